@@ -1,0 +1,1 @@
+"""What can be counted in a Linux kernel, as data; it knows nothing of how."""

@@ -1,0 +1,343 @@
+/*
+ * The meter: counts copies, mode switches, page faults and context switches.
+ *
+ * The collector hands BCC registers.h, window.c, tally.c and this file as one text,
+ * in this order: BCC rewrites map accesses in the text it is given, not in headers.
+ *
+ * Nothing here is attached by its name; the collector attaches each function as
+ * the plan says. Parameters come by -D:
+ *
+ *	MARKER_OPTION, NONCE      the marker system call (window.c)
+ *	ROLE_OUTSIDE              a bit that no role has
+ *	IS_WATCHED(role)          whether a role's unsettled work is looked out for
+ *	MAX_SITES, MAX_TALLIES, MAX_WINDOWS, MAX_THREADS
+ *	BREAKPOINT_n              SITE, LENGTH, FROM, TO of hardware breakpoint n (0..3)
+ *	KPROBE_n                  SITE, LENGTH, FROM, TO of function probe n (0..15)
+ *	SITE_SYSCALL_ENTER, ...   the catalogue's numbers of the event sites
+ *	SYSCALL_ENTER_ID, SYSCALL_ENTER_ARGS,
+ *	FORK_CHILD_PID, SWITCH_PREV_STATE   byte offsets in the tracepoints' records
+ *
+ * LENGTH, FROM and TO are expressions over `ctx`; FROM and TO are 0 where the
+ * direction does not depend on the addresses.
+ */
+/* Of the kernel's 64-bit addresses the upper half is kernel memory. */
+#define IS_KERNEL(address) ((s64)(address) < 0)
+
+#define USER_TO_KERNEL 1
+#define KERNEL_TO_USER 2
+#define KERNEL_TO_KERNEL 3
+#define USER_TO_USER 4
+
+static inline u32 direction_between(u64 from, u64 to)
+{
+	if (!from && !to)
+		return 0;
+	if (IS_KERNEL(from))
+		return IS_KERNEL(to) ? KERNEL_TO_KERNEL : KERNEL_TO_USER;
+	return IS_KERNEL(to) ? USER_TO_KERNEL : USER_TO_USER;
+}
+
+static inline u64 u32_at(u64 structure, u64 offset)
+{
+	u32 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)(structure + offset));
+	return value;
+}
+
+/*
+ * One execution of a copy: `length` bytes moved. At a return instruction the
+ * length is what was really copied; at an entry, what was asked for.
+ */
+static inline int copied(bool anywhere, u32 site, u64 length, u64 from, u64 to)
+{
+	hit(site);
+	tally_here(site, direction_between(from, to), length, anywhere);
+	return 0;
+}
+
+/*
+ * A second macro level, so that BREAKPOINT_n and KPROBE_n expand to four arguments
+ * first. User memory is only reachable in its owner's context; socket buffers are
+ * copied in anybody's.
+ */
+#define COPIED(...) copied(false, __VA_ARGS__)
+#define COPIED_ANYWHERE(...) copied(true, __VA_ARGS__)
+
+#ifdef BREAKPOINT_0
+int on_breakpoint_0(struct bpf_perf_event_data *ctx)
+{
+	return COPIED(BREAKPOINT_0);
+}
+#endif
+
+#ifdef BREAKPOINT_1
+int on_breakpoint_1(struct bpf_perf_event_data *ctx)
+{
+	return COPIED(BREAKPOINT_1);
+}
+#endif
+
+#ifdef BREAKPOINT_2
+int on_breakpoint_2(struct bpf_perf_event_data *ctx)
+{
+	return COPIED(BREAKPOINT_2);
+}
+#endif
+
+#ifdef BREAKPOINT_3
+int on_breakpoint_3(struct bpf_perf_event_data *ctx)
+{
+	return COPIED(BREAKPOINT_3);
+}
+#endif
+
+#ifdef KPROBE_0
+int on_kprobe_0(struct pt_regs *ctx)
+{
+	return COPIED_ANYWHERE(KPROBE_0);
+}
+#endif
+
+#ifdef KPROBE_1
+int on_kprobe_1(struct pt_regs *ctx)
+{
+	return COPIED_ANYWHERE(KPROBE_1);
+}
+#endif
+
+#ifdef KPROBE_2
+int on_kprobe_2(struct pt_regs *ctx)
+{
+	return COPIED_ANYWHERE(KPROBE_2);
+}
+#endif
+
+#ifdef KPROBE_3
+int on_kprobe_3(struct pt_regs *ctx)
+{
+	return COPIED_ANYWHERE(KPROBE_3);
+}
+#endif
+
+#ifdef KPROBE_4
+int on_kprobe_4(struct pt_regs *ctx)
+{
+	return COPIED_ANYWHERE(KPROBE_4);
+}
+#endif
+
+#ifdef KPROBE_5
+int on_kprobe_5(struct pt_regs *ctx)
+{
+	return COPIED_ANYWHERE(KPROBE_5);
+}
+#endif
+
+#ifdef KPROBE_6
+int on_kprobe_6(struct pt_regs *ctx)
+{
+	return COPIED_ANYWHERE(KPROBE_6);
+}
+#endif
+
+#ifdef KPROBE_7
+int on_kprobe_7(struct pt_regs *ctx)
+{
+	return COPIED_ANYWHERE(KPROBE_7);
+}
+#endif
+
+#ifdef KPROBE_8
+int on_kprobe_8(struct pt_regs *ctx)
+{
+	return COPIED_ANYWHERE(KPROBE_8);
+}
+#endif
+
+#ifdef KPROBE_9
+int on_kprobe_9(struct pt_regs *ctx)
+{
+	return COPIED_ANYWHERE(KPROBE_9);
+}
+#endif
+
+#ifdef KPROBE_10
+int on_kprobe_10(struct pt_regs *ctx)
+{
+	return COPIED_ANYWHERE(KPROBE_10);
+}
+#endif
+
+#ifdef KPROBE_11
+int on_kprobe_11(struct pt_regs *ctx)
+{
+	return COPIED_ANYWHERE(KPROBE_11);
+}
+#endif
+
+#ifdef KPROBE_12
+int on_kprobe_12(struct pt_regs *ctx)
+{
+	return COPIED_ANYWHERE(KPROBE_12);
+}
+#endif
+
+#ifdef KPROBE_13
+int on_kprobe_13(struct pt_regs *ctx)
+{
+	return COPIED_ANYWHERE(KPROBE_13);
+}
+#endif
+
+#ifdef KPROBE_14
+int on_kprobe_14(struct pt_regs *ctx)
+{
+	return COPIED_ANYWHERE(KPROBE_14);
+}
+#endif
+
+#ifdef KPROBE_15
+int on_kprobe_15(struct pt_regs *ctx)
+{
+	return COPIED_ANYWHERE(KPROBE_15);
+}
+#endif
+
+static inline int happened(u32 site)
+{
+	struct window *window = window_here();
+
+	if (is_open(window))
+		tally_as(window->role, site, 0, syscall_here(), 0);
+	return 0;
+}
+
+static inline void obey_marker(u64 *arguments)
+{
+	u64 id = bpf_get_current_pid_tgid();
+	u32 thread = id, operation = arguments[2], scope = arguments[4];
+	u64 key = scope == SCOPE_THREAD ? THREAD_KEY(thread) : id >> 32;
+	int first = 0;
+	u64 *unsettled = watching.lookup(&first);
+
+	if (operation == MARKER_OPEN) {
+		struct window window = {
+			.role = arguments[3], .scope = scope, .opener = thread,
+		};
+
+		if (windows.update(&key, &window))
+			lose(LOST_WINDOW);
+		else if (unsettled && IS_WATCHED(window.role))
+			*unsettled = window.role;
+	} else if (operation == MARKER_CLOSE) {
+		windows.delete(&key);
+	} else if (operation == MARKER_SETTLED && unsettled) {
+		*unsettled = 0;
+	}
+}
+
+/*
+ * Tracepoint raw_syscalls:sys_enter: +1 is one crossing from user to kernel mode by
+ * system call. Blind to vDSO calls, which do not cross.
+ *
+ * Not the raw tracepoint of the same name, although that is cheaper: kernels of the 7.x
+ * series run a raw tracepoint's program with preemption enabled, and when its thread is
+ * preempted in there, the same program is skipped for every other thread on that
+ * processor. The tracepoint's program runs with preemption disabled on all kernels.
+ */
+int on_sys_enter(void *ctx)
+{
+	u32 number = *(s64 *)(ctx + SYSCALL_ENTER_ID), thread = bpf_get_current_pid_tgid();
+	struct window *window;
+
+	if (number == SYS_PRCTL) {
+		u64 arguments[5] = {};
+
+		bpf_probe_read_kernel(arguments, sizeof(arguments), ctx + SYSCALL_ENTER_ARGS);
+		if (arguments[0] == MARKER_OPTION && arguments[1] == NONCE) {
+			obey_marker(arguments);
+			return 0;
+		}
+	}
+	window = window_here();
+	if (is_open(window)) {
+		if (syscall_of.update(&thread, &number))
+			lose(LOST_SYSCALL);
+		tally_as(window->role, SITE_SYSCALL_ENTER, 0, number, 0);
+	}
+	return 0;
+}
+
+/* Tracepoint raw_syscalls:sys_exit: +1 is one crossing back to user mode. */
+int on_sys_exit(void *ctx)
+{
+	u32 thread = bpf_get_current_pid_tgid();
+	struct window *window = window_here();
+	u32 *number;
+
+	if (!window)
+		return 0;
+	if (window->opener) {
+		if (window->opener == thread)
+			window->opener = 0;
+		return 0;
+	}
+	number = syscall_of.lookup(&thread);
+	tally_as(window->role, SITE_SYSCALL_EXIT, 0, number ? *number : NO_SYSCALL, 0);
+	syscall_of.delete(&thread);
+	return 0;
+}
+
+/* Tracepoint exceptions:page_fault_user: +1 is a fault taken in user mode, one pair of switches. */
+int on_page_fault_user(void *ctx)
+{
+	return happened(SITE_PAGE_FAULT_USER);
+}
+
+/* Tracepoint exceptions:page_fault_kernel: +1 is a fault inside the kernel; no mode switch. */
+int on_page_fault_kernel(void *ctx)
+{
+	return happened(SITE_PAGE_FAULT_KERNEL);
+}
+
+/*
+ * Tracepoint sched:sched_switch, in the context of the thread that gives up the
+ * CPU: +1 is one context switch away from it. The record's prev_state is 0 for a
+ * thread that could have gone on (it yielded) and has TASK_REPORT_MAX set for one
+ * that was preempted: both are involuntary, as the kernel's own nivcsw has it.
+ */
+int on_sched_switch(void *ctx)
+{
+	u64 state = *(u64 *)(ctx + SWITCH_PREV_STATE);
+
+	if (state == 0 || state & SWITCH_PREEMPTED)
+		return happened(SITE_SWITCH_INVOLUNTARY);
+	return happened(SITE_SWITCH_VOLUNTARY);
+}
+
+/*
+ * Tracepoint sched:sched_process_fork, in the parent's context: what a process
+ * with a window starts belongs to that window. A number that is used again by a
+ * stranger must not inherit it.
+ */
+int on_process_fork(void *ctx)
+{
+	u64 process = bpf_get_current_pid_tgid() >> 32;
+	struct window *parent = windows.lookup(&process);
+	u64 child = *(u32 *)(ctx + FORK_CHILD_PID), thread = THREAD_KEY(child);
+
+	windows.delete(&thread);
+	if (parent && parent->scope == SCOPE_PROCESS) {
+		struct window window = {
+			.origin = parent->origin ? parent->origin : process,
+			.role = parent->role, .scope = SCOPE_PROCESS,
+		};
+
+		if (windows.update(&child, &window))
+			lose(LOST_WINDOW);
+	} else {
+		windows.delete(&child);
+	}
+	return 0;
+}

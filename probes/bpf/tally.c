@@ -1,0 +1,83 @@
+/*
+ * Counting: one cell per role, site, direction and system call.
+ *
+ * `calls` goes up by one per execution of the probed instruction, `bytes` by what
+ * that execution moved. Cells are per CPU and added to atomically, because an
+ * interrupt's copy may land on top of a half-done one.
+ */
+struct tally_key {
+	u32 role;
+	u32 site;
+	u32 direction; /* 0: the catalogue knows it; otherwise seen at run time */
+	u32 syscall;
+};
+
+struct tally {
+	u64 calls;
+	u64 bytes;
+};
+
+BPF_TABLE("percpu_hash", struct tally_key, struct tally, tallies, MAX_TALLIES);
+
+/* Every execution of each site's program, in a window or not. */
+BPF_TABLE("percpu_array", int, u64, hits, MAX_SITES);
+
+static inline void tally_as(u32 role, u32 site, u32 direction, u32 syscall, u64 bytes)
+{
+	struct tally_key key = {
+		.role = role, .site = site, .direction = direction, .syscall = syscall,
+	};
+	struct tally *cell = tallies.lookup(&key);
+
+	if (!cell) {
+		struct tally nothing = {};
+
+		/* -EEXIST is no loss: another CPU was quicker; the second lookup finds it. */
+		tallies.insert(&key, &nothing);
+		cell = tallies.lookup(&key);
+		if (!cell) {
+			lose(LOST_TALLY);
+			return;
+		}
+	}
+	add_u64(&cell->calls, 1);
+	add_u64(&cell->bytes, bytes);
+}
+
+static inline u32 syscall_here(void)
+{
+	u32 thread = bpf_get_current_pid_tgid();
+	u32 *number = syscall_of.lookup(&thread);
+
+	return number ? *number : NO_SYSCALL;
+}
+
+/*
+ * Count for the window of the current thread. With `anywhere`, a copy that happens
+ * outside every window while watched work is unsettled is kept under that work's
+ * role, marked ROLE_OUTSIDE: it may have been done for the watched program in
+ * another context, and must not vanish.
+ */
+static inline void tally_here(u32 site, u32 direction, u64 bytes, bool anywhere)
+{
+	struct window *window = window_here();
+	u32 role, syscall = NO_SYSCALL;
+
+	if (is_open(window)) {
+		role = window->role;
+		syscall = syscall_here();
+	} else {
+		int first = 0;
+		u64 *unsettled = watching.lookup(&first);
+
+		if (!anywhere || !unsettled || !*unsettled)
+			return;
+		role = ROLE_OUTSIDE | *unsettled;
+	}
+	tally_as(role, site, direction, syscall, bytes);
+}
+
+static inline void hit(int site)
+{
+	add_u64(hits.lookup(&site), 1);
+}

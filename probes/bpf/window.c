@@ -1,0 +1,91 @@
+/*
+ * Windows: whose copies are being counted, and as what.
+ *
+ * A program opens a window with a system call that is otherwise an error,
+ *
+ *	prctl(MARKER, nonce, OPEN, role, scope)
+ *
+ * and closes it with prctl(MARKER, nonce, CLOSE, role, scope). The window begins
+ * when the opening call returns and ends when the closing call is entered, so
+ * neither is part of it. The nonce belongs to one run of the tracer: nobody
+ * else's prctl can open a window.
+ *
+ * What a program sets in motion may be copied later, by a softirq on top of
+ * whatever thread is there. From the opening of a window with a watched role until
+ * prctl(MARKER, nonce, SETTLED, role, scope), copies inside the kernel that belong
+ * to no window are kept apart under that role (tally.c).
+ *
+ * Scope THREAD is the calling thread alone. Scope PROCESS is every thread of the
+ * calling process and every process it starts while the window is open.
+ */
+#define SYS_PRCTL 157 /* x86-64; arch/x86/entry/syscalls/syscall_64.tbl */
+
+#define MARKER_OPEN 1
+#define MARKER_CLOSE 2
+#define MARKER_SETTLED 3
+
+#define SCOPE_THREAD 1
+#define SCOPE_PROCESS 2
+
+/* A thread's key never equals a process's: bit 32 tells them apart. */
+#define THREAD_KEY(tid) ((1ULL << 32) | (tid))
+
+/* Not a system call: the thread is in user mode, or an interrupt is on top of it. */
+#define NO_SYSCALL 0xffffffffU
+
+struct window {
+	u64 origin;  /* key of the window a started process belongs to; 0: this is it */
+	u32 role;    /* what the collector called it when it was opened */
+	u32 scope;
+	u32 opener;  /* tid that is still inside the opening marker; 0: the window is open */
+	u32 pad;
+};
+
+BPF_HASH(windows, u64, struct window, MAX_WINDOWS);
+/* The system call that each thread with a window is inside of. */
+BPF_HASH(syscall_of, u32, u32, MAX_THREADS);
+/* The watched role whose work is not settled yet; 0: none. */
+BPF_ARRAY(watching, u64, 1);
+
+/* Events that should have been counted and were not, by cause. */
+#define LOST_TALLY 0
+#define LOST_WINDOW 1
+#define LOST_SYSCALL 2
+BPF_ARRAY(lost, u64, 3);
+
+static inline void add_u64(u64 *where, u64 amount)
+{
+	if (where && amount)
+		__sync_fetch_and_add(where, amount);
+}
+
+static inline void lose(u32 cause)
+{
+	int slot = cause;
+
+	add_u64(lost.lookup(&slot), 1);
+}
+
+/* The window that the current thread counts for, open or opening; or NULL. */
+static inline struct window *window_here(void)
+{
+	u64 id = bpf_get_current_pid_tgid();
+	u64 thread = THREAD_KEY(id & 0xffffffff), process = id >> 32;
+	struct window *window = windows.lookup(&thread);
+
+	if (window)
+		return window;
+	window = windows.lookup(&process);
+	if (window && window->origin) {
+		/* Started by a process with a window: counts as long as that one is open. */
+		u64 origin = window->origin;
+
+		window = windows.lookup(&origin);
+	}
+	return window;
+}
+
+static inline bool is_open(struct window *window)
+{
+	return window && !window->opener;
+}

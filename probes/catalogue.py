@@ -1,0 +1,235 @@
+"""The table of everything the meter can count. To add a copy site, add a row.
+
+``COPY_SITES`` is in order of preference: breakpoints are handed out from the top, and
+among rows with the same quantity the first that the kernel has is used.
+"""
+
+from __future__ import annotations
+
+from probes.site import (
+    CopySite,
+    Direction,
+    EventSite,
+    Kind,
+    Mechanism,
+    Member,
+    Path,
+    Register,
+)
+
+_ANY_PATH = frozenset(Path)
+_ON_RETURN = (Mechanism.BREAKPOINT_RETURN, Mechanism.BREAKPOINT_ENTRY)
+
+COPY_SITES: tuple[CopySite, ...] = (
+    CopySite(
+        quantity="copy-to-iter",
+        function="_copy_to_iter",
+        kind=Kind.COPY,
+        direction=Direction.KERNEL_TO_USER,
+        mechanisms=_ON_RETURN,
+        at_return=Register("ax"),
+        at_entry=Register("si"),
+        paths=_ANY_PATH,
+        why="every read and receive through an iterator: files, pipes, sockets",
+        since='Since Linux kernel commit aa28de275a24 ("iov_iter/hardening: move object '
+        'size checks to inlined part") (in v4.13) the copying half has this name.',
+    ),
+    CopySite(
+        quantity="copy-from-iter",
+        function="_copy_from_iter",
+        kind=Kind.COPY,
+        direction=Direction.USER_TO_KERNEL,
+        mechanisms=_ON_RETURN,
+        at_return=Register("ax"),
+        at_entry=Register("si"),
+        paths=_ANY_PATH,
+        why="every send through an iterator, and writes to pipes",
+        since='Since Linux kernel commit aa28de275a24 ("iov_iter/hardening: move object '
+        'size checks to inlined part") (in v4.13) the copying half has this name.',
+    ),
+    # The page-cache side of write(2), splice into a file and copy_file_range. It asks for
+    # a whole folio and gets less when the source page is not present, so the return value
+    # is the only truth.
+    CopySite(
+        quantity="copy-from-iter-atomic",
+        function="copy_folio_from_iter_atomic",
+        kind=Kind.COPY,
+        direction=Direction.USER_TO_KERNEL,
+        mechanisms=_ON_RETURN,
+        at_return=Register("ax"),
+        at_entry=Register("dx"),
+        paths=_ANY_PATH,
+        why="writes to files through the page cache",
+        since='Since Linux kernel commit d9736929445e ("iov: remove '
+        'copy_page_from_iter_atomic()") (in v6.16) this is the function itself; before, '
+        "an inline wrapper of the next row.",
+    ),
+    CopySite(
+        quantity="copy-from-iter-atomic",
+        function="copy_page_from_iter_atomic",
+        kind=Kind.COPY,
+        direction=Direction.USER_TO_KERNEL,
+        mechanisms=_ON_RETURN,
+        at_return=Register("ax"),
+        at_entry=Register("dx"),
+        paths=_ANY_PATH,
+        why="writes to files through the page cache",
+        since='Since Linux kernel commit f0b65f39ac50 ("iov_iter: replace '
+        'iov_iter_copy_from_user_atomic() with iterator-advancing variant") (in v5.14).',
+    ),
+    # The processor's own loop under every ordinary user copy. It sees the same bytes as
+    # the iterator functions and the small copies of structures besides.
+    CopySite(
+        quantity="user-copy-routine",
+        function="rep_movs_alternative",
+        kind=Kind.CROSS_CHECK,
+        direction=None,
+        mechanisms=(Mechanism.BREAKPOINT_ENTRY,),
+        at_entry=Register("cx"),
+        source=Register("si"),
+        destination=Register("di"),
+        paths=_ANY_PATH,
+        dead_with_cpu_flag="fsrm",
+        why="the routine under user copies on processors without FSRM",
+        since="Since Linux kernel commit 577e6a7fd50d (\"x86: inline the 'rep movs' in user "
+        'copies for the FSRM case") (in v6.4) it is called only without FSRM.',
+    ),
+    CopySite(
+        quantity="user-copy-routine",
+        function="copy_user_enhanced_fast_string",
+        kind=Kind.CROSS_CHECK,
+        direction=None,
+        mechanisms=(Mechanism.BREAKPOINT_ENTRY,),
+        at_entry=Register("dx", bits=32),
+        source=Register("si"),
+        destination=Register("di"),
+        paths=_ANY_PATH,
+        needs_cpu_flag="erms",
+        why="the routine under user copies on processors with ERMS",
+        since="Not used since Linux kernel commit adfcf4231b8c (\"x86: don't use REP_GOOD "
+        'or ERMS for user memory copies") (in v6.4).',
+    ),
+    # In-kernel copiers: the places where a transfer that should have passed references
+    # falls back to moving bytes.
+    CopySite(
+        quantity="skb-copy-ubufs",
+        function="skb_copy_ubufs",
+        kind=Kind.COPY,
+        direction=Direction.KERNEL_TO_KERNEL,
+        mechanisms=(Mechanism.KPROBE,),
+        at_entry=Member("di", "sk_buff", "data_len"),
+        paths=frozenset({Path.TCP, Path.UDP}),
+        why="MSG_ZEROCOPY given up: looped back, tapped, or queued too long",
+        since='Since Linux kernel commit a6686f2f382b ("skbuff: skb supports zero-copy '
+        'buffers") (in v3.1).',
+    ),
+    CopySite(
+        quantity="skb-copy-bits",
+        function="skb_copy_bits",
+        kind=Kind.COPY,
+        direction=Direction.KERNEL_TO_KERNEL,
+        mechanisms=(Mechanism.KPROBE,),
+        at_entry=Register("cx", bits=32),
+        paths=frozenset({Path.TCP, Path.UDP}),
+        why="socket buffers flattened or pulled together",
+        since="Under this name in every kernel with BTF.",
+    ),
+    CopySite(
+        quantity="skb-copy-and-csum-bits",
+        function="skb_copy_and_csum_bits",
+        kind=Kind.COPY,
+        direction=Direction.KERNEL_TO_KERNEL,
+        mechanisms=(Mechanism.KPROBE,),
+        at_entry=Register("cx", bits=32),
+        paths=frozenset({Path.TCP, Path.UDP}),
+        why="segmentation or checksumming in software, for devices without scatter/gather",
+        since="Under this name in every kernel with BTF.",
+    ),
+    CopySite(
+        quantity="csum-and-copy-from-iter",
+        function="csum_and_copy_from_iter_full",
+        kind=Kind.COPY,
+        direction=Direction.USER_TO_KERNEL,
+        mechanisms=(Mechanism.KPROBE,),
+        at_entry=Register("si"),
+        paths=frozenset({Path.UDP}),
+        why="UDP sent with a checksum made in software",
+        since='Since Linux kernel commits 6d0d41991428 ("iov_iter, net: Move '
+        'csum_and_copy_to/from_iter() to net/") and 7c6f353e8a73 ("iov_iter, net: Merge '
+        'csum_and_copy_from_iter{,_full}() together") (in v6.7) it can be traced.',
+    ),
+    CopySite(
+        quantity="csum-and-copy-from-iter",
+        function="csum_and_copy_from_iter",
+        kind=Kind.COPY,
+        direction=Direction.USER_TO_KERNEL,
+        mechanisms=(Mechanism.KPROBE,),
+        at_entry=Register("si"),
+        paths=frozenset({Path.UDP}),
+        why="UDP sent with a checksum made in software",
+        since="In lib/iov_iter.c, which stock kernels build without tracing.",
+    ),
+)
+
+EVENT_SITES: tuple[EventSite, ...] = (
+    EventSite(
+        quantity="syscall-enter",
+        mechanism=Mechanism.TRACEPOINT,
+        tracepoint="raw_syscalls:sys_enter",
+        handler="on_sys_enter",
+        parameter="SITE_SYSCALL_ENTER",
+        fields=(("id", "SYSCALL_ENTER_ID"), ("args", "SYSCALL_ENTER_ARGS")),
+        why="switches from user to kernel mode",
+    ),
+    EventSite(
+        quantity="syscall-exit",
+        mechanism=Mechanism.TRACEPOINT,
+        tracepoint="raw_syscalls:sys_exit",
+        handler="on_sys_exit",
+        parameter="SITE_SYSCALL_EXIT",
+        why="switches from kernel to user mode",
+    ),
+    EventSite(
+        quantity="page-fault-user",
+        mechanism=Mechanism.TRACEPOINT,
+        tracepoint="exceptions:page_fault_user",
+        handler="on_page_fault_user",
+        parameter="SITE_PAGE_FAULT_USER",
+        why="faults taken in user mode: two mode switches each, shown apart",
+    ),
+    EventSite(
+        quantity="page-fault-kernel",
+        mechanism=Mechanism.TRACEPOINT,
+        tracepoint="exceptions:page_fault_kernel",
+        handler="on_page_fault_kernel",
+        parameter="SITE_PAGE_FAULT_KERNEL",
+        why="faults taken inside a system call: no mode switch",
+    ),
+    EventSite(
+        quantity="context-switch-voluntary",
+        mechanism=Mechanism.TRACEPOINT,
+        tracepoint="sched:sched_switch",
+        handler="on_sched_switch",
+        parameter="SITE_SWITCH_VOLUNTARY",
+        fields=(("prev_state", "SWITCH_PREV_STATE"),),
+        why="the thread waited and gave up the processor",
+    ),
+    EventSite(
+        quantity="context-switch-involuntary",
+        mechanism=Mechanism.TRACEPOINT,
+        tracepoint="sched:sched_switch",
+        handler="on_sched_switch",
+        parameter="SITE_SWITCH_INVOLUNTARY",
+        fields=(("prev_state", "SWITCH_PREV_STATE"),),
+        why="the processor was taken from the thread",
+    ),
+    EventSite(
+        quantity="process-fork",
+        mechanism=Mechanism.TRACEPOINT,
+        tracepoint="sched:sched_process_fork",
+        handler="on_process_fork",
+        parameter=None,
+        fields=(("child_pid", "FORK_CHILD_PID"),),
+        why="a process started inside a window belongs to it",
+    ),
+)

@@ -1,0 +1,1 @@
+/* Asked for by BCC's own headers, which use nothing of it. */

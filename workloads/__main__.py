@@ -1,0 +1,86 @@
+"""``python -m workloads STRATEGY… --file F``: strategies alone, without a tracer.
+
+With ``--handshake`` the program waits for a line on standard input before it starts its
+peers and before each run, and answers with JSON lines on standard output; that is how
+the tracer drives it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+
+from workloads.catalogue import STRATEGIES, strategy_named
+from workloads.marker import Scope
+from workloads.run import PayloadError, Runner
+
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def _size(text: str) -> int:
+    unit = _UNITS.get(text[-1:].upper(), 1)
+    size = int(text[:-1] if unit > 1 else text) * unit
+    if size < 1:
+        raise ValueError(text)
+    return size
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m workloads", description=__doc__.split("\n")[0])
+    names = [strategy.name for strategy in STRATEGIES]
+    parser.add_argument("strategy", nargs="+", choices=names)
+    parser.add_argument("--file", type=Path, required=True, help="the file to move")
+    parser.add_argument("--size", type=_size, help="bytes to move; default: the whole file")
+    parser.add_argument("--chunk", type=_size, help="the most that one call is asked to move")
+    parser.add_argument("--pipe-size", type=_size, help="capacity of splice's pipe")
+    parser.add_argument("--repeat", type=int, default=1, help="how often to move it")
+    parser.add_argument("--nonce", type=int, default=0, help="the tracer's nonce")
+    parser.add_argument(
+        "--process", action="store_true", help="window over threads and children"
+    )
+    parser.add_argument("--controls", action="store_true", help="copy known amounts around it")
+    parser.add_argument("--handshake", action="store_true", help="wait for lines on stdin")
+    return parser
+
+
+def _say(**message: object) -> None:
+    print(json.dumps(message), flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns 0 when every byte arrived, 1 after an error (reported on stderr)."""
+    options = _parser().parse_args(arguments)
+    doing = "preparing"
+    try:
+        if options.handshake and not sys.stdin.readline():
+            return 1
+        runner = Runner(
+            options.file,
+            size=options.size or os.stat(options.file).st_size,
+            chunk=options.chunk,
+            pipe_size=options.pipe_size,
+            nonce=options.nonce,
+            scope=Scope.PROCESS if options.process else Scope.THREAD,
+            controls=options.controls,
+        )
+        if options.handshake:
+            _say(pids=runner.pids)
+        for doing in options.strategy:
+            for _ in range(options.repeat):
+                if options.handshake and not sys.stdin.readline():
+                    return 1
+                outcome = runner.run(strategy_named(doing))
+                _say(strategy=doing, **dataclasses.asdict(outcome))
+        runner.close()
+    except (OSError, EOFError, PayloadError) as error:
+        print(f"{doing}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

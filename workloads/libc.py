@@ -1,0 +1,135 @@
+"""System calls as the C library makes them: exactly one each, no buffer in between.
+
+Python's own ``os.read`` allocates its result, which may map memory in the middle of a
+measured stretch, and it has no ``mmap`` that returns a bare address. Every function
+here raises ``OSError`` with the C library's errno.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from typing import Any
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+PROT_READ = 1
+PROT_WRITE = 2
+MAP_SHARED = 0x01
+MAP_PRIVATE = 0x02
+MAP_ANONYMOUS = 0x20
+SPLICE_F_MOVE = 1
+SPLICE_F_MORE = 4
+MSG_ZEROCOPY = 0x4000000
+
+MADV_POPULATE_WRITE = 23
+"""Since Linux kernel commit 4ca9b3859dac ("mm/madvise: introduce
+MADV_POPULATE_(READ|WRITE) to prefault page tables") (in v5.14)."""
+
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+
+def _bind(name: str, result: type, *arguments: type) -> Callable[..., Any]:
+    function: Any = getattr(_libc, name)
+    function.restype = result
+    function.argtypes = arguments
+    bound: Callable[..., Any] = function
+    return bound
+
+
+_int, _long, _size, _pointer = ctypes.c_int, ctypes.c_long, ctypes.c_size_t, ctypes.c_void_p
+_read = _bind("read", _long, _int, _pointer, _size)
+_write = _bind("write", _long, _int, _pointer, _size)
+_send = _bind("send", _long, _int, _pointer, _size, _int)
+_mmap = _bind("mmap", _pointer, _pointer, _size, _int, _int, _int, _long)
+_munmap = _bind("munmap", _int, _pointer, _size)
+_sendfile = _bind("sendfile", _long, _int, _int, _pointer, _size)
+_splice = _bind("splice", _long, _int, _pointer, _int, _pointer, _size, ctypes.c_uint)
+_madvise = _bind("madvise", _int, _pointer, _size, _int)
+_prctl = _bind("prctl", _int, _int, *[ctypes.c_ulong] * 4)
+
+
+def _checked(result: int, call: str) -> int:
+    if result < 0:
+        errno = ctypes.get_errno()
+        raise OSError(errno, f"{call}: {os.strerror(errno)}")
+    return result
+
+
+def read(fd: int, address: int, count: int) -> int:
+    """read(2) up to ``count`` bytes to ``address``; returns the bytes read, 0 at the end."""
+    return _checked(_read(fd, address, count), "read")
+
+
+def write(fd: int, address: int, count: int) -> int:
+    """write(2) up to ``count`` bytes from ``address``; returns the bytes written."""
+    return _checked(_write(fd, address, count), "write")
+
+
+def send(fd: int, address: int, count: int, flags: int) -> int:
+    """send(2) up to ``count`` bytes from ``address``; returns the bytes sent."""
+    return _checked(_send(fd, address, count, flags), "send")
+
+
+def mmap(size: int, protection: int, flags: int, fd: int = -1) -> int:
+    """mmap(2) ``size`` bytes from the file's beginning; returns the address."""
+    address = _mmap(None, size, protection, flags, fd, 0)
+    if address is None or address == _MAP_FAILED:
+        _checked(-1, "mmap")
+    assert isinstance(address, int)
+    return address
+
+
+def munmap(address: int, size: int) -> None:
+    """munmap(2)."""
+    _checked(_munmap(address, size), "munmap")
+
+
+def sendfile(out_fd: int, in_fd: int, count: int) -> int:
+    """sendfile(2) from ``in_fd``'s own position; returns the bytes sent."""
+    return _checked(_sendfile(out_fd, in_fd, None, count), "sendfile")
+
+
+def splice(in_fd: int, out_fd: int, count: int, flags: int) -> int:
+    """splice(2) between the descriptors' own positions; returns the bytes moved."""
+    return _checked(_splice(in_fd, None, out_fd, None, count, flags), "splice")
+
+
+def marker(option: int, *arguments: int) -> None:
+    """prctl(2) with an option that the kernel refuses; the refusal is expected."""
+    _prctl(option, *arguments)
+
+
+def own_all_memory() -> None:
+    """Make every writable page of this process its own, now.
+
+    After a fork the pages are shared until somebody writes; whoever comes first takes a
+    page fault and a copy. Better before a measured stretch than inside. Kernels without
+    MADV_POPULATE_WRITE leave the pages as they are.
+    """
+    with open("/proc/self/maps") as maps:
+        writable = [line.split()[0] for line in maps if " rw-p " in line]
+    for span in writable:
+        first, last = (int(end, 16) for end in span.split("-"))
+        _madvise(first, last - first, MADV_POPULATE_WRITE)
+
+
+class Buffer:
+    """``size`` bytes of anonymous memory, every page present before first use.
+
+    A transfer's buffer is touched beforehand, as a running server's is, so that the
+    transfer itself takes no page fault on its behalf.
+    """
+
+    def __init__(self, size: int, fill: int = 0xA5) -> None:
+        self.size = size
+        self.address = mmap(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS)
+        ctypes.memset(self.address, fill, size)
+
+    def view(self) -> memoryview:
+        """The buffer's bytes, without a copy; valid until :meth:`close`."""
+        return memoryview((ctypes.c_char * self.size).from_address(self.address)).cast("B")
+
+    def close(self) -> None:
+        munmap(self.address, self.size)

@@ -1,0 +1,80 @@
+"""Tell a tracer where a measured stretch begins and ends.
+
+The marker is a system call that is otherwise an error: ``prctl`` with an option that
+the kernel does not have. Nothing happens when nobody listens (the call fails with
+EINVAL); a tracer sees it at syscall entry, in the right thread, at the right moment.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from workloads import libc
+
+OPTION = 0x7A637472
+"""The prctl option: "zctr" in ASCII, far from the numbers that the kernel hands out."""
+
+
+class Operation(enum.IntEnum):
+    OPEN = 1
+    CLOSE = 2
+    SETTLED = 3
+
+
+class Scope(enum.IntEnum):
+    """Whom a window covers."""
+
+    THREAD = 1
+    """The calling thread alone."""
+    PROCESS = 2
+    """Every thread of the process, and every process it starts in the window."""
+
+
+class Role(enum.IntEnum):
+    """On whose account a window counts."""
+
+    SENDER = 1
+    """The transfer under measurement."""
+    SINK = 2
+    """The receiving process."""
+    CONTROL_BEFORE = 3
+    CONTROL_AFTER = 4
+    """Known amounts copied by the sender's own thread, around the transfer."""
+    CONTROL_IDLE = 5
+    """The sender's own thread, idle, while NEIGHBOUR copies."""
+    NEIGHBOUR = 6
+    """Another process, copying a known amount."""
+
+
+WATCHED = frozenset({Role.SENDER, Role.CONTROL_BEFORE, Role.CONTROL_AFTER})
+"""Roles whose work is looked out for in other contexts too, until it is settled."""
+
+OUTSIDE = 0x100
+"""Added to a watched role: copied inside the kernel, in no window, while its work was
+unsettled."""
+
+
+def role_name(number: int) -> str:
+    """As evidence spells it: ``sender``, or ``outside:sender``."""
+    outside = "outside:" if number & OUTSIDE else ""
+    return outside + Role(number & ~OUTSIDE).name.lower()
+
+
+@contextmanager
+def window(nonce: int, role: Role, scope: Scope) -> Iterator[None]:
+    """Everything in the body, and nothing else, counts for ``role``.
+
+    The system calls of the marker itself are not part of the window.
+    """
+    libc.marker(OPTION, nonce, Operation.OPEN, role, scope)
+    try:
+        yield
+    finally:
+        libc.marker(OPTION, nonce, Operation.CLOSE, role, scope)
+
+
+def settled(nonce: int, role: Role) -> None:
+    """Everything that the last window of ``role`` set in motion has arrived."""
+    libc.marker(OPTION, nonce, Operation.SETTLED, role, Scope.THREAD)

@@ -1,0 +1,5 @@
+"""``python -m tracer`` is ``zctrace``."""
+
+from tracer.cli import main
+
+main()

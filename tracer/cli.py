@@ -1,0 +1,230 @@
+"""The command line. The only module that imports typer, and the only one that exits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from tracer import __version__, errors
+from tracer.commands import doctor as doctor_command
+from tracer.commands import kernels as kernels_command
+from tracer.commands import plan as plan_command
+from tracer.commands import report as report_command
+from tracer.commands import run as run_command
+from tracer.commands import strategies as strategies_command
+from tracer.machine import AUTO, Options
+from tracer.sizes import parse_size
+from tracer.vm import BOOT_SECONDS
+
+_HELP = """Measure how often the CPU really copies data, and how often a program enters
+the kernel, for each way of moving a file to a socket."""
+
+app = typer.Typer(
+    help=_HELP,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_kernels = typer.Typer(
+    help="Kernels at hand: list, fetch, remove.", invoke_without_command=True
+)
+app.add_typer(_kernels, name="kernels")
+
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+
+
+class _Terminated(BaseException):
+    """SIGTERM, on its way through every context manager."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"zctrace {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    strategies: Annotated[
+        list[str] | None,
+        typer.Argument(help="Which strategies; all, if none is named.", show_default=False),
+    ] = None,
+    size: Annotated[str, typer.Option(help="Payload; K, M, G are powers of 1024.")] = "1M",
+    chunk: Annotated[
+        str | None, typer.Option(help="The most that one call is asked to move.")
+    ] = None,
+    pipe_size: Annotated[
+        str | None,
+        typer.Option(help="Capacity of splice's pipe; the kernel's default if not set."),
+    ] = None,
+    repeat: Annotated[int, typer.Option(help="How often; a row each.")] = 1,
+    kernel: Annotated[
+        list[str] | None,
+        typer.Option(help="auto, host, a version such as 6.1, or a path. Repeatable."),
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Summary, a row per run; - for stdout.")
+    ] = None,
+    evidence: Annotated[
+        Path | None, typer.Option(help="Tidy rows, one per run, role and site, as CSV.")
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Everything; zctrace report reads it.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite output files.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the logs of a run that fails.")
+    ] = False,
+    boot_timeout: Annotated[
+        float, typer.Option(help="Seconds that a virtual machine may take to boot.")
+    ] = BOOT_SECONDS,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Where the time went, on stderr.")
+    ] = False,
+    quiet: _Quiet = False,
+    sabotage: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Perform strategies on a real kernel and put measured beside claimed.
+
+    Needs root for the probes; the strategies run as the user who called sudo.
+    """
+    options = Options(
+        strategies=run_command.choose_strategies(strategies or []),
+        size=parse_size(size, "--size"),
+        chunk=None if chunk is None else parse_size(chunk, "--chunk"),
+        pipe_size=None if pipe_size is None else parse_size(pipe_size, "--pipe-size"),
+        repeat=repeat,
+        sabotage=tuple(sabotage or ()),
+        keep=keep,
+        boot_seconds=boot_timeout,
+    )
+    outputs = run_command.Outputs(csv, evidence, json, force)
+    names = list(dict.fromkeys(kernel or [AUTO]))
+    if dry_run:
+        run_command.dry_run(options, names, outputs)
+    else:
+        run_command.run(options, names, outputs, verbose=verbose, quiet=quiet)
+
+
+@app.command()
+def strategies() -> None:
+    """What there is to run, and what the textbook claims of each."""
+    strategies_command.show(Console())
+
+
+@app.command()
+def plan(
+    kernel: Annotated[str, typer.Option(help="As for run.")] = AUTO,
+    json: Annotated[
+        Path | None, typer.Option(help="Plan and kernel facts, for programs.")
+    ] = None,
+    quiet: _Quiet = False,
+) -> None:
+    """What would be attached where on a kernel, why, and what would be blind."""
+    plan_command.show(kernel, json, Console(), quiet=quiet)
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine and its kernel offer, and what to do about the rest."""
+    doctor_command.show(Console())
+
+
+@app.command()
+def report(
+    results: Annotated[list[Path], typer.Argument(help="Files that run --json has written.")],
+) -> None:
+    """Show saved results again."""
+    report_command.show(results, Console())
+
+
+@_kernels.callback()
+def _list_kernels(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        kernels_command.show(Console())
+
+
+@_kernels.command("fetch")
+def _fetch_kernel(
+    version: Annotated[str, typer.Argument(help="A version such as 6.1, or stock.")],
+    quiet: _Quiet = False,
+) -> None:
+    """Get a stock kernel from the package archive into the cache."""
+    kernels_command.fetch(version, Console(), quiet=quiet)
+
+
+@_kernels.command("rm")
+def _remove_kernel(
+    version: Annotated[str, typer.Argument(help="A release or version in the cache.")],
+) -> None:
+    """Remove a kernel from the cache."""
+    kernels_command.remove(version, Console())
+
+
+def _terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _Terminated
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with a code of ``tracer.errors``."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(_status())
+
+
+def _status() -> int:
+    try:
+        # Typer turns an interrupt into its status itself.
+        result = app(standalone_mode=False)
+        sys.stdout.flush()
+    except errors.ZctraceError as error:
+        _complain(error)
+        return error.exit_code
+    except typer.TyperException as error:
+        _complain(errors.UsageError(error.format_message(), hint="zctrace --help"))
+        return errors.UsageError.exit_code
+    except _Terminated:
+        _complain(errors.ZctraceError("terminated; everything was cleaned up"))
+        return errors.TERMINATED
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python would complain when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    status = result if isinstance(result, int) else 0
+    if status == errors.INTERRUPTED:
+        _complain(errors.ZctraceError("interrupted; everything was cleaned up"))
+    return status
+
+
+def _complain(error: errors.ZctraceError) -> None:
+    console = Console(stderr=True)
+    console.print(Text("zctrace: ").append(error.what, style="bold red"), soft_wrap=True)
+    if error.why:
+        console.print(Text(f"    why: {error.why}"), soft_wrap=True)
+    if error.hint:
+        console.print(Text(f"    try: {error.hint}"), soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""One module per command. They raise ``ZctraceError``; only ``cli`` exits."""

@@ -1,0 +1,162 @@
+"""``zctrace doctor``: what this machine offers, and what to do about the rest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.text import Text
+
+from probes.catalogue import COPY_SITES, EVENT_SITES
+from tracer import kernel, kernels, machine, vm
+from tracer.errors import MissingError
+from tracer.kernel import KernelFacts
+from tracer.machine import MODULES
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. ``remedy`` is what to do where it is not ``fine``."""
+
+    topic: str
+    fine: bool
+    what: str
+    remedy: str = ""
+
+
+def findings() -> list[Finding]:
+    """Everything, in the order in which a run needs it."""
+    return [*_rights(), *_programs(), *_host(), *_kernels()]
+
+
+def show(console: Console) -> None:
+    """Print the findings; raises :class:`MissingError` when nothing could be measured."""
+    found = findings()
+    for finding in found:
+        mark, style = ("ok", "green") if finding.fine else ("--", "yellow")
+        line = Text(f"{mark}  ", style=style).append(
+            f"{finding.topic}: {finding.what}", style=""
+        )
+        console.print(line, width=min(console.width, 79))
+        if not finding.fine and finding.remedy:
+            console.print(Text(f"      what to do: {finding.remedy}"), soft_wrap=True)
+    fine = {finding.topic: finding.fine for finding in found}
+    needed = all(fine[topic] for topic in ("rights", *(name for name, _ in MODULES)))
+    places = fine["this machine's kernel"] or fine["virtual machines"]
+    if needed and places:
+        where = (
+            "this machine's kernel" if fine["this machine's kernel"] else "a virtual machine"
+        )
+        console.print(f"zctrace run works here, on {where}.")
+        return
+    raise MissingError(
+        "zctrace run does not work here yet",
+        "; ".join(f"{f.topic}: {f.what}" for f in found if not f.fine),
+        next(f.remedy for f in found if not f.fine and f.remedy),
+    )
+
+
+def _rights() -> Iterator[Finding]:
+    root = os.geteuid() == 0
+    yield Finding("rights", root, "root" if root else "not root", "sudo zctrace doctor")
+
+
+def _programs() -> Iterator[Finding]:
+    for module, package in MODULES:
+        there = machine.has_module(module)
+        yield Finding(
+            module,
+            there,
+            f"{vm.PYTHON} {'has' if there else 'lacks'} the module",
+            f"apt-get install {package}",
+        )
+    lacking = vm.missing()
+    yield Finding(
+        "virtual machines",
+        not lacking,
+        "QEMU, virtme-ng and busybox are there"
+        if not lacking
+        else f"missing: {', '.join(what for what, _ in lacking)}",
+        "; ".join(remedy for _, remedy in lacking),
+    )
+    device = os.path.exists("/dev/kvm")
+    yield Finding(
+        "KVM",
+        device,
+        "/dev/kvm exists; whether it boots a kernel is tried before the first use"
+        if device
+        else "no /dev/kvm: virtual machines are emulated, which is slower and as exact",
+        "nested virtualisation, where this machine is itself virtual",
+    )
+
+
+def _host() -> Iterator[Finding]:
+    if os.geteuid() != 0:
+        yield Finding(
+            "this machine's kernel", False, "unknown without root", "sudo zctrace doctor"
+        )
+        return
+    facts = kernel.observe(COPY_SITES, EVENT_SITES)
+    yield Finding(
+        "breakpoints in the kernel",
+        facts.breakpoint is None,
+        facts.breakpoint or "accepted",
+        _VIRTUAL,
+    )
+    refused = {n: f.kprobe for n, f in facts.functions.items() if f.kprobe != "not asked"}
+    accepted = [name for name, reason in refused.items() if reason is None]
+    yield Finding(
+        "probes on functions",
+        bool(accepted),
+        f"accepted on {len(accepted)} of {len(refused)} in-kernel copiers"
+        if accepted
+        else next((r for r in refused.values() if r), "no function known"),
+        _VIRTUAL,
+    )
+    yield Finding(
+        "kernel text", facts.text is None, facts.text or "readable", _text_remedy(facts)
+    )
+    yield Finding(
+        "type information (BTF)",
+        facts.btf is None,
+        facts.btf or "readable",
+        "a kernel built with CONFIG_DEBUG_INFO_BTF",
+    )
+    wanted = {site.tracepoint for site in EVENT_SITES}
+    absent = sorted(wanted - facts.tracepoints.keys())
+    yield Finding(
+        "tracepoints",
+        not absent,
+        f"missing: {', '.join(absent)}" if absent else f"all {len(wanted)} are there",
+        "mount -t tracefs nodev /sys/kernel/tracing",
+    )
+    reasons = machine.why_not_host()
+    yield Finding(
+        "this machine's kernel",
+        not reasons,
+        f"{facts.release} can be measured"
+        if not reasons
+        else f"{facts.release} cannot be measured: {'; '.join(reasons)}",
+        _VIRTUAL,
+    )
+
+
+_VIRTUAL = "nothing; zctrace run uses a stock kernel in a virtual machine"
+
+
+def _text_remedy(facts: KernelFacts) -> str:
+    if facts.lockdown != "none":
+        return f"the kernel is locked down ({facts.lockdown}): {_VIRTUAL}"
+    return "sysctl kernel.kptr_restrict=0, as root; /proc mounted with kcore"
+
+
+def _kernels() -> Iterator[Finding]:
+    at_hand = kernels.cached()
+    yield Finding(
+        "stock kernels",
+        bool(at_hand),
+        ", ".join(k.release for k in at_hand) or "none fetched yet; the first run fetches one",
+        "zctrace kernels fetch stock",
+    )

@@ -1,0 +1,30 @@
+"""``zctrace strategies``: what there is, and what the textbook claims of each."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from workloads.catalogue import STRATEGIES
+
+
+def show(console: Console) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("strategy", "how"):
+        table.add_column(column)
+    for column in ("copies", "switches", "DMA"):
+        table.add_column(column, justify="right")
+    for strategy in STRATEGIES:
+        claims = strategy.expected
+        table.add_row(
+            strategy.name,
+            strategy.summary,
+            *(
+                "–" if claim is None else str(claim)
+                for claim in (claims.cpu_copies, claims.switches, claims.dma_copies)
+            ),
+        )
+    console.print(table)
+    console.print()
+    console.print("copies: of the whole payload, by the CPU; switches: between user and kernel")
+    console.print("mode; both as the textbook claims them, disk to network card with SG-DMA.")

@@ -1,0 +1,90 @@
+"""Everything that can go wrong, with the exit code it ends in.
+
+::
+
+    ZctraceError                 1   a fault in zctrace itself
+    ├── UsageError               2   arguments that make no sense together
+    ├── RightsError              3   not root
+    ├── MissingError             4   a program or library is not installed
+    ├── KernelError              5   no such kernel, or it could not be fetched
+    ├── MachineError             6   the virtual machine did not boot, or died
+    ├── TraceError               7   the kernel refused a probe that is needed
+    ├── ControlError             8   the controls failed: the numbers are not to be trusted
+    ├── OutputError              9   an output file cannot be written
+    ├── ResourceError           10   not enough memory or disk
+    └── WorkloadError           11   a strategy failed while it ran
+
+An interrupt ends in 130, a SIGTERM in 143.
+"""
+
+from __future__ import annotations
+
+
+class ZctraceError(Exception):
+    """What happened, the likely cause, and what to try; ``exit_code`` is the status."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, why: str = "", hint: str = "") -> None:
+        super().__init__(what)
+        self.what, self.why, self.hint = what, why, hint
+
+    def to_json(self) -> dict[str, str]:
+        """For the way from the collector to the command line."""
+        return {
+            "error": type(self).__name__,
+            "what": self.what,
+            "why": self.why,
+            "hint": self.hint,
+        }
+
+
+class UsageError(ZctraceError):
+    exit_code = 2
+
+
+class RightsError(ZctraceError):
+    exit_code = 3
+
+
+class MissingError(ZctraceError):
+    exit_code = 4
+
+
+class KernelError(ZctraceError):
+    exit_code = 5
+
+
+class MachineError(ZctraceError):
+    exit_code = 6
+
+
+class TraceError(ZctraceError):
+    exit_code = 7
+
+
+class ControlError(ZctraceError):
+    exit_code = 8
+
+
+class OutputError(ZctraceError):
+    exit_code = 9
+
+
+class ResourceError(ZctraceError):
+    exit_code = 10
+
+
+class WorkloadError(ZctraceError):
+    exit_code = 11
+
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+def from_json(message: dict[str, str]) -> ZctraceError:
+    """The error that :meth:`ZctraceError.to_json` described."""
+    kinds = {kind.__name__: kind for kind in ZctraceError.__subclasses__()}
+    kind = kinds.get(message["error"], ZctraceError)
+    return kind(message["what"], message["why"], message["hint"])

@@ -1,0 +1,130 @@
+"""The running kernel's machine code: where its functions are and where they return.
+
+Live text is read, not the image on disk: at boot the kernel patches its own
+instructions (alternatives, return thunks), and only live text has them as executed.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+KALLSYMS = Path("/proc/kallsyms")
+KCORE = Path("/proc/kcore")
+_ELF_HEADER, _PT_LOAD = 64, 1
+_RETURN_THUNK = r"\w*_return_thunk"
+
+
+class TextError(Exception):
+    """Kernel text cannot be read or understood."""
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A function's first address and its size in bytes, up to the next symbol."""
+
+    address: int
+    size: int
+
+
+def find_symbols(names: Iterable[str], kallsyms: bytes) -> dict[str, Symbol]:
+    """Those of ``names`` that the kernel has, with their ``.cold`` halves and thunks.
+
+    Raises :class:`TextError` where addresses are hidden (kernel.kptr_restrict).
+    """
+    wanted = "|".join(re.escape(name) for name in names)
+    line = re.compile(
+        rf"^([0-9a-f]+) [tTwW] ((?:{wanted})(?:\.cold)?|{_RETURN_THUNK})$".encode(), re.M
+    )
+    symbols: dict[str, Symbol] = {}
+    for match in line.finditer(kallsyms):
+        address = int(match[1], 16)
+        if not address:
+            raise TextError("the kernel hides its addresses (sysctl kernel.kptr_restrict)")
+        # Aliases stand at the same address; the next higher one ends the function.
+        at, following = match.end() + 1, address
+        while following == address and at < len(kallsyms):
+            following = int(kallsyms[at : kallsyms.index(b" ", at)], 16)
+            at = kallsyms.index(b"\n", at) + 1
+        symbols.setdefault(match[2].decode(), Symbol(address, max(following - address, 0)))
+    return symbols
+
+
+class LiveText:
+    """Kernel memory through /proc/kcore; raises :class:`TextError` where it is locked."""
+
+    def __init__(self, path: Path = KCORE) -> None:
+        try:
+            self._file = path.open("rb", buffering=0)
+            header = self._file.read(_ELF_HEADER)
+            (table,) = struct.unpack_from("<Q", header, 32)
+            size, count = struct.unpack_from("<HH", header, 54)
+            self._file.seek(table)
+            entries = self._file.read(size * count)
+        except OSError as error:
+            raise TextError(f"{path}: {error.strerror}") from error
+        self._segments = []
+        for at in range(0, size * count, size):
+            kind, _, offset, address, _, _, length, _ = struct.unpack_from(
+                "<IIQQQQQQ", entries, at
+            )
+            if kind == _PT_LOAD:
+                self._segments.append((address, length, offset))
+
+    def read(self, symbol: Symbol) -> bytes:
+        for address, length, offset in self._segments:
+            if address <= symbol.address < address + length:
+                self._file.seek(offset + symbol.address - address)
+                return self._file.read(symbol.size)
+        raise TextError(f"{symbol.address:#x} is in no segment of {self._file.name}")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclass(frozen=True)
+class Exits:
+    """How control leaves a function: offsets of its returns and of jumps to elsewhere."""
+
+    returns: tuple[int, ...]
+    jumps: tuple[int, ...]
+
+
+def find_exits(name: str, symbols: dict[str, Symbol], text: LiveText) -> Exits:
+    """Disassemble ``name`` and its cold half.
+
+    A jump to one of the return thunks is a return; a jump between the function and its
+    cold half is neither. A return in the cold half has an offset as seen from the
+    function's beginning (negative or large).
+    """
+    import capstone  # late: only where breakpoints are planned
+
+    disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    start = symbols[name]
+    halves = [start] + ([symbols[cold]] if (cold := f"{name}.cold") in symbols else [])
+    inside = [range(half.address, half.address + half.size) for half in halves]
+    thunks = {
+        symbol.address
+        for other, symbol in symbols.items()
+        if re.fullmatch(_RETURN_THUNK, other)
+    }
+    returns, jumps = [], []
+    for half in halves:
+        code, decoded = text.read(half), 0
+        for address, size, mnemonic, operands in disassembler.disasm_lite(code, half.address):
+            decoded += size
+            offset = address - start.address
+            if mnemonic.startswith("ret"):
+                returns.append(offset)
+            elif mnemonic.startswith("j"):
+                target = int(operands, 16) if operands.startswith("0x") else None
+                if target in thunks:
+                    returns.append(offset)
+                elif target is None or not any(target in half_ for half_ in inside):
+                    jumps.append(offset)
+        if decoded < len(code):
+            raise TextError(f"{name}: cannot disassemble beyond byte {decoded}")
+    return Exits(tuple(returns), tuple(jumps))

@@ -1,0 +1,251 @@
+"""Where a kernel is measured: this host, or a virtual machine; and how to ask it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from probes.catalogue import COPY_SITES, EVENT_SITES
+from probes.site import Path as DataPath
+from tracer import errors, kernel, kernels, stage, target, vm
+from tracer.errors import MissingError, ResourceError
+from tracer.evidence import Evidence, Request
+from tracer.guardian import RunFolder, guarded
+from tracer.plan import plan
+
+Say = Callable[[str], None]
+
+AUTO, HOST = "auto", "host"
+MODULES = (("bcc", "python3-bpfcc"), ("capstone", "python3-capstone"))
+"""What collecting imports beside the standard library, and Debian's packages of it."""
+_DISK_RESERVE = 64 << 20
+_ORDERLY_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Place:
+    """A kernel to measure: the host's own, where ``kernel`` is ``None``.
+
+    ``instead`` says why it is not the host's although that was the first choice.
+    """
+
+    kernel: kernels.Kernel | None
+    instead: str = ""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to run; sizes in bytes, ``None`` for the default."""
+
+    strategies: tuple[str, ...]
+    size: int
+    chunk: int | None = None
+    pipe_size: int | None = None
+    repeat: int = 1
+    plan_only: bool = False
+    sabotage: tuple[str, ...] = ()
+    keep: bool = False
+    boot_seconds: float = vm.BOOT_SECONDS
+
+
+def find_place(name: str, say: Say) -> Place:
+    """The place that ``--kernel name`` means. Needs root; may fetch a kernel."""
+    if name == HOST:
+        return Place(None)
+    if name == AUTO:
+        reasons = why_not_host()
+        if not reasons:
+            return Place(None)
+        return Place(kernels.stock(say), "; ".join(reasons))
+    return Place(kernels.resolve(name, say))
+
+
+def why_not_host() -> list[str]:
+    """Why this machine's own kernel cannot be measured; empty where it can."""
+    facts = kernel.observe(COPY_SITES, EVENT_SITES)
+    attach_plan = plan(COPY_SITES, EVENT_SITES, facts)
+    paths = frozenset({DataPath.FILE, DataPath.PIPE, DataPath.TCP})
+    blind = dict.fromkeys(b.reason for b in attach_plan.blind_for(paths))
+    return list(blind)
+
+
+def has_module(name: str) -> bool:
+    """Whether the distribution's Python, which collects, has a module."""
+    look = f"import importlib.util as u; raise SystemExit(u.find_spec({name!r}) is None)"
+    try:
+        return subprocess.run([vm.PYTHON, "-I", "-c", look]).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def require_modules() -> None:
+    """Raise :class:`MissingError` for a Python module that collecting needs."""
+    for name, package in MODULES:
+        if not has_module(name):
+            raise MissingError(
+                f"{vm.PYTHON} has no module {name}",
+                "the probes are loaded with the distribution's own Python and BCC",
+                f"apt-get install {package}",
+            )
+
+
+def image_size(payload_bytes: int) -> int:
+    """Bytes of the ext4 image that a payload lives on."""
+    return payload_bytes * 5 // 4 + _DISK_RESERVE
+
+
+def check_resources(payload_bytes: int, places: list[Place]) -> None:
+    """Raise :class:`ResourceError` where memory or disk is too small for the payload."""
+    wanted = payload_bytes * 5 // 2
+    if any(place.kernel for place in places):
+        wanted = vm.memory_for(payload_bytes)
+    available = _available_memory()
+    if wanted > available:
+        raise ResourceError(
+            f"a payload of {payload_bytes} B needs {wanted >> 20} MiB of memory, "
+            f"{available >> 20} MiB are available",
+            "the page cache and a user buffer hold the payload at the same time",
+            "a smaller --size",
+        )
+    folder = Path(os.environ.get("TMPDIR") or "/tmp")
+    free = shutil.disk_usage(folder).free
+    if image_size(payload_bytes) > free:
+        raise ResourceError(
+            f"a payload of {payload_bytes} B needs {image_size(payload_bytes) >> 20} MiB in "
+            f"{folder}, {free >> 20} MiB are free",
+            hint="TMPDIR=FOLDER puts temporary files elsewhere",
+        )
+
+
+def _available_memory() -> int:
+    with open("/proc/meminfo") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) << 10
+    return 0
+
+
+def collect(place: Place, options: Options, say: Say) -> Evidence:
+    """Measure at one place; raises ``ZctraceError``. Needs root."""
+    run_id = secrets.token_hex(8)
+    with guarded(run_id) as run_folder:
+        code = stage.stage(run_folder.path)
+        share = run_folder.path / "run"
+        share.mkdir(mode=0o755)
+        guest = None
+        if place.kernel:
+            vm.require()
+            kvm = vm.kvm_works(place.kernel, run_folder, say)
+            memory = vm.memory_for(options.size)
+            disk = None if options.plan_only else run_folder.path / "payload.ext4"
+            guest = vm.Guest(place.kernel, kvm, memory, run_folder.path, disk)
+        if not options.plan_only:
+            _make_image(run_folder.path / "payload.ext4", options.size)
+        request = _request(run_id, options, guest, run_folder.path)
+        files = {name: share / name for name in ("request.json", "evidence.json", "progress")}
+        files["request.json"].write_text(json.dumps(dataclasses.asdict(request)))
+        collector = [vm.PYTHON, "-I", str(code / "tracer" / "isolated.py"), "tracer.collector"]
+        collector += map(str, files.values())
+        progress = vm.Progress(
+            files["progress"], files["evidence.json"], say, options.size, options.boot_seconds
+        )
+        try:
+            if guest:
+                how = "" if guest.kvm else ", emulated"
+                say(f"booting Linux {guest.kernel.release} in a virtual machine{how}")
+                vm.run(guest, collector, run_folder, progress)
+            else:
+                _run_here(collector, run_folder, progress)
+        except errors.ZctraceError:
+            if options.keep:
+                say(f"logs kept in {_keep(run_folder.path, run_id)}")
+            raise
+        answer = json.loads(files["evidence.json"].read_text())
+        if "error" in answer:
+            if options.keep:
+                say(f"logs kept in {_keep(run_folder.path, run_id)}")
+            raise errors.from_json(answer)
+        evidence = Evidence.from_json(answer)
+        timings = {"boot": progress.booted_after, **evidence.timings}
+        return dataclasses.replace(evidence, timings=timings)
+
+
+def _request(run_id: str, options: Options, guest: vm.Guest | None, folder: Path) -> Request:
+    uid, gid, groups, user = target.invoking_user()
+    return Request(
+        run_id=run_id,
+        strategies=options.strategies,
+        size=options.size,
+        chunk=options.chunk,
+        pipe_size=options.pipe_size,
+        repeat=options.repeat,
+        uid=uid,
+        gid=gid,
+        groups=groups,
+        user=user,
+        machine=guest.machine if guest else HOST,
+        image="/dev/vda" if guest else str(folder / "payload.ext4"),
+        mount=str(folder / "payload"),
+        nonce=secrets.randbits(62),
+        plan_only=options.plan_only,
+        sabotage=options.sabotage,
+    )
+
+
+def _make_image(image: Path, payload_bytes: int) -> None:
+    with image.open("wb") as file:
+        file.truncate(image_size(payload_bytes))
+    try:
+        result = subprocess.run(
+            ["mkfs.ext4", "-q", "-F", str(image)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"},
+        )
+    except FileNotFoundError as error:
+        raise MissingError(
+            "mkfs.ext4 is not installed",
+            "the payload lives on an ext4 file system of its own",
+            "apt-get install e2fsprogs",
+        ) from error
+    if result.returncode:
+        raise ResourceError("mkfs.ext4 failed", result.stderr.strip(), "more room in TMPDIR")
+
+
+def _run_here(collector: list[str], run_folder: RunFolder, progress: vm.Progress) -> None:
+    log = run_folder.path / "collector.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            collector,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={"PATH": f"{os.defpath}:/usr/sbin:/sbin", "LANG": "C.UTF-8"},
+            start_new_session=True,
+        )
+    run_folder.own(process.pid)
+    try:
+        progress.wait(process, log, log)
+        process.wait(timeout=_ORDERLY_SECONDS)
+    finally:
+        # It has a mount and a cgroup to give back; the guardian does so where it cannot.
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_ORDERLY_SECONDS)
+        vm.end(process)
+
+
+def _keep(folder: Path, run_id: str) -> Path:
+    kept = Path(os.environ.get("TMPDIR") or "/tmp") / f"zctrace-kept-{run_id}"
+    kept.mkdir()
+    for log in (*folder.glob("*.log"), *folder.glob("run/*")):
+        shutil.copy(log, kept)
+    return kept

@@ -1,0 +1,84 @@
+"""The payload: a file on a real ext4 file system of its own.
+
+The image is made by the command line, outside the guest; here it is mounted. On a host
+that happens in a private mount namespace, so that the mount ends with the process
+however that ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tracer.errors import ResourceError, ZctraceError
+from tracer.evidence import Request
+
+_CLONE_NEWNS = 0x00020000
+
+_PATTERN = bytes(range(251)) * 4177
+"""About 1 MiB. The period is prime, so that a block that lands in the wrong place does
+not look right."""
+
+
+@contextmanager
+def mounted(request: Request) -> Iterator[Path]:
+    """Mount the image and make the payload; yields its path.
+
+    File and folder belong to the user of the strategies. The page cache is warm
+    afterwards and the file is on the disk.
+    """
+    mount = Path(request.mount)
+    mount.mkdir(exist_ok=True)
+    options = "noatime"
+    if request.machine == "host":
+        _unshare_mounts()
+        _run("mount", "--make-rprivate", "/")
+        options += ",loop"
+    try:
+        _run("mount", "-t", "ext4", "-o", options, request.image, str(mount))
+        try:
+            folder = mount / "zctrace"
+            folder.mkdir(mode=0o700, exist_ok=True)
+            file = folder / "payload"
+            _fill(file, request.size)
+            os.chown(file, request.uid, request.gid)
+            os.chown(folder, request.uid, request.gid)
+            yield file
+        finally:
+            _run("umount", "--lazy", str(mount))
+    finally:
+        mount.rmdir()
+
+
+def _fill(file: Path, size: int) -> None:
+    try:
+        with file.open("wb") as out:
+            left = size
+            while left:
+                left -= out.write(_PATTERN[:left])
+            out.flush()
+            os.fsync(out.fileno())
+            os.posix_fadvise(out.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    except OSError as error:
+        raise ResourceError(
+            f"the payload of {size} bytes could not be written: {error.strerror}",
+            hint="a smaller --size",
+        ) from error
+
+
+def _unshare_mounts() -> None:
+    """Leave the mount namespace that others are in; os.unshare comes with Python 3.12."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNS):
+        errno = ctypes.get_errno()
+        raise OSError(errno, os.strerror(errno))
+
+
+def _run(*command: str) -> None:
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        raise ZctraceError(f"{' '.join(command)} failed", result.stderr.strip())

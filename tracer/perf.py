@@ -1,0 +1,133 @@
+"""perf_event_open(2) for the events that BCC does not manage well.
+
+BCC keeps breakpoint descriptors under (type, config), so that several breakpoints
+overwrite each other; here each is a descriptor of its own. Source: perf_event_open(2),
+include/uapi/linux/perf_event.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import struct
+from dataclasses import dataclass
+
+_SYS_PERF_EVENT_OPEN = 298  # x86-64
+_TYPE_BREAKPOINT = 5
+_BP_EXECUTE = 4
+_BP_LENGTH = 8  # sizeof(long): the only length the kernel takes for execution on x86-64
+_FLAG_FD_CLOEXEC = 8
+_FLAG_PID_CGROUP = 4
+_FORMAT_TIMES = 1 | 2  # PERF_FORMAT_TOTAL_TIME_ENABLED | PERF_FORMAT_TOTAL_TIME_RUNNING
+_DISABLED = 1
+_IOC_ENABLE = 0x2400
+_IOC_DISABLE = 0x2401
+_IOC_SET_BPF = 0x40042408
+_KPROBE_PMU_TYPE = "/sys/bus/event_source/devices/kprobe/type"
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Attributes(ctypes.Structure):
+    """struct perf_event_attr, as far as these events need it (PERF_ATTR_SIZE_VER7)."""
+
+    _fields_ = (
+        ("type", ctypes.c_uint32),
+        ("size", ctypes.c_uint32),
+        ("config", ctypes.c_uint64),
+        ("sample_period", ctypes.c_uint64),
+        ("sample_type", ctypes.c_uint64),
+        ("read_format", ctypes.c_uint64),
+        ("flags", ctypes.c_uint64),
+        ("wakeup_events", ctypes.c_uint32),
+        ("bp_type", ctypes.c_uint32),
+        ("config1", ctypes.c_uint64),  # union with bp_addr, kprobe_func
+        ("config2", ctypes.c_uint64),  # union with bp_len, probe_offset
+        ("rest", ctypes.c_uint64 * 7),
+    )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An event's own count, and how long it was wanted and really counting (ns)."""
+
+    count: int
+    enabled: int
+    running: int
+
+
+def online_cpus() -> list[int]:
+    """The processors that are online, by number."""
+    cpus: list[int] = []
+    with open("/sys/devices/system/cpu/online") as file:
+        for part in file.read().strip().split(","):
+            first, _, last = part.partition("-")
+            cpus += range(int(first), int(last or first) + 1)
+    return cpus
+
+
+def _open(attributes: _Attributes, pid: int, cpu: int, flags: int) -> int:
+    attributes.size = ctypes.sizeof(attributes)
+    fd: int = _libc.syscall(
+        _SYS_PERF_EVENT_OPEN,
+        ctypes.byref(attributes),
+        pid,
+        cpu,
+        -1,
+        flags | _FLAG_FD_CLOEXEC,
+    )
+    if fd < 0:
+        errno = ctypes.get_errno()
+        raise OSError(errno, os.strerror(errno))
+    return fd
+
+
+def open_breakpoint(address: int, *, cgroup: int | None = None, cpu: int = -1) -> int:
+    """A disabled execution breakpoint on the instruction at ``address``.
+
+    With ``cgroup``, a descriptor of a cgroup's folder, it fires for the tasks in there
+    on ``cpu``; without, for the calling thread. Raises ``OSError``.
+    """
+    attributes = _Attributes(
+        type=_TYPE_BREAKPOINT,
+        sample_period=1,
+        read_format=_FORMAT_TIMES,
+        flags=_DISABLED,
+        bp_type=_BP_EXECUTE,
+        config1=address,
+        config2=_BP_LENGTH,
+    )
+    if cgroup is None:
+        return _open(attributes, 0, cpu, 0)
+    return _open(attributes, cgroup, cpu, _FLAG_PID_CGROUP)
+
+
+def try_kprobe(function: str) -> None:
+    """Ask the kernel for a probe on ``function``'s entry and give it back at once.
+
+    Raises ``OSError`` where the kernel refuses: EINVAL or ENOENT for a function that
+    it does not let be traced or does not have.
+    """
+    with open(_KPROBE_PMU_TYPE) as file:
+        kind = int(file.read())
+    name = ctypes.create_string_buffer(function.encode())
+    attributes = _Attributes(type=kind, config1=ctypes.addressof(name))
+    os.close(_open(attributes, -1, 0, 0))
+
+
+def set_program(event: int, program: int) -> None:
+    """Have the loaded BPF ``program`` (a descriptor) run at each overflow."""
+    fcntl.ioctl(event, _IOC_SET_BPF, program)
+
+
+def enable(event: int) -> None:
+    fcntl.ioctl(event, _IOC_ENABLE, 0)
+
+
+def disable(event: int) -> None:
+    fcntl.ioctl(event, _IOC_DISABLE, 0)
+
+
+def read(event: int) -> Reading:
+    return Reading(*struct.unpack("=QQQ", os.read(event, 24)))

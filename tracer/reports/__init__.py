@@ -1,0 +1,1 @@
+"""How results are shown. One module per form; each takes judged runs, none measures."""

@@ -1,0 +1,326 @@
+"""Boot a kernel in a virtual machine on this machine's own files, and collect in there.
+
+virtme-ng does the booting: QEMU, with the root file system shared read-only over 9p.
+Everything that the run owns is in its folder, virtme-ng's home included, so that nobody's
+configuration has a say and nothing stays behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracer.errors import MachineError, MissingError
+from tracer.guardian import RunFolder
+from tracer.kernels import Kernel, cache_folder
+
+Say = Callable[[str], None]
+
+PYTHON = "/usr/bin/python3"
+"""The distribution's own: the one that can import its bcc."""
+BOOT_SECONDS = 180.0
+_KVM_SECONDS = 25.0
+_STEP_SECONDS = 180.0
+_SLOWEST_BYTES_PER_SECOND = 1 << 20
+"""Of payload, in one emulated step: written, read, checked and moved."""
+_POLL_SECONDS = 0.05
+_LIBRARIES = Path("/usr/lib")
+_LIBRARIES_TAG = "zctrace_lib"
+_GUEST_LIBRARIES = "/run/zctrace-lib"
+_KVM_GET_API_VERSION, _KVM_API_VERSION = 0xAE00, 12
+_MIN_MEMORY = 1 << 30
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What to boot. ``folder`` is shared read-write; ``disk`` becomes ``/dev/vda``."""
+
+    kernel: Kernel
+    kvm: bool
+    memory_bytes: int
+    folder: Path
+    disk: Path | None = None
+
+    @property
+    def machine(self) -> str:
+        """The machine's kind, as evidence names it."""
+        return "qemu-kvm" if self.kvm else "qemu-tcg"
+
+
+def memory_for(payload_bytes: int) -> int:
+    """Guest memory in bytes: the page cache and a user buffer hold the payload at once."""
+    return _MIN_MEMORY + payload_bytes * 5 // 2
+
+
+def command(guest: Guest, script: Path) -> list[str]:
+    """virtme-ng's command line for running ``script`` in the guest as root."""
+    arguments = [
+        _vng(),
+        "--verbose",
+        "--run",
+        str(guest.kernel.image),
+        "--disable-microvm",
+        "--user",
+        "root",
+        # One processor: an emulated 7.3 with two panicked while a static key was patched.
+        "--cpus",
+        "1",
+        "--memory",
+        f"{guest.memory_bytes >> 20}M",
+        "--rwdir",
+        str(guest.folder),
+        "--append",
+        "loglevel=4",
+    ]
+    if guest.kernel.modules:
+        # virtme-ng hides parts of the root file system (/var/cache, say) in the guest.
+        arguments += ["--rodir", str(guest.kernel.modules)]
+    if not guest.kvm:
+        # Four levels of page tables instead of five: each missed translation is cheaper.
+        arguments += ["--disable-kvm", "--append", "no5lvl"]
+    # The C library and BCC's 200 MB of compiler a second time, cached: the root file
+    # system is shared without a page cache, which triples the time to import bcc.
+    devices = [
+        "-fsdev",
+        f"local,id=zctracelib,path={_LIBRARIES},security_model=none,readonly=on,multidevs=remap",
+        "-device",
+        f"virtio-9p-pci,fsdev=zctracelib,mount_tag={_LIBRARIES_TAG}",
+    ]
+    if guest.disk:
+        devices += [
+            "-drive",
+            f"file={guest.disk},if=none,id=zctracedisk,format=raw",
+            "-device",
+            "virtio-blk-pci,drive=zctracedisk",
+        ]
+    for device in devices:
+        arguments.append(f"--qemu-opts={device}")
+    return [*arguments, "--exec", f"sh {shlex.quote(str(script))}"]
+
+
+def guest_script(collector: list[str], log: Path) -> str:
+    """What the guest runs: drivers, the cached libraries, then the collector."""
+    triplet = _LIBRARIES / "x86_64-linux-gnu"
+    libraries = f"{_GUEST_LIBRARIES}/{triplet.name}" if triplet.is_dir() else _GUEST_LIBRARIES
+    options = "ro,trans=virtio,version=9p2000.L,cache=loose,msize=512000"
+    return "\n".join(
+        (
+            f"exec >{shlex.quote(str(log))} 2>&1",
+            "modprobe -q virtio_blk",
+            f"mkdir -p {_GUEST_LIBRARIES}",
+            f"mount -t 9p -o {options} {_LIBRARIES_TAG} {_GUEST_LIBRARIES} &&",
+            f"    export LD_LIBRARY_PATH={libraries}",
+            # Otherwise importing capstone imports all of setuptools, ten seconds emulated.
+            "export SETUPTOOLS_USE_DISTUTILS=stdlib",
+            f"exec {shlex.join(collector)}",
+            "",
+        )
+    )
+
+
+def missing() -> list[tuple[str, str]]:
+    """Programs that a virtual machine needs and that are not there, with the remedy."""
+    found = []
+    if not shutil.which("qemu-system-x86_64"):
+        found.append(("QEMU (qemu-system-x86_64)", "apt-get install qemu-system-x86"))
+    if not _find_vng():
+        found.append(("virtme-ng (vng)", "pip install virtme-ng"))
+    if not shutil.which("busybox"):
+        found.append(("busybox", "apt-get install busybox-static"))
+    return found
+
+
+def require() -> None:
+    """Raise :class:`MissingError` for the first thing that is missing."""
+    for what, remedy in missing():
+        raise MissingError(f"{what} is not installed", "it boots the kernel", remedy)
+
+
+def run(guest: Guest, collector: list[str], run_folder: RunFolder, progress: Progress) -> None:
+    """Boot, run ``collector`` in the guest, and end the guest when it has answered.
+
+    Raises :class:`MachineError` for a guest that does not boot, stalls or dies.
+    """
+    script, log = guest.folder / "guest.sh", guest.folder / "guest.log"
+    console = guest.folder / "console.log"
+    script.write_text(guest_script(collector, log))
+    process = _start(command(guest, script), guest.folder, console, run_folder)
+    try:
+        progress.wait(process, console, log)
+    finally:
+        end(process)
+
+
+@dataclass
+class Progress:
+    """The collector's steps, as they come through a file; with a time limit on each.
+
+    ``file`` gets a line of JSON per step, ``answer`` appears when there is one.
+    """
+
+    file: Path
+    answer: Path
+    say: Say
+    payload_bytes: int
+    boot_seconds: float = BOOT_SECONDS
+    booted_after: float = 0.0
+    """Seconds until the first step; known after :meth:`wait`."""
+
+    def wait(self, process: subprocess.Popen[bytes], console: Path, log: Path) -> None:
+        """Until there is an answer; raises :class:`MachineError` when there will be none."""
+        seen = 0
+        limit = self.boot_seconds
+        step = "boot"
+        began = time.monotonic()
+        deadline = began + limit
+        while not self.answer.exists():
+            steps = self._steps()
+            if len(steps) > seen:
+                for step in steps[seen:]:
+                    self.say(step)
+                self.booted_after = self.booted_after or time.monotonic() - began
+                seen = len(steps)
+                limit = _STEP_SECONDS + self.payload_bytes / _SLOWEST_BYTES_PER_SECOND
+                deadline = time.monotonic() + limit
+            if process.poll() is not None:
+                if self.answer.exists():
+                    return
+                raise MachineError(
+                    f"the collector died at: {step}" if seen else "the kernel did not boot",
+                    _last_words(log) or _last_words(console) or "it left no message",
+                    "--keep keeps its log; zctrace doctor looks for the cause",
+                )
+            if time.monotonic() > deadline:
+                raise MachineError(
+                    f"no progress for {limit:.0f} s at: {step}",
+                    _last_words(log) or _last_words(console) or "it left no message",
+                    "--boot-timeout SECONDS for a slow machine; --keep keeps its log",
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def _steps(self) -> list[str]:
+        try:
+            text = self.file.read_text()
+        except FileNotFoundError:
+            return []
+        return [
+            json.loads(line)["step"]
+            for line in text.splitlines(keepends=True)
+            if line.endswith("\n")
+        ]
+
+
+def kvm_works(kernel: Kernel, run_folder: RunFolder, say: Say) -> bool:
+    """Whether KVM really boots ``kernel``, tried once per boot of this machine.
+
+    A /dev/kvm that opens proves little: nested virtualisation is often half there.
+    """
+    if not _kvm_answers():
+        return False
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    memory = cache_folder() / "kvm.json"
+    with suppress(OSError, ValueError):
+        known = json.loads(memory.read_text())
+        if known["boot_id"] == boot_id:
+            return bool(known["works"])
+    say("trying KVM")
+    works = _kvm_boots(kernel, run_folder)
+    with suppress(OSError):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        memory.write_text(json.dumps({"boot_id": boot_id, "works": works}))
+    return works
+
+
+def _kvm_answers() -> bool:
+    try:
+        fd = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return fcntl.ioctl(fd, _KVM_GET_API_VERSION) == _KVM_API_VERSION
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def _kvm_boots(kernel: Kernel, run_folder: RunFolder) -> bool:
+    folder = run_folder.path / "kvm"
+    folder.mkdir()
+    sign = folder / "booted"
+    script = folder / "guest.sh"
+    script.write_text(f"echo yes > {shlex.quote(str(sign))}\n")
+    guest = Guest(kernel, True, _MIN_MEMORY, folder)
+    process = _start(command(guest, script), folder, folder / "console.log", run_folder)
+    deadline = time.monotonic() + _KVM_SECONDS
+    try:
+        while time.monotonic() < deadline and process.poll() is None:
+            if sign.exists() and sign.read_text():
+                return True
+            time.sleep(_POLL_SECONDS)
+        return sign.exists() and bool(sign.read_text())
+    finally:
+        end(process)
+
+
+def _start(
+    arguments: list[str], folder: Path, console: Path, run_folder: RunFolder
+) -> subprocess.Popen[bytes]:
+    home = folder / "home"
+    home.mkdir()
+    tools = f"{Path(_vng()).parent}:{os.defpath}:/usr/sbin:/sbin"
+    with console.open("wb") as output:
+        process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env={
+                "PATH": tools,
+                "HOME": str(home),
+                "TMPDIR": str(home),
+                "LANG": "C.UTF-8",
+                "TERM": "dumb",
+            },
+            start_new_session=True,
+        )
+    run_folder.own(process.pid)
+    return process
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill the whole process group and wait for its leader."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _last_words(log: Path) -> str:
+    """The last lines of a log that say something."""
+    try:
+        text = log.read_text(errors="replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " | ".join(lines[-3:])[-400:]
+
+
+def _find_vng() -> str | None:
+    beside = Path(sys.executable).parent / "vng"
+    return str(beside) if beside.exists() else shutil.which("vng")
+
+
+def _vng() -> str:
+    return _find_vng() or "vng"

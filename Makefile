@@ -1,0 +1,87 @@
+# Two commands: `make run` does all set-up and measures, `make test` does all set-up and
+# runs every test. Both can be repeated; both say what they install. As root or with sudo.
+
+PREFIX  ?= /usr/local
+LIBDIR  := $(PREFIX)/lib/zctrace
+VENV    := .venv
+# The distribution's own: the one that can import its bcc.
+PYTHON  := /usr/bin/python3
+PIP_FLAGS := --quiet --disable-pip-version-check --root-user-action=ignore
+SUDO    := $(if $(filter 0,$(shell id -u)),,sudo)
+
+# From the distribution: BCC compiles and loads the probes; capstone finds the return
+# instructions to watch; venv holds pandas, typer, rich and virtme-ng; QEMU boots a kernel
+# where the host's cannot be measured, busybox, kmod and zstd are what virtme-ng starts it
+# with; e2fsprogs makes the payload's file system; distro-info-data names the releases to
+# look for kernels in.
+PACKAGES := python3-bpfcc python3-capstone python3-venv qemu-system-x86 \
+	busybox-static kmod zstd e2fsprogs distro-info-data
+
+.PHONY: help run test check install uninstall clean system
+help:
+	@echo "make run        set up what is missing, then: zctrace run"
+	@echo "make test       set up what is missing, then every test, live ones included"
+	@echo "make check      ruff, mypy and the tests that need neither root nor a kernel"
+	@echo "make install    put zctrace on everybody's PATH, root's included"
+	@echo "make uninstall  undo that; fetched kernels stay in /var/cache/zctrace"
+	@echo "make clean      remove what was built in this folder"
+
+run: install
+	$(SUDO) $(PREFIX)/bin/zctrace run $(ARGS)
+
+test: $(VENV)/.installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 ZCTRACE_REQUIRE_LIVE=$(ZCTRACE_REQUIRE_LIVE) \
+		$(VENV)/bin/python -m pytest -p no:cacheprovider $(ARGS)
+
+check: $(VENV)/.installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/python -m pytest -q -m "not live" $(ARGS)
+
+# Every package is looked at; apt is only called for those that are missing.
+system:
+	@missing=""; \
+	for package in $(PACKAGES); do \
+		dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q 'ok installed' \
+			|| missing="$$missing $$package"; \
+	done; \
+	[ -z "$$missing" ] || { \
+		echo "installing from the distribution:$$missing"; \
+		$(SUDO) apt-get update -qq && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive \
+			apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
+	}
+
+$(VENV)/.installed: pyproject.toml | system
+	@echo "installing into $(VENV): zctrace's Python packages and the test tools"
+	@$(PYTHON) -m venv --clear --system-site-packages $(VENV)
+	@$(VENV)/bin/python -m pip install $(PIP_FLAGS) --editable '.[test]'
+	@touch $@
+
+# A copy that everybody can read: strategies run as the user who called sudo, who may not
+# be able to look into this folder.
+SOURCES := pyproject.toml README.md LICENSE \
+	$(shell find probes workloads tracer -type f -not -path '*/__pycache__/*')
+
+install: $(LIBDIR)/.installed
+$(LIBDIR)/.installed: $(SOURCES) | system
+	@echo "installing into $(LIBDIR): zctrace and its Python packages"
+	@[ -x $(LIBDIR)/bin/python ] || $(SUDO) $(PYTHON) -m venv --system-site-packages $(LIBDIR)
+	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && \
+		cp -r probes workloads tracer pyproject.toml README.md LICENSE "$$copy" && \
+		$(SUDO) sh -c 'umask 022 && "$$0" -m pip install $(PIP_FLAGS) "$$1" && \
+			"$$0" -m pip install $(PIP_FLAGS) --force-reinstall --no-deps "$$1"' \
+			$(LIBDIR)/bin/python "$$copy"
+	@$(SUDO) mkdir -p $(PREFIX)/bin
+	@$(SUDO) ln -sf $(LIBDIR)/bin/zctrace $(PREFIX)/bin/zctrace
+	@$(SUDO) touch $@
+
+uninstall:
+	$(SUDO) rm -rf $(LIBDIR) $(PREFIX)/bin/zctrace
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 from collections.abc import Iterable
@@ -224,10 +225,13 @@ class Meter:
         try:
             return call(*arguments, **named)
         except Exception as error:  # BCC raises nothing more precise
+            full = isinstance(error, OSError) and error.errno == errno.ENOSPC
             raise TraceError(
                 f"the kernel refused the probe on {what}",
-                str(error),
-                "zctrace doctor says what this kernel offers",
+                "all debug registers are in use" if full else str(error),
+                "end the other zctrace, perf or debugger"
+                if full
+                else "zctrace doctor says what this kernel offers",
             ) from error
 
 

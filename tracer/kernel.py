@@ -6,6 +6,7 @@ Nothing here compares version numbers; every fact is an answer of the kernel's.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import re
 from collections.abc import Iterable
@@ -184,6 +185,8 @@ def _breakpoint_refused(functions: Iterable[Function]) -> str | None:
         try:
             os.close(perf.open_breakpoint(function.address))
         except OSError as error:
+            if error.errno == errno.ENOSPC:
+                return "all debug registers are in use (another zctrace, perf, a debugger?)"
             return f"refused by the kernel: {error.strerror}"
         return None
     return "no kernel function is known"

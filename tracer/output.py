@@ -14,7 +14,7 @@ STDOUT = Path("-")
 
 def check(path: Path, option: str, *, force: bool) -> None:
     """Refuse early what would fail late; raises :class:`OutputError`."""
-    if path == STDOUT:
+    if path == STDOUT or _is_device(path):
         return
     if path.is_dir():
         raise OutputError(f"{option} {path}: is a folder", hint=f"{option} {path}/result")
@@ -44,6 +44,9 @@ def write(path: Path, text: str) -> None:
         return
     partial = ""
     try:
+        if _is_device(path):
+            path.write_text(text)
+            return
         handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".zctrace-")
         with open(handle, "w") as file:
             file.write(text)
@@ -59,6 +62,11 @@ def write(path: Path, text: str) -> None:
             "nothing was left behind",
             "another folder, or - for standard output",
         ) from error
+
+
+def _is_device(path: Path) -> bool:
+    """A pipe or a device (/dev/stdout, /dev/null): written to, never replaced."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _give_to_caller(path: str) -> None:

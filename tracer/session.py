@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from probes.catalogue import COPY_SITES, EVENT_SITES
 from tracer import __version__, kernel, payload, perf, target
-from tracer.errors import MissingError, WorkloadError
+from tracer.errors import MissingError, TraceError, WorkloadError
 from tracer.evidence import Evidence, Hits, Request, Run
 from tracer.plan import AttachPlan, CopyAttachment, plan
 
@@ -53,6 +53,12 @@ def collect(request: Request, say: Say) -> Evidence:
         attach_plan = plan(COPY_SITES, EVENT_SITES, facts)
     if request.plan_only:
         return _evidence(request, facts, attach_plan, {}, (), watch, "not loaded")
+    if facts.breakpoint:
+        raise TraceError(
+            f"Linux {facts.release} refuses breakpoints in its own code",
+            facts.breakpoint,
+            "another kernel, in a virtual machine: zctrace run --kernel 6.1",
+        )
     with watch.phase("import", "loading BCC"):
         attach = _import_attach()
     with (

@@ -226,20 +226,35 @@ def kvm_works(kernel: Kernel, run_folder: RunFolder, say: Say) -> bool:
 
     A /dev/kvm that opens proves little: nested virtualisation is often half there.
     """
-    if not _kvm_answers():
-        return False
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    memory = cache_folder() / "kvm.json"
-    with suppress(OSError, ValueError):
-        known = json.loads(memory.read_text())
-        if known["boot_id"] == boot_id:
-            return bool(known["works"])
+    known = kvm_known()
+    if known is not None:
+        return known
     say("trying KVM")
     works = _kvm_boots(kernel, run_folder)
+    memory = _kvm_memory()
     with suppress(OSError):
         memory.parent.mkdir(parents=True, exist_ok=True)
-        memory.write_text(json.dumps({"boot_id": boot_id, "works": works}))
+        memory.write_text(json.dumps({"boot_id": _boot_id(), "works": works}))
     return works
+
+
+def kvm_known() -> bool | None:
+    """What is known of KVM without trying: ``None`` where it has to be tried."""
+    if not _kvm_answers():
+        return False
+    with suppress(OSError, ValueError, KeyError):
+        known = json.loads(_kvm_memory().read_text())
+        if known["boot_id"] == _boot_id():
+            return bool(known["works"])
+    return None
+
+
+def _kvm_memory() -> Path:
+    return cache_folder() / "kvm.json"
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def _kvm_answers() -> bool:

@@ -15,6 +15,7 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -56,12 +57,14 @@ class Sink:
 
     def __init__(self, nonce: int) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._watched = mmap.mmap(-1, mmap.PAGESIZE)
         self._reports, reports = os.pipe()
         self.pid = fork(lambda: self._serve(nonce, reports))
         os.close(reports)
 
-    def connect(self) -> socket.socket:
-        """A fresh connection to the sink."""
+    def connect(self, *, watched: bool) -> socket.socket:
+        """A fresh connection to the sink; receiving has a window only if ``watched``."""
+        self._watched[0] = watched
         return socket.create_connection(self._listener.getsockname())
 
     def received(self) -> Received:
@@ -83,7 +86,8 @@ class Sink:
             connection, _ = self._listener.accept()
             fd = connection.fileno()
             got = crc = 0
-            with window(nonce, Role.SINK, Scope.THREAD):
+            watched = window(nonce, Role.SINK, Scope.THREAD)
+            with watched if self._watched[0] else nullcontext():
                 while n := libc.read(fd, buffer.address, buffer.size):
                     crc = zlib.crc32(view[:n], crc)
                     got += n

@@ -107,7 +107,7 @@ class Runner:
 
     def _transfer(self, strategy: Strategy, size: int, *, watched: bool) -> None:
         os.lseek(self._file, 0, os.SEEK_SET)
-        with self._sink.connect() as sock:
+        with self._sink.connect(watched=watched) as sock:
             task = Task(self._file, sock.fileno(), size, self._chunk, self._pipe_size)
             transfer = strategy.prepare(task)
             # A collection in the middle would free memory, maybe by a system call.

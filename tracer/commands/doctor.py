@@ -81,13 +81,15 @@ def _programs() -> Iterator[Finding]:
         else f"missing: {', '.join(what for what, _ in lacking)}",
         "; ".join(remedy for _, remedy in lacking),
     )
-    device = os.path.exists("/dev/kvm")
+    works = vm.kvm_known()
     yield Finding(
         "KVM",
-        device,
-        "/dev/kvm exists; whether it boots a kernel is tried before the first use"
-        if device
-        else "no /dev/kvm: virtual machines are emulated, which is slower and as exact",
+        works is not False,
+        {
+            True: "boots a kernel",
+            False: "not usable: virtual machines are emulated, which is slower and as exact",
+            None: "/dev/kvm answers; whether it boots a kernel is tried before the first use",
+        }[works],
         "nested virtualisation, where this machine is itself virtual",
     )
 

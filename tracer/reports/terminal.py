@@ -112,7 +112,7 @@ def copies(value: object) -> str:
     if value == int(value):
         return str(int(value))
     text = f"{value:.3f}"
-    return text if float(text) != int(float(text)) else f"{value:.6g}"
+    return repr(value) if float(text) == int(float(text)) else text
 
 
 def _word(verdict: Verdict) -> Text:

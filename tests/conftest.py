@@ -1,0 +1,69 @@
+"""What all tests share: recorded kernels, recorded evidence, and when live tests run."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tracer.evidence import Evidence
+from tracer.kernel import KernelFacts
+
+HERE = Path(__file__).parent
+LIVE_KERNELS = ("6.1", "7.3")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "live" in item.path.parts:
+            item.add_marker(pytest.mark.live)
+
+
+def _cannot_run_live():
+    from tracer import machine, vm
+
+    if os.geteuid() != 0:
+        return "live tests need root: sudo make test"
+    for name, package in machine.MODULES:
+        if not machine.has_module(name):
+            return f"live tests need {name}: apt-get install {package}"
+    for what, remedy in vm.missing():
+        return f"live tests need {what}: {remedy}"
+    return None
+
+
+@pytest.fixture(scope="session")
+def live():
+    """Skip without what live tests need; fail where they must not be skipped."""
+    reason = _cannot_run_live()
+    if reason and os.environ.get("ZCTRACE_REQUIRE_LIVE") == "1":
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+
+
+def recorded_kernel(line):
+    recorded = json.loads((HERE / "kernels" / f"linux-{line}.json").read_text())
+    return KernelFacts.from_json(recorded["kernel"])
+
+
+def recorded_evidence(line):
+    return Evidence.from_json(
+        json.loads((HERE / "evidence" / f"linux-{line}.json").read_text())
+    )
+
+
+@pytest.fixture(params=LIVE_KERNELS)
+def line(request):
+    """A kernel line that was recorded."""
+    return request.param
+
+
+@pytest.fixture
+def facts(line):
+    return recorded_kernel(line)
+
+
+@pytest.fixture
+def evidence(line):
+    return recorded_evidence(line)

@@ -1,0 +1,61 @@
+"""``--kernel host``: no virtual machine in between. The host is a guest of ours."""
+
+import sys
+
+import pytest
+
+from tests.live.conftest import ROOT
+from tracer import errors
+
+MIB = 1 << 20
+STATUS = {"SIGKILL": -9, "SIGTERM": errors.TERMINATED, "SIGINT": errors.INTERRUPTED}
+
+
+@pytest.fixture(scope="module")
+def on_host(live, in_guest):
+    return in_guest("6.1", "host_guest.py", sys.executable, ROOT)
+
+
+def test_the_same_figures(on_host):
+    assert on_host["status"] == 0, on_host["stderr"]
+    figures = {
+        row["strategy"]: (
+            row["u2k_bytes"],
+            row["k2u_bytes"],
+            row["k2k_bytes"],
+            row["mode_switches"],
+        )
+        for row in on_host["result"]["summary"]
+    }
+    assert figures == {
+        "read-write": (MIB, MIB, 0, 4),
+        "mmap-write": (MIB, 0, 0, 4),
+        "sendfile": (0, 0, 0, 2),
+        "splice": (0, 0, 0, 64),
+    }
+    assert {row["machine"] for row in on_host["result"]["summary"]} == {"host"}
+    assert {row["controls"] for row in on_host["result"]["summary"]} == {"passed"}
+
+
+def test_the_table_says_it_is_this_machine(on_host):
+    assert "this machine's own kernel" in on_host["stdout"]
+    assert "not this machine's own" not in on_host["stdout"]
+
+
+def test_nothing_is_left(on_host):
+    assert on_host["left"] == {}
+
+
+def test_killed_in_every_phase(on_host):
+    assert len(on_host["killed"]) == 6
+    for case in on_host["killed"]:
+        assert case["left"] == {}, case
+        assert case["status"] == STATUS[case["signal"]], case
+        assert not case["files"], case
+
+
+def test_two_at_once_do_not_spoil_each_other(on_host):
+    """The processor has four debug registers: the second run is told so."""
+    status, complaint = on_host["second"]
+    assert status == errors.TraceError.exit_code
+    assert "debug registers are in use" in complaint

@@ -1,0 +1,125 @@
+"""Kernels in a package archive, with apt's answers made by hand."""
+
+import random
+
+import pytest
+
+from tracer import archive
+from tracer.archive import Archive, version_key
+from tracer.errors import KernelError
+
+SEARCH = """\
+linux-image-6.1.0-55-amd64 - Linux 6.1 for 64-bit PCs (signed)
+linux-image-6.1.0-56-amd64 - Linux 6.1 for 64-bit PCs (signed)
+linux-image-6.1.0-56-cloud-amd64 - Linux 6.1 for x86-64 cloud (signed)
+linux-image-6.1.0-56-rt-amd64 - Linux 6.1 for 64-bit PCs, PREEMPT_RT (signed)
+linux-image-6.12-amd64 - Linux for 64-bit PCs (meta-package)
+linux-image-7.3-amd64 - Linux 7.3-rc7 for 64-bit PCs
+linux-image-7.3.4+deb13-amd64 - Linux 7.3.4 for 64-bit PCs
+linux-image-7.3.4+deb13-amd64-dbg - Linux 7.3.4 for 64-bit PCs (debug symbols)
+"""
+PACKAGES = {
+    "linux-image-6.1.0-55-amd64": ("6.1.187-1", "kmod, linux-base (>= 4.3~)"),
+    "linux-image-6.1.0-56-amd64": ("6.1.192-2", "kmod, linux-base (>= 4.3~)"),
+    "linux-image-7.3-amd64": ("7.3~rc7-1~exp1", "linux-modules-7.3-amd64 (= 7.3~rc7-1~exp1)"),
+    "linux-image-7.3.4+deb13-amd64": (
+        "7.3.4-1~bpo13+1",
+        "dracut | initramfs-tools, linux-binary-7.3.4+deb13-amd64 (= 7.3.4-1~bpo13+1), "
+        "linux-modules-7.3.4+deb13-amd64 (= 7.3.4-1~bpo13+1)",
+    ),
+    "linux-image-amd64": ("6.1.192-2", "linux-image-6.1.0-56-amd64 (= 6.1.192-2)"),
+}
+
+
+class Apt:
+    def __init__(self):
+        self.calls = []
+        self.search = SEARCH
+
+    def __call__(self, *command, cwd=None, accept_failure=False):
+        self.calls.append(command)
+        if command[1] == "search":
+            return self.search
+        if command[1] == "show":
+            return "\n\n".join(
+                f"Package: {name}\nVersion: {PACKAGES[name][0]}\nDepends: {PACKAGES[name][1]}\n"
+                f"Size: 1000"
+                for name in command[2:]
+            )
+        return ""
+
+
+@pytest.fixture
+def apt():
+    return Apt()
+
+
+@pytest.fixture
+def suites(tmp_path, apt, monkeypatch):
+    suites = Archive(tmp_path, ["deb an-archive a-suite main"])
+    monkeypatch.setattr(suites, "_apt", apt)
+    return suites
+
+
+def test_kernels_oldest_first_without_other_flavours(suites):
+    releases = [kernel.release for kernel in suites.kernels(print)]
+    assert releases == [
+        "6.1.0-55-amd64", "6.1.0-56-amd64", "7.3-amd64", "7.3.4+deb13-amd64",
+    ]  # fmt: skip
+
+
+def test_files_spread_over_packages(suites):
+    newest = suites.kernels(print)[-1]
+    assert newest.packages == (
+        "linux-image-7.3.4+deb13-amd64",
+        "linux-binary-7.3.4+deb13-amd64",
+        "linux-modules-7.3.4+deb13-amd64",
+    )
+
+
+def test_the_default_is_what_the_metapackage_says(suites):
+    assert suites.default(print).release == "6.1.0-56-amd64"
+
+
+def test_lists_are_read_once_a_day(suites, apt):
+    suites.kernels(print)
+    suites.kernels(print)
+    assert sum(call[1] == "update" for call in apt.calls) == 1
+
+
+def test_an_archive_without_kernels(suites, apt):
+    apt.search = ""
+    with pytest.raises(KernelError, match="offers no kernel"):
+        suites.kernels(print)
+
+
+def test_nothing_configured(tmp_path):
+    with pytest.raises(KernelError, match="no package archive configured"):
+        Archive(tmp_path, []).kernels(print)
+
+
+def test_version_order():
+    versions = [
+        "5.10.223-1", "6.1.9-1", "6.1.192-1", "6.1.192-2", "6.12.3-1",
+        "7.3~rc7-1~exp1", "7.3.4-1~bpo13+1", "7.3.4-1",
+    ]  # fmt: skip
+    shuffled = random.Random(1).sample(versions, len(versions))
+    assert sorted(shuffled, key=version_key) == versions
+
+
+def test_releases_without_debian_s_table(monkeypatch, tmp_path):
+    monkeypatch.setattr(archive, "_DISTRO_INFO", tmp_path / "absent")
+    assert archive._releases() == ["oldoldstable", "oldstable", "stable", "testing"]
+
+
+def test_releases_by_name(monkeypatch, tmp_path):
+    table = tmp_path / "debian.csv"
+    table.write_text(
+        "version,codename,series,created,release,eol\n"
+        "1,Old,old,1990-01-01,1996-01-01,1998-01-01\n"
+        "98,Recent,recent,2098-01-01,2099-01-01,\n"
+        "99,Testing,testing-one,2099-01-01\n"
+        ",Sid,sid,1993-08-16\n"
+    )
+    monkeypatch.setattr(archive, "_DISTRO_INFO", table)
+    assert archive._releases() == ["recent", "testing-one"]

@@ -1,0 +1,173 @@
+"""The command line: every wrong use has one clear message and its own exit code."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.conftest import HERE
+from tracer import __version__, cli, errors
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def invoke():
+    return lambda *arguments: CliRunner().invoke(cli.app, list(arguments))
+
+
+def zctrace(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "tracer", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        **options,
+    )
+
+
+def test_version(invoke):
+    assert invoke("--version").stdout == f"zctrace {__version__}\n"
+
+
+def test_help_names_every_command(invoke):
+    text = invoke("--help").stdout
+    for command in ("run", "strategies", "plan", "doctor", "kernels", "report"):
+        assert command in text
+
+
+def test_strategies(invoke):
+    text = invoke("strategies").stdout
+    assert "sendfile(socket, file)" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["run", "nonsense"], "no strategy nonsense"),
+        (["run", "--size", "0"], "--size 0: not a size"),
+        (["run", "--size=-1"], "--size -1: not a size"),
+        (["run", "--size", "garbage"], "--size garbage: not a size"),
+        (["run", "--chunk", "2M"], "--chunk 2097152 is larger than --size 1048576"),
+        (["run", "--chunk", "0"], "--chunk 0: not a size"),
+        (["run", "--repeat", "0"], "--repeat 0: at least 1"),
+        (["run", "--boot-timeout", "0"], "more than 0 seconds"),
+        (["run", "--nonsense"], "No such option"),
+        (["nonsense"], "No such command"),
+        (["report", "/absent"], "/absent: No such file"),
+    ],
+)
+def test_wrong_arguments(arguments, what):
+    result = zctrace(*arguments)
+    assert result.returncode == errors.UsageError.exit_code
+    assert what in result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+
+
+def test_a_report_of_something_else(tmp_path):
+    (tmp_path / "a.json").write_text("[]")
+    result = zctrace("report", tmp_path / "a.json")
+    assert result.returncode == errors.UsageError.exit_code
+    assert "not a result of zctrace" in result.stderr
+
+
+def test_outputs_are_checked_before_anything_is_done(tmp_path):
+    (tmp_path / "old.csv").write_text("")
+    result = zctrace("run", "--csv", tmp_path / "old.csv")
+    assert result.returncode == errors.OutputError.exit_code
+    assert "exists already" in result.stderr
+    result = zctrace("run", "--csv", tmp_path / "x", "--json", tmp_path / "x")
+    assert result.returncode == errors.OutputError.exit_code
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="as root, to become nobody")
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_without_root(command):
+    text = f"""
+import os, sys
+sys.argv[1:] = [{command!r}]
+from tracer import cli
+os.setuid(65534)
+cli.main()
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == errors.RightsError.exit_code
+    assert "sudo zctrace" in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root is asked for first")
+def test_more_than_memory():
+    result = zctrace("run", "--size", "100000G", "--kernel", "host")
+    assert result.returncode == errors.ResourceError.exit_code
+    assert "a smaller --size" in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root is asked for first")
+def test_no_such_kernel():
+    result = zctrace("run", "--kernel", "nonsense")
+    assert result.returncode == errors.KernelError.exit_code
+    assert "no such kernel" in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root is asked for first")
+def test_no_qemu(tmp_path):
+    """Only what Python needs is on the PATH."""
+    image = tmp_path / "vmlinuz-x"
+    image.write_bytes(b"\0" * 0x202 + b"HdrS" + b"\0" * 100)
+    result = zctrace("run", "--kernel", image, env={**os.environ, "PATH": str(tmp_path)})
+    assert result.returncode == errors.MissingError.exit_code
+    assert "apt-get install qemu-system-x86" in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root is asked for first")
+def test_no_bcc(monkeypatch):
+    from tracer import machine
+
+    monkeypatch.setattr(machine, "MODULES", (("no_such_module", "python3-such"),))
+    with pytest.raises(errors.MissingError) as caught:
+        machine.require_modules()
+    assert caught.value.hint == "apt-get install python3-such"
+
+
+def test_every_error_has_a_code_of_its_own():
+    kinds = errors.ZctraceError.__subclasses__()
+    codes = [kind.exit_code for kind in kinds]
+    assert len(set(codes)) == len(codes)
+    for kind in kinds:
+        assert f"{kind.__name__} " in errors.__doc__
+        assert str(kind.exit_code) in errors.__doc__
+
+
+def test_errors_survive_the_way_from_the_guest():
+    for kind in errors.ZctraceError.__subclasses__():
+        error = errors.from_json(kind("what", "why", "hint").to_json())
+        assert (type(error), error.what, error.why, error.hint) == (kind, "what", "why", "hint")
+
+
+def test_dry_run_does_nothing(tmp_path, monkeypatch, invoke):
+    image = tmp_path / "vmlinuz-x"
+    image.write_bytes(b"\0" * 0x202 + b"HdrS" + b"\0" * 100)
+    result = invoke("run", "--dry-run", "--kernel", str(image), "--size", "64M")
+    assert result.exit_code == 0
+    assert f"--run {image}" in result.stdout
+    assert "payload: 67108864 B" in result.stdout
+
+
+def test_recorded_results_are_shown_without_root(tmp_path, line):
+    import json
+
+    evidence = json.loads((HERE / "evidence" / f"linux-{line}.json").read_text())
+    (tmp_path / "result.json").write_text(json.dumps({"evidence": [evidence]}))
+    result = zctrace("report", tmp_path / "result.json")
+    assert result.returncode == 0
+    assert evidence["kernel"]["release"] in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "\x1b" not in result.stdout

@@ -1,0 +1,91 @@
+"""A run leaves nothing behind, however it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from tracer.guardian import guarded
+
+SCRIPT = """
+import subprocess, sys, time
+from tracer.guardian import guarded
+with guarded(sys.argv[1]) as folder:
+    (folder.path / "big").write_text("x")
+    child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    folder.own(child.pid)
+    print(child.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def wait_until(condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def folder_of(run_id):
+    return Path(tempfile.gettempdir()) / f"zctrace-{run_id}"
+
+
+def test_an_orderly_end(request):
+    with guarded("orderly-test") as folder:
+        assert folder.path.stat().st_mode & 0o777 == 0o755
+        (folder.path / "a").write_text("")
+    assert not folder_of("orderly-test").exists()
+
+
+def test_an_error():
+    with pytest.raises(ValueError, match="oops"), guarded("error-test"):
+        raise ValueError("oops")
+    assert not folder_of("error-test").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_run(number):
+    run_id = f"killed-test-{number}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, run_id],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    child = int(process.stdout.readline())
+    assert folder_of(run_id).exists()
+    process.send_signal(number)
+    process.wait()
+    process.stdout.close()
+    wait_until(lambda: not folder_of(run_id).exists())
+    wait_until(lambda: not alive(child))
+
+
+def alive(pid):
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+def test_killing_the_whole_process_group_spares_the_guardian():
+    run_id = "group-test"
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, run_id],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        start_new_session=True,
+    )
+    child = int(process.stdout.readline())
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    wait_until(lambda: not folder_of(run_id).exists())
+    wait_until(lambda: not alive(child))

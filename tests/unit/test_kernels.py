@@ -1,0 +1,171 @@
+"""The cache of kernels, and what --kernel means."""
+
+import json
+
+import pytest
+
+from tracer import kernels
+from tracer.archive import StockKernel
+from tracer.errors import KernelError, OutputError, ResourceError
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZCTRACE_CACHE", str(tmp_path))
+    monkeypatch.setattr(kernels, "installed", list)
+    return tmp_path
+
+
+def put(cache, release, version, *, stock=False):
+    home = cache / "kernels" / release
+    (home / "boot").mkdir(parents=True)
+    (home / "lib" / "modules" / release).mkdir(parents=True)
+    (home / "boot" / f"vmlinuz-{release}").write_bytes(b"")
+    (home / "kernel.json").write_text(
+        json.dumps({"release": release, "version": version, "stock": stock})
+    )
+
+
+class FakeArchive:
+    def __init__(self, *offered, fail=False):
+        self.offered = list(offered)
+        self.fail = fail
+
+    def kernels(self, say):
+        return self.offered
+
+    def default(self, say):
+        return self.offered[0]
+
+    def size(self, kernel):
+        return kernel.size
+
+    def download(self, kernel, folder):
+        package = folder / "a.deb"
+        package.write_bytes(b"")
+        if self.fail:
+            raise KernelError("the network went away")
+        return [package]
+
+
+@pytest.fixture
+def offer(monkeypatch):
+    def set_up(*offered, **options):
+        fake = FakeArchive(*offered, **options)
+        monkeypatch.setattr(kernels, "own_release", lambda folder: fake)
+        monkeypatch.setattr(kernels, "all_releases", lambda folder: fake)
+
+    return set_up
+
+
+@pytest.fixture
+def unpack(monkeypatch):
+    def files(package, folder):
+        (folder / "boot").mkdir(parents=True)
+        (folder / "boot" / "vmlinuz-6.1.0-56-amd64").write_bytes(b"image")
+        modules = folder / "usr" / "lib" / "modules" / "6.1.0-56-amd64"
+        modules.mkdir(parents=True)
+        (modules / "modules.dep").write_text("")
+
+    monkeypatch.setattr(kernels, "_unpack", files)
+
+
+NEW = StockKernel("6.1.0-56-amd64", "6.1.192-2", ("linux-image-6.1.0-56-amd64",), 1000)
+
+
+def test_listing(cache):
+    put(cache, "7.3.4+deb13-amd64", "7.3.4-1")
+    put(cache, "6.1.0-56-amd64", "6.1.192-2")
+    assert [k.release for k in kernels.cached()] == ["6.1.0-56-amd64", "7.3.4+deb13-amd64"]
+    assert kernels.cached()[0].modules.name == "6.1.0-56-amd64"
+
+
+@pytest.mark.parametrize("name", ["6.1", "6.1.192", "6.1.0-56-amd64", "6.1.0-56", "6.1.192-2"])
+def test_names_of_a_kernel(cache, name):
+    put(cache, "6.1.0-56-amd64", "6.1.192-2")
+    put(cache, "6.12.117+deb13-amd64", "6.12.117-1")
+    assert kernels.resolve(name, print).release == "6.1.0-56-amd64"
+
+
+def test_the_newest_of_several(cache):
+    put(cache, "6.1.0-55-amd64", "6.1.187-1")
+    put(cache, "6.1.0-56-amd64", "6.1.192-2")
+    assert kernels.resolve("6.1", print).release == "6.1.0-56-amd64"
+
+
+@pytest.mark.parametrize("name", ["nonsense", "6", "newest", ""])
+def test_no_such_kernel(cache, name):
+    with pytest.raises(KernelError):
+        kernels.resolve(name, print)
+
+
+def test_paths(tmp_path):
+    with pytest.raises(KernelError, match="no such file"):
+        kernels.resolve(str(tmp_path / "absent"), print)
+    text = tmp_path / "vmlinuz-x"
+    text.write_text("not a kernel")
+    with pytest.raises(KernelError, match="not a Linux kernel image"):
+        kernels.resolve(str(text), print)
+    text.write_bytes(b"\0" * 0x202 + b"HdrS" + b"\0" * 100)
+    assert kernels.resolve(str(text), print).release == "x"
+
+
+def test_fetching_arranges_the_files(cache, offer, unpack):
+    offer(NEW)
+    kernel = kernels.fetch("6.1", print)
+    assert kernel.image.read_bytes() == b"image"
+    assert (kernel.modules / "modules.dep").exists()
+    assert not kernel.stock
+    assert kernels.fetch("stock", print).stock
+    assert kernels.stock(print).release == NEW.release
+
+
+def test_a_broken_download_leaves_no_half_kernel(cache, offer):
+    offer(NEW, fail=True)
+    with pytest.raises(KernelError, match="went away"):
+        kernels.fetch("6.1", print)
+    assert list((cache / "kernels").iterdir()) == []
+    assert kernels.cached() == []
+
+
+def test_what_a_killed_download_left_is_removed(cache, offer, unpack):
+    (cache / "kernels" / ".partial-dead").mkdir(parents=True)
+    offer(NEW)
+    kernels.fetch("6.1", print)
+    assert [path.name for path in (cache / "kernels").iterdir()] == [NEW.release]
+
+
+def test_packages_without_modules_are_refused(cache, offer, monkeypatch):
+    monkeypatch.setattr(kernels, "_unpack", lambda package, folder: folder.mkdir())
+    offer(NEW)
+    with pytest.raises(KernelError, match="no image or no modules"):
+        kernels.fetch("6.1", print)
+    assert kernels.cached() == []
+
+
+def test_an_unknown_version_names_the_known_ones(cache, offer):
+    offer(NEW)
+    with pytest.raises(KernelError) as caught:
+        kernels.fetch("6.99", print)
+    assert "it has 6.1" in caught.value.why
+
+
+def test_a_full_disk(cache, offer):
+    offer(StockKernel("6.1.0-56-amd64", "6.1.192-2", (), 1 << 60))
+    with pytest.raises(ResourceError, match="not enough disk"):
+        kernels.fetch("6.1", print)
+
+
+def test_removing(cache):
+    put(cache, "6.1.0-56-amd64", "6.1.192-2")
+    kernels.remove("6.1")
+    assert kernels.cached() == []
+    with pytest.raises(KernelError, match="not in the cache"):
+        kernels.remove("6.1")
+
+
+def test_an_unusable_cache(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ZCTRACE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(OutputError, match="cannot be used"):
+        kernels.fetch("6.1", print)

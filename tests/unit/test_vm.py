@@ -1,0 +1,103 @@
+"""Virtual machines, without booting one."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tracer import machine, vm
+from tracer.errors import MachineError
+from tracer.kernels import Kernel
+
+KERNEL = Kernel("6.1.0-56-amd64", Path("/cache/boot/vmlinuz-6.1.0-56-amd64"), "cache")
+
+
+def test_command_when_emulated():
+    guest = vm.Guest(KERNEL, False, 2 << 30, Path("/run-folder"), Path("/run-folder/disk"))
+    command = vm.command(guest, Path("/run-folder/guest.sh"))
+    assert command[command.index("--run") + 1] == str(KERNEL.image)
+    assert command[command.index("--memory") + 1] == "2048M"
+    assert command[command.index("--cpus") + 1] == "1"
+    assert "--disable-kvm" in command
+    assert any("virtio-blk-pci" in argument for argument in command)
+    assert command[-2:] == ["--exec", "sh /run-folder/guest.sh"]
+
+
+def test_command_with_kvm():
+    guest = vm.Guest(KERNEL, True, 1 << 30, Path("/run-folder"))
+    command = vm.command(guest, Path("/run-folder/guest.sh"))
+    assert "--disable-kvm" not in command
+    assert not any("virtio-blk-pci" in argument for argument in command)
+
+
+def test_the_script_survives_odd_paths():
+    script = vm.guest_script(["/usr/bin/python3", "/a b/c"], Path("/a b/log"))
+    assert subprocess.run(["sh", "-n"], input=script, text=True).returncode == 0
+    assert "'/a b/log'" in script
+
+
+def test_memory_grows_with_the_payload():
+    assert vm.memory_for(0) == 1 << 30
+    assert vm.memory_for(1 << 30) == (1 << 30) * 7 // 2
+
+
+def test_image_grows_with_the_payload():
+    assert machine.image_size(1 << 30) == (1 << 30) * 5 // 4 + (64 << 20)
+
+
+@pytest.fixture
+def progress(tmp_path):
+    said = []
+    progress = vm.Progress(
+        tmp_path / "progress", tmp_path / "answer", said.append, 1, boot_seconds=0.3
+    )
+    progress.said = said
+    return progress
+
+
+def start(*command):
+    return subprocess.Popen(command, start_new_session=True)
+
+
+def step(text):
+    return json.dumps({"step": text, "at": 0}) + "\n"
+
+
+def test_steps_are_told_once_each(progress, tmp_path):
+    progress.file.write_text(step("one") + step("two") + '{"step": "unfin')
+    progress.answer.write_text("{}")
+    (tmp_path / "answer").rename(tmp_path / "later")
+    script = f"sleep 0.2; mv {tmp_path}/later {tmp_path}/answer; sleep 5"
+    process = start("sh", "-c", script)
+    try:
+        progress.wait(process, tmp_path / "console", tmp_path / "log")
+    finally:
+        vm.end(process)
+    assert progress.said == ["one", "two"]
+    assert 0 < progress.booted_after < 5
+
+
+def test_a_kernel_that_does_not_boot(progress, tmp_path):
+    (tmp_path / "console").write_text("Kernel panic - not syncing\n")
+    process = start("sleep", "30")
+    try:
+        with pytest.raises(MachineError, match="no progress") as caught:
+            progress.wait(process, tmp_path / "console", tmp_path / "log")
+    finally:
+        vm.end(process)
+    assert "Kernel panic" in caught.value.why
+    assert process.returncode is not None
+
+
+def test_a_guest_that_ends_before_its_first_step(progress, tmp_path):
+    process = start("false")
+    with pytest.raises(MachineError, match="did not boot"):
+        progress.wait(process, tmp_path / "console", tmp_path / "log")
+
+
+def test_a_guest_that_dies_halfway(progress, tmp_path):
+    progress.file.write_text(step("compiling the probes"))
+    process = start("sleep", "0.2")
+    with pytest.raises(MachineError, match="died at: compiling the probes"):
+        progress.wait(process, tmp_path / "console", tmp_path / "log")

@@ -34,6 +34,18 @@ _INFO_BYTES, _RECURSION_MISSES = 256, 208
 (Since Linux kernel commit 9ed9e9ba2337 ("bpf: Count the number of times recursion was
 prevented") (in v5.12))."""
 
+_REFUSALS: dict[int | None, tuple[str, str]] = {
+    errno.ENOSPC: (
+        "all debug registers are in use",
+        "end the other zctrace, perf or debugger",
+    ),
+    errno.ENOENT: (
+        "new cgroups have no perf_event controller, because nobody has configured any",
+        "echo +pids > /sys/fs/cgroup/cgroup.subtree_control, as systemd does at boot",
+    ),
+}
+"""What perf_event_open's errors mean for a breakpoint limited to a cgroup, and what to do."""
+
 BCC_VERSION: str = bcc.__version__
 
 
@@ -225,14 +237,11 @@ class Meter:
         try:
             return call(*arguments, **named)
         except Exception as error:  # BCC raises nothing more precise
-            full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-            raise TraceError(
-                f"the kernel refused the probe on {what}",
-                "all debug registers are in use" if full else str(error),
-                "end the other zctrace, perf or debugger"
-                if full
-                else "zctrace doctor says what this kernel offers",
-            ) from error
+            why, hint = _REFUSALS.get(
+                error.errno if isinstance(error, OSError) else None,
+                (str(error), "zctrace doctor says what this kernel offers"),
+            )
+            raise TraceError(f"the kernel refused the probe on {what}", why, hint) from error
 
 
 def _syscall_name(number: int) -> str | None:

@@ -18,6 +18,8 @@ sys.path.insert(0, str(CODE))
 
 import traces  # noqa: E402
 
+from tracer import target  # noqa: E402
+
 RUN = [PYTHON, "-m", "tracer", "run", "--kernel", "host"]
 OUT = Path("/run/out")
 
@@ -43,9 +45,12 @@ def start(*arguments):
 os.environ["TMPDIR"] = "/run"
 OUT.mkdir()
 subprocess.run(["modprobe", "-q", "loop"])
+say("a run on a machine that nobody has configured")
+bare = start()
+answer = {"killed": [], "bare": [bare.communicate()[1], bare.returncode]}
+# What systemd does at boot.
+target.enable_perf_event(Path("/sys/fs/cgroup"))
 before = traces.snapshot()
-answer = {"killed": []}
-
 say("a whole run")
 whole = start("--json", str(OUT / "whole.json"))
 answer["stdout"], answer["stderr"] = whole.communicate()

@@ -54,6 +54,12 @@ def test_killed_in_every_phase(on_host):
         assert not case["files"], case
 
 
+def test_a_machine_without_configured_cgroups_is_told_what_to_do(on_host):
+    complaint, status = on_host["bare"]
+    assert status == errors.TraceError.exit_code
+    assert "cgroup.subtree_control" in complaint
+
+
 def test_two_at_once_do_not_spoil_each_other(on_host):
     """The processor has four debug registers: the second run is told so."""
     status, complaint = on_host["second"]

@@ -13,6 +13,8 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor as Pool
+from concurrent.futures import wait
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -23,6 +25,7 @@ Say = Callable[[str], None]
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _ARCHITECTURE = "amd64"
+_POLL_SECONDS = 0.25
 _FRESH_SECONDS = 24 * 3600
 _DISTRO_INFO = Path("/usr/share/distro-info/debian.csv")
 """Debian's own table of its releases (package distro-info-data)."""
@@ -89,10 +92,19 @@ class Archive:
             )
         return offered[match["release"]]
 
-    def download(self, kernel: StockKernel, folder: Path) -> list[Path]:
+    def download(self, kernel: StockKernel, folder: Path, say: Say) -> list[Path]:
         """Fetch the packages into ``folder``; returns the files."""
         wanted = [f"{name}={kernel.version}" for name in kernel.packages]
-        self._apt("apt-get", "download", *wanted, cwd=folder)
+        size, told = self.size(kernel), -1
+        with Pool(1) as pool:
+            download = pool.submit(self._apt, "apt-get", "download", *wanted, cwd=folder)
+            while not wait([download], timeout=_POLL_SECONDS).done:
+                here = sum(path.stat().st_size for path in folder.iterdir())
+                tenth = 10 * here // size if size else 0
+                if tenth > told:
+                    told = tenth
+                    say(f"fetching kernel {kernel.version}: {here >> 20} of {size >> 20} MiB")
+            download.result()
         return sorted(folder.glob("*.deb"))
 
     def _fresh(self) -> bool:

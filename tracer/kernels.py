@@ -209,8 +209,7 @@ def _get(archive: Archive, chosen: StockKernel, home: Path, *, stock: bool, say:
         )
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=home.parent))
     try:
-        say(f"fetching kernel {chosen.version} ({size >> 20} MiB)")
-        for package in archive.download(chosen, partial):
+        for package in archive.download(chosen, partial, say):
             say(f"unpacking {package.name}")
             _unpack(package, partial / "files")
             package.unlink()

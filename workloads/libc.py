@@ -14,6 +14,7 @@ from typing import Any
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
+PROT_NONE = 0
 PROT_READ = 1
 PROT_WRITE = 2
 MAP_SHARED = 0x01
@@ -72,9 +73,12 @@ def send(fd: int, address: int, count: int, flags: int) -> int:
     return _checked(_send(fd, address, count, flags), "send")
 
 
-def mmap(size: int, protection: int, flags: int, fd: int = -1) -> int:
-    """mmap(2) ``size`` bytes from the file's beginning; returns the address."""
-    address = _mmap(None, size, protection, flags, fd, 0)
+def mmap(size: int, protection: int, flags: int, fd: int = -1, hint: int = 0) -> int:
+    """mmap(2) ``size`` bytes from the file's beginning; returns the address.
+
+    That is ``hint`` where the memory there is free.
+    """
+    address = _mmap(hint or None, size, protection, flags, fd, 0)
     if address is None or address == _MAP_FAILED:
         _checked(-1, "mmap")
     assert isinstance(address, int)

@@ -1,6 +1,7 @@
 """Kernels in a package archive, with apt's answers made by hand."""
 
 import random
+import time
 
 import pytest
 
@@ -85,6 +86,24 @@ def test_lists_are_read_once_a_day(suites, apt):
     suites.kernels(print)
     suites.kernels(print)
     assert sum(call[1] == "update" for call in apt.calls) == 1
+
+
+def test_a_download_tells_how_far_it_is(suites, apt, tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "_POLL_SECONDS", 0.01)
+    folder, said = tmp_path / "packages", []
+    folder.mkdir()
+    newest = suites.kernels(print)[-1]
+
+    def download(*command, cwd, **_):
+        assert command[2:] == tuple(f"{name}=7.3.4-1~bpo13+1" for name in newest.packages)
+        (cwd / "a.deb").write_bytes(bytes(1500))  # of 3000
+        time.sleep(0.2)
+        return ""
+
+    monkeypatch.setattr(suites, "size", lambda kernel: 3000)
+    monkeypatch.setattr(suites, "_apt", download)
+    assert suites.download(newest, folder, said.append) == [folder / "a.deb"]
+    assert len(said) in (1, 2)  # once halfway, perhaps once before
 
 
 def test_an_archive_without_kernels(suites, apt):

@@ -40,7 +40,7 @@ class FakeArchive:
     def size(self, kernel):
         return kernel.size
 
-    def download(self, kernel, folder):
+    def download(self, kernel, folder, say):
         package = folder / "a.deb"
         package.write_bytes(b"")
         if self.fail:

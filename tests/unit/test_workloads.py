@@ -134,3 +134,14 @@ def test_the_environment_is_not_needed(payload):
         text=True,
     )
     assert json.loads(result.stdout)["strategy"] == "sendfile"
+
+
+def test_a_mapping_begins_behind_a_multiple_of_64_kib(payload):
+    from workloads.mmap_write import MmapWrite
+    from workloads.strategy import Task
+
+    with payload.open() as file, open(os.devnull, "wb") as sink:
+        transfer = MmapWrite().prepare(Task(file.fileno(), sink.fileno(), 1_000_000))
+        transfer.run()
+        assert transfer._address % 65536 == 4096
+        transfer.close()

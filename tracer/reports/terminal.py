@@ -164,20 +164,20 @@ def _bytes(runs: Sequence[Judged], console: Console) -> None:
 def _events(runs: Sequence[Judged], console: Console) -> None:
     _say(
         console,
-        "System calls; and, beside the mode switches and no part of them, page faults and "
-        "context switches",
+        "System calls. Beside the mode switches and no part of them: page faults in user "
+        "mode and in the kernel; context switches, voluntary (yielded) and not",
     )
-    table = _table(
-        "strategy", "syscalls", "user faults", "kernel faults", "yielded", "preempted"
-    )
+    table = _table("strategy", "<calls", "user", "kernel", "yielded", "preempted")
     for j in runs:
-        figures = j.figures
+        calls = sorted(j.calls.items(), key=lambda item: -item[1])
+        names = ", ".join(f"{count} {name}" for name, count in calls[:2])
+        more = f" +{len(calls) - 2}" if len(calls) > 2 else ""
         table.add_row(
             _name(j, runs),
+            UNMEASURED if j.figures["syscalls"] is None else names + more,
             *(
-                _number(figures[column])
+                _number(j.figures[column])
                 for column in (
-                    "syscalls",
                     "page_faults",
                     "page_faults_kernel",
                     "context_switches_voluntary",

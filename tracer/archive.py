@@ -13,8 +13,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor as Pool
-from concurrent.futures import wait
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -96,15 +95,27 @@ class Archive:
         """Fetch the packages into ``folder``; returns the files."""
         wanted = [f"{name}={kernel.version}" for name in kernel.packages]
         size, told = self.size(kernel), -1
-        with Pool(1) as pool:
-            download = pool.submit(self._apt, "apt-get", "download", *wanted, cwd=folder)
-            while not wait([download], timeout=_POLL_SECONDS).done:
-                here = sum(path.stat().st_size for path in folder.iterdir())
-                tenth = 10 * here // size if size else 0
+        apt = subprocess.Popen(
+            self._command("apt-get", "download", *wanted),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            while apt.poll() is None:
+                tenth = 10 * (here := _bytes_in(folder)) // size if size else 0
                 if tenth > told:
                     told = tenth
                     say(f"fetching kernel {kernel.version}: {here >> 20} of {size >> 20} MiB")
-            download.result()
+                time.sleep(_POLL_SECONDS)
+            _, complaint = apt.communicate()
+        finally:
+            apt.terminate()
+            apt.wait()
+        if apt.returncode:
+            raise _apt_failed("apt-get download", complaint)
         return sorted(folder.glob("*.deb"))
 
     def _fresh(self) -> bool:
@@ -165,7 +176,8 @@ class Archive:
                 packages.append(fields)
         return packages
 
-    def _apt(self, *command: str, cwd: Path | None = None, accept_failure: bool = False) -> str:
+    def _command(self, program: str, *arguments: str) -> list[str]:
+        """apt's command line, with state and cache of our own."""
         options = {
             "Dir::State": self._folder / "state",
             "Dir::State::status": "/dev/null",
@@ -177,13 +189,13 @@ class Archive:
             "Acquire::Retries": "2",
             "APT::Sandbox::User": "root",
         }
-        arguments = [command[0]]
-        for name, value in options.items():
-            arguments += ["-o", f"{name}={value}"]
+        chosen = [text for name, value in options.items() for text in ("-o", f"{name}={value}")]
+        return [program, *chosen, *arguments]
+
+    def _apt(self, *command: str, accept_failure: bool = False) -> str:
         try:
             result = subprocess.run(
-                [*arguments, *command[1:]],
-                cwd=cwd,
+                self._command(*command),
                 capture_output=True,
                 text=True,
                 stdin=subprocess.DEVNULL,
@@ -195,13 +207,25 @@ class Archive:
                 "--kernel PATH names a kernel image of your own",
             ) from error
         if result.returncode and not accept_failure:
-            complaint = [line for line in result.stderr.splitlines() if line.startswith("E:")]
-            raise KernelError(
-                f"{' '.join(command[:2])} failed",
-                "; ".join(complaint) or result.stderr.strip(),
-                "apt-get update, to see whether the archive can be reached",
-            )
+            raise _apt_failed(" ".join(command[:2]), result.stderr)
         return result.stdout
+
+
+def _apt_failed(call: str, complaint: str) -> KernelError:
+    errors = [line for line in complaint.splitlines() if line.startswith("E:")]
+    return KernelError(
+        f"{call} failed",
+        "; ".join(errors) or complaint.strip(),
+        "apt-get update, to see whether the archive can be reached",
+    )
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # apt renames what is complete
+            total += path.stat().st_size
+    return total
 
 
 def own_release(folder: Path) -> Archive:

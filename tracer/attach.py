@@ -66,6 +66,7 @@ class Meter:
         self._bpf: Any = None
         self._programs: dict[str, int] = {}
         self._breakpoints: dict[str, list[int]] = {}
+        self._cpus: set[int] = set()
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Meter:
@@ -100,6 +101,7 @@ class Meter:
 
         Raises :class:`TraceError` naming the probe that the kernel refused.
         """
+        self._cpus = set(perf.online_cpus())
         folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for copy in self._plan.breakpoints:
@@ -180,8 +182,10 @@ class Meter:
         """Events not counted since loading, by cause."""
         table = self._bpf["lost"]
         lost = {cause: table[ctypes.c_int(i)].value for i, cause in enumerate(_LOST)}
+        lost["cpus-unwatched"] = len(set(perf.online_cpus()) - self._cpus)
         for handler, program in self._programs.items():
-            lost[f"{handler}-skipped"] = _recursion_misses(program)
+            if (skipped := _recursion_misses(program)) is not None:
+                lost[f"{handler}-skipped"] = skipped
         return lost
 
     def reset(self) -> None:
@@ -221,7 +225,7 @@ class Meter:
     def _open_breakpoint(self, copy: CopyAttachment, cgroup: int) -> None:
         program = self._load(f"on_breakpoint_{copy.slot}", bcc.BPF.PERF_EVENT)
         events = self._breakpoints.setdefault(copy.site.function, [])
-        for cpu in perf.online_cpus():
+        for cpu in sorted(self._cpus):
             event = self._try(
                 f"{copy.site.function}, breakpoint",
                 perf.open_breakpoint,
@@ -251,17 +255,21 @@ def _syscall_name(number: int) -> str | None:
     return name.decode() if name else f"syscall_{number}"
 
 
-def _recursion_misses(program: int) -> int:
-    """How often the kernel skipped the program because one was running; 0 if untold."""
+def _recursion_misses(program: int) -> int | None:
+    """How often the kernel skipped the program because one was running; None if untold.
+
+    Kernels before 6.7 have the figure but do not count the programs of probes and
+    tracepoints in it: there 0 means little.
+    """
     info = ctypes.create_string_buffer(_INFO_BYTES)
     attributes = ctypes.create_string_buffer(
         struct.pack("=IIQ", program, _INFO_BYTES, ctypes.addressof(info)), 128
     )
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syscall(_SYS_BPF, _OBJ_GET_INFO_BY_FD, attributes, 16):
-        return 0
+        return None
     (length,) = struct.unpack_from("=I", attributes.raw, 4)
     if length < _RECURSION_MISSES + 8:
-        return 0
+        return None
     (misses,) = struct.unpack_from("=Q", info.raw, _RECURSION_MISSES)
     return int(misses)

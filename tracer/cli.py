@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from pathlib import Path
@@ -190,6 +189,8 @@ def _terminate(*_: object) -> None:
 def main() -> NoReturn:
     """Run the command line and exit with a code of ``tracer.errors``."""
     signal.signal(signal.SIGTERM, _terminate)
+    # Whoever reads our output may stop when it has enough; then we end as others do.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(_status())
 
 
@@ -207,10 +208,6 @@ def _status() -> int:
     except _Terminated:
         _complain(errors.ZctraceError("terminated; everything was cleaned up"))
         return errors.TERMINATED
-    except BrokenPipeError:
-        # Whoever read our output has enough. Python would complain when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     status = result if isinstance(result, int) else 0
     if status == errors.INTERRUPTED:
         _complain(errors.ZctraceError("interrupted; everything was cleaned up"))

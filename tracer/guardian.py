@@ -29,8 +29,11 @@ class RunFolder:
 
     def own(self, group: int) -> None:
         """Note a process group to be killed with the run."""
-        with (self.path / _PIDS).open("a") as file:
-            file.write(f"{group}\n")
+        (self.path / _PIDS / str(group)).touch()
+
+    def disown(self, group: int) -> None:
+        """It has ended: its number may belong to somebody else from now on."""
+        (self.path / _PIDS / str(group)).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -51,6 +54,7 @@ def guarded(run_id: str) -> Iterator[RunFolder]:
     os.close(end)
     try:
         folder.mkdir(mode=0o755)
+        (folder / _PIDS).mkdir()
         yield RunFolder(folder)
     finally:
         os.close(alive)
@@ -74,9 +78,9 @@ def _guard(end: int, alive: int, folder: Path, run_id: str) -> None:
 def clean(folder: Path, run_id: str) -> None:
     """Kill and remove everything that a run owned; what is gone already is fine."""
     with suppress(OSError):
-        for group in (folder / _PIDS).read_text().split():
+        for group in (folder / _PIDS).iterdir():
             with suppress(ProcessLookupError):
-                os.killpg(int(group), signal.SIGKILL)
+                os.killpg(int(group.name), signal.SIGKILL)
     for cgroup in target.leftovers(run_id):
         with suppress(OSError):
             target.remove(cgroup)

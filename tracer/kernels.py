@@ -53,7 +53,7 @@ def cache_folder() -> Path:
 def cached() -> list[Kernel]:
     """Kernels in the cache, oldest first."""
     kernels = []
-    for description in (cache_folder() / "kernels").glob("*/kernel.json"):
+    for description in (cache_folder() / "kernels").glob("[!.]*/kernel.json"):
         values = json.loads(description.read_text())
         release = values["release"]
         image = description.parent / "boot" / f"vmlinuz-{release}"
@@ -86,15 +86,18 @@ def resolve(name: str, say: Say) -> Kernel:
 
     A version that is not at hand is fetched. Raises :class:`KernelError`.
     """
-    if kernel := at_hand(name):
-        return kernel
-    if not _VERSION.fullmatch(name):
+    check_name(name)
+    return at_hand(name) or fetch(name, say)
+
+
+def check_name(name: str) -> None:
+    """Raise :class:`KernelError` for what can be no kernel's name."""
+    if "/" not in name and not _VERSION.fullmatch(name):
         raise KernelError(
             f"--kernel {name}: no such kernel",
             "it is neither auto, host, a version such as 6.1, nor a path",
             "zctrace kernels lists those at hand",
         )
-    return fetch(name, say)
 
 
 def at_hand(name: str) -> Kernel | None:
@@ -151,7 +154,11 @@ def remove(name: str) -> list[Kernel]:
                 "zctrace kernels",
             )
         for kernel in fitting:
-            shutil.rmtree(kernel.image.parent.parent)
+            # Out of sight first: what an interrupt leaves is swept up as a half-made kernel.
+            home = kernel.image.parent.parent
+            doomed = home.with_name(f".partial-{home.name}")
+            home.rename(doomed)
+            shutil.rmtree(doomed)
     return fitting
 
 

@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from tracer.plan import plan
 Say = Callable[[str], None]
 
 AUTO, HOST = "auto", "host"
+SYSTEM_PATH = f"{os.defpath}:/usr/sbin:/sbin"
+"""Where the system's own programs are, whatever the caller's PATH says."""
 MODULES = (("bcc", "python3-bpfcc"), ("capstone", "python3-capstone"))
 """What collecting imports beside the standard library, and Debian's packages of it."""
 _DISK_RESERVE = 64 << 20
@@ -74,7 +77,13 @@ def why_not_host() -> list[str]:
     attach_plan = plan(COPY_SITES, EVENT_SITES, facts)
     paths = frozenset({DataPath.FILE, DataPath.PIPE, DataPath.TCP})
     blind = dict.fromkeys(b.reason for b in attach_plan.blind_for(paths))
-    return list(blind)
+    reasons = [*blind, *(copy.note for copy in attach_plan.copies if not copy.exact)]
+    unseen = [
+        site.tracepoint for site in EVENT_SITES if site.tracepoint not in facts.tracepoints
+    ]
+    if unseen:
+        reasons.append(f"tracepoints are missing ({unseen[0]}, …): tracefs is not mounted")
+    return reasons
 
 
 def has_module(name: str) -> bool:
@@ -115,7 +124,7 @@ def check_resources(payload_bytes: int, places: list[Place]) -> None:
             "the page cache and a user buffer hold the payload at the same time",
             "a smaller --size",
         )
-    folder = Path(os.environ.get("TMPDIR") or "/tmp")
+    folder = Path(tempfile.gettempdir())
     free = shutil.disk_usage(folder).free
     if image_size(payload_bytes) > free:
         raise ResourceError(
@@ -155,7 +164,12 @@ def collect(place: Place, options: Options, say: Say) -> Evidence:
         collector = [vm.PYTHON, "-I", str(code / "tracer" / "isolated.py"), "tracer.collector"]
         collector += map(str, files.values())
         progress = vm.Progress(
-            files["progress"], files["evidence.json"], say, options.size, options.boot_seconds
+            files["progress"],
+            files["evidence.json"],
+            say,
+            options.size,
+            options.boot_seconds,
+            boots=guest is not None,
         )
         try:
             if guest:
@@ -208,7 +222,7 @@ def _make_image(image: Path, payload_bytes: int) -> None:
             ["mkfs.ext4", "-q", "-F", str(image)],
             capture_output=True,
             text=True,
-            env={**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"},
+            env={**os.environ, "PATH": SYSTEM_PATH},
         )
     except FileNotFoundError as error:
         raise MissingError(
@@ -228,7 +242,7 @@ def _run_here(collector: list[str], run_folder: RunFolder, progress: vm.Progress
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={"PATH": f"{os.defpath}:/usr/sbin:/sbin", "LANG": "C.UTF-8"},
+            env={"PATH": SYSTEM_PATH, "LANG": "C.UTF-8"},
             start_new_session=True,
         )
     run_folder.own(process.pid)
@@ -240,11 +254,11 @@ def _run_here(collector: list[str], run_folder: RunFolder, progress: vm.Progress
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=_ORDERLY_SECONDS)
-        vm.end(process)
+        vm.end(process, run_folder)
 
 
 def _keep(folder: Path, run_id: str) -> Path:
-    kept = Path(os.environ.get("TMPDIR") or "/tmp") / f"zctrace-kept-{run_id}"
+    kept = Path(tempfile.gettempdir()) / f"zctrace-kept-{run_id}"
     kept.mkdir()
     for log in (*folder.glob("*.log"), *folder.glob("run/*")):
         shutil.copy(log, kept)

@@ -14,6 +14,13 @@ STDOUT = Path("-")
 
 def check(path: Path, option: str, *, force: bool) -> None:
     """Refuse early what would fail late; raises :class:`OutputError`."""
+    try:
+        _check(path, option, force=force)
+    except OSError as error:
+        raise OutputError(f"{option} {path}: {error.strerror}") from error
+
+
+def _check(path: Path, option: str, *, force: bool) -> None:
     if path == STDOUT or _is_device(path):
         return
     if path.is_dir():
@@ -25,10 +32,7 @@ def check(path: Path, option: str, *, force: bool) -> None:
     folder = path.parent
     if not folder.is_dir():
         raise OutputError(f"{option} {path}: no folder {folder}", hint=f"mkdir -p {folder}")
-    try:
-        handle, probe = tempfile.mkstemp(dir=folder, prefix=".zctrace-")
-    except OSError as error:
-        raise OutputError(f"{option} {path}: {error.strerror}") from error
+    handle, probe = tempfile.mkstemp(dir=folder, prefix=".zctrace-")
     os.close(handle)
     os.unlink(probe)
 

@@ -26,7 +26,8 @@ class CopyAttachment:
 
     ``number`` is the site's in the meter; ``slot`` its handler's. ``address`` is that of
     the instruction for a breakpoint, of the function for a probe. ``exact`` is whether
-    the bytes are those really copied, not those asked for. ``note`` says what is special.
+    this is the mechanism that the catalogue prefers; a fallback only shows the bytes asked
+    for. ``note`` says why it had to be one.
     """
 
     number: int

@@ -53,6 +53,13 @@ def collect(request: Request, say: Say) -> Evidence:
         attach_plan = plan(COPY_SITES, EVENT_SITES, facts)
     if request.plan_only:
         return _evidence(request, facts, attach_plan, {}, (), watch, "not loaded")
+    watched = {event.site.quantity for event in attach_plan.events}
+    if not {"syscall-enter", "syscall-exit"} <= watched:
+        raise TraceError(
+            f"Linux {facts.release} shows no tracepoints for system calls",
+            "without them no window can be opened",
+            "mount -t tracefs nodev /sys/kernel/tracing",
+        )
     if facts.breakpoint:
         raise TraceError(
             f"Linux {facts.release} refuses breakpoints in its own code",
@@ -120,7 +127,10 @@ def _run(name: str, index: int, request: Request, workload: _Workload, meter: An
         received_bytes=outcome["received"],
         counts=tuple(meter.counts()),
         hits=_hits_since(hits, meter.hits()),
-        lost={cause: count - lost[cause] for cause, count in meter.lost().items()},
+        lost={
+            cause: count - (0 if cause == "cpus-unwatched" else lost[cause])
+            for cause, count in meter.lost().items()
+        },
         expected=outcome["expected"],
         neighbour=outcome["neighbour"],
     )

@@ -58,6 +58,20 @@ _KERNEL_ITERATOR_SYSCALLS = frozenset({"sendfile", "splice", "tee", "copy_file_r
 """System calls whose iterators never describe user memory: a copy through one of them
 stays inside the kernel, whatever the function's name says."""
 
+_METADATA_BYTES = 256
+"""More than any system call here copies beside the payload: iovec, socket address, offset."""
+
+_EVENT_COLUMNS = {
+    controls.SWITCHES: ("syscalls", "mode_switches"),
+    controls.FAULTS: ("page_faults", "page_faults_kernel"),
+    controls.CONTEXT: (
+        "context_switches",
+        "context_switches_voluntary",
+        "context_switches_involuntary",
+    ),
+}
+"""Columns that are withheld with their controls."""
+
 _INTEGERS = [
     "chunk_bytes",
     "payload_bytes",
@@ -223,19 +237,26 @@ def _judge(evidence: Evidence, run: Run) -> Judged:
     strategy = strategy_named(run.strategy)
     claims = strategy.expected
     failed = [c for c in controls.check(evidence, run) if not c.passed]
-    outside = sum(count.bytes for count in run.counts if count.role == "outside:sender")
-    doubt_copies = _doubt_copies(evidence, strategy.paths, failed, outside)
-    doubt_switches = "; ".join(
-        f"control failed: {c.name}: {c.detail}"
-        for c in failed
-        if c.figures == controls.SWITCHES
-    )
-    if not {"syscall-enter", "syscall-exit"} <= set(evidence.events):
-        doubt_switches = "system calls are not watched"
     rows = tidy([dataclasses.replace(evidence, runs=(run,))])
     sender = rows[rows["role"] == "sender"]
-    copies = _copy_figures(sender) if not doubt_copies else {}
-    events = _event_figures(evidence, sender, trusted=not doubt_switches)
+    outside = sum(count.bytes for count in run.counts if count.role == "outside:sender")
+    copies = _copy_figures(sender)
+    events = _event_figures(evidence, sender)
+    doubt_copies = "; ".join(
+        (
+            *_failed(failed, controls.COPIES),
+            *_unseen(evidence, run, strategy.paths),
+            *_unexplained(copies, events, run, outside),
+        )
+    )
+    doubt_switches = "; ".join(_failed(failed, controls.SWITCHES))
+    if doubt_copies:
+        copies = {}
+    else:
+        copies["outside_bytes"] = outside
+    for kind, columns in _EVENT_COLUMNS.items():
+        if any(control.figures == kind for control in failed):
+            events = {name: value for name, value in events.items() if name not in columns}
     calls = {
         str(name): int(count)
         for name, count in sender[sender["quantity"] == "syscall-enter"]
@@ -247,7 +268,12 @@ def _judge(evidence: Evidence, run: Run) -> Judged:
         judge_copies(
             claims.cpu_copies, copies.get("cpu_copied_bytes"), run.payload_bytes, doubt_copies
         ),
-        judge_switches(claims.switches, events.get("mode_switches"), calls, doubt_switches),
+        judge_switches(
+            claims.switches,
+            events.get("mode_switches"),
+            calls,
+            doubt_switches or "system calls are not watched",
+        ),
         judge_dma(claims.dma_copies),
     )
     copied = copies.get("cpu_copied_bytes")
@@ -263,7 +289,6 @@ def _judge(evidence: Evidence, run: Run) -> Judged:
         "cpu_copies": None if copied is None else copied / run.payload_bytes,
         **copies,
         **events,
-        "outside_bytes": outside,
         "claimed_cpu_copies": claims.cpu_copies,
         "claimed_switches": claims.switches,
         "claimed_dma_copies": claims.dma_copies,
@@ -283,30 +308,45 @@ def _judge(evidence: Evidence, run: Run) -> Judged:
     )
 
 
-def _doubt_copies(
-    evidence: Evidence, paths: frozenset[Path], failed: list[controls.Control], outside: int
-) -> str:
-    """Why nothing can be said about copies; empty where everything can."""
+def _failed(failed: list[controls.Control], figures: str) -> list[str]:
+    return [f"control failed: {c.name}: {c.detail}" for c in failed if c.figures == figures]
+
+
+def _unseen(evidence: Evidence, run: Run, paths: frozenset[Path]) -> Iterable[str]:
+    """Where bytes could have been copied without being counted for certain."""
     names = {path.value for path in paths}
-    doubts = [
-        f"control failed: {c.name}: {c.detail}" for c in failed if c.figures == controls.COPIES
-    ]
-    doubts += [
-        f"blind: {' or '.join(blind['functions'])}: {blind['reason']}"
-        for blind in evidence.blind
-        if blind["kind"] == Kind.COPY.value and names & set(blind["paths"])
-    ]
-    doubts += [
-        f"inexact: {site['function']} shows the bytes asked for ({site['note']})"
-        for site in controls.sites_of(evidence, Kind.COPY)
-        if not site["exact"]
-    ]
+    for blind in evidence.blind:
+        if blind["kind"] == Kind.COPY.value and names & set(blind["paths"]):
+            yield f"blind: {' or '.join(blind['functions'])}: {blind['reason']}"
+    for site in controls.sites_of(evidence, Kind.COPY):
+        if not site["exact"]:
+            yield f"inexact: {site['function']} shows the bytes asked for ({site['note']})"
+        if names & set(site["paths"]) and site["quantity"] not in run.expected:
+            yield f"no control: nothing is known to go through {site['function']}"
+
+
+def _unexplained(
+    copies: dict[str, int], events: dict[str, int], run: Run, outside: int
+) -> Iterable[str]:
+    """Bytes that somebody copied, and that no copy site accounts for."""
     if outside:
-        doubts.append(
-            f"unattributed: {outside} B were copied inside the kernel by no known context "
-            "while the transfer ran, and may belong to it"
+        yield (
+            f"unattributed: {outside} B were copied inside the kernel on top of another "
+            "thread while the transfer ran, and may belong to it"
         )
-    return "; ".join(doubts)
+    other = copies.get("other_user_bytes", 0)
+    if other < 0:
+        yield (
+            f"contradiction: of the user bytes counted the processor's copy routine saw "
+            f"{-other} B less"
+        )
+    if other and (
+        other >= run.payload_bytes or other > _METADATA_BYTES * events.get("syscalls", 0)
+    ):
+        yield (
+            f"contradiction: the processor's copy routine moved {other} B more than the copy "
+            "sites, too much for anything but payload"
+        )
 
 
 def _copy_figures(sender: pd.DataFrame) -> dict[str, int]:
@@ -329,9 +369,7 @@ def _copy_figures(sender: pd.DataFrame) -> dict[str, int]:
     return figures
 
 
-def _event_figures(
-    evidence: Evidence, sender: pd.DataFrame, *, trusted: bool
-) -> dict[str, int]:
+def _event_figures(evidence: Evidence, sender: pd.DataFrame) -> dict[str, int]:
     hits = sender[sender["kind"] == Kind.EVENT.value].groupby("quantity")["calls"].sum()
 
     def count(quantity: str) -> int | None:
@@ -341,13 +379,14 @@ def _event_figures(
     voluntary = count("context-switch-voluntary")
     involuntary = count("context-switch-involuntary")
     figures = {
+        "syscalls": enters,
         "page_faults": count("page-fault-user"),
         "page_faults_kernel": count("page-fault-kernel"),
         "context_switches_voluntary": voluntary,
         "context_switches_involuntary": involuntary,
     }
-    if trusted and enters is not None and exits is not None:
-        figures["syscalls"], figures["mode_switches"] = enters, enters + exits
+    if enters is not None and exits is not None:
+        figures["mode_switches"] = enters + exits
     if voluntary is not None and involuntary is not None:
         figures["context_switches"] = voluntary + involuntary
     return {name: value for name, value in figures.items() if value is not None}

@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tracer import errors
 from tracer.errors import MachineError, MissingError
 from tracer.guardian import RunFolder
 from tracer.kernels import Kernel, cache_folder
@@ -159,7 +160,7 @@ def run(guest: Guest, collector: list[str], run_folder: RunFolder, progress: Pro
     try:
         progress.wait(process, console, log)
     finally:
-        end(process)
+        end(process, run_folder)
 
 
 @dataclass
@@ -174,6 +175,8 @@ class Progress:
     say: Say
     payload_bytes: int
     boot_seconds: float = BOOT_SECONDS
+    boots: bool = True
+    """Whether there is a machine to boot first, or only a process to start."""
     booted_after: float = 0.0
     """Seconds until the first step; known after :meth:`wait`."""
 
@@ -181,7 +184,7 @@ class Progress:
         """Until there is an answer; raises :class:`MachineError` when there will be none."""
         seen = 0
         limit = self.boot_seconds
-        step = "boot"
+        step = "boot" if self.boots else "start"
         began = time.monotonic()
         deadline = began + limit
         while not self.answer.exists():
@@ -196,18 +199,27 @@ class Progress:
             if process.poll() is not None:
                 if self.answer.exists():
                     return
-                raise MachineError(
-                    f"the collector died at: {step}" if seen else "the kernel did not boot",
-                    _last_words(log) or _last_words(console) or "it left no message",
-                    "--keep keeps its log; zctrace doctor looks for the cause",
+                early = (
+                    "the kernel did not boot" if self.boots else "the collector did not start"
+                )
+                raise self._failure(
+                    f"the collector died at: {step}" if seen else early, log, console
                 )
             if time.monotonic() > deadline:
-                raise MachineError(
-                    f"no progress for {limit:.0f} s at: {step}",
-                    _last_words(log) or _last_words(console) or "it left no message",
-                    "--boot-timeout SECONDS for a slow machine; --keep keeps its log",
-                )
+                what = f"no progress for {limit:.0f} s at: {step}"
+                raise self._failure(what, log, console, slow=self.boots and not seen)
             time.sleep(_POLL_SECONDS)
+
+    def _failure(
+        self, what: str, log: Path, console: Path, *, slow: bool = False
+    ) -> errors.ZctraceError:
+        kind = MachineError if self.boots else errors.TraceError
+        hint = "--boot-timeout SECONDS for a slow machine; " if slow else ""
+        return kind(
+            what,
+            _last_words(log) or _last_words(console) or "it left no message",
+            f"{hint}--keep keeps its log; zctrace doctor looks for the cause",
+        )
 
     def _steps(self) -> list[str]:
         try:
@@ -222,11 +234,11 @@ class Progress:
 
 
 def kvm_works(kernel: Kernel, run_folder: RunFolder, say: Say) -> bool:
-    """Whether KVM really boots ``kernel``, tried once per boot of this machine.
+    """Whether KVM really boots ``kernel``, tried once per kernel and boot of this machine.
 
     A /dev/kvm that opens proves little: nested virtualisation is often half there.
     """
-    known = kvm_known()
+    known = kvm_known(kernel)
     if known is not None:
         return known
     say("trying KVM")
@@ -234,19 +246,23 @@ def kvm_works(kernel: Kernel, run_folder: RunFolder, say: Say) -> bool:
     memory = _kvm_memory()
     with suppress(OSError):
         memory.parent.mkdir(parents=True, exist_ok=True)
-        memory.write_text(json.dumps({"boot_id": _boot_id(), "works": works}))
+        tried = _kvm_tried() | {str(kernel.image): works}
+        memory.write_text(json.dumps({"boot_id": _boot_id(), "works": tried}))
     return works
 
 
-def kvm_known() -> bool | None:
+def kvm_known(kernel: Kernel) -> bool | None:
     """What is known of KVM without trying: ``None`` where it has to be tried."""
-    if not _kvm_answers():
-        return False
-    with suppress(OSError, ValueError, KeyError):
+    return _kvm_tried().get(str(kernel.image)) if _kvm_answers() else False
+
+
+def _kvm_tried() -> dict[str, bool]:
+    """By image, since this machine has booted."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
         known = json.loads(_kvm_memory().read_text())
         if known["boot_id"] == _boot_id():
-            return bool(known["works"])
-    return None
+            return dict(known["works"])
+    return {}
 
 
 def _kvm_memory() -> Path:
@@ -286,7 +302,7 @@ def _kvm_boots(kernel: Kernel, run_folder: RunFolder) -> bool:
             time.sleep(_POLL_SECONDS)
         return sign.exists() and bool(sign.read_text())
     finally:
-        end(process)
+        end(process, run_folder)
 
 
 def _start(
@@ -315,11 +331,12 @@ def _start(
     return process
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes], run_folder: RunFolder) -> None:
     """Kill the whole process group and wait for its leader."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    run_folder.disown(process.pid)
 
 
 def _last_words(log: Path) -> str:

@@ -56,11 +56,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     doing = "preparing"
     try:
+        size = options.size or os.stat(options.file).st_size
+        if size < 1 or options.repeat < 1:
+            raise PayloadError("nothing to move: an empty file, or --repeat below 1")
         if options.handshake and not sys.stdin.readline():
             return 1
         runner = Runner(
             options.file,
-            size=options.size or os.stat(options.file).st_size,
+            size=size,
             chunk=options.chunk,
             pipe_size=options.pipe_size,
             nonce=options.nonce,

@@ -52,8 +52,8 @@ WATCHED = frozenset({Role.SENDER, Role.CONTROL_BEFORE, Role.CONTROL_AFTER})
 """Roles whose work is looked out for in other contexts too, until it is settled."""
 
 OUTSIDE = 0x100
-"""Added to a watched role: copied inside the kernel, in no window, while its work was
-unsettled."""
+"""Added to a watched role: copied inside the kernel, not in its window, while its work
+was unsettled."""
 
 
 def role_name(number: int) -> str:

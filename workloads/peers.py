@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import struct
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -40,6 +41,8 @@ def fork(body: Callable[[], None]) -> int:
         if os.getppid() == parent:
             body()
             status = 0
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
     finally:
         os._exit(status)
 
@@ -101,13 +104,13 @@ class Neighbour:
     The two meet in shared memory, so that waiting for each other copies nothing.
     """
 
-    _WAIT, _GO, _DONE = 0, 1, 2
+    _WAIT, _GO, _DONE, _FAILED = 0, 1, 2, 3
 
     def __init__(self, nonce: int, folder: str) -> None:
         self._stage = mmap.mmap(-1, mmap.PAGESIZE)
         calls, self._call = os.pipe()
         self._ready, readies = os.pipe()
-        self.pid = fork(lambda: self._serve(nonce, folder, calls, readies))
+        self.pid = fork(lambda: self._work(nonce, folder, calls, readies))
         os.close(calls)
         os.close(readies)
 
@@ -135,6 +138,15 @@ class Neighbour:
     def _await(self, stage: int) -> None:
         while self._stage[0] != stage:
             os.sched_yield()
+            if self._stage[0] == self._FAILED:
+                raise OSError("the neighbouring process failed")
+
+    def _work(self, nonce: int, folder: str, calls: int, readies: int) -> None:
+        try:
+            self._serve(nonce, folder, calls, readies)
+        except BaseException:
+            self._stage[0] = self._FAILED  # or the sender would wait for ever
+            raise
 
     def _serve(self, nonce: int, folder: str, calls: int, readies: int) -> None:
         os.close(self._call)  # or its own copy would keep the read below from ending

@@ -54,27 +54,25 @@ static inline u32 syscall_here(void)
 
 /*
  * Count for the window of the current thread. With `anywhere`, a copy that happens
- * outside every window while watched work is unsettled is kept under that work's
- * role, marked ROLE_OUTSIDE: it may have been done for the watched program in
- * another context, and must not vanish.
+ * in no window, or in another role's, while watched work is unsettled is kept under
+ * that work's role, marked ROLE_OUTSIDE: it may have been done for the watched
+ * program on top of somebody else's thread, and must not vanish.
  */
 static inline void tally_here(u32 site, u32 direction, u64 bytes, bool anywhere)
 {
 	struct window *window = window_here();
-	u32 role, syscall = NO_SYSCALL;
+	u32 role = 0, syscall = NO_SYSCALL;
+	int first = 0;
+	u64 *unsettled = anywhere ? watching.lookup(&first) : NULL;
 
 	if (is_open(window)) {
 		role = window->role;
 		syscall = syscall_here();
-	} else {
-		int first = 0;
-		u64 *unsettled = watching.lookup(&first);
-
-		if (!anywhere || !unsettled || !*unsettled)
-			return;
-		role = ROLE_OUTSIDE | *unsettled;
 	}
-	tally_as(role, site, direction, syscall, bytes);
+	if (unsettled && *unsettled && role != *unsettled)
+		role = ROLE_OUTSIDE | *unsettled;
+	if (role)
+		tally_as(role, site, direction, syscall, bytes);
 }
 
 static inline void hit(int site)

@@ -12,8 +12,8 @@
  *
  * What a program sets in motion may be copied later, by a softirq on top of
  * whatever thread is there. From the opening of a window with a watched role until
- * prctl(MARKER, nonce, SETTLED, role, scope), copies inside the kernel that belong
- * to no window are kept apart under that role (tally.c).
+ * prctl(MARKER, nonce, SETTLED, role, scope), copies inside the kernel that happen
+ * anywhere else are kept apart under that role (tally.c).
  *
  * Scope THREAD is the calling thread alone. Scope PROCESS is every thread of the
  * calling process and every process it starts while the window is open.
@@ -30,7 +30,7 @@
 /* A thread's key never equals a process's: bit 32 tells them apart. */
 #define THREAD_KEY(tid) ((1ULL << 32) | (tid))
 
-/* Not a system call: the thread is in user mode, or an interrupt is on top of it. */
+/* Not in a system call. An interrupt on top of a system call counts as that call's. */
 #define NO_SYSCALL 0xffffffffU
 
 struct window {

@@ -70,11 +70,42 @@ def test_wrong_arguments(arguments, what):
     assert "Traceback" not in result.stderr
 
 
-def test_a_report_of_something_else(tmp_path):
-    (tmp_path / "a.json").write_text("[]")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "",
+        "{}",
+        '{"evidence": ["x"]}',
+        '{"evidence": []}',
+        '{"evidence": [{"schema": 0}]}',
+    ],
+)
+def test_a_report_of_something_else(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
     result = zctrace("report", tmp_path / "a.json")
     assert result.returncode == errors.UsageError.exit_code
-    assert "not a result of zctrace" in result.stderr
+    assert "not a result of zctrace" in result.stderr or "schema" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_report_of_failed_controls(tmp_path, line):
+    import json
+
+    evidence = json.loads((HERE / "evidence" / f"linux-{line}.json").read_text())
+    evidence["runs"][0]["received_bytes"] -= 1
+    (tmp_path / "a.json").write_text(json.dumps({"evidence": [evidence]}))
+    result = zctrace("report", tmp_path / "a.json")
+    assert result.returncode == errors.ControlError.exit_code
+    assert result.stdout.startswith("CONTROLS FAILED")
+
+
+def test_a_reader_that_has_enough():
+    command = f"{sys.executable} -m tracer strategies | true"
+    result = subprocess.run(
+        ["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert result.stderr == ""
 
 
 def test_outputs_are_checked_before_anything_is_done(tmp_path):

@@ -164,6 +164,22 @@ def test_removing(cache):
         kernels.remove("6.1")
 
 
+def test_an_interrupted_removal_is_finished_by_the_next(cache, offer, unpack, monkeypatch):
+    put(cache, NEW.release, NEW.version)
+
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels.shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            kernels.remove("6.1")
+    assert kernels.cached() == []
+    offer(NEW)
+    assert kernels.fetch("6.1", print).image.read_bytes() == b"image"
+    assert [path.name for path in (cache / "kernels").iterdir()] == [NEW.release]
+
+
 def test_an_unusable_cache(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ZCTRACE_CACHE", str(tmp_path / "file"))

@@ -84,6 +84,13 @@ def test_eighty_columns(evidence, width):
     assert not any("…" in line for line in lines)
 
 
+def test_two_results_of_one_kernel_stand_apart(evidence):
+    other = dataclasses.replace(evidence, machine={**evidence.machine, "kind": "host"})
+    text = rendered([evidence, other])
+    assert text.count(f"Linux {evidence.kernel['release']}, ") == 2
+    assert "this machine's own kernel\n" in text
+
+
 def test_measured_stands_beside_claimed(evidence):
     text = rendered([evidence])
     row = next(line.split() for line in text.splitlines() if line.startswith(" splice"))

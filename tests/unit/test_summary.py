@@ -5,10 +5,15 @@ import dataclasses
 import pandas as pd
 import pytest
 
+from probes.catalogue import COPY_SITES
+from probes.site import Kind
 from tests.conftest import recorded_evidence
 from tracer import controls, summary
 from tracer.evidence import Count, Hits
 from tracer.verdict import Word
+from workloads.catalogue import STRATEGIES
+from workloads.exercise import stimuli
+from workloads.peers import total
 
 MIB = 1 << 20
 
@@ -182,6 +187,88 @@ def test_an_exit_that_was_not_seen_leaves_the_switches_open(evidence):
 
     judged = only(with_counts(evidence, "sendfile", missing), "sendfile")
     assert judged.figures["mode_switches"] is None
+
+
+@pytest.mark.parametrize("cause", ["window", "tally", "on_process_fork-skipped"])
+def test_a_lost_window_leaves_everything_open(evidence, cause):
+    run = next(r for r in evidence.runs if r.strategy == "sendfile")
+    judged = only(altered(evidence, "sendfile", lost={**run.lost, cause: 1}), "sendfile")
+    for column in ("cpu_copies", "mode_switches", "page_faults", "context_switches"):
+        assert judged.figures[column] is None
+
+
+def test_skipped_faults_and_switches_are_withheld_and_nothing_else(evidence):
+    run = next(r for r in evidence.runs if r.strategy == "mmap-write")
+    lost = {**run.lost, "on_page_fault_kernel-skipped": 5, "on_sched_switch-skipped": 3}
+    judged = only(altered(evidence, "mmap-write", lost=lost), "mmap-write")
+    for column in ("page_faults", "page_faults_kernel", "context_switches"):
+        assert judged.figures[column] is None
+    assert judged.switches.word is Word.HOLDS
+    assert judged.copies.word is Word.HOLDS
+    assert judged.figures["controls"] == "failed"
+
+
+def test_no_system_call_at_all_is_no_zero(evidence):
+    def unseen(count):
+        return None if count.role == "sender" else count
+
+    judged = only(with_counts(evidence, "sendfile", unseen), "sendfile")
+    assert judged.figures["mode_switches"] is None
+    assert judged.switches.word is Word.NOT_MEASURED
+
+
+def routine(evidence, size):
+    """What the processor's routine would show for ``size`` bytes in the sender's window."""
+    site = next(s for s in evidence.sites if s["quantity"] == "user-copy-routine")
+    return Count("sender", site["quantity"], site["function"], "u2k", "sendfile", 1, size)
+
+
+def test_bytes_that_only_the_routine_saw_leave_the_copies_open(evidence):
+    run = next(r for r in evidence.runs if r.strategy == "sendfile")
+    counts = (*run.counts, routine(evidence, MIB))
+    judged = only(altered(evidence, "sendfile", counts=counts), "sendfile")
+    assert judged.copies.word is Word.NOT_MEASURED
+    assert "1048576 B more" in judged.copies.sentence
+
+
+def test_small_user_copies_are_shown_apart(evidence):
+    run = next(r for r in evidence.runs if r.strategy == "sendfile")
+    counts = (*run.counts, routine(evidence, 16))
+    judged = only(altered(evidence, "sendfile", counts=counts), "sendfile")
+    assert judged.copies.word is Word.HOLDS
+    assert judged.figures["other_user_bytes"] == 16
+    assert judged.figures["cpu_copied_bytes"] == 0
+
+
+def test_bytes_that_the_routine_did_not_see_leave_the_copies_open(evidence):
+    def unseen(count):
+        mine = (count.role, count.quantity) == ("sender", "user-copy-routine")
+        return None if mine else count
+
+    judged = only(with_counts(evidence, "read-write", unseen), "read-write")
+    assert judged.copies.word is Word.NOT_MEASURED
+    assert "2097152 B less" in judged.copies.sentence
+
+
+def test_a_site_without_a_control_leaves_the_copies_open(evidence):
+    run = next(r for r in evidence.runs if r.strategy == "sendfile")
+    expected = {q: n for q, n in run.expected.items() if q != "skb-copy-ubufs"}
+    judged = only(altered(evidence, "sendfile", expected=expected), "sendfile")
+    assert judged.copies.word is Word.NOT_MEASURED
+    assert "no control" in judged.copies.sentence
+
+
+def test_every_site_on_a_strategy_s_path_has_a_control():
+    paths = frozenset().union(*(strategy.paths for strategy in STRATEGIES))
+    wanted = {s.quantity for s in COPY_SITES if s.kind is Kind.COPY and s.paths & paths}
+    assert wanted <= set(total(stimuli()))
+
+
+def test_an_unattributed_figure_is_withheld_with_its_probe(evidence):
+    dead = with_counts(
+        evidence, "sendfile", lambda c: None if c.quantity == "skb-copy-bits" else c
+    )
+    assert only(dead, "sendfile").figures["outside_bytes"] is None
 
 
 def test_a_blind_site_on_the_path_leaves_the_copies_open(evidence):

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tracer import machine, vm
-from tracer.errors import MachineError
+from tracer.errors import MachineError, TraceError
+from tracer.guardian import RunFolder
 from tracer.kernels import Kernel
 
 KERNEL = Kernel("6.1.0-56-amd64", Path("/cache/boot/vmlinuz-6.1.0-56-amd64"), "cache")
@@ -73,7 +74,7 @@ def test_steps_are_told_once_each(progress, tmp_path):
     try:
         progress.wait(process, tmp_path / "console", tmp_path / "log")
     finally:
-        vm.end(process)
+        vm.end(process, RunFolder(tmp_path))
     assert progress.said == ["one", "two"]
     assert 0 < progress.booted_after < 5
 
@@ -85,7 +86,7 @@ def test_a_kernel_that_does_not_boot(progress, tmp_path):
         with pytest.raises(MachineError, match="no progress") as caught:
             progress.wait(process, tmp_path / "console", tmp_path / "log")
     finally:
-        vm.end(process)
+        vm.end(process, RunFolder(tmp_path))
     assert "Kernel panic" in caught.value.why
     assert process.returncode is not None
 
@@ -101,3 +102,36 @@ def test_a_guest_that_dies_halfway(progress, tmp_path):
     process = start("sleep", "0.2")
     with pytest.raises(MachineError, match="died at: compiling the probes"):
         progress.wait(process, tmp_path / "console", tmp_path / "log")
+
+
+def test_a_collector_without_a_machine_has_messages_of_its_own(progress, tmp_path):
+    progress.boots = False
+    with pytest.raises(TraceError, match="the collector did not start"):
+        progress.wait(start("false"), tmp_path / "console", tmp_path / "log")
+
+
+def test_only_a_slow_boot_is_told_of_its_limit(progress, tmp_path, monkeypatch):
+    monkeypatch.setattr(vm, "_STEP_SECONDS", 0.2)
+    progress.file.write_text(step("running"))
+    process = start("sleep", "30")
+    try:
+        with pytest.raises(MachineError) as caught:
+            progress.wait(process, tmp_path / "console", tmp_path / "log")
+    finally:
+        vm.end(process, RunFolder(tmp_path))
+    assert "--boot-timeout" not in caught.value.hint
+
+
+def test_kvm_is_remembered_by_image_and_boot(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZCTRACE_CACHE", str(tmp_path))
+    monkeypatch.setattr(vm, "_kvm_answers", lambda: True)
+    monkeypatch.setattr(vm, "_kvm_boots", lambda kernel, folder: True)
+    assert vm.kvm_known(KERNEL) is None
+    assert vm.kvm_works(KERNEL, RunFolder(tmp_path), print)
+    assert vm.kvm_known(KERNEL) is True
+    other = Kernel("x", Path("/x"), "path")
+    assert vm.kvm_known(other) is None
+    monkeypatch.setattr(vm, "_boot_id", lambda: "another boot")
+    assert vm.kvm_known(KERNEL) is None
+    monkeypatch.setattr(vm, "_kvm_answers", lambda: False)
+    assert vm.kvm_known(KERNEL) is False

@@ -81,6 +81,28 @@ def test_no_process_is_left(payload):
     assert not [pid for pid in pids.values() if Path(f"/proc/{pid}").exists()]
 
 
+def test_nothing_to_move(tmp_path):
+    (tmp_path / "empty").touch()
+    result = workload("sendfile", "--file", tmp_path / "empty")
+    assert (result.returncode, "nothing to move" in result.stderr) == (1, True)
+
+
+def test_a_neighbour_that_fails_ends_the_run(payload, monkeypatch, capfd):
+    from workloads import exercise
+    from workloads.run import Runner
+
+    def broken(self):
+        raise OSError("no such luck")
+
+    monkeypatch.setattr(exercise.FileWrite, "run", broken)
+    runner = Runner(payload, size=100)
+    monkeypatch.undo()  # the neighbour has been forked already, with the fault
+    with pytest.raises(OSError, match="the neighbouring process failed"):
+        runner.run(strategy_named("sendfile"))
+    runner.close()
+    assert "no such luck" in capfd.readouterr().err
+
+
 def test_unknown_names():
     with pytest.raises(KeyError):
         strategy_named("nonsense")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from probes.catalogue import COPY_SITES, EVENT_SITES
 from tracer import kernel, kernels, machine, vm
-from tracer.errors import MissingError
+from tracer.errors import MissingError, RightsError
 from tracer.kernel import KernelFacts
 from tracer.machine import MODULES
 
@@ -32,7 +33,7 @@ def findings() -> list[Finding]:
 
 
 def show(console: Console) -> None:
-    """Print the findings; raises :class:`MissingError` when nothing could be measured."""
+    """Print the findings; raises when nothing could be measured."""
     found = findings()
     for finding in found:
         mark, style = ("ok", "green") if finding.fine else ("--", "yellow")
@@ -43,19 +44,24 @@ def show(console: Console) -> None:
         if not finding.fine and finding.remedy:
             console.print(Text(f"      what to do: {finding.remedy}"), soft_wrap=True)
     fine = {finding.topic: finding.fine for finding in found}
-    needed = all(fine[topic] for topic in ("rights", *(name for name, _ in MODULES)))
-    places = fine["this machine's kernel"] or fine["virtual machines"]
-    if needed and places:
-        where = (
-            "this machine's kernel" if fine["this machine's kernel"] else "a virtual machine"
+    if not fine["rights"]:
+        raise RightsError(
+            "zctrace run needs root, and so does the whole of this examination",
+            "only root can ask the kernel what it lets be probed",
+            "sudo zctrace doctor",
         )
-        console.print(f"zctrace run works here, on {where}.")
-        return
-    raise MissingError(
-        "zctrace run does not work here yet",
-        "; ".join(f"{f.topic}: {f.what}" for f in found if not f.fine),
-        next(f.remedy for f in found if not f.fine and f.remedy),
-    )
+    needed = [name for name, _ in (*MODULES, *_TOOLS)]
+    lacking = [f for f in found if f.topic in needed and not f.fine]
+    if not fine["this machine's kernel"]:
+        lacking += [f for f in found if f.topic == "virtual machines" and not f.fine]
+    if lacking:
+        raise MissingError(
+            "zctrace run does not work here yet",
+            "; ".join(f"{finding.topic}: {finding.what}" for finding in lacking),
+            "; ".join(finding.remedy for finding in lacking),
+        )
+    where = "this machine's kernel" if fine["this machine's kernel"] else "a virtual machine"
+    console.print(f"zctrace run works here, on {where}.")
 
 
 def _rights() -> Iterator[Finding]:
@@ -72,6 +78,14 @@ def _programs() -> Iterator[Finding]:
             f"{vm.PYTHON} {'has' if there else 'lacks'} the module",
             f"apt-get install {package}",
         )
+    for tool, package in _TOOLS:
+        there = shutil.which(tool, path=machine.SYSTEM_PATH) is not None
+        yield Finding(
+            tool,
+            there,
+            "there" if there else "not installed",
+            f"apt-get install {package}",
+        )
     lacking = vm.missing()
     yield Finding(
         "virtual machines",
@@ -81,7 +95,8 @@ def _programs() -> Iterator[Finding]:
         else f"missing: {', '.join(what for what, _ in lacking)}",
         "; ".join(remedy for _, remedy in lacking),
     )
-    works = vm.kvm_known()
+    at_hand = kernels.cached()
+    works = vm.kvm_known(at_hand[-1]) if at_hand else None
     yield Finding(
         "KVM",
         works is not False,
@@ -145,6 +160,7 @@ def _host() -> Iterator[Finding]:
     )
 
 
+_TOOLS = (("mkfs.ext4", "e2fsprogs"),)
 _VIRTUAL = "nothing; zctrace run uses a stock kernel in a virtual machine"
 
 

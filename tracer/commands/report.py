@@ -9,27 +9,34 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tracer.commands.run import require_controls
 from tracer.errors import UsageError
 from tracer.evidence import Evidence
 
 
 def show(paths: Sequence[Path], console: Console) -> None:
+    """Print the reports; raises ``ControlError`` where controls had failed."""
     from tracer import summary
     from tracer.reports import terminal
 
-    evidences = [evidence for path in paths for evidence in _read(path)]
-    terminal.render(summary.judge(evidences), console, os.uname().release)
+    judged = []
+    for path in paths:
+        try:
+            judged += summary.judge(_read(path))
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}") from error
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise UsageError(
+                f"{path}: not a result of zctrace",
+                f"{type(error).__name__}: {error}",
+                "a file that zctrace run --json has written",
+            ) from error
+    terminal.render(judged, console, os.uname().release)
+    require_controls(judged)
 
 
 def _read(path: Path) -> list[Evidence]:
-    try:
-        values = json.loads(path.read_text())
-        return [Evidence.from_json(evidence) for evidence in values["evidence"]]
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{path}: not a result of zctrace",
-            f"{type(error).__name__}: {error}",
-            "a file that zctrace run --json has written",
-        ) from error
+    evidences = [Evidence.from_json(e) for e in json.loads(path.read_text())["evidence"]]
+    if not any(evidence.runs for evidence in evidences):
+        raise ValueError("no runs in it")
+    return evidences

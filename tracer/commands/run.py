@@ -8,15 +8,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from tracer import kernels, machine, output, vm
 from tracer.commands.progress import notice, shown
-from tracer.errors import ControlError, OutputError, RightsError, UsageError
+from tracer.errors import ControlError, OutputError, RightsError, UsageError, ZctraceError
 from tracer.evidence import Evidence
 from tracer.machine import Options, Place
 from workloads.catalogue import STRATEGIES
+
+if TYPE_CHECKING:
+    from tracer.summary import Judged
 
 
 @dataclass(frozen=True)
@@ -93,11 +97,17 @@ def run(
     machine.require_modules()
     began = time.monotonic()
     evidences: list[Evidence] = []
+    failure: ZctraceError | None = None
     with shown(quiet=quiet) as say:
         places = [find(name, say) for name in names]
         machine.check_resources(options.size, places)
-        for place in places:
-            evidences.append(machine.collect(place, options, say))
+        try:
+            for place in places:
+                evidences.append(machine.collect(place, options, say))
+        except ZctraceError as error:
+            if not evidences:
+                raise
+            failure = error  # what the kernels before it have shown is not thrown away
         say("adding up")
         collected = time.monotonic()
         # Late: pandas takes longer to import than everything before the first boot.
@@ -111,11 +121,18 @@ def run(
         terminal.render(judged, Console(), os.uname().release)
     if verbose:
         _breakdown(evidences, began, collected)
+    if failure:
+        raise failure
+    require_controls(judged)
+
+
+def require_controls(judged: Sequence[Judged]) -> None:
+    """Raise :class:`ControlError` where one failed."""
     if any(j.failed for j in judged):
         raise ControlError(
             "controls failed: the numbers are not to be trusted",
             "a probe that should have counted known bytes did not count exactly those",
-            "zctrace doctor; then run again with --keep, and report it with the --json file",
+            "zctrace doctor; then report it with the --json file",
         )
 
 
@@ -145,7 +162,11 @@ def dry_run(options: Options, names: Sequence[str], outputs: Outputs) -> None:
             print(f"{name}: a kernel that is not at hand: it would be fetched first")
             continue
         guest = vm.Guest(
-            kernel, False, vm.memory_for(options.size), folder, folder / "payload.ext4"
+            kernel,
+            bool(vm.kvm_known(kernel)),
+            vm.memory_for(options.size),
+            folder,
+            folder / "payload.ext4",
         )
         print(f"{name}: Linux {kernel.release} in a virtual machine")
         print(f"    {shlex.join(vm.command(guest, folder / 'guest.sh'))}")
@@ -162,10 +183,11 @@ def _host_is_fine() -> bool:
 def _without_fetching(name: str) -> kernels.Kernel | None:
     if name == machine.AUTO:
         return next((k for k in reversed(kernels.cached()) if k.stock), None)
+    kernels.check_name(name)
     return kernels.at_hand(name)
 
 
-def _write(judged: Sequence[object], outputs: Outputs) -> None:
+def _write(judged: Sequence[Judged], outputs: Outputs) -> None:
     from tracer.reports import files
 
     forms = {
@@ -174,7 +196,7 @@ def _write(judged: Sequence[object], outputs: Outputs) -> None:
         "--json": files.result_json,
     }
     for option, path in outputs.chosen():
-        output.write(path, forms[option](judged))  # type: ignore[arg-type]
+        output.write(path, forms[option](judged))
 
 
 def _breakdown(evidences: Sequence[Evidence], began: float, collected: float) -> None:

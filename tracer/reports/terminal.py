@@ -27,8 +27,8 @@ _MACHINES = {
 
 def render(judged: Sequence[Judged], console: Console, host_release: str) -> None:
     """Print everything; ``host_release`` is the kernel of the machine we are on."""
-    for kernel in dict.fromkeys(str(j.figures["kernel"]) for j in judged):
-        runs = [j for j in judged if j.figures["kernel"] == kernel]
+    for evidence in {id(j.evidence): j.evidence for j in judged}.values():
+        runs = [j for j in judged if j.evidence is evidence]
         _alarm(runs, console)
         _heading(runs, console, host_release)
         _claims(runs, console)
@@ -165,9 +165,9 @@ def _events(runs: Sequence[Judged], console: Console) -> None:
     _say(
         console,
         "System calls. Beside the mode switches and no part of them: page faults in user "
-        "mode and in the kernel; context switches, voluntary (yielded) and not",
+        "mode and in the kernel; context switches, because it waited or was preempted",
     )
-    table = _table("strategy", "<calls", "user", "kernel", "yielded", "preempted")
+    table = _table("strategy", "<calls", "user", "kernel", "waited", "preempted")
     for j in runs:
         calls = sorted(j.calls.items(), key=lambda item: -item[1])
         names = ", ".join(f"{count} {name}" for name, count in calls[:2])

@@ -23,6 +23,11 @@ def stock(live):
     return kernels.resolve("6.1", print).release
 
 
+def interruptible():
+    """A shell that starts the tests in the background has them ignore interrupts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def settled(before, seconds=15.0):
     """The machine as it is once the guardian is done, or after ``seconds``."""
     deadline = time.monotonic() + seconds
@@ -39,6 +44,7 @@ def test_killed(stock, tmp_path, phase, number):
         [sys.executable, "-m", "tracer", "run", "--kernel", stock,
          "--csv", str(tmp_path / "out.csv"), "--repeat", "200"],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        preexec_fn=interruptible,
     )  # fmt: skip
     for line in process.stderr:
         if phase in line:

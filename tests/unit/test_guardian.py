@@ -57,6 +57,7 @@ def test_a_killed_run(number):
         stderr=subprocess.DEVNULL,
         text=True,
         cwd=Path(__file__).parents[2],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     child = int(process.stdout.readline())
     assert folder_of(run_id).exists()

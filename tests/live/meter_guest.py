@@ -1,4 +1,8 @@
-"""In a guest, as root: watch the family and answer with what the meter counted."""
+"""In a guest, as root: watch a program beside this one, answer with what the meter counted.
+
+``meter_guest CODE ANSWER STEPS PROGRAM``: the program is run as nobody, with the nonce, a
+file, a copy of busybox and CODE as its arguments, and waits for a line.
+"""
 
 import json
 import os
@@ -8,6 +12,7 @@ import sys
 from pathlib import Path
 
 CODE, ANSWER, STEPS = map(Path, sys.argv[1:4])
+PROGRAM = sys.argv[4]
 sys.path.insert(0, str(CODE))
 
 from probes.catalogue import COPY_SITES, EVENT_SITES  # noqa: E402
@@ -24,13 +29,13 @@ def say(step):
 
 say("observing")
 attach_plan = plan(COPY_SITES, EVENT_SITES, kernel.observe(COPY_SITES, EVENT_SITES))
-folder = Path("/run/family")
+folder = Path("/run/watched")
 folder.mkdir(mode=0o755)
 (folder / "input").write_bytes(bytes(100_000))
 busybox = shutil.copy("/bin/busybox", folder / "busybox")
 (folder / "busybox").chmod(0o755)
 with (
-    target.cgroup("family", own_machine=True) as cgroup,
+    target.cgroup("watched", own_machine=True) as cgroup,
     attach.Meter(attach_plan, NONCE) as meter,
 ):
     say("loading")
@@ -38,14 +43,14 @@ with (
     meter.attach(cgroup)
     meter.activate()
     say("running")
-    family = subprocess.Popen(
-        [sys.executable, "-I", str(CODE / "family.py"), str(NONCE), str(folder / "input"),
+    program = subprocess.Popen(
+        [sys.executable, "-I", str(CODE / PROGRAM), str(NONCE), str(folder / "input"),
          str(busybox), str(CODE)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         user=NOBODY, group=NOBODY, extra_groups=[], env={"PATH": os.defpath},
     )  # fmt: skip
-    (cgroup / "cgroup.procs").write_text(str(family.pid))
-    out, err = family.communicate("go\n")
+    (cgroup / "cgroup.procs").write_text(str(program.pid))
+    out, err = program.communicate("go\n")
     meter.deactivate()
     answer = {
         "status": out.strip(),

@@ -1,10 +1,10 @@
-"""Threads, children and executed programs of an unprivileged process are all counted."""
+"""The meter on programs of other shapes than the strategies'."""
 
 from collections import Counter
 
 
-def test_everybody_s_bytes(kernel, in_guest):
-    answer = in_guest(kernel, "family_guest.py")
+def test_threads_children_and_executed_programs(kernel, in_guest):
+    answer = in_guest(kernel, "meter_guest.py", "family.py")
     # The program and its copy of busybox ran to their ends: the meter broke nothing.
     assert answer["status"] == "0", answer["stderr"]
     copied = Counter()
@@ -23,3 +23,16 @@ def test_everybody_s_bytes(kernel, in_guest):
         assert hits["perf"] in (None, hits["program"]), function
         assert not hits["multiplexed"]
     assert set(answer["lost"].values()) == {0}
+
+
+def test_copies_on_top_of_another_thread_do_not_vanish(kernel, in_guest):
+    """The sender asked for zero copies; the kernel makes one of every byte."""
+    answer = in_guest(kernel, "meter_guest.py", "zerocopy.py")
+    assert answer["status"] == "4000037", answer["stderr"]
+    copied = Counter()
+    for count in answer["counts"]:
+        if count["quantity"] == "skb-copy-ubufs":
+            copied[count["role"]] += count["bytes"]
+    print(dict(copied))
+    assert set(copied) <= {"sender", "outside:sender"}
+    assert sum(copied.values()) == 4000037

@@ -12,35 +12,33 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tracer import target
 
-_PIDS = "pids"
+_RUN = "ZCTRACE_RUN"
+_PASSES, _QUIET_PASSES, _PAUSE_SECONDS = 100, 3, 0.02
+"""Processes start others while they are being killed, and in the middle of an exec a process
+shows no environment: only several looks without a find are proof."""
 
 
 class RunFolder:
-    """A run's own folder, and a list of the process groups that belong to it."""
+    """A run's own folder, and the mark that its processes carry."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, run_id: str) -> None:
         self.path = path
-
-    def own(self, group: int) -> None:
-        """Note a process group to be killed with the run."""
-        (self.path / _PIDS / str(group)).touch()
-
-    def disown(self, group: int) -> None:
-        """It has ended: its number may belong to somebody else from now on."""
-        (self.path / _PIDS / str(group)).unlink(missing_ok=True)
+        self.environment = {_RUN: run_id}
+        """To be in the environment of every process that the run starts."""
 
 
 @contextmanager
 def guarded(run_id: str) -> Iterator[RunFolder]:
     """A temporary folder for a run, world-readable, gone afterwards whatever happens.
 
-    Also gone: the process groups noted in it and the cgroup of ``run_id``.
+    Also gone: every process that carries the run's mark, and the cgroup of ``run_id``.
     """
     folder = Path(tempfile.gettempdir()) / f"zctrace-{run_id}"
     end, alive = os.pipe()
@@ -54,8 +52,7 @@ def guarded(run_id: str) -> Iterator[RunFolder]:
     os.close(end)
     try:
         folder.mkdir(mode=0o755)
-        (folder / _PIDS).mkdir()
-        yield RunFolder(folder)
+        yield RunFolder(folder, run_id)
     finally:
         os.close(alive)
         os.waitpid(guardian, 0)
@@ -77,11 +74,28 @@ def _guard(end: int, alive: int, folder: Path, run_id: str) -> None:
 
 def clean(folder: Path, run_id: str) -> None:
     """Kill and remove everything that a run owned; what is gone already is fine."""
-    with suppress(OSError):
-        for group in (folder / _PIDS).iterdir():
-            with suppress(ProcessLookupError):
-                os.killpg(int(group.name), signal.SIGKILL)
+    mark, quiet = f"{_RUN}={run_id}\0".encode(), 0
+    for _ in range(_PASSES):
+        quiet = 0 if _kill_marked(mark) else quiet + 1
+        if quiet == _QUIET_PASSES:
+            break
+        time.sleep(_PAUSE_SECONDS)
     for cgroup in target.leftovers(run_id):
         with suppress(OSError):
             target.remove(cgroup)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kill_marked(mark: bytes) -> int:
+    """Kill every process with ``mark`` in its environment; returns how many there were.
+
+    By the mark and not by a list of numbers: there is no moment between starting a process
+    and noting its number, and a number may belong to somebody else by now.
+    """
+    killed = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark in (process / "environ").read_bytes() + b"\0":
+                os.kill(int(process.name), signal.SIGKILL)
+                killed += 1
+    return killed

@@ -17,7 +17,7 @@ from pathlib import Path
 from probes.catalogue import COPY_SITES, EVENT_SITES
 from probes.site import Path as DataPath
 from tracer import errors, kernel, kernels, stage, target, vm
-from tracer.errors import MissingError, ResourceError
+from tracer.errors import KernelError, MissingError, ResourceError
 from tracer.evidence import Evidence, Request
 from tracer.guardian import RunFolder, guarded
 from tracer.plan import plan
@@ -25,6 +25,7 @@ from tracer.plan import plan
 Say = Callable[[str], None]
 
 AUTO, HOST = "auto", "host"
+ARCHITECTURE = "x86_64"
 SYSTEM_PATH = f"{os.defpath}:/usr/sbin:/sbin"
 """Where the system's own programs are, whatever the caller's PATH says."""
 MODULES = (("bcc", "python3-bpfcc"), ("capstone", "python3-capstone"))
@@ -93,6 +94,17 @@ def has_module(name: str) -> bool:
         return subprocess.run([vm.PYTHON, "-I", "-c", look]).returncode == 0
     except FileNotFoundError:
         return False
+
+
+def require_architecture() -> None:
+    """Raise :class:`KernelError` on a processor whose registers zctrace does not know."""
+    architecture = os.uname().machine
+    if architecture != ARCHITECTURE:
+        raise KernelError(
+            f"this machine is {architecture}",
+            f"zctrace reads byte counts from registers, and knows those of {ARCHITECTURE} only",
+            f"a machine with {ARCHITECTURE}, or a virtual one",
+        )
 
 
 def require_modules() -> None:
@@ -242,10 +254,9 @@ def _run_here(collector: list[str], run_folder: RunFolder, progress: vm.Progress
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={"PATH": SYSTEM_PATH, "LANG": "C.UTF-8"},
+            env={"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", **run_folder.environment},
             start_new_session=True,
         )
-    run_folder.own(process.pid)
     try:
         progress.wait(process, log, log)
         process.wait(timeout=_ORDERLY_SECONDS)
@@ -254,7 +265,7 @@ def _run_here(collector: list[str], run_folder: RunFolder, progress: vm.Progress
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=_ORDERLY_SECONDS)
-        vm.end(process, run_folder)
+        vm.end(process)
 
 
 def _keep(folder: Path, run_id: str) -> Path:

@@ -345,7 +345,7 @@ def _unexplained(
     ):
         yield (
             f"contradiction: the processor's copy routine moved {other} B more than the copy "
-            "sites, too much for anything but payload"
+            "sites, too much to be told from payload"
         )
 
 

@@ -160,7 +160,7 @@ def run(guest: Guest, collector: list[str], run_folder: RunFolder, progress: Pro
     try:
         progress.wait(process, console, log)
     finally:
-        end(process, run_folder)
+        end(process)
 
 
 @dataclass
@@ -302,7 +302,7 @@ def _kvm_boots(kernel: Kernel, run_folder: RunFolder) -> bool:
             time.sleep(_POLL_SECONDS)
         return sign.exists() and bool(sign.read_text())
     finally:
-        end(process, run_folder)
+        end(process)
 
 
 def _start(
@@ -324,19 +324,18 @@ def _start(
                 "TMPDIR": str(home),
                 "LANG": "C.UTF-8",
                 "TERM": "dumb",
+                **run_folder.environment,
             },
             start_new_session=True,
         )
-    run_folder.own(process.pid)
     return process
 
 
-def end(process: subprocess.Popen[bytes], run_folder: RunFolder) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """Kill the whole process group and wait for its leader."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    run_folder.disown(process.pid)
 
 
 def _last_words(log: Path) -> str:

@@ -168,6 +168,15 @@ def test_no_bcc(monkeypatch):
     assert caught.value.hint == "apt-get install python3-such"
 
 
+def test_another_architecture_is_refused(monkeypatch):
+    from tracer import machine
+
+    machine.require_architecture()
+    monkeypatch.setattr(machine, "ARCHITECTURE", "pdp11")
+    with pytest.raises(errors.KernelError, match="this machine is x86_64"):
+        machine.require_architecture()
+
+
 def test_every_error_has_a_code_of_its_own():
     kinds = errors.ZctraceError.__subclasses__()
     codes = [kind.exit_code for kind in kinds]

@@ -13,13 +13,12 @@ import pytest
 from tracer.guardian import guarded
 
 SCRIPT = """
-import subprocess, sys, time
+import os, subprocess, sys, time
 from tracer.guardian import guarded
 with guarded(sys.argv[1]) as folder:
     (folder.path / "big").write_text("x")
-    child = subprocess.Popen(["sleep", "60"], start_new_session=True)
-    folder.own(child.pid)
-    print(child.pid, flush=True)
+    env = {**os.environ, **folder.environment}
+    child = subprocess.Popen(["setsid", "-f", "sh", "-c", "echo $$; exec sleep 60"], env=env)
     time.sleep(60)
 """
 
@@ -90,3 +89,12 @@ def test_killing_the_whole_process_group_spares_the_guardian():
     process.stdout.close()
     wait_until(lambda: not folder_of(run_id).exists())
     wait_until(lambda: not alive(child))
+
+
+def test_other_people_s_processes_live(tmp_path):
+    other = subprocess.Popen(["sleep", "60"], env={**os.environ, "ZCTRACE_RUN": "other-test"})
+    with guarded("mine-test"):
+        pass
+    assert other.poll() is None
+    other.kill()
+    other.wait()

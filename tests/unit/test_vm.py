@@ -74,7 +74,7 @@ def test_steps_are_told_once_each(progress, tmp_path):
     try:
         progress.wait(process, tmp_path / "console", tmp_path / "log")
     finally:
-        vm.end(process, RunFolder(tmp_path))
+        vm.end(process)
     assert progress.said == ["one", "two"]
     assert 0 < progress.booted_after < 5
 
@@ -86,7 +86,7 @@ def test_a_kernel_that_does_not_boot(progress, tmp_path):
         with pytest.raises(MachineError, match="no progress") as caught:
             progress.wait(process, tmp_path / "console", tmp_path / "log")
     finally:
-        vm.end(process, RunFolder(tmp_path))
+        vm.end(process)
     assert "Kernel panic" in caught.value.why
     assert process.returncode is not None
 
@@ -118,7 +118,7 @@ def test_only_a_slow_boot_is_told_of_its_limit(progress, tmp_path, monkeypatch):
         with pytest.raises(MachineError) as caught:
             progress.wait(process, tmp_path / "console", tmp_path / "log")
     finally:
-        vm.end(process, RunFolder(tmp_path))
+        vm.end(process)
     assert "--boot-timeout" not in caught.value.hint
 
 
@@ -127,7 +127,7 @@ def test_kvm_is_remembered_by_image_and_boot(tmp_path, monkeypatch):
     monkeypatch.setattr(vm, "_kvm_answers", lambda: True)
     monkeypatch.setattr(vm, "_kvm_boots", lambda kernel, folder: True)
     assert vm.kvm_known(KERNEL) is None
-    assert vm.kvm_works(KERNEL, RunFolder(tmp_path), print)
+    assert vm.kvm_works(KERNEL, RunFolder(tmp_path, "test"), print)
     assert vm.kvm_known(KERNEL) is True
     other = Kernel("x", Path("/x"), "path")
     assert vm.kvm_known(other) is None

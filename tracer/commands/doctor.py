@@ -50,7 +50,7 @@ def show(console: Console) -> None:
             "only root can ask the kernel what it lets be probed",
             "sudo zctrace doctor",
         )
-    needed = [name for name, _ in (*MODULES, *_TOOLS)]
+    needed = ["processor", *(name for name, _ in (*MODULES, *_TOOLS))]
     lacking = [f for f in found if f.topic in needed and not f.fine]
     if not fine["this machine's kernel"]:
         lacking += [f for f in found if f.topic == "virtual machines" and not f.fine]
@@ -70,6 +70,13 @@ def _rights() -> Iterator[Finding]:
 
 
 def _programs() -> Iterator[Finding]:
+    architecture = os.uname().machine
+    yield Finding(
+        "processor",
+        architecture == machine.ARCHITECTURE,
+        architecture,
+        f"a machine with {machine.ARCHITECTURE}",
+    )
     for module, package in MODULES:
         there = machine.has_module(module)
         yield Finding(

@@ -18,6 +18,7 @@ from tracer.machine import Options
 def show(name: str, json_path: Path | None, console: Console, *, quiet: bool) -> None:
     """Plan on one kernel and print it; ``json_path`` gets the kernel's facts as well."""
     require_root("only root can ask a kernel what it lets be probed")
+    machine.require_architecture()
     if json_path is not None:
         output.check(json_path, "--json", force=False)
     with shown(quiet=quiet) as say:

@@ -94,6 +94,7 @@ def run(
     check_options(options)
     outputs.check()
     require_root("only root may attach probes to a kernel")
+    machine.require_architecture()
     machine.require_modules()
     began = time.monotonic()
     evidences: list[Evidence] = []

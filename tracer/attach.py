@@ -182,11 +182,22 @@ class Meter:
         """Events not counted since loading, by cause."""
         table = self._bpf["lost"]
         lost = {cause: table[ctypes.c_int(i)].value for i, cause in enumerate(_LOST)}
-        lost["cpus-unwatched"] = len(set(perf.online_cpus()) - self._cpus)
-        for handler, program in self._programs.items():
-            if (skipped := _recursion_misses(program)) is not None:
-                lost[f"{handler}-skipped"] = skipped
         return lost
+
+    def skipped(self) -> dict[str, int]:
+        """Times the kernel has skipped each program since loading, where it tells.
+
+        Reading or clearing a map from here makes the kernel skip every program on this
+        processor, and while that system call is preempted, for other threads too. So this
+        is to be read with no such call between it and what is being watched; it makes
+        none itself.
+        """
+        skips = {name: _recursion_misses(fd) for name, fd in self._programs.items()}
+        return {f"{name}-skipped": count for name, count in skips.items() if count is not None}
+
+    def unwatched_cpus(self) -> int:
+        """Processors that have come online since attaching: no breakpoint is on them."""
+        return len(set(perf.online_cpus()) - self._cpus)
 
     def reset(self) -> None:
         """Forget tallies and windows; hits and losses go on."""

@@ -116,7 +116,9 @@ def _run(name: str, index: int, request: Request, workload: _Workload, meter: An
     meter.reset()
     hits, lost = meter.hits(), meter.lost()
     meter.activate()
+    skipped = meter.skipped()
     outcome = workload.run(name)
+    skips = {cause: count - skipped[cause] for cause, count in meter.skipped().items()}
     # Disarmed, a breakpoint's own count and its program's cannot drift apart any more.
     meter.deactivate()
     return Run(
@@ -128,8 +130,9 @@ def _run(name: str, index: int, request: Request, workload: _Workload, meter: An
         counts=tuple(meter.counts()),
         hits=_hits_since(hits, meter.hits()),
         lost={
-            cause: count - (0 if cause == "cpus-unwatched" else lost[cause])
-            for cause, count in meter.lost().items()
+            **{cause: count - lost[cause] for cause, count in meter.lost().items()},
+            **skips,
+            "cpus-unwatched": meter.unwatched_cpus(),
         },
         expected=outcome["expected"],
         neighbour=outcome["neighbour"],

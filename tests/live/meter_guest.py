@@ -50,14 +50,16 @@ with (
         user=NOBODY, group=NOBODY, extra_groups=[], env={"PATH": os.defpath},
     )  # fmt: skip
     (cgroup / "cgroup.procs").write_text(str(program.pid))
+    skipped = meter.skipped()
     out, err = program.communicate("go\n")
+    skips = {name: count - skipped[name] for name, count in meter.skipped().items()}
     meter.deactivate()
     answer = {
         "status": out.strip(),
         "stderr": err,
         "counts": [vars(count) for count in meter.counts()],
         "hits": {name: vars(hits) for name, hits in meter.hits().items()},
-        "lost": meter.lost(),
+        "lost": meter.lost() | skips,
     }
 partial = ANSWER.with_suffix(".partial")
 partial.write_text(json.dumps(answer))

@@ -26,13 +26,15 @@ def test_threads_children_and_executed_programs(kernel, in_guest):
 
 
 def test_copies_on_top_of_another_thread_do_not_vanish(kernel, in_guest):
-    """The sender asked for zero copies; the kernel makes one of every byte."""
+    """The sender asked for zero copies; the kernel makes one of every byte it sends."""
     answer = in_guest(kernel, "meter_guest.py", "zerocopy.py")
-    assert answer["status"] == "4000037", answer["stderr"]
+    received, sent_again = map(int, answer["status"].split())
+    assert received == 4 * 4_000_037, answer["stderr"]
     copied = Counter()
     for count in answer["counts"]:
         if count["quantity"] == "skb-copy-ubufs":
             copied[count["role"]] += count["bytes"]
-    print(dict(copied))
     assert set(copied) <= {"sender", "outside:sender"}
-    assert sum(copied.values()) == 4000037
+    total = sum(copied.values())
+    # A segment that TCP sends a second time is looped back, and copied, a second time.
+    assert total == received if not sent_again else total > received, (copied, sent_again)

@@ -7,9 +7,7 @@ reader of the old form would misunderstand the new one.
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tracer.errors import UsageError
@@ -150,8 +148,3 @@ class Evidence:
                 "runs": tuple(Run.from_json(run) for run in values["runs"]),
             }
         )
-
-
-def load(path: Path) -> Evidence:
-    """Read one file; raises :class:`UsageError` for a foreign schema."""
-    return Evidence.from_json(json.loads(path.read_text()))

@@ -72,9 +72,12 @@ def find_place(name: str, say: Say) -> Place:
     return Place(kernels.resolve(name, say))
 
 
-def why_not_host() -> list[str]:
-    """Why this machine's own kernel cannot be measured; empty where it can."""
-    facts = kernel.observe(COPY_SITES, EVENT_SITES)
+def why_not_host(facts: kernel.KernelFacts | None = None) -> list[str]:
+    """Why this machine's own kernel cannot be measured; empty where it can.
+
+    ``facts`` about it, where they are known already; otherwise the kernel is asked.
+    """
+    facts = facts or kernel.observe(COPY_SITES, EVENT_SITES)
     attach_plan = plan(COPY_SITES, EVENT_SITES, facts)
     paths = frozenset({DataPath.FILE, DataPath.PIPE, DataPath.TCP})
     blind = dict.fromkeys(b.reason for b in attach_plan.blind_for(paths))

@@ -72,32 +72,19 @@ _EVENT_COLUMNS = {
 }
 """Columns that are withheld with their controls."""
 
-_INTEGERS = [
-    "chunk_bytes",
-    "payload_bytes",
-    "run_index",
-    "cpu_copied_bytes",
-    "copy_calls",
-    "u2k_bytes",
-    "k2u_bytes",
-    "k2k_bytes",
-    "u2u_bytes",
-    "syscalls",
-    "mode_switches",
-    "page_faults",
-    "context_switches",
-    "dma_in_bytes",
-    "dma_out_bytes",
-    "claimed_cpu_copies",
-    "claimed_switches",
-    "claimed_dma_copies",
-    "metadata_bytes",
-    "page_faults_kernel",
-    "other_user_bytes",
-    "outside_bytes",
-    "context_switches_voluntary",
-    "context_switches_involuntary",
-]
+_TEXTS = {
+    "kernel",
+    "machine",
+    "strategy",
+    "nic",
+    "cache",
+    "verdict_copies",
+    "verdict_switches",
+    "verdict_dma",
+    "coverage",
+    "controls",
+}
+_RATIOS = {"cpu_copies", "dma_copies"}
 
 _TIDY_COLUMNS = [
     "kernel",
@@ -132,8 +119,13 @@ class Judged:
     copies: Verdict
     switches: Verdict
     dma: Verdict
-    failed: tuple[controls.Control, ...]
+    checked: tuple[controls.Control, ...]
     calls: dict[str, int]
+
+    @property
+    def failed(self) -> list[controls.Control]:
+        """The controls that did not pass."""
+        return [control for control in self.checked if not control.passed]
 
 
 def tidy(evidences: Iterable[Evidence]) -> pd.DataFrame:
@@ -226,17 +218,17 @@ def judge(evidences: Iterable[Evidence]) -> list[Judged]:
 def summarise(judged: Iterable[Judged]) -> pd.DataFrame:
     """The summary table: a row per run, ``COLUMNS`` in order, unmeasured cells empty."""
     frame = pd.DataFrame([j.figures for j in judged], columns=list(COLUMNS))
-    for column in _INTEGERS:
-        frame[column] = frame[column].astype("Int64")
-    for column in ("cpu_copies", "dma_copies"):
-        frame[column] = frame[column].astype("Float64")
+    for column in COLUMNS:
+        if column not in _TEXTS:
+            frame[column] = frame[column].astype("Float64" if column in _RATIOS else "Int64")
     return frame
 
 
 def _judge(evidence: Evidence, run: Run) -> Judged:
     strategy = strategy_named(run.strategy)
     claims = strategy.expected
-    failed = [c for c in controls.check(evidence, run) if not c.passed]
+    checked = controls.check(evidence, run)
+    failed = [control for control in checked if not control.passed]
     rows = tidy([dataclasses.replace(evidence, runs=(run,))])
     sender = rows[rows["role"] == "sender"]
     outside = sum(count.bytes for count in run.counts if count.role == "outside:sender")
@@ -303,7 +295,7 @@ def _judge(evidence: Evidence, run: Run) -> Judged:
         run,
         {column: figures.get(column) for column in COLUMNS},
         *verdicts,
-        tuple(failed),
+        tuple(checked),
         calls,
     )
 

@@ -156,7 +156,7 @@ def _host() -> Iterator[Finding]:
         f"missing: {', '.join(absent)}" if absent else f"all {len(wanted)} are there",
         "mount -t tracefs nodev /sys/kernel/tracing",
     )
-    reasons = machine.why_not_host()
+    reasons = machine.why_not_host(facts)
     yield Finding(
         "this machine's kernel",
         not reasons,

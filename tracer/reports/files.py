@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from tracer import controls
 from tracer.summary import Judged, summarise, tidy
 
 
@@ -34,7 +33,7 @@ def result_json(judged: Sequence[Judged]) -> str:
             "evidence_dma": j.dma.sentence,
             "control_results": [
                 {"name": c.name, "figures": c.figures, "passed": c.passed, "detail": c.detail}
-                for c in controls.check(j.evidence, j.run)
+                for c in j.checked
             ],
         }
         for j in judged

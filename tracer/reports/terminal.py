@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tracer import controls
 from tracer.sizes import human_size
 from tracer.summary import Judged
 from tracer.verdict import Verdict, Word
@@ -203,7 +202,7 @@ def _sentences(runs: Sequence[Judged], console: Console) -> None:
 
 def _coverage(runs: Sequence[Judged], console: Console) -> None:
     evidence = runs[0].evidence
-    checked = [control for j in runs for control in controls.check(j.evidence, j.run)]
+    checked = [control for j in runs for control in j.checked]
     failed = sum(not control.passed for control in checked)
     _say(
         console,

@@ -42,7 +42,7 @@ def fork(body: Callable[[], None]) -> int:
             body()
             status = 0
     except BaseException as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        _complain(error)
     finally:
         os._exit(status)
 
@@ -144,9 +144,11 @@ class Neighbour:
     def _work(self, nonce: int, folder: str, calls: int, readies: int) -> None:
         try:
             self._serve(nonce, folder, calls, readies)
-        except BaseException:
-            self._stage[0] = self._FAILED  # or the sender would wait for ever
-            raise
+        except BaseException as error:
+            # The reason first: when the sender hears of the failure, it ends this process.
+            _complain(error)
+            self._stage[0] = self._FAILED
+            os._exit(1)
 
     def _serve(self, nonce: int, folder: str, calls: int, readies: int) -> None:
         os.close(self._call)  # or its own copy would keep the read below from ending
@@ -191,6 +193,10 @@ def total(of: list[Stimulus]) -> dict[str, int]:
 def _undeferred() -> list[Stimulus]:
     """What a softirq may do on top of another thread proves nothing about threads."""
     return [stimulus for stimulus in stimuli() if not stimulus.deferred]
+
+
+def _complain(error: BaseException) -> None:
+    print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
 
 def _end(pid: int) -> None:

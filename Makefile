@@ -12,15 +12,16 @@ SUDO    := $(if $(filter 0,$(shell id -u)),,sudo)
 # From the distribution: BCC compiles and loads the probes; capstone finds the return
 # instructions to watch; venv holds pandas, typer, rich and virtme-ng; QEMU boots a kernel
 # where the host's cannot be measured, busybox, kmod and zstd are what virtme-ng starts it
-# with; e2fsprogs makes the payload's file system; distro-info-data names the releases to
-# look for kernels in.
+# with; e2fsprogs, xfsprogs and btrfs-progs make the payload's file systems; distro-info-data
+# names the releases to look for kernels in.
 PACKAGES := python3-bpfcc python3-capstone python3-venv qemu-system-x86 \
-	busybox-static kmod zstd e2fsprogs distro-info-data
+	busybox-static kmod zstd e2fsprogs xfsprogs btrfs-progs distro-info-data
 
-.PHONY: help run test check install uninstall clean system
+.PHONY: help run test test-bcc check install uninstall clean system
 help:
 	@echo "make run        set up what is missing, then: zctrace run"
 	@echo "make test       set up what is missing, then every test, live ones included"
+	@echo "make test-bcc   the meter with the BCC of Debian 12, 13 and sid, in virtual machines"
 	@echo "make check      ruff, mypy and the tests that need neither root nor a kernel"
 	@echo "make install    put zctrace on everybody's PATH, root's included"
 	@echo "make uninstall  undo that; fetched kernels stay in /var/cache/zctrace"
@@ -35,6 +36,11 @@ test: $(VENV)/.installed
 	$(VENV)/bin/mypy
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 ZCTRACE_REQUIRE_LIVE=$(ZCTRACE_REQUIRE_LIVE) \
 		$(VENV)/bin/python -m pytest -p no:cacheprovider $(ARGS)
+
+# Fetches small root file systems, 300 MB for each release, into zctrace's cache; remove
+# /var/cache/zctrace/bcc to have them built anew. ARGS=6.1 takes that kernel only.
+test-bcc: $(VENV)/.installed
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.bcc.check_bcc $(ARGS)
 
 check: $(VENV)/.installed
 	$(VENV)/bin/ruff check .

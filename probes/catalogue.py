@@ -1,12 +1,15 @@
 """The table of everything the meter can count. To add a copy site, add a row.
 
 ``COPY_SITES`` is in order of preference: breakpoints are handed out from the top, and
-among rows with the same quantity the first that the kernel has is used.
+among rows with the same quantity the first that the kernel has is used. What is probed in
+the callers stands in :mod:`probes.calls`.
 """
 
 from __future__ import annotations
 
+from probes.calls import CALL_TARGETS, OWNER_SITES
 from probes.site import (
+    Catalogue,
     CopySite,
     Direction,
     EventSite,
@@ -15,6 +18,8 @@ from probes.site import (
     Member,
     Path,
     Register,
+    Where,
+    Within,
 )
 
 _ANY_PATH = frozenset(Path)
@@ -77,6 +82,18 @@ COPY_SITES: tuple[CopySite, ...] = (
         since='Since Linux kernel commit f0b65f39ac50 ("iov_iter: replace '
         'iov_iter_copy_from_user_atomic() with iterator-advancing variant") (in v5.14).',
     ),
+    CopySite(
+        quantity="copy-from-iter-atomic",
+        function="iov_iter_copy_from_user_atomic",
+        kind=Kind.COPY,
+        direction=Direction.USER_TO_KERNEL,
+        mechanisms=_ON_RETURN,
+        at_return=Register("ax"),
+        at_entry=Register("cx"),
+        paths=_ANY_PATH,
+        why="writes to files through the page cache",
+        since="In kernels before the previous row's commit.",
+    ),
     # The processor's own loop under every ordinary user copy. It sees the same bytes as
     # the iterator functions and the small copies of structures besides.
     CopySite(
@@ -109,6 +126,19 @@ COPY_SITES: tuple[CopySite, ...] = (
         since="Not used since Linux kernel commit adfcf4231b8c (\"x86: don't use REP_GOOD "
         'or ERMS for user memory copies") (in v6.4).',
     ),
+    # Verifying a datagram's checksum while it is copied: through a pointer, in lib/ before
+    # Linux kernel commit 6d0d41991428 (see probes.calls), with a flag that only this has.
+    CopySite(
+        quantity="csum-and-copy-to-iter",
+        function="__skb_datagram_iter",
+        kind=Kind.COPY,
+        direction=Direction.KERNEL_TO_USER,
+        mechanisms=(Mechanism.KPROBE,),
+        at_entry=Where("r8", "cx"),
+        paths=frozenset({Path.UDP}),
+        why="receiving datagrams whose checksum nobody has verified",
+        since="Found on all.",
+    ),
     # In-kernel copiers: the places where a transfer that should have passed references
     # falls back to moving bytes.
     CopySite(
@@ -118,6 +148,7 @@ COPY_SITES: tuple[CopySite, ...] = (
         direction=Direction.KERNEL_TO_KERNEL,
         mechanisms=(Mechanism.KPROBE,),
         at_entry=Member("di", "sk_buff", "data_len"),
+        skb=Register("di"),
         paths=frozenset({Path.TCP, Path.UDP}),
         why="MSG_ZEROCOPY given up: looped back, tapped, or queued too long",
         since='Since Linux kernel commit a6686f2f382b ("skbuff: skb supports zero-copy '
@@ -129,7 +160,7 @@ COPY_SITES: tuple[CopySite, ...] = (
         kind=Kind.COPY,
         direction=Direction.KERNEL_TO_KERNEL,
         mechanisms=(Mechanism.KPROBE,),
-        at_entry=Register("cx", bits=32),
+        at_entry=Within("di", "si", "cx"),
         paths=frozenset({Path.TCP, Path.UDP}),
         why="socket buffers flattened or pulled together",
         since="Under this name in every kernel with BTF.",
@@ -140,34 +171,10 @@ COPY_SITES: tuple[CopySite, ...] = (
         kind=Kind.COPY,
         direction=Direction.KERNEL_TO_KERNEL,
         mechanisms=(Mechanism.KPROBE,),
-        at_entry=Register("cx", bits=32),
+        at_entry=Within("di", "si", "cx"),
         paths=frozenset({Path.TCP, Path.UDP}),
         why="segmentation or checksumming in software, for devices without scatter/gather",
         since="Under this name in every kernel with BTF.",
-    ),
-    CopySite(
-        quantity="csum-and-copy-from-iter",
-        function="csum_and_copy_from_iter_full",
-        kind=Kind.COPY,
-        direction=Direction.USER_TO_KERNEL,
-        mechanisms=(Mechanism.KPROBE,),
-        at_entry=Register("si"),
-        paths=frozenset({Path.UDP}),
-        why="UDP sent with a checksum made in software",
-        since='Since Linux kernel commits 6d0d41991428 ("iov_iter, net: Move '
-        'csum_and_copy_to/from_iter() to net/") and 7c6f353e8a73 ("iov_iter, net: Merge '
-        'csum_and_copy_from_iter{,_full}() together") (in v6.7) it can be traced.',
-    ),
-    CopySite(
-        quantity="csum-and-copy-from-iter",
-        function="csum_and_copy_from_iter",
-        kind=Kind.COPY,
-        direction=Direction.USER_TO_KERNEL,
-        mechanisms=(Mechanism.KPROBE,),
-        at_entry=Register("si"),
-        paths=frozenset({Path.UDP}),
-        why="UDP sent with a checksum made in software",
-        since="In lib/iov_iter.c, which stock kernels build without tracing.",
     ),
 )
 
@@ -233,3 +240,5 @@ EVENT_SITES: tuple[EventSite, ...] = (
         why="a process started inside a window belongs to it",
     ),
 )
+
+CATALOGUE = Catalogue(COPY_SITES, CALL_TARGETS, OWNER_SITES, EVENT_SITES)

@@ -3,7 +3,8 @@
 A *copy site* is one kernel function that moves bytes with the CPU. Only leaves are
 sites: a function that leaves the moving to another site is a wrapper, and counting
 both would count the same bytes twice. An *event site* is a tracepoint of which only
-the number of hits matters.
+the number of hits matters. A *call target* is a function that copies and whose callers
+are probed instead of itself.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ class Mechanism(enum.Enum):
     """Hardware execution breakpoint on the first instruction: the bytes asked for."""
     KPROBE = "kprobe"
     """Probe on the function's entry: the bytes asked for."""
+    CALL_SITE = "call sites"
+    """Probes on the CALL instructions in the callers and behind them: the bytes really
+    copied, whether user memory was involved, and who called."""
     TRACEPOINT = "tracepoint"
 
 
@@ -77,7 +81,27 @@ class Member:
     member: str
 
 
-Length = Register | Member
+@dataclass(frozen=True)
+class Within:
+    """``length`` bytes from ``offset`` of the socket buffer that ``skb`` points to.
+
+    All of them are copied, or none where the socket buffer is shorter.
+    """
+
+    skb: str
+    offset: str
+    length: str
+
+
+@dataclass(frozen=True)
+class Where:
+    """An ``int`` number of bytes in a register, counted where a ``bool`` in another is set."""
+
+    condition: str
+    name: str
+
+
+Length = Register | Member | Within | Where
 
 
 @dataclass(frozen=True)
@@ -104,10 +128,85 @@ class CopySite:
     at_entry: Length | None = None
     source: Register | None = None
     destination: Register | None = None
+    skb: Register | None = None
+    """A socket buffer whose pages may have an owner (:class:`OwnerSite`)."""
     needs_cpu_flag: str | None = None
     """Never called on processors without this flag of /proc/cpuinfo."""
     dead_with_cpu_flag: str | None = None
     """Never called on processors with this flag: inlined away."""
+
+
+class Returned(enum.Enum):
+    """What a copying function's return value says about the bytes copied."""
+
+    COPIED = 1
+    """Their number."""
+    ALL_IF_TRUE = 2
+    """A bool: all that was asked for, or an unknown part."""
+    ALL_IF_ZERO = 3
+    """An error code: all that was asked for, or an unknown part."""
+    LEFT = 4
+    """The number of bytes not copied."""
+    NOTHING = 5
+    """Nothing; what was asked for is taken."""
+
+
+class Purpose(enum.Enum):
+    """What the bytes are for, as far as the caller tells."""
+
+    PAYLOAD = "payload"
+    METADATA = "metadata"
+    """Vectors, addresses, headers and offsets that system calls take or give."""
+    COPY_ON_WRITE = "copy-on-write"
+    """A page of user memory, because it was shared and written to."""
+
+
+@dataclass(frozen=True)
+class CallTarget:
+    """A function that copies, watched at its call sites.
+
+    ``length`` and ``iterator`` are numbers of arguments, from 1; ``length`` 0 means that
+    always ``size`` bytes are copied; ``int_length`` is whether the argument is an ``int``,
+    so that the upper half of its register is undefined. Without ``iterator``, ``direction``
+    holds always; with it, it holds where the iterator describes user memory, and bytes
+    stay in the kernel otherwise. ``pages_to_pipe`` is whether a pipe's iterator is given a
+    reference to the page instead of a copy. ``breakpoint`` names the function whose return
+    every such copy passes, once; empty where there is none. ``callers`` limits the callers
+    to those named. ``beside`` and ``without`` name functions that the kernel must have, or
+    lack, for the row to hold.
+    """
+
+    quantity: str
+    function: str
+    direction: Direction
+    returned: Returned
+    why: str
+    since: str
+    length: int = 0
+    int_length: bool = False
+    size: int = 0
+    iterator: int = 0
+    pages_to_pipe: bool = False
+    breakpoint: str = ""
+    purpose: Purpose = Purpose.PAYLOAD
+    paths: frozenset[Path] = frozenset(Path)
+    callers: tuple[str, ...] = ()
+    beside: str = ""
+    without: str = ""
+
+
+@dataclass(frozen=True)
+class OwnerSite:
+    """A function that hands out or is given the ``ubuf_info`` of a zero-copy send.
+
+    Its owner is whoever is running then; the copies that are made later in its name, by
+    a softirq on top of anybody's thread, are the owner's. ``handler`` is the meter's.
+    """
+
+    function: str
+    at_return: bool
+    handler: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -126,3 +225,13 @@ class EventSite:
     parameter: str | None
     why: str
     fields: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Everything that the meter can count, as tables."""
+
+    copies: tuple[CopySite, ...]
+    calls: tuple[CallTarget, ...]
+    owners: tuple[OwnerSite, ...]
+    events: tuple[EventSite, ...]

@@ -11,6 +11,8 @@ from tracer.kernel import KernelFacts
 
 HERE = Path(__file__).parent
 LIVE_KERNELS = ("6.1", "7.3")
+"""Those that everything is tested on; what counts copies also on the others."""
+KERNELS = ("5.10", "6.1", "6.12", "7.3")
 
 
 def pytest_collection_modifyitems(items):
@@ -59,9 +61,9 @@ def line(request):
     return request.param
 
 
-@pytest.fixture
-def facts(line):
-    return recorded_kernel(line)
+@pytest.fixture(params=KERNELS)
+def facts(request):
+    return recorded_kernel(request.param)
 
 
 @pytest.fixture

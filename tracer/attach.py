@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,35 @@ from typing import Any
 import bcc
 import bcc.syscall
 
+from probes.site import Mechanism
 from tracer import perf
+from tracer.call_sites import CALL_BYTES, Call
 from tracer.errors import TraceError
 from tracer.evidence import Count, Hits
-from tracer.plan import AttachPlan, CopyAttachment
+from tracer.plan import DIRECTION_NUMBERS, AttachPlan, CallAttachment, CopyAttachment
 from workloads import marker
 
-_SOURCES = ("registers.h", "window.c", "tally.c", "meter.c")
-_MAX_TALLIES, _MAX_WINDOWS, _MAX_THREADS = 4096, 10240, 10240
+_SOURCES = (
+    "registers.h",
+    "direction.h",
+    "window.c",
+    "tally.c",
+    "calls.c",
+    "owner.c",
+    "meter.c",
+)
+_MAX_TALLIES, _MAX_WINDOWS, _MAX_THREADS, _MAX_OWNERS = 8192, 10240, 10240, 65536
 _NO_SYSCALL = 0xFFFFFFFF
 _TASK_REPORT_MAX = 0x100
 """Set in sched_switch's prev_state for a preempted task (include/linux/sched.h)."""
-_LOST = ("tally", "window", "syscall")
+_LOST = ("tally", "window", "syscall", "call", "part", "owner")
 """Causes of loss, in the order of the meter's LOST_* numbers."""
-_DIRECTIONS = {0: None, 1: "u2k", 2: "k2u", 3: "k2k", 4: "u2u"}
+_DIRECTIONS = {number: way.value for way, number in DIRECTION_NUMBERS.items()}
+_ARGUMENTS = (0, 112, 104, 96, 88, 72, 64)
+"""Where struct pt_regs has the argument of that number: di, si, dx, cx, r8, r9; 0: none."""
+_INSTRUCTION_POINTERS = (0, 1)
+"""What the instruction pointer may say in a probe: the place probed, or, on x86, the byte
+behind the breakpoint instruction that the probe puts there."""
 _SYS_BPF, _OBJ_GET_INFO_BY_FD = 321, 15
 _INFO_BYTES, _RECURSION_MISSES = 256, 208
 """bpf(2): size asked for of struct bpf_prog_info, and where recursion_misses stands
@@ -46,6 +61,9 @@ _REFUSALS: dict[int | None, tuple[str, str]] = {
 }
 """What perf_event_open's errors mean for a breakpoint limited to a cgroup, and what to do."""
 
+_NEWER_SYSCALLS = {425: "io_uring_setup", 426: "io_uring_enter", 427: "io_uring_register"}
+"""Those that BCC's own table has not (x86-64)."""
+
 BCC_VERSION: str = bcc.__version__
 
 
@@ -53,19 +71,28 @@ class Meter:
     """The BPF programs of one plan: load, attach, activate, read; a context manager.
 
     Everything is given back on exit, also after an error. ``sabotage`` names functions
-    whose probes are set up but never armed: a meter with a fault that only the controls
-    can notice.
+    whose probes are set up but never armed, or, as ``mechanism:function``, those of one
+    mechanism: a meter with a fault that only the controls can notice. ``locate`` turns an
+    address in kernel text into the name of the function around it.
     """
 
     def __init__(
-        self, attach_plan: AttachPlan, nonce: int, sabotage: Iterable[str] = ()
+        self,
+        attach_plan: AttachPlan,
+        nonce: int,
+        sabotage: Iterable[str] = (),
+        locate: Callable[[int], str] = hex,
     ) -> None:
         self._plan = attach_plan
         self._nonce = nonce
         self._sabotage = frozenset(sabotage)
+        self._locate = locate
+        self.refused: dict[int, list[str]] = {}
+        """Callers that the kernel did not let be probed after all, by target's number."""
         self._bpf: Any = None
         self._programs: dict[str, int] = {}
         self._breakpoints: dict[str, list[int]] = {}
+        self._places: list[str] = []
         self._cpus: set[int] = set()
         self._cleanup = ExitStack()
 
@@ -111,13 +138,18 @@ class Meter:
         for copy in self._plan.kprobes:
             name = f"on_kprobe_{copy.slot}"
             self._load(name, bcc.BPF.KPROBE)
-            if copy.site.function not in self._sabotage:
+            if not self._is_sabotaged(copy.site.function, copy.mechanism):
                 self._try(
                     copy.site.function,
                     self._bpf.attach_kprobe,
                     event=copy.site.function.encode(),
                     fn_name=name.encode(),
                 )
+        self._attach_calls()
+        for owner in self._plan.owners:
+            program = self._load(owner.site.handler, bcc.BPF.KPROBE)
+            what = f"{owner.site.function}, whose zero-copy sends are told by it"
+            self._probe(what, program, owner.address, at_return=owner.site.at_return)
         attached = set()
         for event in self._plan.events:
             site = event.site
@@ -134,9 +166,9 @@ class Meter:
 
     def activate(self) -> None:
         """Arm the breakpoints."""
-        for function, events in self._breakpoints.items():
-            if function not in self._sabotage:
-                for event in events:
+        for copy in self._plan.breakpoints:
+            if not self._is_sabotaged(copy.site.function, copy.mechanism):
+                for event in self._breakpoints[copy.site.function]:
                     perf.enable(event)
 
     def deactivate(self) -> None:
@@ -150,14 +182,16 @@ class Meter:
         names = self._names()
         counts = []
         for key, cells in self._bpf["tallies"].items():
-            function, quantity = names[key.site]
+            function, quantity, mechanism = names[key.site]
             counts.append(
                 Count(
                     role=marker.role_name(key.role),
                     quantity=quantity,
                     function=function,
-                    direction=_DIRECTIONS[key.direction],
+                    mechanism=mechanism.value,
+                    direction=_DIRECTIONS.get(key.direction),
                     syscall=_syscall_name(key.syscall),
+                    caller=self._caller(mechanism, key.caller),
                     calls=sum(cell.calls for cell in cells),
                     bytes=sum(cell.bytes for cell in cells),
                 )
@@ -199,14 +233,19 @@ class Meter:
         """Processors that have come online since attaching: no breakpoint is on them."""
         return len(set(perf.online_cpus()) - self._cpus)
 
+    def abandon(self) -> None:
+        """Leave everything attached, for the machine's end to take it away."""
+        self._cleanup.pop_all()
+
     def reset(self) -> None:
         """Forget tallies and windows; hits and losses go on."""
-        for name in ("tallies", "windows", "syscall_of"):
+        for name in ("tallies", "windows", "syscall_of", "calls", "owners"):
             self._bpf[name].clear()
         self._bpf["watching"][ctypes.c_int(0)] = ctypes.c_ulonglong(0)
 
     def _parameters(self) -> dict[str, str]:
-        sites = len(self._plan.copies) + len(self._plan.events)
+        sites = len(self._plan.copies) + len(self._plan.calls) + len(self._plan.events)
+        places = len(_INSTRUCTION_POINTERS) * sum(len(c.calls) for c in self._plan.calls)
         watched = sorted(marker.WATCHED)
         return {
             "MARKER_OPTION": hex(marker.OPTION),
@@ -217,15 +256,86 @@ class Meter:
             "MAX_TALLIES": str(_MAX_TALLIES),
             "MAX_WINDOWS": str(_MAX_WINDOWS),
             "MAX_THREADS": str(_MAX_THREADS),
+            "MAX_OWNERS": str(_MAX_OWNERS),
+            "MAX_CALL_SITES": str(max(places, 1)),
             "SWITCH_PREEMPTED": hex(_TASK_REPORT_MAX),
             **dict(self._plan.parameters),
         }
 
-    def _names(self) -> dict[int, tuple[str, str]]:
-        """Function and quantity by the meter's site numbers."""
-        copies = {c.number: (c.site.function, c.site.quantity) for c in self._plan.copies}
-        events = {e.number: (e.site.tracepoint, e.site.quantity) for e in self._plan.events}
-        return copies | events
+    def _names(self) -> dict[int, tuple[str, str, Mechanism]]:
+        """Function, quantity and mechanism by the meter's site numbers."""
+        calls = {
+            c.number: (c.target.function, c.target.quantity, Mechanism.CALL_SITE)
+            for c in self._plan.calls
+        }
+        copies = {
+            c.number: (c.site.function, c.site.quantity, c.mechanism) for c in self._plan.copies
+        }
+        events = {
+            e.number: (e.site.tracepoint, e.site.quantity, Mechanism.TRACEPOINT)
+            for e in self._plan.events
+        }
+        return calls | copies | events
+
+    def _caller(self, mechanism: Mechanism, number: int) -> str | None:
+        if not number:
+            return None
+        if mechanism is Mechanism.CALL_SITE:
+            return self._places[number - 1]
+        return self._locate(number)
+
+    def _is_sabotaged(self, function: str, mechanism: Mechanism) -> bool:
+        return not self._sabotage.isdisjoint((function, f"{mechanism.value}:{function}"))
+
+    def _attach_calls(self) -> None:
+        if not self._plan.calls:
+            return
+        at_call = self._load("on_call", bcc.BPF.KPROBE)
+        at_return = self._load("on_return", bcc.BPF.KPROBE)
+        for attachment in self._plan.calls:
+            sabotaged = self._is_sabotaged(attachment.target.function, Mechanism.CALL_SITE)
+            for call in attachment.calls:
+                self._places.append(call.name)
+                self._describe(attachment, call, len(self._places))
+                if sabotaged:
+                    continue
+                try:
+                    # First the one behind, so that no call is kept and never fetched.
+                    for program, address in (
+                        (at_return, call.address + CALL_BYTES),
+                        (at_call, call.address),
+                    ):
+                        self._open_probe(program, address)
+                except OSError as error:
+                    if error.errno != errno.EILSEQ:  # that would not be an instruction
+                        self.refused.setdefault(attachment.number, []).append(call.name)
+
+    def _describe(self, attachment: CallAttachment, call: Call, caller: int) -> None:
+        """Tell the meter what there is to know about one place."""
+        target = attachment.target
+        sites, returns = self._bpf["call_sites"], self._bpf["return_sites"]
+        site = sites.Leaf(
+            site=attachment.number,
+            caller=caller,
+            size=target.size,
+            length=_ARGUMENTS[target.length],
+            iterator=_ARGUMENTS[target.iterator],
+            direction=DIRECTION_NUMBERS[target.direction],
+            returned=target.returned.value,
+            pages_to_pipe=target.pages_to_pipe,
+            int_length=target.int_length,
+        )
+        for offset in _INSTRUCTION_POINTERS:
+            sites[sites.Key(call.address + offset)] = site
+            returns[returns.Key(call.address + CALL_BYTES + offset)] = returns.Leaf(caller)
+
+    def _open_probe(self, program: int, address: int, *, at_return: bool = False) -> None:
+        event = perf.open_kprobe(address, at_return=at_return)
+        self._cleanup.callback(os.close, event)
+        perf.set_program(event, program)
+
+    def _probe(self, what: str, program: int, address: int, *, at_return: bool) -> None:
+        self._try(what, self._open_probe, program, address, at_return=at_return)
 
     def _load(self, handler: str, kind: int) -> int:
         function = self._try(handler, self._bpf.load_func, handler.encode(), kind)
@@ -263,7 +373,7 @@ def _syscall_name(number: int) -> str | None:
     if number == _NO_SYSCALL:
         return None
     name = bcc.syscall.syscalls.get(number)
-    return name.decode() if name else f"syscall_{number}"
+    return name.decode() if name else _NEWER_SYSCALLS.get(number, f"syscall_{number}")
 
 
 def _recursion_misses(program: int) -> int | None:

@@ -64,9 +64,17 @@ def _main(
 def run(
     strategies: Annotated[
         list[str] | None,
-        typer.Argument(help="Which strategies; all, if none is named.", show_default=False),
+        typer.Argument(
+            help="Which strategies; the textbook's four, if none is named.", show_default=False
+        ),
     ] = None,
-    size: Annotated[str, typer.Option(help="Payload; K, M, G are powers of 1024.")] = "1M",
+    every: Annotated[
+        bool, typer.Option("--all", help="Every strategy, the textbook's and the others.")
+    ] = False,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(help="Payload, 1M if not set; K, M, G are powers of 1024. Repeatable."),
+    ] = None,
     chunk: Annotated[
         str | None, typer.Option(help="The most that one call is asked to move.")
     ] = None,
@@ -79,6 +87,20 @@ def run(
         list[str] | None,
         typer.Option(help="auto, host, a version such as 6.1, or a path. Repeatable."),
     ] = None,
+    fs: Annotated[
+        str | None,
+        typer.Option(
+            help="File system of the payload: ext4, xfs, btrfs, tmpfs. Default: ext4, and "
+            "xfs for what ext4 cannot do."
+        ),
+    ] = None,
+    mechanism: Annotated[
+        str,
+        typer.Option(
+            help="How user copies are watched: callsite, breakpoint, or auto: both, which "
+            "must agree."
+        ),
+    ] = "auto",
     csv: Annotated[
         Path | None, typer.Option(help="Summary, a row per run; - for stdout.")
     ] = None,
@@ -108,9 +130,12 @@ def run(
 
     Needs root for the probes; the strategies run as the user who called sudo.
     """
+    chosen = run_command.choose_strategies(strategies or [], every=every)
     options = Options(
-        strategies=run_command.choose_strategies(strategies or []),
-        size=parse_size(size, "--size"),
+        strategies=chosen,
+        file_systems=run_command.choose_file_systems(fs, chosen),
+        mechanism=run_command.check_mechanism(mechanism),
+        sizes=tuple(dict.fromkeys(parse_size(one, "--size") for one in size or ["1M"])),
         chunk=None if chunk is None else parse_size(chunk, "--chunk"),
         pipe_size=None if pipe_size is None else parse_size(pipe_size, "--pipe-size"),
         repeat=repeat,
@@ -135,13 +160,16 @@ def strategies() -> None:
 @app.command()
 def plan(
     kernel: Annotated[str, typer.Option(help="As for run.")] = AUTO,
+    mechanism: Annotated[str, typer.Option(help="As for run.")] = "auto",
     json: Annotated[
         Path | None, typer.Option(help="Plan and kernel facts, for programs.")
     ] = None,
     quiet: _Quiet = False,
 ) -> None:
     """What would be attached where on a kernel, why, and what would be blind."""
-    plan_command.show(kernel, json, Console(), quiet=quiet)
+    plan_command.show(
+        kernel, run_command.check_mechanism(mechanism), json, Console(), quiet=quiet
+    )
 
 
 @app.command()

@@ -10,25 +10,34 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from probes.site import Direction, Kind
+from probes.site import Direction, Kind, Mechanism
 from tracer.evidence import Evidence, Run
 
 COPIES, SWITCHES, FAULTS, CONTEXT = "copies", "switches", "page faults", "context switches"
 
-_STIMULUS_SYSCALLS = {"write": 4, "read": 2, "sendto": 3}
-"""System calls that the known amounts are moved with; see workloads/exercise.py."""
 _LOSSES = {
     "syscall": (COPIES,),
     "cpus": (COPIES,),
+    "call": (COPIES,),
+    "part": (COPIES,),
+    "owner": (COPIES,),
     "on_breakpoint": (COPIES,),
     "on_kprobe": (COPIES,),
+    "on_call": (COPIES,),
+    "on_return": (COPIES,),
+    "on_zerocopy": (COPIES,),
     "on_sys_": (SWITCHES,),
     "on_page_fault": (FAULTS,),
     "on_sched_switch": (CONTEXT,),
 }
 """By the beginning of a cause's name. Without its system call a copy's direction may be
 wrong; without a window nothing is right."""
+_INSIDE = Direction.KERNEL_TO_KERNEL.value
 _POSITIVE = ("control_before", "control_after")
+_KERNEL_ITERATOR_SYSCALLS = frozenset({"sendfile", "splice", "tee", "copy_file_range"})
+"""System calls whose iterators never describe user memory: a copy through one of them
+stays inside the kernel, whatever the function's name says. For breakpoints, which do not
+see the iterator."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +55,18 @@ class Control:
 
 
 def check(evidence: Evidence, run: Run) -> list[Control]:
-    """Every control of one run, passed or not."""
+    """Every control of one run, passed or not; none of one that was not possible."""
+    if run.unavailable:
+        return []
     return [
         *_positive(evidence, run),
         _idle(evidence, run),
+        *_agreement(evidence, run),
         *_routine(evidence, run),
         *_breakpoints(run),
         *_losses(run),
         *_switches(evidence, run),
+        *_own_word(evidence, run),
         Control(
             "delivery",
             COPIES,
@@ -67,44 +80,64 @@ def sites_of(evidence: Evidence, kind: Kind) -> list[dict[str, Any]]:
     return [site for site in evidence.sites if site["kind"] == kind.value]
 
 
-def _bytes(run: Run, role: str) -> Counter[str]:
-    """Bytes by quantity."""
+def direction_of(seen: str | None, promised: object, syscall: str | None) -> str | None:
+    """Where the bytes of a count went; see ``Direction`` for the words."""
+    if seen:
+        return seen
+    if promised is None:
+        return None
+    if syscall in _KERNEL_ITERATOR_SYSCALLS:
+        return Direction.KERNEL_TO_KERNEL.value
+    return str(promised)
+
+
+def _bytes(evidence: Evidence, run: Run, role: str) -> Counter[str]:
+    """Bytes that add up, by ``quantity:direction``."""
+    sites = {(s["function"], s["mechanism"]): s for s in sites_of(evidence, Kind.COPY)}
     total: Counter[str] = Counter()
     for count in run.counts:
-        if count.role == role:
-            total[count.quantity] += count.bytes
+        site = sites.get((count.function, count.mechanism))
+        if count.role == role and site:
+            way = direction_of(count.direction, site["direction"], count.syscall)
+            total[f"{count.quantity}:{way}"] += count.bytes
     return total
+
+
+def _expected(evidence: Evidence, moved: dict[str, int]) -> dict[str, int]:
+    """Those of the known amounts that something counts on this kernel."""
+    watched = {str(site["quantity"]) for site in sites_of(evidence, Kind.COPY)}
+    return {name: size for name, size in moved.items() if name.partition(":")[0] in watched}
 
 
 def _positive(evidence: Evidence, run: Run) -> list[Control]:
     controls = []
-    for site in sites_of(evidence, Kind.COPY):
-        quantity, function = str(site["quantity"]), str(site["function"])
-        expected = run.expected.get(quantity)
-        if expected is None:
-            continue  # no stimulus drives it; only strategies on its paths would need one
-        for role in _POSITIVE:
-            seen = _bytes(run, role)[quantity]
+    for role in _POSITIVE:
+        seen, elsewhere = (
+            _bytes(evidence, run, role),
+            _bytes(evidence, run, f"outside:{role}"),
+        )
+        for name, expected in _expected(evidence, run.expected).items():
             # A deferred copy may land on top of another thread; it is counted all the same.
-            elsewhere = _bytes(run, f"outside:{role}")[quantity]
+            here, there = seen[name], elsewhere[name]
             controls.append(
                 Control(
-                    f"known bytes through {function}, {role}",
+                    f"known bytes, {name}, {role}",
                     COPIES,
-                    seen <= expected <= seen + elsewhere,
-                    f"expected {expected} B, seen {seen} B"
-                    + (f" and {elsewhere} B in another context" if elsewhere else ""),
+                    here <= expected <= here + there,
+                    f"expected {expected} B, seen {here} B"
+                    + (f" and {there} B in another context" if there else ""),
                 )
             )
     return controls
 
 
 def _idle(evidence: Evidence, run: Run) -> Control:
-    idle, neighbour = _bytes(run, "control_idle"), _bytes(run, "neighbour")
-    sites = sites_of(evidence, Kind.COPY)
-    strays = {str(s["function"]): n for s in sites if (n := idle[str(s["quantity"])])}
-    watched = {str(s["quantity"]) for s in sites}
-    expected = {name: size for name, size in run.neighbour.items() if name in watched}
+    idle, neighbour = (
+        _bytes(evidence, run, "control_idle"),
+        _bytes(evidence, run, "neighbour"),
+    )
+    strays = {name: size for name, size in idle.items() if size}
+    expected = _expected(evidence, run.neighbour)
     seen = {name: neighbour[name] for name in expected}
     return Control(
         "a neighbour's copies stay out",
@@ -115,21 +148,73 @@ def _idle(evidence: Evidence, run: Run) -> Control:
     )
 
 
+def _agreement(evidence: Evidence, run: Run) -> list[Control]:
+    """Call sites against the breakpoint that the same bytes pass, for every role."""
+    controls = []
+    for site in sites_of(evidence, Kind.CROSS_CHECK):
+        function = site["function"]
+        targets = {
+            str(s["function"])
+            for s in sites_of(evidence, Kind.COPY)
+            if s["breakpoint"] == function and s["mechanism"] == Mechanism.CALL_SITE.value
+        }
+        if not targets or not site["exact"]:
+            continue
+        # On 5.10 functions that copy pages by themselves leave kernel memory to another.
+        others = {
+            str(s["function"])
+            for s in sites_of(evidence, Kind.COPY)
+            if s["quantity"] == site["quantity"] and not s["breakpoint"]
+        }
+        at_calls: Counter[tuple[str, bool]] = Counter()
+        at_breakpoint: Counter[tuple[str, bool]] = Counter()
+        inside_others: Counter[tuple[str, bool]] = Counter()
+        for count in run.counts:
+            where = (count.role, count.syscall is not None)
+            if count.mechanism == Mechanism.CALL_SITE.value and count.function in targets:
+                at_calls[where] += count.bytes
+            elif (count.function, count.mechanism) == (function, site["mechanism"]):
+                at_breakpoint[where] += count.bytes
+            elif count.function in others and count.direction == _INSIDE:
+                inside_others[where] += count.bytes
+        differing = [
+            f"{role}: {at_calls[role, inside]} B at call sites, "
+            f"{at_breakpoint[role, inside]} B at the breakpoint"
+            for role, inside in sorted({*at_calls, *at_breakpoint})
+            if at_breakpoint[role, inside] - at_calls[role, inside]
+            not in (0, inside_others[role, inside])
+            # Kernel threads that work on the program's memory, outside of any system call
+            # and of the cgroup: a breakpoint does not see them, the call sites do.
+            and (inside or at_calls[role, inside] < at_breakpoint[role, inside])
+        ]
+        controls.append(
+            Control(
+                f"two mechanisms agree on {function}",
+                COPIES,
+                not differing,
+                "; ".join(differing)
+                or f"{sum(at_calls.values())} B at call sites, "
+                f"{sum(at_breakpoint.values())} B at the breakpoint",
+            )
+        )
+    return controls
+
+
 def _routine(evidence: Evidence, run: Run) -> list[Control]:
     """The processor's copy routine against the sites above it, where both are known.
 
     Only the controls' windows: there every user copy is one of an iterator.
     """
     controls = []
-    directions = {str(s["quantity"]): s["direction"] for s in sites_of(evidence, Kind.COPY)}
-    for site in sites_of(evidence, Kind.CROSS_CHECK):
+    routines = [s for s in sites_of(evidence, Kind.CROSS_CHECK) if s["direction"] is None]
+    for site in routines:
         for direction in (Direction.USER_TO_KERNEL, Direction.KERNEL_TO_USER):
             expected = sum(
                 size
-                for quantity, size in run.expected.items()
-                if directions.get(quantity) == direction.value
+                for name, size in run.expected.items()
+                if name.partition(":")[2] == direction.value
             )
-            for role in ("control_before", "control_after"):
+            for role in _POSITIVE:
                 seen = sum(
                     c.bytes
                     for c in run.counts
@@ -145,6 +230,40 @@ def _routine(evidence: Evidence, run: Run) -> list[Control]:
                         f"expected {expected} B, seen {seen} B",
                     )
                 )
+    return controls
+
+
+def _own_word(evidence: Evidence, run: Run) -> list[Control]:
+    """What the kernel tells the program of its transfer, against what was counted."""
+    account, seen = run.account, _bytes(evidence, run, run.role)
+    controls = []
+    if "zerocopy_copied" in account:
+        copied, sends = account["zerocopy_copied"], account["zerocopy_sends"]
+        counted = seen["skb-copy-ubufs:k2k"]
+        again = account.get("retransmitted_bytes", 0)
+        controls.append(
+            Control(
+                "the kernel's own word on zero-copy sends",
+                COPIES,
+                # Of one send a part may be copied, and a packet sent again is copied again.
+                (copied > 0) == (counted > 0)
+                and (copied < sends or counted >= run.payload_bytes)
+                and counted <= run.payload_bytes + again,
+                f"{copied} of {sends} sends copied and {again} B sent again, it says; "
+                f"{counted} B counted",
+            )
+        )
+    if "mapped_bytes" in account:
+        copied, counted = account["copied_bytes"], seen["copy-to-iter:k2u"]
+        controls.append(
+            Control(
+                "the kernel's own word on mapped bytes",
+                COPIES,
+                copied == counted,
+                f"{account['mapped_bytes']} B mapped and {copied} B copied, it says; "
+                f"{counted} B counted",
+            )
+        )
     return controls
 
 
@@ -185,7 +304,13 @@ def _switches(evidence: Evidence, run: Run) -> list[Control]:
     for count in run.counts:
         calls[count.role, count.quantity, count.syscall] += count.calls
     controls = []
-    if run.expected:
+    prefix = "syscall:"
+    expected = {
+        name.removeprefix(prefix): count
+        for name, count in run.expected.items()
+        if name.startswith(prefix)
+    }
+    if expected:
         for role in _POSITIVE:
             for quantity in ("syscall-enter", "syscall-exit"):
                 seen = {
@@ -197,12 +322,12 @@ def _switches(evidence: Evidence, run: Run) -> list[Control]:
                     Control(
                         f"known system calls, {quantity}, {role}",
                         SWITCHES,
-                        seen == _STIMULUS_SYSCALLS,
-                        f"expected {_STIMULUS_SYSCALLS}, seen {seen}",
+                        seen == expected,
+                        f"expected {expected}, seen {seen}",
                     )
                 )
-    enters = sum(n for (r, q, _), n in calls.items() if (r, q) == ("sender", "syscall-enter"))
-    exits = sum(n for (r, q, _), n in calls.items() if (r, q) == ("sender", "syscall-exit"))
+    enters = sum(n for (r, q, _), n in calls.items() if (r, q) == (run.role, "syscall-enter"))
+    exits = sum(n for (r, q, _), n in calls.items() if (r, q) == (run.role, "syscall-exit"))
     controls.append(
         Control(
             "as many exits as entries, and some",

@@ -12,7 +12,7 @@ from typing import Any
 
 from tracer.errors import UsageError
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,15 @@ class Request:
     """What the command line asks of the collector.
 
     Sizes in bytes. ``uid``, ``gid`` and ``groups`` are whom the strategies run as.
-    ``machine`` is ``host``, ``qemu-tcg`` or ``qemu-kvm``. The payload lives on the ext4
-    image ``image``, mounted at ``mount``: a block device in a guest, a file on a host.
-    ``plan_only`` ends after planning.
+    ``machine`` is ``host``, ``qemu-tcg`` or ``qemu-kvm``. The payload lives on images of
+    file systems, ``images`` by their kind: block devices in a guest, files on a host, empty
+    for one that needs none; each is mounted in a folder of ``mount``. ``mechanism`` says how
+    user copies are watched (:class:`tracer.plan.Choice`). ``plan_only`` ends after planning.
     """
 
     run_id: str
     strategies: tuple[str, ...]
-    size: int
+    sizes: tuple[int, ...]
     chunk: int | None
     pipe_size: int | None
     repeat: int
@@ -36,15 +37,16 @@ class Request:
     groups: tuple[int, ...]
     user: str
     machine: str
-    image: str
+    images: dict[str, str]
     mount: str
     nonce: int
+    mechanism: str = "auto"
     plan_only: bool = False
     sabotage: tuple[str, ...] = ()
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Request:
-        lists = {k: tuple(values[k]) for k in ("strategies", "groups", "sabotage")}
+        lists = {k: tuple(values[k]) for k in ("strategies", "sizes", "groups", "sabotage")}
         return Request(**{**values, **lists})
 
 
@@ -52,15 +54,17 @@ class Request:
 class Count:
     """One cell of the meter: how often, and how many bytes.
 
-    ``direction`` is set where the addresses told it; ``syscall`` is ``None`` outside
-    system calls.
+    ``direction`` is set where it was seen; ``syscall`` is ``None`` outside system calls;
+    ``caller`` is who called the function that copied, as ``function+0x12``, where known.
     """
 
     role: str
     quantity: str
     function: str
+    mechanism: str
     direction: str | None
     syscall: str | None
+    caller: str | None
     calls: int
     bytes: int
 
@@ -80,11 +84,17 @@ class Hits:
 
 @dataclass(frozen=True)
 class Run:
-    """One transfer. ``expected`` is what each control of the sender's moved, ``neighbour``
-    what the other process did, bytes per quantity; ``hits`` and ``lost`` are those of this
-    run alone."""
+    """One transfer, or why there was none (``unavailable``).
+
+    ``role`` is that of the process under measurement. ``expected`` is what each of its
+    controls moved, ``neighbour`` what the other process did, in bytes by
+    ``quantity:direction``, and system calls by ``syscall:name``; ``account`` is the
+    kernel's own word on the transfer. ``hits`` and ``lost`` are those of this run alone.
+    """
 
     strategy: str
+    role: str
+    file_system: str
     run_index: int
     payload_bytes: int
     chunk_bytes: int | None
@@ -94,6 +104,8 @@ class Run:
     lost: dict[str, int]
     expected: dict[str, int]
     neighbour: dict[str, int]
+    account: dict[str, int] = field(default_factory=dict)
+    unavailable: str = ""
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Run:

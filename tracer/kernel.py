@@ -10,16 +10,31 @@ import errno
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from probes.site import CopySite, EventSite, Mechanism, Member
-from tracer import btf, kernel_text, perf
+from probes.site import Catalogue, CopySite, EventSite, Mechanism, Member
+from tracer import btf, call_sites, kernel_text, perf
+from tracer.call_sites import Call
 
 _EVENTS = (Path("/sys/kernel/tracing/events"), Path("/sys/kernel/debug/tracing/events"))
 _CPU_FLAGS = frozenset({"erms", "fsrm", "hypervisor"})
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
+_MEMBERS = (
+    ("iov_iter", "iter_type"),
+    # The same with a bit for the direction, before Linux kernel commit 8cd54c1c8480
+    # ("iov_iter: separate direction from flavour") (in v5.14).
+    ("iov_iter", "type"),
+    ("sk_buff", "len"),
+    ("sk_buff", "head"),
+    ("sk_buff", "end"),
+    ("skb_shared_info", "destructor_arg"),
+    ("task_struct", "mm"),
+)
+"""What the meter looks at inside the kernel's structures, beside the catalogue's."""
+_ITERATOR_TYPES = "iter_type"
 _FIELD = re.compile(
     r"field:(?P<declaration>[^;]+);\s*offset:(?P<offset>\d+);\s*size:(?P<size>\d+);"
 )
@@ -38,16 +53,18 @@ class Function:
     returns: tuple[int, ...] | None
     jumps: tuple[int, ...] | None
     kprobe: str | None
+    size: int = 0
 
 
 @dataclass(frozen=True)
 class KernelFacts:
     """What one running kernel, on one processor, offers.
 
-    ``functions`` has those of the catalogue that exist; ``members`` byte offsets by
-    ``structure.member``; ``tracepoints`` byte offsets of the record's fields by
-    ``category:name``. ``breakpoint``, ``text``, ``btf`` are ``None`` where available,
-    otherwise why not.
+    ``functions`` has those of the catalogue that exist; ``calls`` where each of the call
+    targets that exist is called; ``members`` byte offsets by ``structure.member``;
+    ``iterators`` the numbers of the kinds of ``iov_iter``; ``tracepoints`` byte offsets of
+    the record's fields by ``category:name``. ``breakpoint``, ``text``, ``btf`` are ``None``
+    where available, otherwise why not.
     """
 
     release: str
@@ -56,6 +73,8 @@ class KernelFacts:
     cpu: str
     cpu_flags: frozenset[str]
     functions: dict[str, Function] = field(default_factory=dict)
+    calls: dict[str, tuple[Call, ...]] = field(default_factory=dict)
+    iterators: dict[str, int] = field(default_factory=dict)
     members: dict[str, int] = field(default_factory=dict)
     tracepoints: dict[str, dict[str, int]] = field(default_factory=dict)
     breakpoint: str | None = None
@@ -79,6 +98,7 @@ class KernelFacts:
                 offsets(function["returns"]),
                 offsets(function["jumps"]),
                 function["kprobe"],
+                function["size"],
             )
             for name, function in facts["functions"].items()
         }
@@ -87,19 +107,22 @@ class KernelFacts:
                 **facts,
                 "cpu_flags": frozenset(facts["cpu_flags"]),
                 "functions": functions,
+                "calls": {
+                    name: tuple(Call(**call) for call in calls)
+                    for name, calls in facts["calls"].items()
+                },
             }
         )
 
 
-def observe(copy_sites: Iterable[CopySite], event_sites: Iterable[EventSite]) -> KernelFacts:
+def observe(catalogue: Catalogue) -> KernelFacts:
     """Ask the running kernel about everything that a catalogue may need. Needs root."""
-    copy_sites = tuple(copy_sites)
     uname = os.uname()
     cpu, flags = _processor()
-    symbols, no_text = _symbols(copy_sites)
-    functions = _functions(copy_sites, symbols)
-    exits, no_exits = _exits(copy_sites, symbols)
-    members, no_btf = _members(copy_sites)
+    symbols, no_symbols = _symbols(catalogue)
+    functions = _functions(catalogue, symbols)
+    exits, calls, no_text = _text(catalogue, symbols) if symbols else ({}, {}, no_symbols)
+    members, iterators, no_btf = _types(catalogue.copies)
     return KernelFacts(
         release=uname.release,
         version=uname.version,
@@ -114,10 +137,12 @@ def observe(copy_sites: Iterable[CopySite], event_sites: Iterable[EventSite]) ->
             )
             for name, function in functions.items()
         },
+        calls=calls,
+        iterators=iterators,
         members=members,
-        tracepoints=_tracepoints(event_sites),
+        tracepoints=_tracepoints(catalogue.events),
         breakpoint=_breakpoint_refused(functions.values()),
-        text=no_text or no_exits,
+        text=no_text,
         btf=no_btf,
         lockdown=_lockdown(),
     )
@@ -145,10 +170,15 @@ def _lockdown() -> str:
     return chosen[1] if chosen else "none"
 
 
+def _function_names(catalogue: Catalogue) -> set[str]:
+    copies = {site.function for site in catalogue.copies}
+    return copies | {site.function for site in catalogue.owners}
+
+
 def _symbols(
-    copy_sites: tuple[CopySite, ...],
+    catalogue: Catalogue,
 ) -> tuple[dict[str, kernel_text.Symbol], str | None]:
-    names = {site.function for site in copy_sites}
+    names = _function_names(catalogue)
     try:
         return kernel_text.find_symbols(names, kernel_text.KALLSYMS.read_bytes()), None
     except (OSError, kernel_text.TextError) as error:
@@ -156,17 +186,20 @@ def _symbols(
 
 
 def _functions(
-    copy_sites: tuple[CopySite, ...], symbols: dict[str, kernel_text.Symbol]
+    catalogue: Catalogue, symbols: dict[str, kernel_text.Symbol]
 ) -> dict[str, Function]:
-    probed = {s.function for s in copy_sites if Mechanism.KPROBE in s.mechanisms}
+    probed = {s.function for s in catalogue.copies if Mechanism.KPROBE in s.mechanisms}
+    probed |= {s.function for s in catalogue.owners}
+    names = _function_names(catalogue)
     return {
         name: Function(
             symbols[name].address,
             None,
             None,
             _kprobe_refused(name) if name in probed else "not asked",
+            symbols[name].size,
         )
-        for name in sorted({site.function for site in copy_sites} & symbols.keys())
+        for name in sorted(names & symbols.keys())
     }
 
 
@@ -192,33 +225,44 @@ def _breakpoint_refused(functions: Iterable[Function]) -> str | None:
     return "no kernel function is known"
 
 
-def _exits(
-    copy_sites: tuple[CopySite, ...], symbols: dict[str, kernel_text.Symbol]
-) -> tuple[dict[str, kernel_text.Exits], str | None]:
+def _text(
+    catalogue: Catalogue, symbols: dict[str, kernel_text.Symbol]
+) -> tuple[dict[str, kernel_text.Exits], dict[str, tuple[Call, ...]], str | None]:
+    """Where functions return, where they are called, and what went wrong, if anything."""
+    exits: dict[str, kernel_text.Exits] = {}
+    calls: dict[str, tuple[Call, ...]] = {}
     wanted = {
         site.function
-        for site in copy_sites
+        for site in catalogue.copies
         if Mechanism.BREAKPOINT_RETURN in site.mechanisms and site.function in symbols
     }
-    exits, trouble = {}, None
+    trouble = None
     try:
         text = kernel_text.LiveText()
     except kernel_text.TextError as error:
-        return {}, str(error)
+        return exits, calls, str(error)
     try:
         for name in sorted(wanted):
             try:
                 exits[name] = kernel_text.find_exits(name, symbols, text)
             except kernel_text.TextError as error:
                 trouble = str(error)
+        table = call_sites.SymbolTable(kernel_text.KALLSYMS.read_bytes())
+        targets = {target.function: target.callers for target in catalogue.calls}
+        calls = call_sites.find_calls(targets, table, text)
+    except kernel_text.TextError as error:
+        trouble = str(error)
     except ImportError:
-        return {}, "no disassembler (Debian: apt-get install python3-capstone)"
+        trouble = "no disassembler (Debian: apt-get install python3-capstone)"
     finally:
         text.close()
-    return exits, trouble
+    return exits, calls, trouble
 
 
-def _members(copy_sites: tuple[CopySite, ...]) -> tuple[dict[str, int], str | None]:
+def _types(
+    copy_sites: Iterable[CopySite],
+) -> tuple[dict[str, int], dict[str, int], str | None]:
+    """Offsets of members, numbers of the kinds of iterators, and what went wrong."""
     wanted = {
         (length.structure, length.member)
         for site in copy_sites
@@ -226,13 +270,18 @@ def _members(copy_sites: tuple[CopySite, ...]) -> tuple[dict[str, int], str | No
         if isinstance(length, Member)
     }
     members: dict[str, int] = {}
+    iterators: dict[str, int] = {}
     try:
         types = btf.vmlinux()
-        for structure, member in sorted(wanted):
-            members[f"{structure}.{member}"] = types.offset(structure, member)
     except btf.BtfError as error:
-        return members, str(error)
-    return members, None
+        return members, iterators, str(error)
+    # Not every kernel has every member; whoever needs one that is missing says so.
+    for structure, member in sorted({*wanted, *_MEMBERS}):
+        with suppress(btf.BtfError):
+            members[f"{structure}.{member}"] = types.offset(structure, member)
+    with suppress(btf.BtfError):
+        iterators = types.enumerators(_ITERATOR_TYPES)
+    return members, iterators, None
 
 
 def _tracepoints(event_sites: Iterable[EventSite]) -> dict[str, dict[str, int]]:

@@ -9,18 +9,19 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from probes.catalogue import COPY_SITES, EVENT_SITES
+from probes.catalogue import CATALOGUE, EVENT_SITES
+from probes.site import Kind
 from probes.site import Path as DataPath
 from tracer import errors, kernel, kernels, stage, target, vm
 from tracer.errors import KernelError, MissingError, ResourceError
 from tracer.evidence import Evidence, Request
 from tracer.guardian import RunFolder, guarded
-from tracer.plan import plan
+from tracer.plan import Choice, plan
 
 Say = Callable[[str], None]
 
@@ -31,6 +32,16 @@ SYSTEM_PATH = f"{os.defpath}:/usr/sbin:/sbin"
 MODULES = (("bcc", "python3-bpfcc"), ("capstone", "python3-capstone"))
 """What collecting imports beside the standard library, and Debian's packages of it."""
 _DISK_RESERVE = 64 << 20
+_TURN_BYTES = 2048
+"""One turn of a chunked loop takes as long as moving these."""
+FILE_SYSTEMS = {
+    "ext4": ("mkfs.ext4 -q -F", "e2fsprogs", 0),
+    "xfs": ("mkfs.xfs -q -f", "xfsprogs", 320 << 20),
+    "btrfs": ("mkfs.btrfs -q -f", "btrfs-progs", 128 << 20),
+    "tmpfs": ("", "", 0),
+}
+"""How each is made (empty: by mounting it), Debian's package for that, and the least size
+in bytes that it takes."""
 _ORDERLY_SECONDS = 10
 
 
@@ -50,14 +61,27 @@ class Options:
     """What to run; sizes in bytes, ``None`` for the default."""
 
     strategies: tuple[str, ...]
-    size: int
+    sizes: tuple[int, ...]
     chunk: int | None = None
     pipe_size: int | None = None
     repeat: int = 1
+    file_systems: tuple[str, ...] = ("ext4",)
+    mechanism: str = Choice.AUTO.value
     plan_only: bool = False
     sabotage: tuple[str, ...] = ()
     keep: bool = False
     boot_seconds: float = vm.BOOT_SECONDS
+
+    @property
+    def size(self) -> int:
+        """The largest of the payloads: what room is made for."""
+        return max(self.sizes)
+
+    @property
+    def work(self) -> int:
+        """How much there is to do in a step, in bytes that would take as long."""
+        turns = self.size // self.chunk if self.chunk else 0
+        return self.size + turns * _TURN_BYTES
 
 
 def find_place(name: str, say: Say) -> Place:
@@ -77,11 +101,12 @@ def why_not_host(facts: kernel.KernelFacts | None = None) -> list[str]:
 
     ``facts`` about it, where they are known already; otherwise the kernel is asked.
     """
-    facts = facts or kernel.observe(COPY_SITES, EVENT_SITES)
-    attach_plan = plan(COPY_SITES, EVENT_SITES, facts)
+    facts = facts or kernel.observe(CATALOGUE)
+    attach_plan = plan(CATALOGUE, facts)
     paths = frozenset({DataPath.FILE, DataPath.PIPE, DataPath.TCP})
     blind = dict.fromkeys(b.reason for b in attach_plan.blind_for(paths))
-    reasons = [*blind, *(copy.note for copy in attach_plan.copies if not copy.exact)]
+    counting = [copy for copy in attach_plan.copies if copy.kind is Kind.COPY]
+    reasons = [*blind, *(copy.note for copy in counting if not copy.exact)]
     unseen = [
         site.tracepoint for site in EVENT_SITES if site.tracepoint not in facts.tracepoints
     ]
@@ -121,16 +146,20 @@ def require_modules() -> None:
             )
 
 
-def image_size(payload_bytes: int) -> int:
-    """Bytes of the ext4 image that a payload lives on."""
-    return payload_bytes * 5 // 4 + _DISK_RESERVE
+def image_size(payload_bytes: int, file_system: str) -> int:
+    """Bytes of the image that a payload, and a copy of it, live on."""
+    _, _, least = FILE_SYSTEMS[file_system]
+    return max(payload_bytes * 9 // 4 + _DISK_RESERVE, least)
 
 
-def check_resources(payload_bytes: int, places: list[Place]) -> None:
+def check_resources(
+    payload_bytes: int, file_systems: Sequence[str], places: list[Place]
+) -> None:
     """Raise :class:`ResourceError` where memory or disk is too small for the payload."""
-    wanted = payload_bytes * 5 // 2
+    cached = payload_bytes * len(file_systems)
+    wanted = cached * 5 // 2
     if any(place.kernel for place in places):
-        wanted = vm.memory_for(payload_bytes)
+        wanted = vm.memory_for(cached)
     available = _available_memory()
     if wanted > available:
         raise ResourceError(
@@ -141,9 +170,10 @@ def check_resources(payload_bytes: int, places: list[Place]) -> None:
         )
     folder = Path(tempfile.gettempdir())
     free = shutil.disk_usage(folder).free
-    if image_size(payload_bytes) > free:
+    images = sum(image_size(payload_bytes, kind) for kind in file_systems)
+    if images > free:
         raise ResourceError(
-            f"a payload of {payload_bytes} B needs {image_size(payload_bytes) >> 20} MiB in "
+            f"a payload of {payload_bytes} B needs {images >> 20} MiB in "
             f"{folder}, {free >> 20} MiB are free",
             hint="TMPDIR=FOLDER puts temporary files elsewhere",
         )
@@ -168,11 +198,14 @@ def collect(place: Place, options: Options, say: Say) -> Evidence:
         if place.kernel:
             vm.require()
             kvm = vm.kvm_works(place.kernel, run_folder, say)
-            memory = vm.memory_for(options.size)
-            disk = None if options.plan_only else run_folder.path / "payload.ext4"
-            guest = vm.Guest(place.kernel, kvm, memory, run_folder.path, disk)
+            memory = vm.memory_for(options.size * len(options.file_systems))
+            disks = (
+                () if options.plan_only else tuple(_images(options, run_folder.path).values())
+            )
+            guest = vm.Guest(place.kernel, kvm, memory, run_folder.path, disks)
         if not options.plan_only:
-            _make_image(run_folder.path / "payload.ext4", options.size)
+            for kind, image in _images(options, run_folder.path).items():
+                make_image(image, kind, options.size)
         request = _request(run_id, options, guest, run_folder.path)
         files = {name: share / name for name in ("request.json", "evidence.json", "progress")}
         files["request.json"].write_text(json.dumps(dataclasses.asdict(request)))
@@ -182,7 +215,7 @@ def collect(place: Place, options: Options, say: Say) -> Evidence:
             files["progress"],
             files["evidence.json"],
             say,
-            options.size,
+            options.work,
             options.boot_seconds,
             boots=guest is not None,
         )
@@ -207,12 +240,25 @@ def collect(place: Place, options: Options, say: Say) -> Evidence:
         return dataclasses.replace(evidence, timings=timings)
 
 
+def _images(options: Options, folder: Path) -> dict[str, Path]:
+    """The image of each file system that needs one."""
+    return {
+        kind: folder / f"payload.{kind}"
+        for kind in options.file_systems
+        if FILE_SYSTEMS[kind][0]
+    }
+
+
 def _request(run_id: str, options: Options, guest: vm.Guest | None, folder: Path) -> Request:
     uid, gid, groups, user = target.invoking_user()
+    images = {kind: str(path) for kind, path in _images(options, folder).items()}
+    if guest:
+        images = {kind: vm.disk_name(number) for number, kind in enumerate(images)}
+    kinds = () if options.plan_only else options.file_systems
     return Request(
         run_id=run_id,
         strategies=options.strategies,
-        size=options.size,
+        sizes=options.sizes,
         chunk=options.chunk,
         pipe_size=options.pipe_size,
         repeat=options.repeat,
@@ -221,32 +267,37 @@ def _request(run_id: str, options: Options, guest: vm.Guest | None, folder: Path
         groups=groups,
         user=user,
         machine=guest.machine if guest else HOST,
-        image="/dev/vda" if guest else str(folder / "payload.ext4"),
+        images={kind: images.get(kind, "") for kind in kinds},
         mount=str(folder / "payload"),
         nonce=secrets.randbits(62),
+        mechanism=options.mechanism,
         plan_only=options.plan_only,
         sabotage=options.sabotage,
     )
 
 
-def _make_image(image: Path, payload_bytes: int) -> None:
+def make_image(image: Path, kind: str, payload_bytes: int) -> None:
+    """Make an empty file system for a payload; raises ``ZctraceError``."""
+    program, package, _ = FILE_SYSTEMS[kind]
     with image.open("wb") as file:
-        file.truncate(image_size(payload_bytes))
+        file.truncate(image_size(payload_bytes, kind))
     try:
         result = subprocess.run(
-            ["mkfs.ext4", "-q", "-F", str(image)],
+            [*program.split(), str(image)],
             capture_output=True,
             text=True,
             env={**os.environ, "PATH": SYSTEM_PATH},
         )
     except FileNotFoundError as error:
         raise MissingError(
-            "mkfs.ext4 is not installed",
-            "the payload lives on an ext4 file system of its own",
-            "apt-get install e2fsprogs",
+            f"{program.split()[0]} is not installed",
+            f"the payload lives on a file system of its own, {kind} here",
+            f"apt-get install {package}",
         ) from error
     if result.returncode:
-        raise ResourceError("mkfs.ext4 failed", result.stderr.strip(), "more room in TMPDIR")
+        raise ResourceError(
+            f"{program.split()[0]} failed", result.stderr.strip(), "more room in TMPDIR"
+        )
 
 
 def _run_here(collector: list[str], run_folder: RunFolder, progress: vm.Progress) -> None:

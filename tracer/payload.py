@@ -1,7 +1,7 @@
-"""The payload: a file on a real ext4 file system of its own.
+"""The payload: a file on real file systems of its own.
 
-The image is made by the command line, outside the guest; here it is mounted. On a host
-that happens in a private mount namespace, so that the mount ends with the process
+The images are made by the command line, outside the guest; here they are mounted. On a
+host that happens in a private mount namespace, so that the mounts end with the process
 however that ends.
 """
 
@@ -11,7 +11,7 @@ import ctypes
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tracer.errors import ResourceError, ZctraceError
@@ -25,26 +25,38 @@ not look right."""
 
 
 @contextmanager
-def mounted(request: Request) -> Iterator[Path]:
-    """Mount the image and make the payload; yields its path.
+def mounted(request: Request) -> Iterator[dict[str, Path]]:
+    """Mount the images and make the payloads; yields their paths by file system.
 
-    File and folder belong to the user of the strategies. The page cache is warm
-    afterwards and the file is on the disk.
+    Files and folders belong to the user of the strategies. The files are on the disk, and
+    not in the page cache.
     """
-    mount = Path(request.mount)
-    mount.mkdir(exist_ok=True)
-    options = "noatime"
     if request.machine == "host":
         _unshare_mounts()
         _run("mount", "--make-rprivate", "/")
+    mount = Path(request.mount)
+    mount.mkdir(exist_ok=True)
+    with ExitStack() as stack:
+        stack.callback(mount.rmdir)
+        yield {
+            kind: stack.enter_context(_payload(request, kind, image, mount / kind))
+            for kind, image in request.images.items()
+        }
+
+
+@contextmanager
+def _payload(request: Request, kind: str, image: str, mount: Path) -> Iterator[Path]:
+    options = "noatime"
+    if image and request.machine == "host":
         options += ",loop"
+    mount.mkdir(exist_ok=True)
     try:
-        _run("mount", "-t", "ext4", "-o", options, request.image, str(mount))
+        _run("mount", "-t", kind, "-o", options, image or kind, str(mount))
         try:
             folder = mount / "zctrace"
             folder.mkdir(mode=0o700, exist_ok=True)
             file = folder / "payload"
-            _fill(file, request.size)
+            _fill(file, max(request.sizes))
             os.chown(file, request.uid, request.gid)
             os.chown(folder, request.uid, request.gid)
             yield file

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import functools
 import os
 import struct
 from dataclasses import dataclass
@@ -103,17 +104,31 @@ def open_breakpoint(address: int, *, cgroup: int | None = None, cpu: int = -1) -
     return _open(attributes, cgroup, cpu, _FLAG_PID_CGROUP)
 
 
+def open_kprobe(address: int, *, at_return: bool = False) -> int:
+    """A probe on the instruction at ``address``, or on the return of the function there.
+
+    It is armed from the beginning; without a program it does nothing. Raises ``OSError``:
+    EINVAL where the kernel lets nothing be traced, EILSEQ where no instruction begins.
+    """
+    attributes = _Attributes(type=_kprobe_type(), config=int(at_return), config2=address)
+    return _open(attributes, -1, 0, 0)
+
+
 def try_kprobe(function: str) -> None:
     """Ask the kernel for a probe on ``function``'s entry and give it back at once.
 
     Raises ``OSError`` where the kernel refuses: EINVAL or ENOENT for a function that
     it does not let be traced or does not have.
     """
-    with open(_KPROBE_PMU_TYPE) as file:
-        kind = int(file.read())
     name = ctypes.create_string_buffer(function.encode())
-    attributes = _Attributes(type=kind, config1=ctypes.addressof(name))
+    attributes = _Attributes(type=_kprobe_type(), config1=ctypes.addressof(name))
     os.close(_open(attributes, -1, 0, 0))
+
+
+@functools.cache
+def _kprobe_type() -> int:
+    with open(_KPROBE_PMU_TYPE) as file:
+        return int(file.read())
 
 
 def set_program(event: int, program: int) -> None:

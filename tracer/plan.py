@@ -6,10 +6,29 @@ a list of attachments, and into reasons for everything that stays blind.
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from probes.site import CopySite, EventSite, Kind, Length, Mechanism, Path, Register
+from probes.site import (
+    CallTarget,
+    Catalogue,
+    CopySite,
+    Direction,
+    EventSite,
+    Kind,
+    Length,
+    Mechanism,
+    Member,
+    OwnerSite,
+    Path,
+    Purpose,
+    Register,
+    Where,
+    Within,
+)
+from tracer.call_sites import Call, plain
 from tracer.kernel import Function, KernelFacts
 
 BREAKPOINT_SLOTS = 4
@@ -17,7 +36,25 @@ BREAKPOINT_SLOTS = 4
 KPROBE_SLOTS = 16
 """Handlers for function probes that the meter has."""
 
-_NO_ADDRESS = "0"
+DIRECTION_NUMBERS = {
+    Direction.USER_TO_KERNEL: 1,
+    Direction.KERNEL_TO_USER: 2,
+    Direction.KERNEL_TO_KERNEL: 3,
+    Direction.USER_TO_USER: 4,
+}
+"""What the meter calls them (probes/bpf/direction.h)."""
+
+_NOBODY, _NO_ADDRESS = "0", "0"
+
+
+class Choice(enum.Enum):
+    """How user copies are to be watched."""
+
+    AUTO = "auto"
+    """At the call sites, and by breakpoints beside them, which must see the same bytes."""
+    BREAKPOINT = "breakpoint"
+    """By breakpoints; at call sites only what no breakpoint sees."""
+    CALL_SITE = "callsite"
 
 
 @dataclass(frozen=True)
@@ -25,7 +62,8 @@ class CopyAttachment:
     """One copy site, to be attached.
 
     ``number`` is the site's in the meter; ``slot`` its handler's. ``address`` is that of
-    the instruction for a breakpoint, of the function for a probe. ``exact`` is whether
+    the instruction for a breakpoint, of the function for a probe. ``kind`` is the
+    site's, or a cross-check where call sites count the same bytes. ``exact`` is whether
     this is the mechanism that the catalogue prefers; a fallback only shows the bytes asked
     for. ``note`` says why it had to be one.
     """
@@ -34,12 +72,37 @@ class CopyAttachment:
     slot: int
     site: CopySite
     mechanism: Mechanism
+    kind: Kind
     address: int
     length: str
     source: str
     destination: str
+    owner: str
+    size: int
     exact: bool
     note: str = ""
+
+
+@dataclass(frozen=True)
+class CallAttachment:
+    """One call target, to be attached at ``calls``.
+
+    ``number`` is the target's in the meter. ``unreached`` are callers that can not be
+    probed, and whose copies no other target counts.
+    """
+
+    number: int
+    target: CallTarget
+    calls: tuple[Call, ...]
+    unreached: tuple[Call, ...]
+
+
+@dataclass(frozen=True)
+class OwnerAttachment:
+    """One function that tells whose a zero-copy send is, to be attached."""
+
+    site: OwnerSite
+    address: int
 
 
 @dataclass(frozen=True)
@@ -66,6 +129,8 @@ class AttachPlan:
     """Everything that will be attached on one kernel, and what stays blind."""
 
     copies: tuple[CopyAttachment, ...]
+    calls: tuple[CallAttachment, ...]
+    owners: tuple[OwnerAttachment, ...]
     events: tuple[EventAttachment, ...]
     blind: tuple[Blind, ...]
     parameters: tuple[tuple[str, str], ...]
@@ -84,23 +149,27 @@ class AttachPlan:
         return tuple(b for b in self.blind if b.kind is Kind.COPY and b.paths & paths)
 
 
-def plan(
-    copy_sites: Sequence[CopySite], event_sites: Sequence[EventSite], kernel: KernelFacts
-) -> AttachPlan:
+def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO) -> AttachPlan:
     """Match the catalogue with what ``kernel`` offers.
 
-    A quantity gets at most one attachment: the first of its rows, in the catalogue's
-    order, that can be attached.
+    Of copy sites, a quantity gets at most one attachment: the first of its rows, in the
+    catalogue's order, that can be attached. Call targets are all attached. Where both
+    watch a quantity, the call sites count and the other is a cross-check.
     """
+    calls, no_calls = _plan_calls(catalogue.calls, kernel, choice)
+    # What its call sites count already, a breakpoint only checks.
+    at_calls = {attachment.target.breakpoint for attachment in calls if attachment.calls}
     copies: list[CopyAttachment] = []
     blind: list[Blind] = []
     used = {Mechanism.KPROBE: 0, Mechanism.BREAKPOINT_RETURN: 0}
-    quantities = dict.fromkeys(site.quantity for site in copy_sites)
+    quantities = dict.fromkeys(site.quantity for site in catalogue.copies)
     for quantity in quantities:
-        rows = [site for site in copy_sites if site.quantity == quantity]
+        rows = [site for site in catalogue.copies if site.quantity == quantity]
         reasons = []
         for site in rows:
-            attachment = _attach(site, kernel, len(copies), used)
+            kind = Kind.CROSS_CHECK if site.function in at_calls else site.kind
+            number = len(calls) + len(copies)
+            attachment = _attach(site, kernel, number, kind, used, choice)
             if isinstance(attachment, CopyAttachment):
                 copies.append(attachment)
                 used[_budget(attachment.mechanism)] += 1
@@ -117,16 +186,109 @@ def plan(
                     tuple(site.function for site in rows),
                     (there or reasons)[0],
                     frozenset().union(*(site.paths for site in rows)),
-                    rows[0].kind,
+                    Kind.CROSS_CHECK
+                    if any(site.function in at_calls for site in rows)
+                    else rows[0].kind,
                 )
             )
-    events, unseen = _plan_events(event_sites, kernel, len(copies))
+    at_functions = {attachment.site.quantity for attachment in copies}
+    wanted = {site.quantity for site in catalogue.copies}
+    watched_otherwise = at_functions | wanted
+    blind += [b for b in no_calls if b.quantity not in watched_otherwise]
+    if no_kinds := _no_iterators(kernel):
+        blind += [
+            dataclasses.replace(b, kind=Kind.CROSS_CHECK)
+            for b in no_calls
+            if b.quantity in watched_otherwise and b.reason in (kernel.text, no_kinds)
+        ]
+    owners = tuple(
+        OwnerAttachment(site, kernel.functions[site.function].address)
+        for site in catalogue.owners
+        if site.function in kernel.functions and not kernel.functions[site.function].kprobe
+    )
+    events, unseen = _plan_events(catalogue.events, kernel, len(calls) + len(copies))
     return AttachPlan(
         tuple(copies),
+        tuple(calls),
+        owners,
         tuple(events),
         tuple(blind + unseen),
-        tuple(_parameters(copies, event_sites, events, kernel).items()),
+        tuple(_parameters(copies, catalogue.events, events, kernel).items()),
     )
+
+
+def _plan_calls(
+    targets: Sequence[CallTarget], kernel: KernelFacts, choice: Choice
+) -> tuple[list[CallAttachment], list[Blind]]:
+    """The call targets that can be attached, and why none of a quantity can."""
+    attachments: list[CallAttachment] = []
+    refused: list[tuple[CallTarget, tuple[Call, ...]]] = []
+    reasons: dict[str, str] = {}
+    there = [
+        target
+        for target in targets
+        if kernel.calls.get(target.function)
+        and (not target.beside or target.beside in kernel.calls)
+        and target.without not in kernel.calls
+    ]
+    # A target that calls another one has been counted when the other one is called.
+    relays = {target.function for target in there}
+    for target in targets:
+        if target not in there:
+            reason = kernel.text or "this kernel calls no such function"
+        elif choice is Choice.BREAKPOINT and target.breakpoint:
+            reason = "only breakpoints were asked for"
+        elif target.iterator and (no_kinds := _no_iterators(kernel)):
+            reason = no_kinds
+        else:
+            calls = [c for c in kernel.calls[target.function] if plain(c.caller) not in relays]
+            reached = tuple(c for c in calls if c.traced and not c.jump)
+            unreached = tuple(c for c in calls if c not in reached)
+            if reached:
+                attachments.append(CallAttachment(len(attachments), target, reached, unreached))
+                continue
+            reason = "called by others only"
+            if calls:
+                reason = f"refused in all {len(calls)} callers"
+                refused.append((target, unreached))
+        reasons[target.quantity] = min(
+            reasons.get(target.quantity, reason), reason, key=lambda r: r.startswith("this")
+        )
+    at_calls = {attachment.target.quantity for attachment in attachments}
+    # Nothing is attached for these; that some of the quantity is missed must be said.
+    for target, unreached in refused:
+        if target.quantity in at_calls:
+            attachments.append(CallAttachment(len(attachments), target, (), unreached))
+    # No statement about the payload depends on these.
+    metadata = {t.quantity for t in targets if t.purpose is Purpose.METADATA}
+    blind = [
+        Blind(
+            quantity,
+            tuple(dict.fromkeys(t.function for t in targets if t.quantity == quantity)),
+            reason,
+            frozenset().union(*(t.paths for t in targets if t.quantity == quantity)),
+            Kind.EVENT if quantity in metadata else Kind.COPY,
+        )
+        for quantity, reason in reasons.items()
+        if quantity not in at_calls
+    ]
+    return attachments, blind
+
+
+def _no_iterators(kernel: KernelFacts) -> str:
+    """Why the kinds of iterators are unknown; empty if they are not."""
+    if kernel.iterators and _iterator_type(kernel):
+        return ""
+    return f"kinds of iov_iter unknown: {kernel.btf or 'not in the type information'}"
+
+
+def _iterator_type(kernel: KernelFacts) -> tuple[int, int, int] | None:
+    """Offset, bytes and mask of an ``iov_iter``'s kind; ``None`` if unknown."""
+    if "iov_iter.iter_type" in kernel.members:
+        return kernel.members["iov_iter.iter_type"], 1, 0xFF
+    if "iov_iter.type" in kernel.members:
+        return kernel.members["iov_iter.type"], 4, 0xFFFFFFFE
+    return None
 
 
 def _budget(mechanism: Mechanism) -> Mechanism:
@@ -134,7 +296,12 @@ def _budget(mechanism: Mechanism) -> Mechanism:
 
 
 def _attach(
-    site: CopySite, kernel: KernelFacts, number: int, used: dict[Mechanism, int]
+    site: CopySite,
+    kernel: KernelFacts,
+    number: int,
+    kind: Kind,
+    used: dict[Mechanism, int],
+    choice: Choice,
 ) -> CopyAttachment | str:
     """The attachment, or the reason why there is none."""
     function = kernel.functions.get(site.function)
@@ -144,11 +311,13 @@ def _attach(
         return f"this processor has no {site.needs_cpu_flag}: another routine is used"
     if site.dead_with_cpu_flag and site.dead_with_cpu_flag in kernel.cpu_flags:
         return f"this processor has {site.dead_with_cpu_flag}: user copies are inlined"
+    if choice is Choice.CALL_SITE and Mechanism.KPROBE not in site.mechanisms:
+        return "only call sites were asked for"
     reasons: list[str] = []
     for mechanism in site.mechanisms:
         reason = _refused(mechanism, site, function, kernel, used)
         if reason is None:
-            return _attachment(site, mechanism, function, kernel, number, used, reasons)
+            return _attachment(site, mechanism, function, kernel, number, kind, used, reasons)
         reasons.append(f"{mechanism.value}: {reason}")
     return "; ".join(reasons)
 
@@ -163,8 +332,7 @@ def _refused(
     length = site.at_return if mechanism is Mechanism.BREAKPOINT_RETURN else site.at_entry
     if length is None:
         return "the number of bytes cannot be read there"
-    if not isinstance(length, Register):
-        name = f"{length.structure}.{length.member}"
+    for name in _members(length):
         if name not in kernel.members:
             return f"offset of {name} unknown: {kernel.btf or 'not in the type information'}"
     if mechanism is Mechanism.KPROBE:
@@ -185,12 +353,20 @@ def _refused(
     return None
 
 
+def _members(length: Length) -> tuple[str, ...]:
+    """The members of kernel structures that must be known to tell a length."""
+    if isinstance(length, Member):
+        return (f"{length.structure}.{length.member}",)
+    return ("sk_buff.len",) if isinstance(length, Within) else ()
+
+
 def _attachment(
     site: CopySite,
     mechanism: Mechanism,
     function: Function,
     kernel: KernelFacts,
     number: int,
+    kind: Kind,
     used: dict[Mechanism, int],
     reasons: list[str],
 ) -> CopyAttachment:
@@ -204,10 +380,13 @@ def _attachment(
         slot=used[_budget(mechanism)],
         site=site,
         mechanism=mechanism,
+        kind=kind,
         address=function.address + offset,
         length=_expression(length, context, kernel),
         source=_address(site.source, context),
         destination=_address(site.destination, context),
+        owner=f"owner_of({context}{site.skb.name})" if site.skb else _NOBODY,
+        size=function.size,
         exact=at_return or mechanism not in site.mechanisms[1:],
         note="; ".join(reasons),
     )
@@ -218,7 +397,12 @@ def _expression(length: Length, context: str, kernel: KernelFacts) -> str:
     if isinstance(length, Register):
         cast = "(u32)" if length.bits == 32 else ""
         return f"{cast}{context}{length.name}"
-    offset = kernel.members[f"{length.structure}.{length.member}"]
+    if isinstance(length, Where):
+        return f"((u8){context}{length.condition} ? (u32){context}{length.name} : 0)"
+    if isinstance(length, Within):
+        offset, many = (f"{context}{name}" for name in (length.offset, length.length))
+        return f"within({context}{length.skb}, {offset}, {many})"
+    offset = str(kernel.members[f"{length.structure}.{length.member}"])
     return f"u32_at({context}{length.register}, {offset})"
 
 
@@ -255,12 +439,17 @@ def _parameters(
     events: Iterable[EventAttachment],
     kernel: KernelFacts,
 ) -> dict[str, str]:
-    parameters = {}
+    parameters = _kernel_parameters(kernel)
     for copy in copies:
-        name = "KPROBE" if copy.mechanism is Mechanism.KPROBE else "BREAKPOINT"
-        parameters[f"{name}_{copy.slot}"] = ", ".join(
-            (str(copy.number), copy.length, copy.source, copy.destination)
-        )
+        if copy.mechanism is Mechanism.KPROBE:
+            name = f"KPROBE_{copy.slot}"
+            assert copy.site.direction is not None
+            direction = DIRECTION_NUMBERS[copy.site.direction]
+            values = [str(direction), copy.owner, f"{copy.address:#x}ULL", str(copy.size)]
+        else:
+            name = f"BREAKPOINT_{copy.slot}"
+            values = [copy.source, copy.destination]
+        parameters[name] = ", ".join((str(copy.number), copy.length, *values))
     # Handlers of tracepoints that this kernel lacks are compiled too, and never loaded.
     for site in event_sites:
         if site.parameter:
@@ -272,4 +461,31 @@ def _parameters(
             parameters[event.site.parameter] = str(event.number)
         for name, parameter in event.site.fields:
             parameters[parameter] = str(kernel.tracepoints[event.site.tracepoint][name])
+    return parameters
+
+
+def _kernel_parameters(kernel: KernelFacts) -> dict[str, str]:
+    """Where the meter finds things in the kernel's structures; 0 what is not known.
+
+    What needs something unknown is not attached; it is compiled all the same.
+    """
+    offset, size, mask = _iterator_type(kernel) or (0, 1, 0xFF)
+    user = [kernel.iterators[n] for n in ("ITER_UBUF", "ITER_IOVEC") if n in kernel.iterators]
+    parameters = {
+        "ITER_TYPE_OFFSET": str(offset),
+        "ITER_TYPE_BYTES": str(size),
+        "ITER_TYPE_MASK": f"{mask:#x}U",
+        "IS_USER_ITER(kind)": "(" + (" || ".join(f"(kind) == {n}" for n in user) or "1") + ")",
+    }
+    for kind in ("DISCARD", "PIPE"):
+        number = kernel.iterators.get(f"ITER_{kind}")
+        parameters[f"IS_{kind}_ITER(kind)"] = "0" if number is None else f"((kind) == {number})"
+    for parameter, member in (
+        ("TASK_MM", "task_struct.mm"),
+        ("SKB_LEN", "sk_buff.len"),
+        ("SKB_HEAD", "sk_buff.head"),
+        ("SKB_END", "sk_buff.end"),
+        ("SHINFO_DESTRUCTOR_ARG", "skb_shared_info.destructor_arg"),
+    ):
+        parameters[parameter] = str(kernel.members.get(member, 0))
     return parameters

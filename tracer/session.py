@@ -1,11 +1,12 @@
 """One kernel, all strategies: the collector's phases in order.
 
-observe → plan → load → attach → (activate → run → drain) … → detach. Runs as root next
+mount → observe → plan → load → attach → (activate → run → drain) … → detach. Runs as root next
 to the kernel, on a host or in a guest; needs nothing from outside the distribution.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
@@ -17,11 +18,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from probes.catalogue import COPY_SITES, EVENT_SITES
-from tracer import __version__, kernel, payload, perf, target
+from probes.catalogue import CATALOGUE
+from probes.site import Kind, Mechanism, Purpose
+from tracer import __version__, kernel, kernel_text, payload, perf, target
+from tracer.call_sites import SymbolTable
 from tracer.errors import MissingError, TraceError, WorkloadError
 from tracer.evidence import Evidence, Hits, Request, Run
-from tracer.plan import AttachPlan, CopyAttachment, plan
+from tracer.plan import AttachPlan, CallAttachment, Choice, CopyAttachment, plan
+from workloads import marker
+from workloads.catalogue import strategy_named
 
 Say = Callable[[str], None]
 _HERE = Path(__file__).resolve().parent.parent
@@ -47,12 +52,45 @@ class Stopwatch:
 def collect(request: Request, say: Say) -> Evidence:
     """Do what is asked; ``say`` is told about every step. Raises ``ZctraceError``."""
     watch = Stopwatch(say)
-    with watch.phase("observe", "looking at the kernel"):
-        facts = kernel.observe(COPY_SITES, EVENT_SITES)
-    with watch.phase("plan", "planning the probes"):
-        attach_plan = plan(COPY_SITES, EVENT_SITES, facts)
-    if request.plan_only:
-        return _evidence(request, facts, attach_plan, {}, (), watch, "not loaded")
+    # First the file systems: what they are made of may be modules, with call sites.
+    with payload.mounted(request) as files:
+        with watch.phase("observe", "looking at the kernel"):
+            facts = kernel.observe(CATALOGUE)
+        with watch.phase("plan", "planning the probes"):
+            attach_plan = plan(CATALOGUE, facts, Choice(request.mechanism))
+        if request.plan_only:
+            return _evidence(request, facts, attach_plan, {}, {}, (), watch, "not loaded")
+        _require(facts, attach_plan)
+        with watch.phase("import", "loading BCC"):
+            attach = _import_attach()
+        own_machine = request.machine != "host"
+        with (
+            target.cgroup(request.run_id, own_machine=own_machine) as cgroup,
+            attach.Meter(attach_plan, request.nonce, request.sabotage, Locator()) as meter,
+        ):
+            with watch.phase("compile", "compiling the probes"):
+                meter.load(_HERE / "probes")
+            with watch.phase("attach", "attaching the probes"):
+                meter.attach(cgroup)
+            runs, rights = _perform(request, files, cgroup, meter, watch)
+            evidence = _evidence(
+                request,
+                facts,
+                attach_plan,
+                meter.refused,
+                rights,
+                tuple(runs),
+                watch,
+                attach.BCC_VERSION,
+            )
+            if own_machine:
+                # The machine ends now, and its probes with it; taking back hundreds of
+                # them one by one takes longer than the runs did.
+                meter.abandon()
+    return evidence
+
+
+def _require(facts: kernel.KernelFacts, attach_plan: AttachPlan) -> None:
     watched = {event.site.quantity for event in attach_plan.events}
     if not {"syscall-enter", "syscall-exit"} <= watched:
         raise TraceError(
@@ -60,27 +98,24 @@ def collect(request: Request, say: Say) -> Evidence:
             "without them no window can be opened",
             "mount -t tracefs nodev /sys/kernel/tracing",
         )
-    if facts.breakpoint:
+    if not attach_plan.breakpoints and not attach_plan.calls:
         raise TraceError(
-            f"Linux {facts.release} refuses breakpoints in its own code",
-            facts.breakpoint,
+            f"Linux {facts.release} lets no copy of user memory be watched",
+            facts.breakpoint or facts.text or "neither breakpoints nor call sites are there",
             "another kernel, in a virtual machine: zctrace run --kernel 6.1",
         )
-    with watch.phase("import", "loading BCC"):
-        attach = _import_attach()
-    with (
-        payload.mounted(request) as file,
-        target.cgroup(request.run_id, own_machine=request.machine != "host") as cgroup,
-        attach.Meter(attach_plan, request.nonce, request.sabotage) as meter,
-    ):
-        with watch.phase("compile", "compiling the probes"):
-            meter.load(_HERE / "probes")
-        with watch.phase("attach", "attaching the probes"):
-            meter.attach(cgroup)
-        runs, rights = _perform(request, file, cgroup, meter, watch)
-    return _evidence(
-        request, facts, attach_plan, rights, tuple(runs), watch, attach.BCC_VERSION
-    )
+
+
+class Locator:
+    """Names the functions around addresses, from symbols that are read when first needed."""
+
+    def __init__(self) -> None:
+        self._symbols: SymbolTable | None = None
+
+    def __call__(self, address: int) -> str:
+        if self._symbols is None:
+            self._symbols = SymbolTable(kernel_text.KALLSYMS.read_bytes())
+        return self._symbols.locate(address)
 
 
 def _import_attach() -> Any:
@@ -96,23 +131,26 @@ def _import_attach() -> Any:
 
 
 def _perform(
-    request: Request, file: Path, cgroup: Path, meter: Any, watch: Stopwatch
+    request: Request, files: dict[str, Path], cgroup: Path, meter: Any, watch: Stopwatch
 ) -> tuple[list[Run], dict[str, Any]]:
     """All runs of all strategies, and the rights of the process that performed them."""
     runs = []
-    with _Workload(request, file, cgroup) as workload:
+    with _Workload(request, files, cgroup) as workload:
         with watch.phase("start", "starting the strategies' process"):
             pids = workload.start()
             rights = target.rights(pids["sender"])
-        for name in request.strategies:
+        for size, name in itertools.product(request.sizes, request.strategies):
+            of = f", {size} B" if len(request.sizes) > 1 else ""
             for index in range(request.repeat):
                 nth = f", {index + 1} of {request.repeat}" if request.repeat > 1 else ""
-                with watch.phase("run", f"running {name}{nth}"):
-                    runs.append(_run(name, index, request, workload, meter))
+                with watch.phase("run", f"running {name}{of}{nth}"):
+                    runs.append(_run(name, size, index, request, workload, meter))
     return runs, rights
 
 
-def _run(name: str, index: int, request: Request, workload: _Workload, meter: Any) -> Run:
+def _run(
+    name: str, size: int, index: int, request: Request, workload: _Workload, meter: Any
+) -> Run:
     meter.reset()
     hits, lost = meter.hits(), meter.lost()
     meter.activate()
@@ -123,8 +161,10 @@ def _run(name: str, index: int, request: Request, workload: _Workload, meter: An
     meter.deactivate()
     return Run(
         strategy=name,
+        role=marker.role_name(strategy_named(name).role),
+        file_system=outcome["file_system"],
         run_index=index,
-        payload_bytes=request.size,
+        payload_bytes=size,
         chunk_bytes=request.chunk,
         received_bytes=outcome["received"],
         counts=tuple(meter.counts()),
@@ -136,6 +176,8 @@ def _run(name: str, index: int, request: Request, workload: _Workload, meter: An
         },
         expected=outcome["expected"],
         neighbour=outcome["neighbour"],
+        account=outcome["account"],
+        unavailable=outcome["unavailable"],
     )
 
 
@@ -153,11 +195,14 @@ def _hits_since(before: dict[str, Hits], after: dict[str, Hits]) -> dict[str, Hi
 class _Workload:
     """The strategies' process: unprivileged, in the cgroup, driven line by line."""
 
-    def __init__(self, request: Request, file: Path, cgroup: Path) -> None:
+    def __init__(self, request: Request, files: dict[str, Path], cgroup: Path) -> None:
         self._cgroup = cgroup
         command = [sys.executable, "-I", str(_HERE / "tracer" / "isolated.py"), "workloads"]
         command += request.strategies
-        command += ["--file", str(file), "--size", str(request.size)]
+        for kind, file in files.items():
+            command += ["--file", f"{kind}={file}"]
+        for size in request.sizes:
+            command += ["--size", str(size)]
         command += ["--repeat", str(request.repeat), "--nonce", str(request.nonce)]
         command += ["--controls", "--handshake"]
         if request.chunk is not None:
@@ -226,6 +271,7 @@ def _evidence(
     request: Request,
     facts: kernel.KernelFacts,
     attach_plan: AttachPlan,
+    refused: dict[int, list[str]],
     rights: dict[str, Any],
     runs: tuple[Run, ...],
     watch: Stopwatch,
@@ -246,7 +292,7 @@ def _evidence(
         },
         request=request,
         rights=rights,
-        sites=tuple(_site(copy) for copy in attach_plan.copies),
+        sites=tuple(describe(attach_plan, refused)),
         blind=tuple(
             {
                 "quantity": blind.quantity,
@@ -263,19 +309,49 @@ def _evidence(
     )
 
 
+def describe(attach_plan: AttachPlan, refused: dict[int, list[str]]) -> list[dict[str, Any]]:
+    """What evidence says of everything that counts copies; ``refused`` as a meter has it."""
+    calls = [_target(call, refused.get(call.number, [])) for call in attach_plan.calls]
+    return [*calls, *(_site(copy) for copy in attach_plan.copies)]
+
+
 def _site(copy: CopyAttachment) -> dict[str, Any]:
     site = copy.site
     return {
         "quantity": site.quantity,
         "function": site.function,
-        "kind": site.kind.value,
+        "kind": copy.kind.value,
+        "purpose": Purpose.PAYLOAD.value,
         "direction": site.direction.value if site.direction else None,
         "mechanism": copy.mechanism.value,
         "address": hex(copy.address),
         "exact": copy.exact,
+        "breakpoint": "",
+        "callers": None,
+        "unreached": [],
         "paths": sorted(path.value for path in site.paths),
         "why": site.why,
         "note": copy.note,
+    }
+
+
+def _target(call: CallAttachment, refused: list[str]) -> dict[str, Any]:
+    target = call.target
+    return {
+        "quantity": target.quantity,
+        "function": target.function,
+        "kind": Kind.COPY.value,
+        "purpose": target.purpose.value,
+        "direction": target.direction.value,
+        "mechanism": Mechanism.CALL_SITE.value,
+        "address": None,
+        "exact": True,
+        "breakpoint": target.breakpoint,
+        "callers": len(call.calls) - len(refused),
+        "unreached": [*(c.name for c in call.unreached), *refused],
+        "paths": sorted(path.value for path in target.paths),
+        "why": target.why,
+        "note": "",
     }
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
 
-from probes.site import Direction, Kind, Path
-from tracer import controls
+from probes.site import Direction, Kind, Path, Purpose
+from tracer import controls, reasons
+from tracer.call_sites import plain
 from tracer.evidence import Evidence, Run
-from tracer.verdict import Verdict, judge_copies, judge_dma, judge_switches
+from tracer.verdict import Verdict, Word, judge_copies, judge_dma, judge_switches
 from workloads.catalogue import strategy_named
+from workloads.strategy import Ends
 
 COLUMNS = [
     "kernel",
@@ -51,15 +54,31 @@ COLUMNS = [
     "context_switches_voluntary",
     "context_switches_involuntary",
     "controls",
+    "file_system",
+    "reason",
 ]
 """The summary's columns, in order; others rely on the first thirty-one."""
 
-_KERNEL_ITERATOR_SYSCALLS = frozenset({"sendfile", "splice", "tee", "copy_file_range"})
-"""System calls whose iterators never describe user memory: a copy through one of them
-stays inside the kernel, whatever the function's name says."""
-
+_ROUTINE = "user-copy-routine"
+ITERATOR_FUNCTIONS = frozenset(
+    {
+        "_copy_to_iter",
+        "_copy_from_iter",
+        "_copy_from_iter_full",
+        "copy_page_to_iter",
+        "copy_page_from_iter",
+        "copy_folio_from_iter_atomic",
+        "copy_page_from_iter_atomic",
+        "iov_iter_copy_from_user_atomic",
+        "copyin",
+        "copyout",
+        "copy_from_user_iter",
+        "copy_to_user_iter",
+    }
+)
+"""Functions of the iterators that call the processor's routine."""
 _METADATA_BYTES = 256
-"""More than any system call here copies beside the payload: iovec, socket address, offset."""
+"""More than any system call here copies beside payload and metadata."""
 
 _EVENT_COLUMNS = {
     controls.SWITCHES: ("syscalls", "mode_switches"),
@@ -83,6 +102,8 @@ _TEXTS = {
     "verdict_dma",
     "coverage",
     "controls",
+    "file_system",
+    "reason",
 }
 _RATIOS = {"cpu_copies", "dma_copies"}
 
@@ -90,6 +111,7 @@ _TIDY_COLUMNS = [
     "kernel",
     "machine",
     "strategy",
+    "file_system",
     "payload_bytes",
     "chunk_bytes",
     "run_index",
@@ -97,9 +119,11 @@ _TIDY_COLUMNS = [
     "quantity",
     "site",
     "kind",
+    "purpose",
     "mechanism",
     "direction",
     "syscall",
+    "caller",
     "calls",
     "bytes",
     "note",
@@ -129,10 +153,11 @@ class Judged:
 
 
 def tidy(evidences: Iterable[Evidence]) -> pd.DataFrame:
-    """One row per run, role, site, direction and system call; bytes and calls as counted.
+    """One row per run, role, site, direction, system call and caller; as counted.
 
-    Every attached copy site has a row for the sender, if only with zeros; a site that
-    nothing watches has one with both cells empty and the reason in ``note``.
+    Every attached copy site has a row for the process under measurement, if only with
+    zeros; a site that nothing watches has one with both cells empty and the reason in
+    ``note``.
     """
     rows = [
         row for evidence in evidences for run in evidence.runs for row in _rows(evidence, run)
@@ -144,43 +169,49 @@ def tidy(evidences: Iterable[Evidence]) -> pd.DataFrame:
 
 
 def _rows(evidence: Evidence, run: Run) -> Iterable[dict[str, object]]:
-    sites = {str(site["quantity"]): site for site in evidence.sites}
+    sites = {(site["function"], site["mechanism"]): site for site in evidence.sites}
     common = {
         "kernel": evidence.kernel["release"],
         "machine": evidence.machine["kind"],
         "strategy": run.strategy,
+        "file_system": run.file_system,
         "payload_bytes": run.payload_bytes,
         "chunk_bytes": run.chunk_bytes,
         "run_index": run.run_index,
     }
+    if run.unavailable:
+        return
     seen = set()
     for count in run.counts:
-        site = sites.get(count.quantity)
-        if count.role == "sender":
-            seen.add(count.quantity)
+        site = sites.get((count.function, count.mechanism))
+        if count.role == run.role:
+            seen.add((count.function, count.mechanism))
         yield {
             **common,
             "role": count.role,
             "quantity": count.quantity,
             "site": count.function,
             "kind": site["kind"] if site else Kind.EVENT.value,
-            "mechanism": site["mechanism"] if site else "tracepoint",
-            "direction": direction_of(
+            "purpose": site["purpose"] if site else None,
+            "mechanism": count.mechanism,
+            "direction": controls.direction_of(
                 count.direction, site and site["direction"], count.syscall
             ),
             "syscall": count.syscall,
+            "caller": count.caller,
             "calls": count.calls,
             "bytes": count.bytes if site else None,
             "note": site["note"] if site else "",
         }
-    for quantity, site in sites.items():
-        if quantity not in seen:
+    for key, site in sites.items():
+        if key not in seen:
             yield {
                 **common,
-                "role": "sender",
-                "quantity": quantity,
+                "role": run.role,
+                "quantity": site["quantity"],
                 "site": site["function"],
                 "kind": site["kind"],
+                "purpose": site["purpose"],
                 "mechanism": site["mechanism"],
                 "direction": site["direction"],
                 "calls": 0,
@@ -190,24 +221,13 @@ def _rows(evidence: Evidence, run: Run) -> Iterable[dict[str, object]]:
     for blind in evidence.blind:
         yield {
             **common,
-            "role": "sender",
+            "role": run.role,
             "quantity": blind["quantity"],
             "site": " or ".join(blind["functions"]),
             "kind": blind["kind"],
             "mechanism": "none",
             "note": blind["reason"],
         }
-
-
-def direction_of(seen: str | None, promised: object, syscall: str | None) -> str | None:
-    """Where the bytes of a count went; see ``Direction`` for the words."""
-    if seen:
-        return seen
-    if promised is None:
-        return None
-    if syscall in _KERNEL_ITERATOR_SYSCALLS:
-        return Direction.KERNEL_TO_KERNEL.value
-    return str(promised)
 
 
 def judge(evidences: Iterable[Evidence]) -> list[Judged]:
@@ -227,11 +247,13 @@ def summarise(judged: Iterable[Judged]) -> pd.DataFrame:
 def _judge(evidence: Evidence, run: Run) -> Judged:
     strategy = strategy_named(run.strategy)
     claims = strategy.expected
+    if run.unavailable:
+        return _not_available(evidence, run)
     checked = controls.check(evidence, run)
     failed = [control for control in checked if not control.passed]
     rows = tidy([dataclasses.replace(evidence, runs=(run,))])
-    sender = rows[rows["role"] == "sender"]
-    outside = sum(count.bytes for count in run.counts if count.role == "outside:sender")
+    sender = rows[rows["role"] == run.role]
+    outside = sum(count.bytes for count in run.counts if count.role == f"outside:{run.role}")
     copies = _copy_figures(sender)
     events = _event_figures(evidence, sender)
     doubt_copies = "; ".join(
@@ -270,20 +292,11 @@ def _judge(evidence: Evidence, run: Run) -> Judged:
     )
     copied = copies.get("cpu_copied_bytes")
     figures: dict[str, int | float | str | None] = {
-        "kernel": evidence.kernel["release"],
-        "machine": evidence.machine["kind"],
-        "strategy": run.strategy,
-        "nic": "lo",
-        "chunk_bytes": run.chunk_bytes,
-        "cache": "warm",
-        "payload_bytes": run.payload_bytes,
-        "run_index": run.run_index,
+        **_identity(evidence, run),
+        "reason": "; ".join(_reasons(run, sender)) if copies else None,
         "cpu_copies": None if copied is None else copied / run.payload_bytes,
         **copies,
         **events,
-        "claimed_cpu_copies": claims.cpu_copies,
-        "claimed_switches": claims.switches,
-        "claimed_dma_copies": claims.dma_copies,
         "verdict_copies": verdicts[0].word.value,
         "verdict_switches": verdicts[1].word.value,
         "verdict_dma": verdicts[2].word.value,
@@ -300,6 +313,65 @@ def _judge(evidence: Evidence, run: Run) -> Judged:
     )
 
 
+def _identity(evidence: Evidence, run: Run) -> dict[str, int | float | str | None]:
+    """What was done, and what is claimed of it."""
+    strategy = strategy_named(run.strategy)
+    claims = strategy.expected
+    return {
+        "kernel": evidence.kernel["release"],
+        "machine": evidence.machine["kind"],
+        "strategy": run.strategy,
+        "file_system": run.file_system,
+        "nic": None if strategy.ends is Ends.FILE_TO_FILE else "lo",
+        "chunk_bytes": run.chunk_bytes,
+        "cache": "warm",
+        "payload_bytes": run.payload_bytes,
+        "run_index": run.run_index,
+        "claimed_cpu_copies": claims.cpu_copies,
+        "claimed_switches": claims.switches,
+        "claimed_dma_copies": claims.dma_copies,
+    }
+
+
+def _not_available(evidence: Evidence, run: Run) -> Judged:
+    """A run that this kernel cannot do: nothing measured, and why."""
+    verdict = Verdict(Word.NOT_MEASURED, f"not available: {run.unavailable}")
+    figures = _identity(evidence, run)
+    word = verdict.word.value
+    figures |= {"verdict_copies": word, "verdict_switches": word, "verdict_dma": word}
+    figures["coverage"] = verdict.sentence
+    return Judged(
+        evidence,
+        run,
+        {column: figures.get(column) for column in COLUMNS},
+        verdict,
+        verdict,
+        verdict,
+        (),
+        {},
+    )
+
+
+def _reasons(run: Run, subject: pd.DataFrame) -> Iterable[str]:
+    """Why bytes were copied inside the kernel, each reason with its bytes."""
+    inside = subject[
+        (subject["kind"] == Kind.COPY.value)
+        & (subject["direction"] == reasons.INSIDE)
+        & (subject["bytes"] > 0)
+    ]
+    total: Counter[str] = Counter()
+    for row in inside.to_dict("records"):
+        caller, syscall = (
+            row[k] if isinstance(row[k], str) else None for k in ("caller", "syscall")
+        )
+        total[reasons.reason(str(row["quantity"]), caller, syscall)] += int(row["bytes"])
+    for words, size in total.most_common():
+        yield f"{size} B: {words}"
+    again = run.account.get("retransmitted_bytes", 0)
+    if again and (inside["quantity"] == "skb-copy-ubufs").any():
+        yield f"{again} B were sent again by TCP, and what it sends again may be copied again"
+
+
 def _failed(failed: list[controls.Control], figures: str) -> list[str]:
     return [f"control failed: {c.name}: {c.detail}" for c in failed if c.figures == figures]
 
@@ -310,11 +382,24 @@ def _unseen(evidence: Evidence, run: Run, paths: frozenset[Path]) -> Iterable[st
     for blind in evidence.blind:
         if blind["kind"] == Kind.COPY.value and names & set(blind["paths"]):
             yield f"blind: {' or '.join(blind['functions'])}: {blind['reason']}"
+    controlled = {name.partition(":")[0] for name in run.expected}
+    checked = {s["function"] for s in controls.sites_of(evidence, Kind.CROSS_CHECK)}
+    routine = any(s["direction"] is None for s in controls.sites_of(evidence, Kind.CROSS_CHECK))
     for site in controls.sites_of(evidence, Kind.COPY):
+        if site["purpose"] == Purpose.METADATA.value or not names & set(site["paths"]):
+            continue
         if not site["exact"]:
             yield f"inexact: {site['function']} shows the bytes asked for ({site['note']})"
-        if names & set(site["paths"]) and site["quantity"] not in run.expected:
+        if site["quantity"] not in controlled:
             yield f"no control: nothing is known to go through {site['function']}"
+        seen_otherwise = routine or site["breakpoint"] in checked
+        if (
+            site["purpose"] == Purpose.PAYLOAD.value
+            and site["unreached"]
+            and not seen_otherwise
+        ):
+            callers = ", ".join(site["unreached"])
+            yield f"blind: {site['function']}, called by {callers}: no probe there"
 
 
 def _unexplained(
@@ -341,9 +426,10 @@ def _unexplained(
         )
 
 
-def _copy_figures(sender: pd.DataFrame) -> dict[str, int]:
-    copies = sender[sender["kind"] == Kind.COPY.value]
-    by_direction = copies.groupby("direction")["bytes"].sum()
+def _copy_figures(subject: pd.DataFrame) -> dict[str, int]:
+    copies = subject[subject["kind"] == Kind.COPY.value]
+    metadata = copies["purpose"] == Purpose.METADATA.value
+    by_direction = copies[~metadata].groupby("direction")["bytes"].sum()
     figures = {
         f"{direction.value}_bytes": int(by_direction.get(direction.value, 0))
         for direction in (
@@ -353,12 +439,29 @@ def _copy_figures(sender: pd.DataFrame) -> dict[str, int]:
         )
     }
     figures["cpu_copied_bytes"] = sum(figures.values())
-    figures["copy_calls"] = int(copies["calls"].sum())
-    routine = sender[sender["kind"] == Kind.CROSS_CHECK.value]
-    if len(routine):
-        seen = int(routine["bytes"].sum())
-        figures["other_user_bytes"] = seen - figures["u2k_bytes"] - figures["k2u_bytes"]
+    figures["copy_calls"] = int(copies[~metadata]["calls"].sum())
+    if metadata.any():
+        figures["metadata_bytes"] = int(copies[metadata]["bytes"].sum())
+    routine = subject[subject["quantity"] == _ROUTINE]
+    if (routine["mechanism"] != "none").any():
+        figures |= _routine_figures(routine, figures)
     return figures
+
+
+def _routine_figures(routine: pd.DataFrame, figures: dict[str, int]) -> dict[str, int]:
+    """What the processor's routine copied for others than those that count payload.
+
+    Its bytes are those asked for: where a page of the program's was not present, it is
+    called again for the same ones. Of whoever counts what was really copied that is known,
+    and is no matter; so those callers are told apart, where callers are known.
+    """
+    seen, user = int(routine["bytes"].sum()), figures["u2k_bytes"] + figures["k2u_bytes"]
+    callers = routine["caller"].map(
+        lambda caller: plain(str(caller).partition("+")[0]) in ITERATOR_FUNCTIONS
+    )
+    through = int(routine[callers]["bytes"].sum())
+    other = seen - (through if through >= user else user)
+    return {"other_user_bytes": other - figures.get("metadata_bytes", 0)}
 
 
 def _event_figures(evidence: Evidence, sender: pd.DataFrame) -> dict[str, int]:

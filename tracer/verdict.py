@@ -14,6 +14,7 @@ class Word(enum.Enum):
     HOLDS = "holds"
     REFUTED = "refuted"
     NOT_MEASURED = "not measured"
+    NO_CLAIM = "no claim"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def judge_copies(
     if copied_bytes is None:
         return Verdict(Word.NOT_MEASURED, doubt)
     if claimed is None:
-        return Verdict(Word.NOT_MEASURED, "the textbook makes no claim")
+        return Verdict(Word.NO_CLAIM, f"{copied_bytes} B copied")
     expected = claimed * payload_bytes
     if copied_bytes == expected:
         return Verdict(
@@ -53,9 +54,9 @@ def judge_switches(
     """Mode switches against the claim; ``calls`` counts system calls by name."""
     if switches is None:
         return Verdict(Word.NOT_MEASURED, doubt)
-    if claimed is None:
-        return Verdict(Word.NOT_MEASURED, "the textbook makes no claim")
     made = ", ".join(f"{count} × {name}" for name, count in sorted(calls.items()))
+    if claimed is None:
+        return Verdict(Word.NO_CLAIM, f"{switches} switches: {made}, two each")
     if switches == claimed:
         return Verdict(Word.HOLDS, f"{switches} switches: {made}, two each")
     return Verdict(

@@ -45,18 +45,27 @@ _MIN_MEMORY = 1 << 30
 
 @dataclass(frozen=True)
 class Guest:
-    """What to boot. ``folder`` is shared read-write; ``disk`` becomes ``/dev/vda``."""
+    """What to boot. ``folder`` is shared read-write; ``disks`` become ``/dev/vda`` and on.
+
+    ``boot_options`` go on the kernel's command line.
+    """
 
     kernel: Kernel
     kvm: bool
     memory_bytes: int
     folder: Path
-    disk: Path | None = None
+    disks: tuple[Path, ...] = ()
+    boot_options: tuple[str, ...] = ()
 
     @property
     def machine(self) -> str:
         """The machine's kind, as evidence names it."""
         return "qemu-kvm" if self.kvm else "qemu-tcg"
+
+
+def disk_name(number: int) -> str:
+    """What the guest calls the ``number``-th of its disks."""
+    return f"/dev/vd{chr(ord('a') + number)}"
 
 
 def memory_for(payload_bytes: int) -> int:
@@ -84,6 +93,8 @@ def command(guest: Guest, script: Path) -> list[str]:
         "--append",
         "loglevel=4",
     ]
+    for option in guest.boot_options:
+        arguments += ["--append", option]
     if guest.kernel.modules:
         # virtme-ng hides parts of the root file system (/var/cache, say) in the guest.
         arguments += ["--rodir", str(guest.kernel.modules)]
@@ -98,12 +109,12 @@ def command(guest: Guest, script: Path) -> list[str]:
         "-device",
         f"virtio-9p-pci,fsdev=zctracelib,mount_tag={_LIBRARIES_TAG}",
     ]
-    if guest.disk:
+    for number, disk in enumerate(guest.disks):
         devices += [
             "-drive",
-            f"file={guest.disk},if=none,id=zctracedisk,format=raw",
+            f"file={disk},if=none,id=zctracedisk{number},format=raw",
             "-device",
-            "virtio-blk-pci,drive=zctracedisk",
+            f"virtio-blk-pci,drive=zctracedisk{number}",
         ]
     for device in devices:
         arguments.append(f"--qemu-opts={device}")

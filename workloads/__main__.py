@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import sys
@@ -29,18 +30,36 @@ def _size(text: str) -> int:
     return size
 
 
+def _file(text: str) -> tuple[str, Path]:
+    """By file system: ``ext4=/payload``; a path alone is for every strategy."""
+    name, equals, path = text.partition("=")
+    return (name, Path(path)) if equals and name.isalnum() else ("", Path(text))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m workloads", description=__doc__.split("\n")[0])
     names = [strategy.name for strategy in STRATEGIES]
     parser.add_argument("strategy", nargs="+", choices=names)
-    parser.add_argument("--file", type=Path, required=True, help="the file to move")
-    parser.add_argument("--size", type=_size, help="bytes to move; default: the whole file")
+    parser.add_argument(
+        "--file",
+        type=_file,
+        action="append",
+        required=True,
+        metavar="[FS=]PATH",
+        help="the file to move; several by file system: --file ext4=/a --file xfs=/b",
+    )
+    parser.add_argument(
+        "--size",
+        type=_size,
+        action="append",
+        help="bytes to move, repeatable; default: the whole (shortest) file",
+    )
     parser.add_argument("--chunk", type=_size, help="the most that one call is asked to move")
-    parser.add_argument("--pipe-size", type=_size, help="capacity of splice's pipe")
+    parser.add_argument("--pipe-size", type=_size, help="capacity of a pipe in between")
     parser.add_argument("--repeat", type=int, default=1, help="how often to move it")
     parser.add_argument("--nonce", type=int, default=0, help="the tracer's nonce")
     parser.add_argument(
-        "--process", action="store_true", help="window over threads and children"
+        "--process", action="store_true", help="window over threads and children, always"
     )
     parser.add_argument("--controls", action="store_true", help="copy known amounts around it")
     parser.add_argument("--handshake", action="store_true", help="wait for lines on stdin")
@@ -52,32 +71,38 @@ def _say(**message: object) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns 0 when every byte arrived, 1 after an error (reported on stderr)."""
+    """Returns 0 when every byte arrived, 1 after an error (reported on stderr).
+
+    A strategy that cannot run here is reported on stdout, with the reason.
+    """
     options = _parser().parse_args(arguments)
     doing = "preparing"
     try:
-        size = options.size or os.stat(options.file).st_size
-        if size < 1 or options.repeat < 1:
+        files = dict(options.file)
+        sizes = options.size or [min(os.stat(file).st_size for file in files.values())]
+        if min(sizes) < 1 or options.repeat < 1:
             raise PayloadError("nothing to move: an empty file, or --repeat below 1")
         if options.handshake and not sys.stdin.readline():
             return 1
         runner = Runner(
-            options.file,
-            size=size,
+            files,
+            sizes=sizes,
             chunk=options.chunk,
             pipe_size=options.pipe_size,
             nonce=options.nonce,
-            scope=Scope.PROCESS if options.process else Scope.THREAD,
+            scope=Scope.PROCESS if options.process else None,
             controls=options.controls,
         )
         if options.handshake:
             _say(pids=runner.pids)
-        for doing in options.strategy:
+        for size, doing in itertools.product(sizes, options.strategy):
+            strategy = strategy_named(doing)
+            file_system = runner.file_system_for(strategy)
             for _ in range(options.repeat):
                 if options.handshake and not sys.stdin.readline():
                     return 1
-                outcome = runner.run(strategy_named(doing))
-                _say(strategy=doing, **dataclasses.asdict(outcome))
+                outcome = dataclasses.asdict(runner.run(strategy, file_system, size))
+                _say(strategy=doing, size=size, file_system=file_system, **outcome)
         runner.close()
     except (OSError, EOFError, PayloadError) as error:
         print(f"{doing}: {error}", file=sys.stderr)

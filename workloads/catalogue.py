@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+from workloads.direct_io import DirectIO
+from workloads.file_copy import CopyFileRange, Reflink, SendfileFile
+from workloads.io_uring import IoUring, IoUringZc
 from workloads.mmap_write import MmapWrite
+from workloads.msg_zerocopy import MsgZerocopy
 from workloads.read_write import ReadWrite
+from workloads.receive import Recv, RecvSplice
 from workloads.sendfile import Sendfile
-from workloads.splice import Splice
+from workloads.splice import Splice, Tee, Vmsplice
 from workloads.strategy import Strategy
+from workloads.tcp_zerocopy_receive import TcpZerocopyReceive
 
-STRATEGIES: tuple[Strategy, ...] = (ReadWrite(), MmapWrite(), Sendfile(), Splice())
+TEXTBOOK: tuple[Strategy, ...] = (ReadWrite(), MmapWrite(), Sendfile(), Splice())
+"""Those of which the textbook claims something."""
+
+STRATEGIES: tuple[Strategy, ...] = (
+    *TEXTBOOK,
+    MsgZerocopy(),
+    Vmsplice(),
+    Tee(),
+    CopyFileRange(),
+    SendfileFile(),
+    Reflink(),
+    DirectIO(),
+    IoUring(),
+    IoUringZc(),
+    Recv(),
+    RecvSplice(),
+    TcpZerocopyReceive(),
+)
 
 
 def strategy_named(name: str) -> Strategy:

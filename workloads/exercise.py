@@ -30,11 +30,14 @@ _ANSWER_SECONDS = 10.0
 class Stimulus(Protocol):
     """One way to make the kernel copy a known number of bytes.
 
-    ``expected`` maps the catalogue's quantities to bytes. ``prepare`` and ``settle`` are
-    called outside the window, ``run`` inside; ``settle`` waits for what is deferred.
+    ``expected`` maps the catalogue's quantities and directions, as ``quantity:k2u``, to
+    bytes; ``syscalls`` maps the names of the system calls made for it to how many.
+    ``prepare`` and ``settle`` are called outside the window, ``run`` inside; ``settle`` waits
+    for what is deferred.
     """
 
     expected: ClassVar[dict[str, int]]
+    syscalls: ClassVar[dict[str, int]]
     deferred: ClassVar[bool]
     """Whether a softirq does the copy: mostly at once, on top of the same thread, but
     that is not promised."""
@@ -52,9 +55,10 @@ class PipeWriteAndRead:
     deferred: ClassVar[bool] = False
     _SIZES = (61, 4999)
     expected: ClassVar[dict[str, int]] = {
-        "copy-from-iter": sum(_SIZES),
-        "copy-to-iter": sum(_SIZES),
+        "copy-from-iter:u2k": sum(_SIZES),
+        "copy-to-iter:k2u": sum(_SIZES),
     }
+    syscalls: ClassVar[dict[str, int]] = {"write": 2, "read": 2}
 
     def prepare(self, folder: str) -> None:
         self._buffer = libc.Buffer(max(self._SIZES))
@@ -71,26 +75,109 @@ class PipeWriteAndRead:
         self._buffer.close()
 
 
-class FileWrite:
-    """Into the page cache of a file beside the payload, never synced."""
+class FileWriteAndRead:
+    """Into the page cache of a file beside the payload, never synced, and out of it."""
 
     deferred: ClassVar[bool] = False
-    _SIZES = (53, 5003)
-    expected: ClassVar[dict[str, int]] = {"copy-from-iter-atomic": sum(_SIZES)}
+    _WRITTEN, _READ = (53, 5003), (59, 4507)
+    expected: ClassVar[dict[str, int]] = {
+        "copy-from-iter-atomic:u2k": sum(_WRITTEN),
+        "copy-to-iter:k2u": sum(_READ),
+    }
+    syscalls: ClassVar[dict[str, int]] = {"write": 2, "read": 2, "lseek": 1}
 
     def prepare(self, folder: str) -> None:
-        self._buffer = libc.Buffer(max(self._SIZES))
-        self._file = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
-        # The first write allocates blocks; let that happen before anybody counts.
-        _all(libc.write(self._file, self._buffer.address, max(self._SIZES)), 5003)
-        os.lseek(self._file, 0, os.SEEK_SET)
+        self._buffer = libc.Buffer(2 * max(self._WRITTEN))
+        self._file = _fresh_file(folder, self._buffer, sum(self._WRITTEN))
 
     def run(self) -> None:
-        for size in self._SIZES:
+        for size in self._WRITTEN:
             _all(libc.write(self._file, self._buffer.address, size), size)
+        os.lseek(self._file, 0, os.SEEK_SET)
+        for size in self._READ:
+            _all(libc.read(self._file, self._buffer.address, size), size)
 
     def settle(self) -> None:
         os.close(self._file)
+        self._buffer.close()
+
+
+class SpliceIntoFile:
+    """From a pipe into a file: a copy from page to page, without user memory."""
+
+    deferred: ClassVar[bool] = False
+    _SIZE = 4001
+    expected: ClassVar[dict[str, int]] = {"copy-from-iter-atomic:k2k": _SIZE}
+    syscalls: ClassVar[dict[str, int]] = {"splice": 1}
+
+    def prepare(self, folder: str) -> None:
+        self._buffer = libc.Buffer(self._SIZE)
+        self._file = _fresh_file(folder, self._buffer, self._SIZE)
+        self._out, self._in = os.pipe()
+        _all(libc.write(self._in, self._buffer.address, self._SIZE), self._SIZE)
+
+    def run(self) -> None:
+        _all(libc.splice(self._out, self._file, self._SIZE, 0), self._SIZE)
+
+    def settle(self) -> None:
+        for descriptor in (self._in, self._out, self._file):
+            os.close(descriptor)
+        self._buffer.close()
+
+
+class CopyOnWrite:
+    """Two private mappings of a file: one is read before it is written, one is not."""
+
+    deferred: ClassVar[bool] = False
+    _MAPPINGS = 2
+    expected: ClassVar[dict[str, int]] = {"copy-page:k2k": _MAPPINGS * libc.PAGE_BYTES}
+    syscalls: ClassVar[dict[str, int]] = {}
+
+    def prepare(self, folder: str) -> None:
+        buffer = libc.Buffer(libc.PAGE_BYTES)
+        self._file = _fresh_file(folder, buffer, buffer.size)
+        buffer.close()
+        protection = libc.PROT_READ | libc.PROT_WRITE
+        self._maps = [
+            libc.mmap(libc.PAGE_BYTES, protection, libc.MAP_PRIVATE, self._file)
+            for _ in range(self._MAPPINGS)
+        ]
+        ctypes.string_at(self._maps[0], 1)
+
+    def run(self) -> None:
+        for address in self._maps:
+            ctypes.memset(address, 1, 1)
+
+    def settle(self) -> None:
+        for address in self._maps:
+            libc.munmap(address, libc.PAGE_BYTES)
+        os.close(self._file)
+
+
+class TcpSendAndReceive:
+    """Over loopback, in one thread."""
+
+    deferred: ClassVar[bool] = False
+    _SIZES = (47, 4003)
+    expected: ClassVar[dict[str, int]] = {
+        "copy-from-iter:u2k": sum(_SIZES),
+        "copy-to-iter:k2u": sum(_SIZES),
+    }
+    syscalls: ClassVar[dict[str, int]] = {"sendto": 2, "recvfrom": 2}
+
+    def prepare(self, folder: str) -> None:
+        self._sender, self._receiver = _connection()
+        self._buffer = libc.Buffer(max(self._SIZES))
+
+    def run(self) -> None:
+        out, into = self._sender.fileno(), self._receiver.fileno()
+        for size in self._SIZES:
+            _all(libc.send(out, self._buffer.address, size, 0), size)
+            _all(libc.recv(into, self._buffer.address, size, socket.MSG_WAITALL), size)
+
+    def settle(self) -> None:
+        self._sender.close()
+        self._receiver.close()
         self._buffer.close()
 
 
@@ -105,9 +192,10 @@ class FilteredDatagram:
     _WORDS, _BYTES = 17, 3
     _SIZE = 150_011
     expected: ClassVar[dict[str, int]] = {
-        "copy-from-iter": _SIZE,
-        "skb-copy-bits": 4 * _WORDS + _BYTES,
+        "copy-from-iter:u2k": _SIZE,
+        "skb-copy-bits:k2k": 4 * _WORDS + _BYTES,
     }
+    syscalls: ClassVar[dict[str, int]] = {"sendto": 1}
 
     def prepare(self, folder: str) -> None:
         self._sender, self._receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -141,9 +229,10 @@ class RefusedDatagram:
     _PAYLOAD = 73
     _IP_AND_UDP_HEADERS = 28
     expected: ClassVar[dict[str, int]] = {
-        "copy-from-iter": _PAYLOAD,
-        "skb-copy-and-csum-bits": _IP_AND_UDP_HEADERS + _PAYLOAD,
+        "copy-from-iter:u2k": _PAYLOAD,
+        "skb-copy-and-csum-bits:k2k": _IP_AND_UDP_HEADERS + _PAYLOAD,
     }
+    syscalls: ClassVar[dict[str, int]] = {"sendto": 1}
 
     def prepare(self, folder: str) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -170,12 +259,11 @@ class LoopedZerocopy:
 
     deferred: ClassVar[bool] = True
     _SIZE = 4001
-    expected: ClassVar[dict[str, int]] = {"skb-copy-ubufs": _SIZE}
+    expected: ClassVar[dict[str, int]] = {"skb-copy-ubufs:k2k": _SIZE}
+    syscalls: ClassVar[dict[str, int]] = {"sendto": 1}
 
     def prepare(self, folder: str) -> None:
-        with socket.create_server((_LOOPBACK, 0)) as listener:
-            self._sender = socket.create_connection(listener.getsockname())
-            self._receiver, _ = listener.accept()
+        self._sender, self._receiver = _connection()
         self._sender.setsockopt(socket.SOL_SOCKET, _SO_ZEROCOPY, 1)
         self._buffer = libc.Buffer(self._SIZE)
 
@@ -194,11 +282,33 @@ def stimuli() -> list[Stimulus]:
     """A fresh set, one for each copy site that a verdict on TCP relies on."""
     return [
         PipeWriteAndRead(),
-        FileWrite(),
+        FileWriteAndRead(),
+        SpliceIntoFile(),
+        CopyOnWrite(),
+        TcpSendAndReceive(),
         FilteredDatagram(),
         RefusedDatagram(),
         LoopedZerocopy(),
     ]
+
+
+def _fresh_file(folder: str, buffer: libc.Buffer, size: int) -> int:
+    """A file without a name, with blocks for ``size`` bytes, in the page cache.
+
+    The first write allocates blocks; let that happen before anybody counts.
+    """
+    file = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
+    _all(libc.write(file, buffer.address, size), size)
+    os.lseek(file, 0, os.SEEK_SET)
+    return file
+
+
+def _connection() -> tuple[socket.socket, socket.socket]:
+    """Both ends of a connection over loopback."""
+    with socket.create_server((_LOOPBACK, 0)) as listener:
+        one = socket.create_connection(listener.getsockname())
+        other, _ = listener.accept()
+    return one, other
 
 
 def _all(moved: int, size: int) -> None:

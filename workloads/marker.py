@@ -46,9 +46,13 @@ class Role(enum.IntEnum):
     """The sender's own thread, idle, while NEIGHBOUR copies."""
     NEIGHBOUR = 6
     """Another process, copying a known amount."""
+    RECEIVER = 7
+    """The transfer under measurement, where it receives."""
+    SOURCE = 8
+    """The process that sends to it."""
 
 
-WATCHED = frozenset({Role.SENDER, Role.CONTROL_BEFORE, Role.CONTROL_AFTER})
+WATCHED = frozenset({Role.SENDER, Role.CONTROL_BEFORE, Role.CONTROL_AFTER, Role.RECEIVER})
 """Roles whose work is looked out for in other contexts too, until it is settled."""
 
 OUTSIDE = 0x100

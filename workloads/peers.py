@@ -1,8 +1,9 @@
-"""The other processes of a run: the sink that receives, the neighbour that disturbs.
+"""The other processes of a run: sink, source and neighbour.
 
-Both are forked before the sender touches its buffers, so that no page of the sender's is
-shared with them and none is copied on write during the transfer. Both die with the
-sender.
+The sink receives what a strategy sends, the source sends what a strategy receives, the
+neighbour disturbs. All are forked before the strategies' process touches its buffers, so
+that no page of it is shared with them and none is copied on write during the transfer.
+All die with it.
 """
 
 from __future__ import annotations
@@ -23,10 +24,16 @@ from typing import NoReturn
 from workloads import libc
 from workloads.exercise import Stimulus, stimuli
 from workloads.marker import Role, Scope, settled, window
+from workloads.pipe import Pipe
 
 _PR_SET_PDEATHSIG = 1
 _REPORT = struct.Struct("=QI")
 _RECEIVE_BYTES = 256 * 1024
+_PATH_MAX = 4096
+_ORDER = struct.Struct("=iQ?")
+_PIECE_BYTES = 64 * 1024
+_TIMESTAMP_BYTES = 12
+_SEGMENT_BYTES = 7 * libc.PAGE_BYTES
 
 
 def fork(body: Callable[[], None]) -> int:
@@ -98,6 +105,73 @@ class Sink:
             os.write(reports, _REPORT.pack(got, crc))
 
 
+class Source:
+    """A process that sends the beginning of a file to one connection after another.
+
+    The payload leaves in whole pages of their own, which is what a receiver must be sent
+    to get them mapped: it is written into a pipe, of which the kernel makes single pages
+    that belong to no file, and these are spliced into the socket. A segment is a whole
+    number of pages, so that none of them is cut in two: 7, the most that TCP_MAXSEG
+    admits, besides the timestamps that loopback segments carry.
+    """
+
+    def __init__(self, nonce: int) -> None:
+        self._listener = socket.socket()
+        self._listener.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SEGMENT_BYTES + _TIMESTAMP_BYTES
+        )
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen()
+        orders, self._order = os.pipe()
+        self.pid = fork(lambda: self._serve(nonce, orders))
+        os.close(orders)
+
+    def connect(self) -> socket.socket:
+        """A fresh connection, on which nothing is sent yet."""
+        return socket.create_connection(self._listener.getsockname())
+
+    def send(self, file: int, size: int, *, watched: bool) -> None:
+        """Let it send to the connection made last, and close; with a window if ``watched``.
+
+        ``file`` is a descriptor from before the fork; its position stays.
+        """
+        os.write(self._order, _ORDER.pack(file, size, watched))
+
+    def close(self) -> None:
+        self._listener.close()
+        os.close(self._order)
+        _end(self.pid)
+
+    def _serve(self, nonce: int, orders: int) -> None:
+        os.close(self._order)  # or its own copy would keep the read below from ending
+        buffer = libc.Buffer(_PIECE_BYTES)
+        while order := os.read(orders, _ORDER.size):
+            file, size, watched = _ORDER.unpack(order)
+            connection, _ = self._listener.accept()
+            with connection:
+                stretch = window(nonce, Role.SOURCE, Scope.THREAD)
+                with stretch if watched else nullcontext():
+                    self._send(file, connection.fileno(), size, buffer)
+
+    @staticmethod
+    def _send(file: int, sock: int, size: int, buffer: libc.Buffer) -> None:
+        pipe = Pipe()
+        view, sent = buffer.view(), 0
+        while sent < size:
+            got = os.preadv(file, [view[: size - sent]], sent)
+            if not got:
+                raise EOFError(f"the file ended {size - sent} bytes early")
+            sent += got
+            more = libc.SPLICE_F_MORE if sent < size else 0
+            written = 0
+            while written < got:
+                inside = libc.write(pipe.into, buffer.address + written, got - written)
+                written += inside
+                while inside:
+                    inside -= libc.splice(pipe.out, sock, inside, libc.SPLICE_F_MOVE | more)
+        pipe.close()
+
+
 class Neighbour:
     """A process that copies known amounts while the sender's window is open.
 
@@ -106,21 +180,24 @@ class Neighbour:
 
     _WAIT, _GO, _DONE, _FAILED = 0, 1, 2, 3
 
-    def __init__(self, nonce: int, folder: str) -> None:
+    def __init__(self, nonce: int) -> None:
         self._stage = mmap.mmap(-1, mmap.PAGESIZE)
         calls, self._call = os.pipe()
         self._ready, readies = os.pipe()
-        self.pid = fork(lambda: self._work(nonce, folder, calls, readies))
+        self.pid = fork(lambda: self._work(nonce, calls, readies))
         os.close(calls)
         os.close(readies)
 
-    def disturb(self, idle: Callable[[Callable[[], None]], None]) -> dict[str, int]:
+    def disturb(
+        self, folder: str, idle: Callable[[Callable[[], None]], None]
+    ) -> dict[str, int]:
         """Have the neighbour copy while ``idle`` runs; returns its bytes per quantity.
 
-        ``idle`` gets a function that lets the neighbour go and returns when it is done.
+        Its own file is made in ``folder``. ``idle`` gets a function that lets the neighbour
+        go and returns when it is done.
         """
         self._stage[0] = self._WAIT
-        os.write(self._call, b"!")
+        os.write(self._call, os.fsencode(folder))
         if not os.read(self._ready, 1):
             raise OSError("the neighbouring process ended early")
         idle(self._let_go)
@@ -141,19 +218,21 @@ class Neighbour:
             if self._stage[0] == self._FAILED:
                 raise OSError("the neighbouring process failed")
 
-    def _work(self, nonce: int, folder: str, calls: int, readies: int) -> None:
+    def _work(self, nonce: int, calls: int, readies: int) -> None:
         try:
-            self._serve(nonce, folder, calls, readies)
+            self._serve(nonce, calls, readies)
         except BaseException as error:
             # The reason first: when the sender hears of the failure, it ends this process.
             _complain(error)
             self._stage[0] = self._FAILED
             os._exit(1)
 
-    def _serve(self, nonce: int, folder: str, calls: int, readies: int) -> None:
+    def _serve(self, nonce: int, calls: int, readies: int) -> None:
         os.close(self._call)  # or its own copy would keep the read below from ending
-        while os.read(calls, 1):
+        while folder := os.fsdecode(os.read(calls, _PATH_MAX)):
             own = _undeferred()
+            # What is still shared with the sender would be copied when it is written to.
+            libc.own_all_memory()
             for stimulus in own:
                 stimulus.prepare(folder)
             os.write(readies, b"!")
@@ -167,7 +246,10 @@ class Neighbour:
 
 
 def exercise(nonce: int, role: Role, folder: str) -> dict[str, int]:
-    """Drive every copy site in this thread under ``role``; returns bytes per quantity."""
+    """Drive every copy site in this thread under ``role``.
+
+    Returns bytes per quantity and direction, and system calls, as :func:`total` does.
+    """
     own = stimuli()
     for stimulus in own:
         stimulus.prepare(folder)
@@ -183,10 +265,12 @@ def exercise(nonce: int, role: Role, folder: str) -> dict[str, int]:
 
 
 def total(of: list[Stimulus]) -> dict[str, int]:
-    """What the stimuli move together, bytes per quantity."""
+    """What the stimuli do together: bytes per ``quantity:direction``, and how often they
+    make each system call, as ``syscall:name``."""
     moved: Counter[str] = Counter()
     for stimulus in of:
         moved.update(stimulus.expected)
+        moved.update({f"syscall:{name}": n for name, n in stimulus.syscalls.items()})
     return dict(moved)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from probes.site import Path
 from workloads import libc
-from workloads.strategy import Expected, Task, Transfer
+from workloads.strategy import Expected, Strategy, Task, Transfer
 
 
-class _ReadWrite:
+class _ReadWrite(Transfer):
     def __init__(self, task: Task) -> None:
         self._task = task
         self._buffer = libc.Buffer(task.step)
@@ -28,7 +28,7 @@ class _ReadWrite:
         self._buffer.close()
 
 
-class ReadWrite:
+class ReadWrite(Strategy):
     name = "read-write"
     summary = "read(file, buffer); write(socket, buffer)"
     expected = Expected(cpu_copies=2, switches=4, dma_copies=2)

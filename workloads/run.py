@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import gc
 import os
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from workloads import libc
+from workloads.ends import OpenEnds, Payload, Peers, read_through
 from workloads.marker import Role, Scope, settled, window
-from workloads.peers import Neighbour, Sink, exercise
-from workloads.strategy import Strategy, Task
+from workloads.peers import Neighbour, Received, exercise
+from workloads.strategy import Strategy, Task, Transfer
 
-_READ_BYTES = 1024 * 1024
 _REHEARSAL_BYTES = 4096
 
 
@@ -28,110 +27,153 @@ class Outcome:
     """What a run did, as the processes themselves saw it.
 
     ``received`` in bytes; ``expected`` is what each of the sender's controls moved,
-    ``neighbour`` what the other process did, in bytes per quantity.
+    ``neighbour`` what the other process did, in bytes per quantity. ``account`` is what
+    the kernel itself said of the transfer. Where ``unavailable`` gives a reason nothing
+    was tried, and everything else is empty.
     """
 
     received: int
-    expected: dict[str, int]
-    neighbour: dict[str, int]
+    expected: dict[str, int] = field(default_factory=dict)
+    neighbour: dict[str, int] = field(default_factory=dict)
+    account: dict[str, int] = field(default_factory=dict)
+    unavailable: str = ""
 
 
 class Runner:
-    """Keeps the file, the sink and the neighbour between runs.
+    """Keeps the files and the other processes between runs.
 
-    ``size`` bytes from the beginning of ``file`` are moved; the folder of ``file`` is
-    where the controls make their own, unnamed one. With ``controls`` off only the
-    transfer happens.
+    ``files`` are by name of their file system, "" where that does not matter. As many bytes
+    from the beginning of a file are moved as one of ``sizes`` says; its folder is where the
+    controls, and strategies that write files, make their own, unnamed ones. With
+    ``controls`` off only the transfer happens. ``scope`` overrides the strategies' own.
     """
 
     def __init__(
         self,
-        file: Path,
+        files: dict[str, Path],
         *,
-        size: int,
+        sizes: Sequence[int],
         chunk: int | None = None,
         pipe_size: int | None = None,
         nonce: int = 0,
-        scope: Scope = Scope.THREAD,
+        scope: Scope | None = None,
         controls: bool = True,
     ) -> None:
-        self._folder = str(file.parent)
-        self._size, self._chunk, self._pipe_size = size, chunk, pipe_size
+        self._sizes, self._chunk, self._pipe_size = sizes, chunk, pipe_size
         self._nonce, self._scope = nonce, scope
-        self._file = os.open(file, os.O_RDONLY)
-        self._crc = self._warm_cache()
-        self._sink = Sink(nonce)
-        self._neighbour = Neighbour(nonce, self._folder) if controls else None
+        self._payloads = {
+            (name, size): _warm(file, size) for name, file in files.items() for size in sizes
+        }
+        self._file_systems = tuple(files)
+        self._peers = Peers(nonce)
+        self._neighbour = Neighbour(nonce) if controls else None
 
     @property
     def pids(self) -> dict[str, int]:
         """The processes of a run, by role."""
-        pids = {"sender": os.getpid(), "sink": self._sink.pid}
+        pids = {
+            "sender": os.getpid(),
+            "sink": self._peers.sink.pid,
+            "source": self._peers.source.pid,
+        }
         if self._neighbour:
             pids["neighbour"] = self._neighbour.pid
         return pids
 
-    def run(self, strategy: Strategy) -> Outcome:
-        """Move the payload once; raises ``OSError`` or :class:`PayloadError`."""
+    def file_system_for(self, strategy: Strategy) -> str:
+        """The first file's that the strategy can use; the first of all where none is."""
+        for name in self._file_systems:
+            if not name or not strategy.file_systems or name in strategy.file_systems:
+                return name
+        return self._file_systems[0]
+
+    def run(
+        self, strategy: Strategy, file_system: str = "", size: int | None = None
+    ) -> Outcome:
+        """Move the payload once, of the first of the sizes if none is said.
+
+        Raises ``OSError``, ``EOFError`` or :class:`PayloadError`.
+        A strategy that cannot run here is no error: the outcome has the reason.
+        """
+        payload = self._payloads[file_system, size or self._sizes[0]]
+        if reason := _unavailable(strategy, file_system, payload):
+            return Outcome(0, unavailable=reason)
         # Code that runs for the first time takes page faults; let it be now.
-        self._transfer(strategy, min(self._size, _REHEARSAL_BYTES), watched=False)
-        self._sink.received()
+        self._transfer(strategy, payload, min(payload.size, _REHEARSAL_BYTES), watched=False)
         libc.own_all_memory()
         expected: dict[str, int] = {}
         disturbed: dict[str, int] = {}
         if self._neighbour:
-            expected = exercise(self._nonce, Role.CONTROL_BEFORE, self._folder)
-            disturbed = self._neighbour.disturb(self._idle)
-        self._transfer(strategy, self._size, watched=True)
-        received = self._sink.received()
-        settled(self._nonce, Role.SENDER)
+            expected = exercise(self._nonce, Role.CONTROL_BEFORE, payload.folder)
+            disturbed = self._neighbour.disturb(payload.folder, self._idle)
+        received, account = self._transfer(strategy, payload, payload.size, watched=True)
         if self._neighbour:
-            exercise(self._nonce, Role.CONTROL_AFTER, self._folder)
-        if (received.size, received.crc) != (self._size, self._crc):
+            exercise(self._nonce, Role.CONTROL_AFTER, payload.folder)
+        if (received.size, received.crc) != (payload.size, payload.crc):
             raise PayloadError(
-                f"sent {self._size} bytes with CRC {self._crc:#010x}, "
+                f"sent {payload.size} bytes with CRC {payload.crc:#010x}, "
                 f"received {received.size} with {received.crc:#010x}"
             )
-        return Outcome(received.size, expected, disturbed)
+        return Outcome(received.size, expected, disturbed, account)
 
     def close(self) -> None:
         """End the other processes."""
         if self._neighbour:
             self._neighbour.close()
-        self._sink.close()
-        os.close(self._file)
+        self._peers.close()
+        for payload in self._payloads.values():
+            os.close(payload.file)
 
     def _idle(self, let_neighbour_go: Callable[[], None]) -> None:
         with window(self._nonce, Role.CONTROL_IDLE, Scope.THREAD):
             let_neighbour_go()
 
-    def _transfer(self, strategy: Strategy, size: int, *, watched: bool) -> None:
-        os.lseek(self._file, 0, os.SEEK_SET)
-        with self._sink.connect(watched=watched) as sock:
-            task = Task(self._file, sock.fileno(), size, self._chunk, self._pipe_size)
+    def _transfer(
+        self, strategy: Strategy, payload: Payload, size: int, *, watched: bool
+    ) -> tuple[Received, dict[str, int]]:
+        os.lseek(payload.file, 0, os.SEEK_SET)
+        ends = self._peers.open(strategy.ends, payload, size, watched=watched)
+        try:
+            task = Task(payload.file, ends.sock, size, self._chunk, self._pipe_size, ends.out)
             transfer = strategy.prepare(task)
-            # A collection in the middle would free memory, maybe by a system call.
-            gc.collect()
-            gc.disable()
-            stretch = (
-                window(self._nonce, Role.SENDER, self._scope) if watched else nullcontext()
-            )
             try:
-                with stretch:
-                    transfer.run()
+                self._run(strategy, transfer, ends, watched=watched)
+                # Checking copies, and that is nobody's account: it has to come after.
+                ends.settle()
+                if watched:
+                    settled(self._nonce, strategy.role)
+                return ends.received(transfer), ends.account() | transfer.account()
             finally:
-                gc.enable()
                 transfer.close()
+        finally:
+            ends.close()
 
-    def _warm_cache(self) -> int:
-        """Read the payload once; returns its CRC-32."""
-        buffer = libc.Buffer(min(self._size, _READ_BYTES))
-        view, crc, left = buffer.view(), 0, self._size
-        while left:
-            got = libc.read(self._file, buffer.address, min(buffer.size, left))
-            if not got:
-                raise PayloadError(f"the file is {left} bytes shorter than {self._size}")
-            crc = zlib.crc32(view[:got], crc)
-            left -= got
-        buffer.close()
-        return crc
+    def _run(
+        self, strategy: Strategy, transfer: Transfer, ends: OpenEnds, *, watched: bool
+    ) -> None:
+        # A collection in the middle would free memory, maybe by a system call.
+        gc.collect()
+        gc.disable()
+        scope = self._scope or strategy.scope
+        stretch = window(self._nonce, strategy.role, scope) if watched else nullcontext()
+        ends.begin()
+        try:
+            with stretch:
+                transfer.run()
+        finally:
+            gc.enable()
+
+
+def _warm(path: Path, size: int) -> Payload:
+    """Open the file and read the payload once, which also puts it into the page cache."""
+    file = os.open(path, os.O_RDONLY)
+    there = read_through(file, size)
+    if there.size < size:
+        raise PayloadError(f"{path} is {size - there.size} bytes shorter than {size}")
+    return Payload(path, file, size, there.crc)
+
+
+def _unavailable(strategy: Strategy, file_system: str, payload: Payload) -> str:
+    if file_system and strategy.file_systems and file_system not in strategy.file_systems:
+        return f"needs a file on {' or '.join(strategy.file_systems)}, not on {file_system}"
+    return strategy.unavailable(payload.file)

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from probes.site import Path
 from workloads import libc
-from workloads.strategy import Expected, Task, Transfer
+from workloads.strategy import Expected, Strategy, Task, Transfer
 
 
-class _Sendfile:
-    def __init__(self, task: Task) -> None:
+class InKernel(Transfer):
+    """One call after another, each moving bytes between descriptors by itself.
+
+    ``move`` gets the most that it may move, and returns the bytes moved, 0 at the end.
+    """
+
+    def __init__(self, task: Task, move: Callable[[int], int]) -> None:
         self._task = task
+        self._move = move
 
     def run(self) -> None:
-        task = self._task
-        left = task.size
+        left, step = self._task.size, self._task.step
         while left:
-            sent = libc.sendfile(task.sock, task.file, min(task.step, left))
-            if not sent:
+            moved = self._move(min(step, left))
+            if not moved:
                 raise EOFError(f"the file ended {left} bytes early")
-            left -= sent
-
-    def close(self) -> None:
-        """Nothing was taken."""
+            left -= moved
 
 
-class Sendfile:
+class Sendfile(Strategy):
     name = "sendfile"
     summary = "sendfile(socket, file)"
     # With scatter/gather, which loopback has; without it the textbook says one copy.
@@ -32,4 +36,4 @@ class Sendfile:
     paths = frozenset({Path.FILE, Path.PIPE, Path.TCP})
 
     def prepare(self, task: Task) -> Transfer:
-        return _Sendfile(task)
+        return InKernel(task, lambda count: libc.sendfile(task.sock, task.file, count))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import enum
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 from probes.site import Path
+from workloads.marker import Role, Scope
 
 
 @dataclass(frozen=True)
@@ -21,23 +23,46 @@ class Expected:
     dma_copies: int | None
 
 
-class Transfer(Protocol):
+class Ends(enum.Enum):
+    """Where the payload comes from, and where it goes."""
+
+    FILE_TO_SOCKET = "file to socket"
+    FILE_TO_FILE = "file to file"
+    SOCKET_TO_MEMORY = "socket to memory"
+    SOCKET_TO_FILE = "socket to file"
+
+
+class Transfer(ABC):
     """One prepared transfer: descriptors open, buffers touched."""
 
+    @abstractmethod
     def run(self) -> None:
-        """Move the whole payload. Called inside the window; raises ``OSError``."""
+        """Move the whole payload. Called inside the window.
 
-    def close(self) -> None:
+        Raises ``OSError``, and ``EOFError`` where the payload ends early.
+        """
+
+    def account(self) -> dict[str, int]:
+        """What the kernel itself said of the transfer, by name; after :meth:`run`."""
+        return {}
+
+    def crc(self) -> int:
+        """The CRC-32 of what :meth:`run` has put into memory; of no other transfer."""
+        raise NotImplementedError
+
+    def close(self) -> None:  # noqa: B027 - most transfers take nothing
         """Give back what preparing took. Called outside the window."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What to move: ``size`` bytes from ``file`` to ``sock``, both open descriptors.
+    """What to move: ``size`` bytes, between open descriptors.
 
-    ``chunk`` is the most that one call is asked to move, ``None`` for as much as the
-    kernel takes; ``pipe_size`` sets the capacity of a pipe in between, ``None`` for the
-    kernel's default. Sizes in bytes.
+    ``file`` is the payload's, at its beginning; ``sock`` the socket to send to or to
+    receive from, ``out`` an empty file on the payload's file system. A strategy uses those
+    that its ends name. ``chunk`` is the most that one call is asked to move, ``None`` for
+    as much as the kernel takes; ``pipe_size`` sets the capacity of a pipe in between,
+    ``None`` for the kernel's default. Sizes in bytes.
     """
 
     file: int
@@ -45,6 +70,7 @@ class Task:
     size: int
     chunk: int | None = None
     pipe_size: int | None = None
+    out: int = -1
 
     @property
     def step(self) -> int:
@@ -52,16 +78,28 @@ class Task:
         return min(self.chunk or self.size, self.size)
 
 
-class Strategy(Protocol):
-    """A way of moving a file to a socket."""
+class Strategy(ABC):
+    """A way of moving a file to a socket, or of a part of that way."""
 
     name: str
     """As on the command line."""
     summary: str
     """The system calls, in a line."""
-    expected: Expected
+    expected: Expected = Expected(None, None, None)
     paths: frozenset[Path]
     """The kernel code that the payload may pass through."""
+    role: Role = Role.SENDER
+    """On whose account the transfer's window counts."""
+    scope: Scope = Scope.THREAD
+    """Whether the kernel may work for it in other threads than the caller's."""
+    file_systems: tuple[str, ...] = ()
+    """Those that can do it, by the kernel's names; empty: any."""
+    ends: Ends = Ends.FILE_TO_SOCKET
 
+    @abstractmethod
     def prepare(self, task: Task) -> Transfer:
         """Get everything ready that does not belong to the transfer itself."""
+
+    def unavailable(self, file: int) -> str:
+        """Why this kernel, or the file system of ``file``, cannot do it; else ``""``."""
+        return ""

@@ -1,8 +1,9 @@
 /*
  * The meter: counts copies, mode switches, page faults and context switches.
  *
- * The collector hands BCC registers.h, window.c, tally.c and this file as one text,
- * in this order: BCC rewrites map accesses in the text it is given, not in headers.
+ * The collector hands BCC registers.h, direction.h, window.c, tally.c, calls.c, owner.c
+ * and this file as one text, in this order: BCC rewrites map accesses in the text it is
+ * given, not in headers.
  *
  * Nothing here is attached by its name; the collector attaches each function as
  * the plan says. Parameters come by -D:
@@ -11,58 +12,57 @@
  *	ROLE_OUTSIDE              a bit that no role has
  *	IS_WATCHED(role)          whether a role's unsettled work is looked out for
  *	MAX_SITES, MAX_TALLIES, MAX_WINDOWS, MAX_THREADS
+ *	MAX_CALL_SITES, TASK_MM, ITER_TYPE_*, IS_*_ITER(type)    (window.c, calls.c)
+ *	SKB_*, SHINFO_DESTRUCTOR_ARG                             (owner.c)
  *	BREAKPOINT_n              SITE, LENGTH, FROM, TO of hardware breakpoint n (0..3)
- *	KPROBE_n                  SITE, LENGTH, FROM, TO of function probe n (0..15)
+ *	KPROBE_n                  SITE, LENGTH, DIRECTION, OWNER, START, SIZE of function probe
+ *	                          n (0..15): the function's own first address and size
  *	SITE_SYSCALL_ENTER, ...   the catalogue's numbers of the event sites
  *	SYSCALL_ENTER_ID, SYSCALL_ENTER_ARGS,
  *	FORK_CHILD_PID, SWITCH_PREV_STATE   byte offsets in the tracepoints' records
  *
- * LENGTH, FROM and TO are expressions over `ctx`; FROM and TO are 0 where the
- * direction does not depend on the addresses.
+ * LENGTH, FROM, TO and OWNER are expressions over `ctx`; FROM and TO are 0 where the
+ * direction does not depend on the addresses, OWNER is 0 where nobody is known.
  */
-/* Of the kernel's 64-bit addresses the upper half is kernel memory. */
-#define IS_KERNEL(address) ((s64)(address) < 0)
-
-#define USER_TO_KERNEL 1
-#define KERNEL_TO_USER 2
-#define KERNEL_TO_KERNEL 3
-#define USER_TO_USER 4
-
-static inline u32 direction_between(u64 from, u64 to)
-{
-	if (!from && !to)
-		return 0;
-	if (IS_KERNEL(from))
-		return IS_KERNEL(to) ? KERNEL_TO_KERNEL : KERNEL_TO_USER;
-	return IS_KERNEL(to) ? USER_TO_KERNEL : USER_TO_USER;
-}
-
-static inline u64 u32_at(u64 structure, u64 offset)
-{
-	u32 value = 0;
-
-	bpf_probe_read_kernel(&value, sizeof(value), (void *)(structure + offset));
-	return value;
-}
 
 /*
- * One execution of a copy: `length` bytes moved. At a return instruction the
- * length is what was really copied; at an entry, what was asked for.
+ * A copy of user memory, at a breakpoint: `length` bytes moved. At a return instruction
+ * that is what was really copied; at an entry, what was asked for.
  */
-static inline int copied(bool anywhere, u32 site, u64 length, u64 from, u64 to)
+static inline int copied(struct pt_regs *registers, u32 site, u64 length, u64 from, u64 to)
 {
+	u64 caller = 0;
+
 	hit(site);
-	tally_here(site, direction_between(from, to), length, anywhere);
+	/* Of what stands at its beginning, so that the stack begins with who called it. */
+	if (from)
+		caller = u64_at(registers->sp, 0);
+	count_here(site, direction_between(from, to), length, caller, window_here());
 	return 0;
 }
 
 /*
- * A second macro level, so that BREAKPOINT_n and KPROBE_n expand to four arguments
- * first. User memory is only reachable in its owner's context; socket buffers are
- * copied in anybody's.
+ * A copy at the entry of a function that is probed: `length` bytes asked for. A
+ * function that calls itself for the parts of a socket buffer has counted them already.
  */
-#define COPIED(...) copied(false, __VA_ARGS__)
-#define COPIED_ANYWHERE(...) copied(true, __VA_ARGS__)
+static inline int copied_inside(struct pt_regs *ctx, u32 site, u64 length, u32 direction,
+				u32 owner, u64 start, u64 size)
+{
+	u64 caller = u64_at(ctx->sp, 0);
+
+	hit(site);
+	if (!length || caller - start < size)
+		return 0;
+	if (direction == KERNEL_TO_KERNEL)
+		count_anywhere(site, direction, length, caller, owner);
+	else
+		count_here(site, direction, length, caller, window_here());
+	return 0;
+}
+
+/* A second macro level, so that the parameters expand to their arguments first. */
+#define COPIED(...) copied(&ctx->regs, __VA_ARGS__)
+#define COPIED_INSIDE(...) copied_inside(ctx, __VA_ARGS__)
 
 #ifdef BREAKPOINT_0
 int on_breakpoint_0(struct bpf_perf_event_data *ctx)
@@ -95,112 +95,112 @@ int on_breakpoint_3(struct bpf_perf_event_data *ctx)
 #ifdef KPROBE_0
 int on_kprobe_0(struct pt_regs *ctx)
 {
-	return COPIED_ANYWHERE(KPROBE_0);
+	return COPIED_INSIDE(KPROBE_0);
 }
 #endif
 
 #ifdef KPROBE_1
 int on_kprobe_1(struct pt_regs *ctx)
 {
-	return COPIED_ANYWHERE(KPROBE_1);
+	return COPIED_INSIDE(KPROBE_1);
 }
 #endif
 
 #ifdef KPROBE_2
 int on_kprobe_2(struct pt_regs *ctx)
 {
-	return COPIED_ANYWHERE(KPROBE_2);
+	return COPIED_INSIDE(KPROBE_2);
 }
 #endif
 
 #ifdef KPROBE_3
 int on_kprobe_3(struct pt_regs *ctx)
 {
-	return COPIED_ANYWHERE(KPROBE_3);
+	return COPIED_INSIDE(KPROBE_3);
 }
 #endif
 
 #ifdef KPROBE_4
 int on_kprobe_4(struct pt_regs *ctx)
 {
-	return COPIED_ANYWHERE(KPROBE_4);
+	return COPIED_INSIDE(KPROBE_4);
 }
 #endif
 
 #ifdef KPROBE_5
 int on_kprobe_5(struct pt_regs *ctx)
 {
-	return COPIED_ANYWHERE(KPROBE_5);
+	return COPIED_INSIDE(KPROBE_5);
 }
 #endif
 
 #ifdef KPROBE_6
 int on_kprobe_6(struct pt_regs *ctx)
 {
-	return COPIED_ANYWHERE(KPROBE_6);
+	return COPIED_INSIDE(KPROBE_6);
 }
 #endif
 
 #ifdef KPROBE_7
 int on_kprobe_7(struct pt_regs *ctx)
 {
-	return COPIED_ANYWHERE(KPROBE_7);
+	return COPIED_INSIDE(KPROBE_7);
 }
 #endif
 
 #ifdef KPROBE_8
 int on_kprobe_8(struct pt_regs *ctx)
 {
-	return COPIED_ANYWHERE(KPROBE_8);
+	return COPIED_INSIDE(KPROBE_8);
 }
 #endif
 
 #ifdef KPROBE_9
 int on_kprobe_9(struct pt_regs *ctx)
 {
-	return COPIED_ANYWHERE(KPROBE_9);
+	return COPIED_INSIDE(KPROBE_9);
 }
 #endif
 
 #ifdef KPROBE_10
 int on_kprobe_10(struct pt_regs *ctx)
 {
-	return COPIED_ANYWHERE(KPROBE_10);
+	return COPIED_INSIDE(KPROBE_10);
 }
 #endif
 
 #ifdef KPROBE_11
 int on_kprobe_11(struct pt_regs *ctx)
 {
-	return COPIED_ANYWHERE(KPROBE_11);
+	return COPIED_INSIDE(KPROBE_11);
 }
 #endif
 
 #ifdef KPROBE_12
 int on_kprobe_12(struct pt_regs *ctx)
 {
-	return COPIED_ANYWHERE(KPROBE_12);
+	return COPIED_INSIDE(KPROBE_12);
 }
 #endif
 
 #ifdef KPROBE_13
 int on_kprobe_13(struct pt_regs *ctx)
 {
-	return COPIED_ANYWHERE(KPROBE_13);
+	return COPIED_INSIDE(KPROBE_13);
 }
 #endif
 
 #ifdef KPROBE_14
 int on_kprobe_14(struct pt_regs *ctx)
 {
-	return COPIED_ANYWHERE(KPROBE_14);
+	return COPIED_INSIDE(KPROBE_14);
 }
 #endif
 
 #ifdef KPROBE_15
 int on_kprobe_15(struct pt_regs *ctx)
 {
-	return COPIED_ANYWHERE(KPROBE_15);
+	return COPIED_INSIDE(KPROBE_15);
 }
 #endif
 
@@ -209,7 +209,7 @@ static inline int happened(u32 site)
 	struct window *window = window_here();
 
 	if (is_open(window))
-		tally_as(window->role, site, 0, syscall_here(), 0);
+		tally_as(window->role, site, 0, syscall_here(), 0, 0);
 	return 0;
 }
 
@@ -221,17 +221,24 @@ static inline void obey_marker(u64 *arguments)
 	int first = 0;
 	u64 *unsettled = watching.lookup(&first);
 
+	u64 memory = memory_here();
+
 	if (operation == MARKER_OPEN) {
 		struct window window = {
 			.role = arguments[3], .scope = scope, .opener = thread,
 		};
+		struct window borrowed = {.origin = key, .role = window.role, .scope = scope};
 
 		if (windows.update(&key, &window))
 			lose(LOST_WINDOW);
 		else if (unsettled && IS_WATCHED(window.role))
 			*unsettled = window.role;
+		if (memory && scope == SCOPE_PROCESS && windows.update(&memory, &borrowed))
+			lose(LOST_WINDOW);
 	} else if (operation == MARKER_CLOSE) {
 		windows.delete(&key);
+		if (scope == SCOPE_PROCESS)
+			windows.delete(&memory);
 	} else if (operation == MARKER_SETTLED && unsettled) {
 		*unsettled = 0;
 	}
@@ -264,7 +271,7 @@ int on_sys_enter(void *ctx)
 	if (is_open(window)) {
 		if (syscall_of.update(&thread, &number))
 			lose(LOST_SYSCALL);
-		tally_as(window->role, SITE_SYSCALL_ENTER, 0, number, 0);
+		tally_as(window->role, SITE_SYSCALL_ENTER, 0, number, 0, 0);
 	}
 	return 0;
 }
@@ -284,7 +291,7 @@ int on_sys_exit(void *ctx)
 		return 0;
 	}
 	number = syscall_of.lookup(&thread);
-	tally_as(window->role, SITE_SYSCALL_EXIT, 0, number ? *number : NO_SYSCALL, 0);
+	tally_as(window->role, SITE_SYSCALL_EXIT, 0, number ? *number : NO_SYSCALL, 0, 0);
 	syscall_of.delete(&thread);
 	return 0;
 }

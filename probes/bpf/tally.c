@@ -1,5 +1,5 @@
 /*
- * Counting: one cell per role, site, direction and system call.
+ * Counting: one cell per role, site, direction, system call and caller.
  *
  * `calls` goes up by one per execution of the probed instruction, `bytes` by what
  * that execution moved. Cells are per CPU and added to atomically, because an
@@ -10,6 +10,7 @@ struct tally_key {
 	u32 site;
 	u32 direction; /* 0: the catalogue knows it; otherwise seen at run time */
 	u32 syscall;
+	u64 caller; /* number of a call site; address behind the call of a probed function; or 0 */
 };
 
 struct tally {
@@ -22,10 +23,12 @@ BPF_TABLE("percpu_hash", struct tally_key, struct tally, tallies, MAX_TALLIES);
 /* Every execution of each site's program, in a window or not. */
 BPF_TABLE("percpu_array", int, u64, hits, MAX_SITES);
 
-static inline void tally_as(u32 role, u32 site, u32 direction, u32 syscall, u64 bytes)
+static inline void tally_as(u32 role, u32 site, u32 direction, u32 syscall, u64 bytes,
+			    u64 caller)
 {
 	struct tally_key key = {
 		.role = role, .site = site, .direction = direction, .syscall = syscall,
+		.caller = caller,
 	};
 	struct tally *cell = tallies.lookup(&key);
 
@@ -52,27 +55,41 @@ static inline u32 syscall_here(void)
 	return number ? *number : NO_SYSCALL;
 }
 
+/* Count for an open window. User memory is only copied for its owner. */
+static inline void count_here(u32 site, u32 direction, u64 bytes, u64 caller,
+			      struct window *window)
+{
+	if (is_open(window))
+		tally_as(window->role, site, direction, syscall_here(), bytes, caller);
+}
+
 /*
- * Count for the window of the current thread. With `anywhere`, a copy that happens
- * in no window, or in another role's, while watched work is unsettled is kept under
- * that work's role, marked ROLE_OUTSIDE: it may have been done for the watched
- * program on top of somebody else's thread, and must not vanish.
+ * Count a copy inside the kernel, which may happen on top of anybody's thread. If its
+ * owner is known it is his. Otherwise it counts for the window of the current thread;
+ * and in no window, or in another role's, while watched work is unsettled it is kept
+ * under that work's role, marked ROLE_OUTSIDE: it may have been done for the watched
+ * program, and must not vanish.
  */
-static inline void tally_here(u32 site, u32 direction, u64 bytes, bool anywhere)
+static inline void count_anywhere(u32 site, u32 direction, u64 bytes, u64 caller, u32 owner)
 {
 	struct window *window = window_here();
 	u32 role = 0, syscall = NO_SYSCALL;
 	int first = 0;
-	u64 *unsettled = anywhere ? watching.lookup(&first) : NULL;
+	u64 *unsettled = watching.lookup(&first);
 
 	if (is_open(window)) {
 		role = window->role;
 		syscall = syscall_here();
 	}
-	if (unsettled && *unsettled && role != *unsettled)
+	if (owner) {
+		if (role != owner)
+			syscall = NO_SYSCALL;
+		role = owner;
+	} else if (unsettled && *unsettled && role != *unsettled) {
 		role = ROLE_OUTSIDE | *unsettled;
+	}
 	if (role)
-		tally_as(role, site, direction, syscall, bytes);
+		tally_as(role, site, direction, syscall, bytes, caller);
 }
 
 static inline void hit(int site)

@@ -34,7 +34,7 @@
 #define NO_SYSCALL 0xffffffffU
 
 struct window {
-	u64 origin;  /* key of the window a started process belongs to; 0: this is it */
+	u64 origin;  /* key of the window that a started process, or memory, belongs to; 0: this */
 	u32 role;    /* what the collector called it when it was opened */
 	u32 scope;
 	u32 opener;  /* tid that is still inside the opening marker; 0: the window is open */
@@ -51,7 +51,10 @@ BPF_ARRAY(watching, u64, 1);
 #define LOST_TALLY 0
 #define LOST_WINDOW 1
 #define LOST_SYSCALL 2
-BPF_ARRAY(lost, u64, 3);
+#define LOST_CALL 3  /* a copy's call that could not be kept, or is of an unknown place */
+#define LOST_PART 4  /* a copy that failed halfway and does not tell how far it came */
+#define LOST_OWNER 5 /* a zero-copy send whose owner could not be kept */
+BPF_ARRAY(lost, u64, 6);
 
 static inline void add_u64(u64 *where, u64 amount)
 {
@@ -66,16 +69,11 @@ static inline void lose(u32 cause)
 	add_u64(lost.lookup(&slot), 1);
 }
 
-/* The window that the current thread counts for, open or opening; or NULL. */
-static inline struct window *window_here(void)
+/* The window under a process's number or its memory's address; or NULL. */
+static inline struct window *window_of(u64 key)
 {
-	u64 id = bpf_get_current_pid_tgid();
-	u64 thread = THREAD_KEY(id & 0xffffffff), process = id >> 32;
-	struct window *window = windows.lookup(&thread);
+	struct window *window = windows.lookup(&key);
 
-	if (window)
-		return window;
-	window = windows.lookup(&process);
 	if (window && window->origin) {
 		/* Started by a process with a window: counts as long as that one is open. */
 		u64 origin = window->origin;
@@ -83,6 +81,43 @@ static inline struct window *window_here(void)
 		window = windows.lookup(&origin);
 	}
 	return window;
+}
+
+/* The window that the current thread counts for, open or opening; or NULL. */
+static inline struct window *window_here(void)
+{
+	u64 id = bpf_get_current_pid_tgid();
+	u64 thread = THREAD_KEY(id & 0xffffffff);
+	struct window *window = windows.lookup(&thread);
+
+	return window ? window : window_of(id >> 32);
+}
+
+/* The address of the memory that the current thread works on; 0 in the kernel's own. */
+static inline u64 memory_here(void)
+{
+	u64 memory = 0;
+
+	if (TASK_MM)
+		bpf_probe_read_kernel(&memory, sizeof(memory),
+				      (void *)(bpf_get_current_task() + TASK_MM));
+	return memory;
+}
+
+/*
+ * The same for copies to and from user memory: a kernel thread that works on a program's
+ * memory works for that program. Before Linux kernel commit 3bfe6106693b ("io-wq: fork
+ * worker threads from original task") (in v5.12) io_uring had such threads.
+ */
+static inline struct window *window_of_memory(void)
+{
+	struct window *window = window_here();
+	u64 memory;
+
+	if (window)
+		return window;
+	memory = memory_here();
+	return memory ? window_of(memory) : NULL;
 }
 
 static inline bool is_open(struct window *window)

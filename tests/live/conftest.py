@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.conftest import LIVE_KERNELS
-from tracer import kernels, stage, vm
+from tracer import kernels, machine, stage, vm
 from tracer.guardian import guarded
 
 ROOT = Path(__file__).parents[2]
@@ -63,10 +63,10 @@ def in_guest():
     """Run one of the scripts beside this file as root in a guest; returns its answer.
 
     The script gets a copy of the project that everybody can read, the files to write its
-    answer and its progress to, and further arguments.
+    answer and its progress to, and further arguments; ``file_systems`` are on its disks.
     """
 
-    def ran(line, script, *arguments):
+    def ran(line, script, *arguments, file_systems=(), boot_options=()):
         with guarded(f"test-{secrets.token_hex(4)}") as run_folder:
             code = stage.stage(run_folder.path)
             for path in HERE.glob("*.py"):
@@ -74,7 +74,11 @@ def in_guest():
             run_folder.path.chmod(0o755)
             found = kernels.resolve(line, print)
             kvm = vm.kvm_works(found, run_folder, print)
-            guest = vm.Guest(found, kvm, 3 << 30, run_folder.path)
+            images = {kind: run_folder.path / f"disk.{kind}" for kind in file_systems}
+            for kind, image in images.items():
+                machine.make_image(image, kind, 1 << 20)
+            disks = tuple(images.values())
+            guest = vm.Guest(found, kvm, 3 << 30, run_folder.path, disks, boot_options)
             answer, steps = run_folder.path / "answer", run_folder.path / "steps"
             progress = vm.Progress(steps, answer, print, 0)
             command = [vm.PYTHON, "-I", str(code / script), str(code), str(answer), str(steps)]

@@ -47,7 +47,7 @@ def test_nothing_is_left(on_host):
 
 
 def test_killed_in_every_phase(on_host):
-    assert len(on_host["killed"]) == 6
+    assert len(on_host["killed"]) == 4
     for case in on_host["killed"]:
         assert case["left"] == {}, case
         assert case["status"] == STATUS[case["signal"]], case

@@ -36,8 +36,17 @@ def settled(before, seconds=15.0):
     return after
 
 
-@pytest.mark.parametrize("number", STATUS, ids=lambda number: number.name)
-@pytest.mark.parametrize("phase", ["booting", "compiling the probes", "running"])
+@pytest.mark.parametrize(
+    ("phase", "number"),
+    [
+        ("booting", signal.SIGKILL),
+        ("booting", signal.SIGINT),
+        ("compiling the probes", signal.SIGTERM),
+        ("running", signal.SIGKILL),
+        ("running", signal.SIGINT),
+    ],
+    ids=str,
+)
 def test_killed(stock, tmp_path, phase, number):
     before = traces.snapshot()
     process = subprocess.Popen(

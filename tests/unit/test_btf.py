@@ -1,4 +1,4 @@
-"""Structure offsets, from type information made by hand."""
+"""Structure offsets and enumerators, from type information made by hand."""
 
 import struct
 
@@ -6,51 +6,139 @@ import pytest
 
 from tracer.btf import Btf, BtfError
 
-
-def blob(structures, *, bitfields=False):
-    """BTF with the given structures: name → [(member, bit offset)]."""
-    strings = b"\0"
-    offsets = {}
-
-    def string(text):
-        nonlocal strings
-        if text not in offsets:
-            offsets[text] = len(strings)
-            strings += text.encode() + b"\0"
-        return offsets[text]
-
-    types = struct.pack("<IIII", string("int"), 1 << 24, 4, 32)
-    for name, members in structures:
-        info = 4 << 24 | len(members) | (bitfields << 31)
-        types += struct.pack("<III", string(name), info, 64)
-        for member, bits in members:
-            types += struct.pack("<III", string(member), 1, bits)
-    header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(strings))
-    return header + types + strings
+INT, POINTER, ARRAY, STRUCT, UNION, ENUM, PROTOTYPE, TAG, ENUM64 = 1, 2, 3, 4, 5, 6, 13, 17, 19
 
 
-def test_offset_in_bytes():
-    types = Btf(blob([("other", [("len", 0)]), ("sk_buff", [("len", 896), ("data_len", 928)])]))
-    assert types.offset("sk_buff", "data_len") == 116
+class Blob:
+    """Type information; types are numbered from 1 in the order in which they are added."""
+
+    def __init__(self):
+        self._strings, self._types, self._count = b"\0", b"", 0
+
+    def add(self, kind, name="", count=0, rest=b"", *, bitfields=False):
+        info = kind << 24 | count | bitfields << 31
+        self._types += struct.pack("<III", self._string(name), info, 4) + rest
+        self._count += 1
+        return self._count
+
+    def aggregate(self, kind, name, members, *, bitfields=False):
+        """``members`` are triples of name, number of type and offset in bits."""
+        rest = b"".join(struct.pack("<III", self._string(n), t, bits) for n, t, bits in members)
+        return self.add(kind, name, len(members), rest, bitfields=bitfields)
+
+    def structure(self, name, *members, **options):
+        """``members`` are pairs of name and offset in bits."""
+        triples = [(member, 1, bits) for member, bits in members]
+        return self.aggregate(STRUCT, name, triples, **options)
+
+    def enumeration(self, name, **values):
+        rest = b"".join(struct.pack("<Ii", self._string(n), v) for n, v in values.items())
+        return self.add(ENUM, name, len(values), rest)
+
+    def types(self):
+        types, strings = self._types, self._strings
+        lengths = (0, len(types), len(types), len(strings))
+        return Btf(struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, *lengths) + types + strings)
+
+    def _string(self, text):
+        if not text:
+            return 0
+        at = self._strings.find(b"\0" + text.encode() + b"\0") + 1
+        if not at:
+            at = len(self._strings)
+            self._strings += text.encode() + b"\0"
+        return at
 
 
-def test_offset_with_bitfield_encoding():
-    types = Btf(blob([("sk_buff", [("len", 32 << 24 | 64)])], bitfields=True))
-    assert types.offset("sk_buff", "len") == 8
+@pytest.fixture
+def blob():
+    blob = Blob()
+    blob.add(INT, "int", rest=struct.pack("<I", 32))
+    return blob
 
 
-def test_unknown_names():
-    types = Btf(blob([("sk_buff", [("len", 0)])]))
-    with pytest.raises(BtfError, match="no structure"):
+def test_offset_in_bytes(blob):
+    blob.structure("other", ("len", 0))
+    blob.structure("sk_buff", ("len", 896), ("data_len", 928))
+    assert blob.types().offset("sk_buff", "data_len") == 116
+
+
+def test_offset_with_bitfield_encoding(blob):
+    blob.structure("sk_buff", ("len", 32 << 24 | 64), bitfields=True)
+    assert blob.types().offset("sk_buff", "len") == 8
+
+
+def test_unknown_names(blob):
+    blob.structure("sk_buff", ("len", 0))
+    types = blob.types()
+    with pytest.raises(BtfError, match="nothing is called nonsense"):
         types.offset("nonsense", "len")
     with pytest.raises(BtfError, match="0 offsets"):
         types.offset("sk_buff", "nonsense")
+    with pytest.raises(BtfError, match="no enum sk_buff"):
+        types.enumerators("sk_buff")
+    with pytest.raises(BtfError, match="nothing is called nonsense"):
+        types.enumerators("nonsense")
 
 
-def test_ambiguity_is_an_error():
-    types = Btf(blob([("s", [("m", 0)]), ("s", [("m", 64)])]))
+def test_ambiguity_is_an_error(blob):
+    blob.structure("s", ("m", 0))
+    blob.structure("s", ("m", 64))
     with pytest.raises(BtfError, match="2 offsets"):
-        types.offset("s", "m")
+        blob.types().offset("s", "m")
+
+
+def test_a_union_of_that_name_is_another_type(blob):
+    blob.aggregate(UNION, "s", [("m", 1, 64)])
+    blob.structure("s", ("m", 32))
+    assert blob.types().offset("s", "m") == 4
+
+
+def test_members_of_what_has_no_name_are_the_structure_s(blob):
+    """Behind types of every size, to which there is no index."""
+    blob.add(ARRAY, rest=struct.pack("<III", 1, 1, 7))
+    blob.add(POINTER)
+    blob.add(PROTOTYPE, count=2, rest=bytes(16))
+    blob.add(TAG, "tag", rest=bytes(4))
+    blob.add(ENUM64, "wide", 1, bytes(12))
+    blob.enumeration("iter_type", ITER_UBUF=0, ITER_IOVEC=1)
+    inner = blob.aggregate(STRUCT, "", [("head", 1, 32), ("end", 1, 64)])
+    outer = blob.aggregate(UNION, "", [("cb", 1, 0), ("", inner, 0)])
+    blob.aggregate(STRUCT, "sk_buff", [("len", 1, 0), ("", outer, 128), ("mac", 1, 512)])
+    types = blob.types()
+    assert types.offset("sk_buff", "cb") == 16
+    assert types.offset("sk_buff", "head") == 16 + 4
+    assert types.offset("sk_buff", "end") == 16 + 8
+    assert types.offset("sk_buff", "mac") == 64
+
+
+def test_a_member_with_a_name_keeps_its_own_to_itself(blob):
+    inner = blob.aggregate(STRUCT, "", [("len", 1, 32)])
+    blob.aggregate(STRUCT, "sk_buff", [("part", inner, 64)])
+    with pytest.raises(BtfError, match="0 offsets"):
+        blob.types().offset("sk_buff", "len")
+
+
+def test_a_bit_field_without_a_name_has_no_members(blob):
+    blob.aggregate(STRUCT, "s", [("", 1, 0), ("m", 1, 32)])
+    assert blob.types().offset("s", "m") == 4
+
+
+def test_enumerators(blob):
+    blob.enumeration("other", ITER_UBUF=7)
+    blob.enumeration("iter_type", ITER_UBUF=0, ITER_IOVEC=1, ITER_NONE=-1)
+    blob.structure("iter_type_of", ("m", 0))
+    assert blob.types().enumerators("iter_type") == {
+        "ITER_UBUF": 0,
+        "ITER_IOVEC": 1,
+        "ITER_NONE": -1,
+    }
+
+
+def test_a_structure_of_that_name_is_no_enumeration(blob):
+    blob.structure("iter_type", ("m", 0))
+    blob.enumeration("iter_type", ITER_UBUF=3)
+    assert blob.types().enumerators("iter_type") == {"ITER_UBUF": 3}
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 24, b"\x9f\xeb"])

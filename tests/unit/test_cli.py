@@ -57,6 +57,11 @@ def test_strategies(invoke):
         (["run", "--chunk", "0"], "--chunk 0: not a size"),
         (["run", "--repeat", "0"], "--repeat 0: at least 1"),
         (["run", "--boot-timeout", "0"], "more than 0 seconds"),
+        (["run", "--size", "1M", "--size", "x"], "--size x: not a size"),
+        (["run", "--size", "8K", "--size", "1M", "--chunk", "9K"], "than --size 8192"),
+        (["run", "--fs", "minix"], "--fs minix: no such file system"),
+        (["run", "--mechanism", "magic"], "--mechanism magic: no such mechanism"),
+        (["run", "--all", "sendfile"], "--all and names of strategies"),
         (["run", "--nonsense"], "No such option"),
         (["nonsense"], "No such command"),
         (["report", "/absent"], "/absent: No such file"),
@@ -211,3 +216,28 @@ def test_recorded_results_are_shown_without_root(tmp_path, line):
     assert evidence["kernel"]["release"] in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert "\x1b" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "strategies", "chosen"),
+    [
+        (None, ["sendfile"], ["ext4"]),
+        (None, ["sendfile", "reflink"], ["ext4", "xfs"]),
+        (None, ["reflink"], ["xfs"]),
+        ("btrfs", ["sendfile", "reflink"], ["btrfs"]),
+        ("ext4", ["reflink"], ["ext4"]),
+    ],
+)
+def test_the_file_systems_are_those_that_the_strategies_need(name, strategies, chosen):
+    from tracer.commands.run import choose_file_systems
+
+    assert choose_file_systems(name, strategies) == tuple(chosen)
+
+
+def test_strategies_are_the_textbook_s_if_none_is_named():
+    from tracer.commands.run import choose_strategies
+    from workloads.catalogue import STRATEGIES, TEXTBOOK
+
+    assert choose_strategies([]) == tuple(s.name for s in TEXTBOOK)
+    assert choose_strategies([], every=True) == tuple(s.name for s in STRATEGIES)
+    assert choose_strategies(["tee", "recv", "tee"]) == ("tee", "recv")

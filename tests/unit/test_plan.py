@@ -4,17 +4,21 @@ import dataclasses
 
 import pytest
 
-from probes.catalogue import COPY_SITES, EVENT_SITES
-from probes.site import Kind, Mechanism, Path
-from tests.conftest import recorded_kernel
+from probes.catalogue import CATALOGUE
+from probes.site import CallTarget, Direction, Kind, Mechanism, Path, Purpose, Returned
+from tests.conftest import KERNELS, recorded_kernel
+from tracer.call_sites import Call, plain
 from tracer.kernel import KernelFacts
-from tracer.plan import BREAKPOINT_SLOTS, plan
+from tracer.plan import BREAKPOINT_SLOTS, KPROBE_SLOTS, Choice, plan
 
 TRANSFER = frozenset({Path.FILE, Path.PIPE, Path.TCP})
+ITERATORS = {"copy-to-iter", "copy-from-iter", "copy-from-iter-atomic"}
+WITHOUT_ITERATORS = {"copy-page", "metadata-from-user", "metadata-to-user"}
+"""Quantities that only call sites can see."""
 
 
-def planned(facts):
-    return plan(COPY_SITES, EVENT_SITES, facts)
+def planned(facts, choice=Choice.AUTO, catalogue=CATALOGUE):
+    return plan(catalogue, facts, choice)
 
 
 def changed(facts, function, **values):
@@ -22,52 +26,452 @@ def changed(facts, function, **values):
     return dataclasses.replace(facts, functions={**facts.functions, function: new})
 
 
+def with_calls(facts, **calls):
+    """``facts`` with these targets' calls instead."""
+    return dataclasses.replace(facts, calls={**facts.calls, **calls})
+
+
+def untraced(facts, function):
+    calls = tuple(dataclasses.replace(c, traced=False) for c in facts.calls[function])
+    return with_calls(facts, **{function: calls})
+
+
 def by_quantity(attach_plan):
     return {copy.site.quantity: copy for copy in attach_plan.copies}
 
 
+def calls_of(attach_plan, function):
+    """The only attachment of that target."""
+    (attachment,) = [c for c in attach_plan.calls if c.target.function == function]
+    return attachment
+
+
+def reasons(attach_plan):
+    return {b.quantity: b.reason for b in attach_plan.blind}
+
+
 @pytest.mark.parametrize(
-    ("line", "atomic", "routine"),
+    ("line", "atomic", "mechanism", "routine"),
     [
-        ("6.1", "copy_page_from_iter_atomic", "copy_user_enhanced_fast_string"),
-        ("7.3", "copy_folio_from_iter_atomic", "rep_movs_alternative"),
+        (
+            "5.10",
+            "iov_iter_copy_from_user_atomic",
+            Mechanism.BREAKPOINT_ENTRY,
+            "copy_user_enhanced_fast_string",
+        ),
+        (
+            "6.1",
+            "copy_page_from_iter_atomic",
+            Mechanism.BREAKPOINT_RETURN,
+            "copy_user_enhanced_fast_string",
+        ),
+        (
+            "6.12",
+            "copy_page_from_iter_atomic",
+            Mechanism.BREAKPOINT_RETURN,
+            "rep_movs_alternative",
+        ),
+        (
+            "7.3",
+            "copy_folio_from_iter_atomic",
+            Mechanism.BREAKPOINT_RETURN,
+            "rep_movs_alternative",
+        ),
     ],
 )
-def test_breakpoints_go_to_the_iterators_and_the_routine(line, atomic, routine):
-    attach_plan = planned(recorded_kernel(line))
+@pytest.mark.parametrize("choice", [Choice.AUTO, Choice.BREAKPOINT])
+def test_breakpoints_go_to_the_iterators_and_the_routine(
+    line, atomic, mechanism, routine, choice
+):
+    attach_plan = planned(recorded_kernel(line), choice)
     assert [(b.site.function, b.mechanism) for b in attach_plan.breakpoints] == [
         ("_copy_to_iter", Mechanism.BREAKPOINT_RETURN),
         ("_copy_from_iter", Mechanism.BREAKPOINT_RETURN),
-        (atomic, Mechanism.BREAKPOINT_RETURN),
+        (atomic, mechanism),
         (routine, Mechanism.BREAKPOINT_ENTRY),
     ]
-    assert all(copy.exact for copy in attach_plan.copies)
+    inexact = [copy.site.function for copy in attach_plan.copies if not copy.exact]
+    assert inexact == ([] if mechanism is Mechanism.BREAKPOINT_RETURN else [atomic])
 
 
-def test_nothing_on_a_file_to_tcp_transfer_is_blind(facts):
+def test_call_sites_count_and_breakpoints_check(facts):
+    attach_plan = planned(facts)
+    assert {b.kind for b in attach_plan.breakpoints} == {Kind.CROSS_CHECK}
+    assert {c.target.quantity for c in attach_plan.calls} >= ITERATORS | WITHOUT_ITERATORS
+
+
+def test_nothing_on_a_transfer_is_blind(facts):
+    assert planned(facts).blind == ()
     assert planned(facts).blind_for(TRANSFER) == ()
 
 
+def test_every_quantity_is_counted_by_something(facts):
+    """Once: what is counted at call sites is not counted anywhere else."""
+    attach_plan = planned(facts)
+    at_calls = {call.target.quantity for call in attach_plan.calls}
+    at_functions = {c.site.quantity for c in attach_plan.copies if c.kind is Kind.COPY}
+    wanted = {site.quantity for site in CATALOGUE.copies if site.kind is Kind.COPY}
+    wanted |= {target.quantity for target in CATALOGUE.calls}
+    assert at_calls | at_functions == wanted
+    assert at_calls & at_functions == set()
+
+
+def test_no_target_is_attached_in_two_ways(facts):
+    functions = [call.target.function for call in planned(facts).calls]
+    assert len(set(functions)) == len(functions)
+
+
+def test_only_what_can_be_probed_is_attached(facts):
+    for attachment in planned(facts).calls:
+        assert attachment.calls or attachment.unreached
+        assert all(call.traced and not call.jump for call in attachment.calls)
+        assert all(call.jump or not call.traced for call in attachment.unreached)
+
+
+def test_no_byte_passes_two_of_what_is_attached(facts):
+    """Whoever calls a target is none himself."""
+    attach_plan = planned(facts)
+    targets = {call.target.function for call in attach_plan.calls}
+    callers = {
+        plain(call.caller)
+        for attachment in attach_plan.calls
+        for call in (*attachment.calls, *attachment.unreached)
+    }
+    assert callers & targets == set()
+
+
+@pytest.mark.parametrize(
+    ("line", "relay", "inner"),
+    [
+        *((line, "copy_page_to_iter", "_copy_to_iter") for line in KERNELS),
+        *((line, "simple_copy_to_iter", "_copy_to_iter") for line in KERNELS),
+        *((line, "copy_page_from_iter", "_copy_from_iter") for line in KERNELS),
+        ("5.10", "skb_do_copy_data_nocache", "_copy_from_iter_full"),
+        ("5.10", "skb_do_copy_data_nocache", "csum_and_copy_from_iter_full"),
+        ("6.12", "copy_mc_user_highpage", "copy_mc_to_kernel"),
+    ],
+)
+def test_a_relay_s_own_call_is_not_attached_again(line, relay, inner):
+    facts = recorded_kernel(line)
+    assert relay in {plain(call.caller) for call in facts.calls[inner]}
+    attach_plan = planned(facts)
+    assert calls_of(attach_plan, relay).calls
+    attachment = calls_of(attach_plan, inner)
+    everywhere = (*attachment.calls, *attachment.unreached)
+    assert relay not in {plain(call.caller) for call in everywhere}
+    others = [call for call in facts.calls[inner] if plain(call.caller) != relay]
+    assert {call.address for call in others} >= {call.address for call in everywhere}
+
+
+@pytest.mark.parametrize(
+    ("line", "passed"), [("5.10", False), ("6.1", True), ("6.12", True), ("7.3", True)]
+)
+def test_old_iterators_copy_pages_by_themselves(line, passed):
+    attach_plan = planned(recorded_kernel(line))
+    for page, other in (
+        ("copy_page_to_iter", "_copy_to_iter"),
+        ("copy_page_from_iter", "_copy_from_iter"),
+    ):
+        assert calls_of(attach_plan, page).target.breakpoint == (other if passed else "")
+
+
+def made(function, **values):
+    row = CallTarget(
+        quantity="made",
+        function=function,
+        direction=Direction.KERNEL_TO_USER,
+        returned=Returned.COPIED,
+        why="",
+        since="",
+    )
+    return dataclasses.replace(row, **values)
+
+
+def made_plan(facts, *rows):
+    return planned(facts, catalogue=dataclasses.replace(CATALOGUE, calls=rows))
+
+
+CALLED = (Call(0x1000, "somebody", 0x10),)
+
+
+@pytest.mark.parametrize(
+    ("condition", "there", "attached"),
+    [
+        ({"beside": "mark"}, True, True),
+        ({"beside": "mark"}, False, False),
+        ({"without": "mark"}, True, False),
+        ({"without": "mark"}, False, True),
+    ],
+)
+def test_a_row_may_hold_beside_or_without_another_function(facts, condition, there, attached):
+    """The other one is there, even if nobody calls it."""
+    facts = with_calls(facts, f=CALLED, **({"mark": ()} if there else {}))
+    attach_plan = made_plan(facts, made("f", **condition))
+    assert [c.target.function for c in attach_plan.calls] == ["f"] * attached
+    expected = [] if attached else ["this kernel calls no such function"]
+    assert [b.reason for b in attach_plan.blind if b.quantity == "made"] == expected
+
+
+def test_a_row_that_does_not_hold_relays_nothing(facts):
+    facts = with_calls(facts, f=(Call(0x1000, "relay", 0x10),), relay=CALLED)
+    attach_plan = made_plan(facts, made("f"), made("relay", beside="absent"))
+    assert [c.target.function for c in attach_plan.calls] == ["f"]
+    assert calls_of(attach_plan, "f").calls == facts.calls["f"]
+
+
+def test_a_part_of_a_relay_is_the_relay(facts):
+    facts = with_calls(facts, f=(Call(0x1000, "relay.cold", 0x10), *CALLED), relay=CALLED)
+    attach_plan = made_plan(facts, made("f"), made("relay"))
+    assert calls_of(attach_plan, "f").calls == CALLED
+
+
+def test_callers_that_refuse_and_jumps_are_unreached(facts):
+    refused = Call(0x2000, "refuses", 0x10, traced=False)
+    jump = Call(0x3000, "jumps", 0x10, jump=True)
+    facts = with_calls(facts, f=(*CALLED, refused, jump))
+    attachment = calls_of(made_plan(facts, made("f")), "f")
+    assert (attachment.calls, attachment.unreached) == (CALLED, (refused, jump))
+
+
+def test_a_target_that_all_callers_refuse_is_blind(facts):
+    refused = Call(0x2000, "refuses", 0x10, traced=False)
+    facts = with_calls(facts, f=(refused, refused), relay=(), g=(Call(1, "f", 1),))
+    attach_plan = made_plan(facts, made("f"), made("g", quantity="inner"))
+    assert attach_plan.calls == ()
+    assert reasons(attach_plan)["made"] == "refused in all 2 callers"
+    assert reasons(attach_plan)["inner"] == "called by others only"
+
+
+def test_of_several_reasons_the_one_of_a_function_that_is_there_is_given(facts):
+    refused = Call(0x2000, "refuses", 0x10, traced=False)
+    facts = with_calls(facts, f=(refused,))
+    for rows in ((made("f"), made("absent")), (made("absent"), made("f"))):
+        (blind,) = [b for b in made_plan(facts, *rows).blind if b.quantity == "made"]
+        assert blind.reason == "refused in all 1 callers"
+        assert blind.functions == tuple(row.function for row in rows)
+
+
+def test_a_target_that_is_lost_beside_another_is_not_forgotten():
+    attach_plan = planned(untraced(recorded_kernel("5.10"), "_copy_from_iter_full"))
+    unreached = {c.caller for call in attach_plan.calls for c in call.unreached}
+    blind = {function for b in attach_plan.blind for function in b.functions}
+    assert "ip_generic_getfrag" in unreached or "_copy_from_iter_full" in blind
+
+
+def test_only_breakpoints(facts):
+    """Where there are any: what no breakpoint sees is left to call sites."""
+    attach_plan = planned(facts, Choice.BREAKPOINT)
+    counting = {c.site.quantity for c in attach_plan.breakpoints if c.kind is Kind.COPY}
+    assert counting == ITERATORS
+    everything = {call.target for call in planned(facts).calls}
+    assert {call.target for call in attach_plan.calls} == {
+        target for target in everything if not target.breakpoint
+    }
+    assert {c.target.quantity for c in attach_plan.calls} >= WITHOUT_ITERATORS
+    assert attach_plan.blind == ()
+
+
+def counted_twice(facts, choice):
+    """Breakpoints that count, and attached targets that call the functions they are on."""
+    attach_plan = planned(facts, choice)
+    targets = {call.target.function for call in attach_plan.calls}
+    counting = [b.site.function for b in attach_plan.breakpoints if b.kind is Kind.COPY]
+    return {
+        (function, plain(call.caller))
+        for function in counting
+        for call in facts.calls[function]
+        if plain(call.caller) in targets
+    }
+
+
+@pytest.mark.parametrize("choice", [Choice.AUTO, Choice.CALL_SITE])
+def test_no_byte_passes_a_target_and_a_breakpoint_that_counts(facts, choice):
+    assert counted_twice(facts, choice) == set()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(
+            line,
+            marks=pytest.mark.xfail(
+                line == "5.10",
+                strict=True,
+                reason="with --mechanism breakpoint, pages copied into or from kernel memory "
+                "are counted at the callers of copy_page_to_iter and copy_page_from_iter, and "
+                "by the breakpoint on what these call, too",
+            ),
+        )
+        for line in KERNELS
+    ],
+)
+def test_no_byte_is_counted_twice_where_only_breakpoints_were_asked_for(line):
+    assert counted_twice(recorded_kernel(line), Choice.BREAKPOINT) == set()
+
+
+def test_only_call_sites(facts):
+    attach_plan = planned(facts, Choice.CALL_SITE)
+    assert attach_plan.calls == planned(facts).calls
+    assert attach_plan.breakpoints == ()
+    for quantity in (*ITERATORS, "user-copy-routine"):
+        assert reasons(attach_plan)[quantity] == "only call sites were asked for"
+    # Cross-checks that are not made are no holes in the count.
+    assert attach_plan.blind_for(TRANSFER) == ()
+
+
+UNKNOWN = [{"iterators": {}}, {"members": {}}]
+
+
+@pytest.mark.parametrize("values", UNKNOWN)
+def test_unknown_kinds_of_iterators_leave_call_sites_to_those_without(facts, values):
+    facts = dataclasses.replace(facts, **values)
+    attach_plan = planned(facts, Choice.CALL_SITE)
+    assert not any(call.target.iterator for call in attach_plan.calls)
+    assert {c.target.quantity for c in attach_plan.calls} >= WITHOUT_ITERATORS
+    assert {b.quantity for b in attach_plan.blind_for(TRANSFER)} >= ITERATORS
+
+
+def test_unknown_kinds_of_iterators_are_the_reason_for_every_quantity(facts):
+    unknown = dataclasses.replace(facts, iterators={}, btf="no BTF")
+    given = reasons(planned(unknown, Choice.CALL_SITE))
+    assert "kinds of iov_iter unknown: no BTF" in given["copy-to-iter"]
+
+
+@pytest.mark.parametrize("values", UNKNOWN)
+def test_unknown_kinds_of_iterators_leave_the_count_to_breakpoints(facts, values):
+    attach_plan = planned(dataclasses.replace(facts, **values))
+    counting = {c.site.quantity for c in attach_plan.breakpoints if c.kind is Kind.COPY}
+    assert counting == ITERATORS
+
+
+@pytest.mark.parametrize(
+    ("btf", "why"), [("no BTF", "no BTF"), (None, "not in the type information")]
+)
+def test_unknown_kinds_of_iterators_are_the_reason(facts, btf, why):
+    unknown = dataclasses.replace(facts, iterators={}, btf=btf)
+    given = reasons(planned(unknown))
+    assert given["csum-and-copy-from-iter"] == f"kinds of iov_iter unknown: {why}"
+
+
+def test_a_kernel_that_cannot_be_read_has_no_call_sites(facts):
+    locked = dataclasses.replace(facts, calls={}, text="kcore is locked")
+    attach_plan = planned(locked)
+    assert attach_plan.calls == ()
+    assert reasons(attach_plan)["copy-page"] == "kcore is locked"
+    assert reasons(attach_plan)["metadata-from-user"] == "kcore is locked"
+    # Metadata is no part of the payload.
+    assert {b.quantity for b in attach_plan.blind_for(TRANSFER)} == {"copy-page"}
+
+
+@pytest.mark.parametrize("choice", list(Choice))
+def test_no_more_handlers_than_the_meter_has(facts, choice):
+    attach_plan = planned(facts, choice)
+    assert [b.slot for b in attach_plan.breakpoints] == list(
+        range(len(attach_plan.breakpoints))
+    )
+    assert [k.slot for k in attach_plan.kprobes] == list(range(len(attach_plan.kprobes)))
+    assert len(attach_plan.breakpoints) <= BREAKPOINT_SLOTS
+    assert len(attach_plan.kprobes) <= KPROBE_SLOTS
+
+
+@pytest.mark.parametrize("line", KERNELS)
+def test_kinds_of_iterators_are_the_kernel_s(line):
+    facts = recorded_kernel(line)
+    parameters = dict(planned(facts).parameters)
+
+    def kinds(parameter):
+        """Those for which the C expression is true."""
+        text = parameters[f"{parameter}(kind)"].replace("||", "or")
+        return {name for name, kind in facts.iterators.items() if eval(text, {"kind": kind})}
+
+    assert kinds("IS_USER_ITER") == {"ITER_IOVEC", "ITER_UBUF"} & facts.iterators.keys()
+    assert "ITER_IOVEC" in kinds("IS_USER_ITER")
+    assert kinds("IS_DISCARD_ITER") == {"ITER_DISCARD"}
+    assert kinds("IS_PIPE_ITER") == {"ITER_PIPE"} & facts.iterators.keys()
+    assert ("ITER_PIPE" in facts.iterators) == (line in ("5.10", "6.1"))
+
+
+def test_the_kind_of_an_iterator_is_read_where_it_stands(facts):
+    parameters = dict(planned(facts).parameters)
+    old = "iov_iter.type" in facts.members
+    name = "iov_iter.type" if old else "iov_iter.iter_type"
+    assert parameters["ITER_TYPE_OFFSET"] == str(facts.members[name])
+    assert parameters["ITER_TYPE_BYTES"] == ("4" if old else "1")
+    mask = int(parameters["ITER_TYPE_MASK"].removesuffix("U"), 16)
+    # On old kernels the lowest bit is the direction, of which no kind has anything.
+    assert mask == (0xFFFFFFFE if old else 0xFF)
+    assert all(kind & mask == kind for kind in facts.iterators.values())
+
+
+def test_what_the_kernel_does_not_have_compiles(facts):
+    """As something that is never true, but for user memory, which is the rule."""
+    parameters = dict(planned(dataclasses.replace(facts, iterators={}, members={})).parameters)
+    assert parameters["IS_USER_ITER(kind)"] == "(1)"
+    assert parameters["IS_DISCARD_ITER(kind)"] == parameters["IS_PIPE_ITER(kind)"] == "0"
+    assert parameters["TASK_MM"] == parameters["SKB_LEN"] == "0"
+
+
+def test_places_in_structures_are_the_kernel_s(facts):
+    parameters = dict(planned(facts).parameters)
+    for parameter, member in (
+        ("TASK_MM", "task_struct.mm"),
+        ("SKB_LEN", "sk_buff.len"),
+        ("SKB_HEAD", "sk_buff.head"),
+        ("SKB_END", "sk_buff.end"),
+        ("SHINFO_DESTRUCTOR_ARG", "skb_shared_info.destructor_arg"),
+    ):
+        assert int(parameters[parameter]) == facts.members[member] > 0
+
+
+def test_owners_of_zero_copy_sends_are_known(facts):
+    owners = {owner.site.function: owner for owner in planned(facts).owners}
+    old = "sock_zerocopy_realloc" in facts.functions
+    begun = "sock_zerocopy_realloc" if old else "msg_zerocopy_realloc"
+    assert owners.keys() == {begun, "skb_zerocopy_iter_stream"}
+    for function, owner in owners.items():
+        assert owner.address == facts.functions[function].address
+    refused = planned(changed(facts, begun, kprobe="refused"))
+    assert {o.site.function for o in refused.owners} == {"skb_zerocopy_iter_stream"}
+
+
+def test_only_payload_is_counted_for_the_program(facts):
+    purposes = {c.target.quantity: c.target.purpose for c in planned(facts).calls}
+    assert {q for q, p in purposes.items() if p is Purpose.METADATA} == {
+        "metadata-from-user",
+        "metadata-to-user",
+    }
+    assert {q for q, p in purposes.items() if p is Purpose.COPY_ON_WRITE} == {"copy-page"}
+
+
 def test_a_return_is_watched_where_it_stands(facts):
-    for copy in planned(facts).breakpoints[:3]:
+    at_returns = [
+        copy
+        for copy in planned(facts).breakpoints
+        if copy.mechanism is Mechanism.BREAKPOINT_RETURN
+    ]
+    assert len(at_returns) >= 2
+    for copy in at_returns:
         function = facts.functions[copy.site.function]
         assert copy.address == function.address + function.returns[0]
         assert copy.length == "ctx->regs.ax"
 
 
-def test_the_routine_decides_direction_by_addresses(facts):
-    routine = by_quantity(planned(facts))["user-copy-routine"]
+@pytest.mark.parametrize("choice", [Choice.AUTO, Choice.BREAKPOINT])
+def test_the_routine_decides_direction_by_addresses(facts, choice):
+    routine = by_quantity(planned(facts, choice))["user-copy-routine"]
     assert (routine.source, routine.destination) == ("ctx->regs.si", "ctx->regs.di")
-    assert routine.site.kind is Kind.CROSS_CHECK
+    assert routine.kind is Kind.CROSS_CHECK
 
 
 def test_site_numbers_are_unique_and_dense(facts):
-    attach_plan = planned(facts)
-    numbers = [a.number for a in (*attach_plan.copies, *attach_plan.events)]
-    assert numbers == list(range(len(numbers)))
+    for choice in Choice:
+        attach_plan = planned(facts, choice)
+        attached = (*attach_plan.calls, *attach_plan.copies, *attach_plan.events)
+        numbers = [attachment.number for attachment in attached]
+        assert numbers == list(range(len(numbers)))
 
 
-def test_no_quantity_is_attached_twice(facts):
+def test_no_quantity_has_two_copy_sites(facts):
     quantities = [copy.site.quantity for copy in planned(facts).copies]
     assert len(set(quantities)) == len(quantities)
 
@@ -79,14 +483,15 @@ def test_socket_buffer_length_comes_from_type_information(facts):
 
 def test_unknown_member_leaves_the_site_blind(facts):
     attach_plan = planned(dataclasses.replace(facts, members={}, btf="no BTF"))
-    blind = {b.quantity: b for b in attach_plan.blind}
     assert "skb-copy-ubufs" not in by_quantity(attach_plan)
-    assert "sk_buff.data_len" in blind["skb-copy-ubufs"].reason
-    assert attach_plan.blind_for(TRANSFER)
+    reason = reasons(attach_plan)["skb-copy-ubufs"]
+    assert reason == "kprobe: offset of sk_buff.data_len unknown: no BTF"
+    blind = {b.quantity for b in attach_plan.blind_for(TRANSFER)}
+    assert {"skb-copy-ubufs", "skb-copy-bits", "skb-copy-and-csum-bits"} <= blind
 
 
 def test_two_returns_fall_back_to_the_entry_and_say_so(facts):
-    attach_plan = planned(changed(facts, "_copy_to_iter", returns=(10, 20)))
+    attach_plan = planned(changed(facts, "_copy_to_iter", returns=(10, 20)), Choice.BREAKPOINT)
     copy = by_quantity(attach_plan)["copy-to-iter"]
     assert copy.mechanism is Mechanism.BREAKPOINT_ENTRY
     assert copy.address == facts.functions["_copy_to_iter"].address
@@ -96,7 +501,7 @@ def test_two_returns_fall_back_to_the_entry_and_say_so(facts):
 
 
 def test_a_tail_jump_falls_back_to_the_entry(facts):
-    attach_plan = planned(changed(facts, "_copy_from_iter", jumps=(77,)))
+    attach_plan = planned(changed(facts, "_copy_from_iter", jumps=(77,)), Choice.BREAKPOINT)
     copy = by_quantity(attach_plan)["copy-from-iter"]
     assert copy.mechanism is Mechanism.BREAKPOINT_ENTRY
     assert "1 jumps" in copy.note
@@ -106,70 +511,89 @@ def test_unreadable_text_falls_back_to_the_entry(facts):
     locked = dataclasses.replace(
         changed(facts, "_copy_to_iter", returns=None, jumps=None), text="kcore is locked"
     )
-    copy = by_quantity(planned(locked))["copy-to-iter"]
+    copy = by_quantity(planned(locked, Choice.BREAKPOINT))["copy-to-iter"]
     assert (copy.exact, copy.note) == (False, "breakpoint@return: kcore is locked")
 
 
-def test_no_breakpoints_leaves_every_iterator_blind(facts):
-    attach_plan = planned(dataclasses.replace(facts, breakpoint="refused: EINVAL"))
+def test_no_breakpoints_leaves_every_iterator_to_its_callers(facts):
+    facts = dataclasses.replace(facts, breakpoint="refused: EINVAL")
+    attach_plan = planned(facts)
     assert attach_plan.breakpoints == ()
-    blind = {b.quantity for b in attach_plan.blind_for(TRANSFER)}
-    assert {"copy-to-iter", "copy-from-iter", "copy-from-iter-atomic"} <= blind
+    assert attach_plan.blind_for(TRANSFER) == ()
+    assert "refused: EINVAL" in reasons(attach_plan)["copy-to-iter"]
+    blind = {b.quantity for b in planned(facts, Choice.BREAKPOINT).blind_for(TRANSFER)}
+    assert blind >= ITERATORS
 
 
 def test_a_refused_probe_is_blind_with_the_kernel_s_reason(facts):
     attach_plan = planned(changed(facts, "skb_copy_bits", kprobe="refused by the kernel: no"))
-    blind = {b.quantity: b.reason for b in attach_plan.blind}
-    assert blind["skb-copy-bits"] == "kprobe: refused by the kernel: no"
+    assert reasons(attach_plan)["skb-copy-bits"] == "kprobe: refused by the kernel: no"
+    assert {b.quantity for b in attach_plan.blind_for(TRANSFER)} == {"skb-copy-bits"}
 
 
-def test_the_checksum_copy_cannot_be_probed_in_lib():
-    blind = {b.quantity: b for b in planned(recorded_kernel("6.1")).blind}
-    assert blind["csum-and-copy-from-iter"].paths == {Path.UDP}
-    assert "refused" in blind["csum-and-copy-from-iter"].reason
-    assert "csum-and-copy-from-iter" in by_quantity(planned(recorded_kernel("7.3")))
+@pytest.mark.parametrize(
+    ("line", "refused"), [("5.10", True), ("6.1", True), ("6.12", False), ("7.3", False)]
+)
+def test_the_checksum_copy_cannot_be_probed_in_lib(line, refused):
+    """Where it can be, the function above it only checks."""
+    attach_plan = planned(recorded_kernel(line))
+    above = by_quantity(attach_plan)["csum-and-copy-to-iter"]
+    assert above.site.function == "__skb_datagram_iter"
+    assert above.kind is (Kind.COPY if refused else Kind.CROSS_CHECK)
+    targets = {call.target.function for call in attach_plan.calls}
+    assert ("csum_and_copy_to_user" in targets) != refused
+    assert above.length == "((u8)ctx->r8 ? (u32)ctx->cx : 0)"
 
 
-def test_an_fsrm_processor_has_no_routine_to_watch():
-    facts = recorded_kernel("7.3")
+@pytest.mark.parametrize("line", ["6.12", "7.3"])
+def test_an_fsrm_processor_has_no_routine_to_watch(line):
+    facts = recorded_kernel(line)
+    with_routine = planned(facts)
     facts = dataclasses.replace(facts, cpu_flags=facts.cpu_flags | {"fsrm"})
     attach_plan = planned(facts)
+    assert "user-copy-routine" in by_quantity(with_routine)
     assert "user-copy-routine" not in by_quantity(attach_plan)
-    reason = next(b.reason for b in attach_plan.blind if b.quantity == "user-copy-routine")
-    assert "fsrm" in reason
+    assert "fsrm" in reasons(attach_plan)["user-copy-routine"]
     # A cross-check that cannot be made is no hole in the count.
     assert attach_plan.blind_for(TRANSFER) == ()
+    assert attach_plan.calls == with_routine.calls
+    breakpoints = [(b.site, b.kind, b.exact) for b in with_routine.breakpoints]
+    assert [(b.site, b.kind, b.exact) for b in attach_plan.breakpoints] == breakpoints[:3]
 
 
-def test_a_processor_without_erms_uses_another_routine():
-    facts = recorded_kernel("6.1")
+@pytest.mark.parametrize("line", ["5.10", "6.1"])
+def test_a_processor_without_erms_uses_another_routine(line):
+    facts = recorded_kernel(line)
     facts = dataclasses.replace(facts, cpu_flags=facts.cpu_flags - {"erms"})
     assert "user-copy-routine" not in by_quantity(planned(facts))
+    assert "erms" in reasons(planned(facts))["user-copy-routine"]
+    assert planned(facts).blind_for(TRANSFER) == ()
 
 
 def test_at_most_four_breakpoints(facts):
-    from_iter = next(s for s in COPY_SITES if s.function == "_copy_from_iter")
+    from_iter = next(s for s in CATALOGUE.copies if s.function == "_copy_from_iter")
     more = [dataclasses.replace(from_iter, quantity=f"more-{n}") for n in range(3)]
-    attach_plan = plan((*COPY_SITES, *more), EVENT_SITES, facts)
+    copies = (*CATALOGUE.copies, *more)
+    attach_plan = planned(facts, catalogue=dataclasses.replace(CATALOGUE, copies=copies))
     assert len(attach_plan.breakpoints) == BREAKPOINT_SLOTS
-    reasons = {b.quantity: b.reason for b in attach_plan.blind}
-    assert "all 4 debug registers are taken" in reasons["more-0"]
+    assert "all 4 debug registers are taken" in reasons(attach_plan)["more-0"]
 
 
 def test_an_empty_kernel_attaches_nothing_and_explains_everything():
     facts = KernelFacts("0", "0", "x86_64", "none", frozenset())
     attach_plan = planned(facts)
-    assert attach_plan.copies == ()
+    assert attach_plan.copies == attach_plan.calls == attach_plan.owners == ()
     assert attach_plan.events == ()
-    quantities = {s.quantity for s in (*COPY_SITES, *EVENT_SITES)}
-    assert {b.quantity for b in attach_plan.blind} == quantities
+    rows = (*CATALOGUE.copies, *CATALOGUE.calls, *CATALOGUE.events)
+    quantities = [b.quantity for b in attach_plan.blind]
+    assert sorted(quantities) == sorted({row.quantity for row in rows})
     assert all(b.reason for b in attach_plan.blind)
 
 
 def test_a_tracepoint_without_the_field_is_blind(facts):
     tracepoints = {**facts.tracepoints, "sched:sched_switch": {"prev_pid": 24}}
     attach_plan = planned(dataclasses.replace(facts, tracepoints=tracepoints))
-    blind = {b.quantity: b.reason for b in attach_plan.blind}
+    blind = reasons(attach_plan)
     assert blind["context-switch-voluntary"] == "its record has no prev_state"
     # The handler is compiled all the same and needs its parameters.
     assert dict(attach_plan.parameters)["SWITCH_PREV_STATE"] == "0"

@@ -21,8 +21,18 @@ def test_no_figure_is_no_zero():
 
 
 def test_no_claim_is_not_refuted():
-    assert judge_copies(None, 7, MIB, "").word is Word.NOT_MEASURED
-    assert judge_switches(None, 7, {}, "").word is Word.NOT_MEASURED
+    copies = judge_copies(None, 7, MIB, "")
+    assert (copies.word, copies.sentence) == (Word.NO_CLAIM, "7 B copied")
+    switches = judge_switches(None, 4, {"poll": 2}, "")
+    assert (switches.word, switches.sentence) == (
+        Word.NO_CLAIM,
+        "4 switches: 2 × poll, two each",
+    )
+
+
+def test_what_was_not_measured_is_so_without_a_claim_too():
+    assert judge_copies(None, None, MIB, "blind").word is Word.NOT_MEASURED
+    assert judge_switches(None, None, {}, "lost 1").word is Word.NOT_MEASURED
 
 
 def test_switches_name_the_calls():

@@ -1,6 +1,7 @@
 """Virtual machines, without booting one."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,17 +12,22 @@ from tracer.errors import MachineError, TraceError
 from tracer.guardian import RunFolder
 from tracer.kernels import Kernel
 
+DISKS = (Path("/run-folder/ext4"), Path("/run-folder/xfs"))
 KERNEL = Kernel("6.1.0-56-amd64", Path("/cache/boot/vmlinuz-6.1.0-56-amd64"), "cache")
 
 
 def test_command_when_emulated():
-    guest = vm.Guest(KERNEL, False, 2 << 30, Path("/run-folder"), Path("/run-folder/disk"))
+    guest = vm.Guest(KERNEL, False, 2 << 30, Path("/run-folder"), DISKS)
     command = vm.command(guest, Path("/run-folder/guest.sh"))
     assert command[command.index("--run") + 1] == str(KERNEL.image)
     assert command[command.index("--memory") + 1] == "2048M"
     assert command[command.index("--cpus") + 1] == "1"
     assert "--disable-kvm" in command
-    assert any("virtio-blk-pci" in argument for argument in command)
+    drives = [re.match("--qemu-opts=file=(.+),if=none,id=(.+),", a) for a in command]
+    files = [(drive[1], drive[2]) for drive in drives if drive]
+    assert [file for file, _ in files] == list(map(str, DISKS))
+    devices = [a.split("drive=")[1] for a in command if "virtio-blk-pci" in a]
+    assert devices == [name for _, name in files]
     assert command[-2:] == ["--exec", "sh /run-folder/guest.sh"]
 
 
@@ -43,8 +49,17 @@ def test_memory_grows_with_the_payload():
     assert vm.memory_for(1 << 30) == (1 << 30) * 7 // 2
 
 
-def test_image_grows_with_the_payload():
-    assert machine.image_size(1 << 30) == (1 << 30) * 5 // 4 + (64 << 20)
+def test_an_image_holds_the_payload_and_a_copy_of_it():
+    assert machine.image_size(1 << 30, "ext4") == (1 << 30) * 9 // 4 + (64 << 20)
+
+
+@pytest.mark.parametrize(("kind", "least"), [("ext4", 64), ("xfs", 320), ("btrfs", 128)])
+def test_an_image_is_no_smaller_than_its_file_system_takes(kind, least):
+    assert machine.image_size(1, kind) >> 20 == least
+
+
+def test_disks_are_called_in_their_order():
+    assert [vm.disk_name(n) for n in range(3)] == ["/dev/vda", "/dev/vdb", "/dev/vdc"]
 
 
 @pytest.fixture

@@ -1,26 +1,35 @@
 """The strategies run alone, without a tracer and without root."""
 
+import errno
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from workloads.catalogue import STRATEGIES, strategy_named
+from workloads import libc, ring
+from workloads.catalogue import STRATEGIES, TEXTBOOK, strategy_named
 from workloads.exercise import stimuli
+from workloads.marker import Role, Scope
 from workloads.peers import total
+from workloads.run import PayloadError, Runner
+from workloads.strategy import Ends, Task
 
 ROOT = Path(__file__).parents[2]
 NAMES = [strategy.name for strategy in STRATEGIES]
+SIZE = 251 * 4178
+PAGE = libc.PAGE_BYTES
 
 
 @pytest.fixture
 def payload(tmp_path):
     file = tmp_path / "payload"
     file.write_bytes(bytes(range(251)) * 4178)
+    assert file.stat().st_size == SIZE
     return file
 
 
@@ -35,24 +44,218 @@ def workload(*arguments, **options):
     )
 
 
+def outcomes(result):
+    """One JSON line each; whoever could not run has said why."""
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    for line in lines:
+        if line["unavailable"]:
+            assert (line["received"], line["expected"], line["account"]) == (0, {}, {})
+    return lines
+
+
+def outcome(*arguments, **options):
+    """That of the only run; the test is skipped where the strategy cannot run here."""
+    [line] = outcomes(workload(*arguments, **options))
+    if line["unavailable"]:
+        pytest.skip(f"{line['strategy']}: {line['unavailable']}")
+    return line
+
+
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("extra", [(), ("--chunk", "4099"), ("--size", "1")])
-def test_every_byte_arrives(payload, name, extra):
-    result = workload(name, "--file", payload, *extra)
-    assert result.stderr == ""
-    size = 1 if "1" in extra else payload.stat().st_size
-    assert json.loads(result.stdout)["received"] == size
+@pytest.mark.parametrize(
+    ("extra", "size"),
+    [
+        ((), SIZE),
+        (("--chunk", "4099"), SIZE),
+        (("--size", "1"), 1),
+        (("--size", "70001"), 70001),
+    ],
+)
+def test_every_byte_arrives(payload, name, extra, size):
+    assert outcome(name, "--file", payload, *extra)["received"] == size
 
 
-def test_a_larger_pipe(payload):
-    assert workload("splice", "--file", payload, "--pipe-size", "256K").returncode == 0
+def test_what_the_textbook_claims():
+    assert STRATEGIES[:4] == TEXTBOOK
+    for strategy in STRATEGIES:
+        claims = strategy.expected
+        silent = {claims.cpu_copies, claims.switches, claims.dma_copies} == {None}
+        assert silent == (strategy not in TEXTBOOK)
+        receives = strategy.ends in (Ends.SOCKET_TO_MEMORY, Ends.SOCKET_TO_FILE)
+        assert strategy.role is (Role.RECEIVER if receives else Role.SENDER)
+
+
+@pytest.mark.parametrize("name", ["splice", "vmsplice", "tee", "recv-splice"])
+def test_a_larger_pipe(payload, name):
+    assert outcome(name, "--file", payload, "--pipe-size", "256K")["received"] == SIZE
 
 
 def test_repeated_with_controls(payload):
-    result = workload(*NAMES, "--file", payload, "--controls", "--repeat", 2)
-    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    lines = outcomes(workload(*NAMES, "--file", payload, "--controls", "--repeat", 2))
     assert [line["strategy"] for line in lines] == [n for n in NAMES for _ in range(2)]
-    assert all(line["expected"] == total(stimuli()) for line in lines)
+    tried = [line for line in lines if not line["unavailable"]]
+    assert all(line["expected"] == total(stimuli()) for line in tried)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "used"),
+    [
+        ("sendfile", ["ext4", "xfs"], "ext4"),
+        ("sendfile", ["xfs", "ext4"], "xfs"),
+        ("reflink", ["ext4", "btrfs", "xfs"], "btrfs"),
+        ("reflink", ["ext4", ""], ""),
+        ("reflink", ["ext4"], "ext4"),
+    ],
+)
+def test_the_file_is_chosen_by_file_system(payload, name, given, used):
+    files = [f"--file={fs}={payload}" if fs else f"--file={payload}" for fs in given]
+    [line] = outcomes(workload(name, *files))
+    assert line["file_system"] == used
+    if name == "reflink" and used == "ext4":
+        assert line["unavailable"] == "needs a file on xfs or btrfs, not on ext4"
+
+
+def test_the_smallest_file_says_how_much(payload, tmp_path):
+    (tmp_path / "small").write_bytes(b"x" * 1009)
+    files = [f"--file=ext4={payload}", f"--file=xfs={tmp_path / 'small'}"]
+    assert outcome("sendfile", *files)["received"] == 1009
+
+
+@pytest.mark.parametrize("extra", [(), ("--chunk", "4099")])
+def test_over_loopback_every_zero_copy_send_is_copied(payload, extra):
+    account = outcome("msg-zerocopy", "--file", payload, *extra)["account"]
+    sends = -(-SIZE // 4099) if extra else 1
+    assert account.pop("retransmitted_bytes") >= 0
+    assert account == {"zerocopy_sends": sends, "zerocopy_copied": sends}
+
+
+def test_sends_wait_where_little_may_be_pinned(payload):
+    import resource
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (16 * PAGE, 16 * PAGE))
+
+    for name in ("msg-zerocopy", "io-uring-zc"):
+        account = outcome(name, "--file", payload, preexec_fn=limit)["account"]
+        # Half of 16 pages, less the two that the kernel adds.
+        assert account["zerocopy_sends"] >= SIZE / (6 * PAGE)
+
+
+def test_a_zero_copy_send_is_refused_for_a_while(payload, monkeypatch):
+    """First with nothing to wait for: less is sent. Then with completions outstanding."""
+    send, asked = libc.send, []
+
+    def refuse(fd, address, count, flags):
+        asked.append(count)
+        if len(asked) in (1, 3):
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+        return send(fd, address, count, flags)
+
+    strategy = strategy_named("msg-zerocopy")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as near,
+        payload.open() as file,
+    ):
+        far, _ = listener.accept()
+        transfer = strategy.prepare(Task(file.fileno(), near.fileno(), 10 * PAGE, 4 * PAGE))
+        monkeypatch.setattr(libc, "send", refuse)
+        transfer.run()
+        transfer.close()
+        near.close()
+        with far, far.makefile("rb") as received:
+            assert received.read() == payload.read_bytes()[: 10 * PAGE]
+    assert asked == [4 * PAGE, *[2 * PAGE] * 6]
+    assert transfer.account() == {"zerocopy_sends": 5, "zerocopy_copied": 5}
+
+
+def test_io_uring_tells_of_copies_where_it_can(payload):
+    account = outcome("io-uring-zc", "--file", payload)["account"]
+    assert account["zerocopy_sends"] >= 1
+    assert account.get("zerocopy_copied") in (None, account["zerocopy_sends"])
+
+
+def test_most_of_the_payload_is_mapped(payload):
+    account = outcome("tcp-zerocopy-receive", "--file", payload)["account"]
+    assert sum(account.values()) == SIZE
+    assert account["mapped_bytes"] % PAGE == 0
+    assert account["mapped_bytes"] > SIZE // 2
+
+
+def test_a_file_system_that_cannot():
+    with open("/proc/self/status") as file:
+        assert "refuses O_DIRECT" in strategy_named("direct-io").unavailable(file.fileno())
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [(errno.ENOSYS, "has no io_uring"), (errno.EPERM, "io_uring_disabled")]
+)
+def test_a_kernel_that_refuses_io_uring(monkeypatch, code, reason):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(libc, "syscall", refuse)
+    for name in ("io-uring", "io-uring-zc"):
+        strategy = strategy_named(name)
+        assert reason in strategy.unavailable(-1)
+        assert strategy.scope is Scope.PROCESS
+
+
+@pytest.mark.skipif(bool(ring.refusal()), reason=ring.refusal())
+def test_a_kernel_without_send_zc(monkeypatch):
+    monkeypatch.setattr(ring.Ring, "supports", lambda self, operation: False)
+    assert "SEND_ZC" in strategy_named("io-uring-zc").unavailable(-1)
+    assert strategy_named("io-uring").unavailable(-1) == ""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_payload_that_ends_early(tmp_path, name):
+    """The transfer says so; through a mapping, the kernel does."""
+    file, out = tmp_path / "payload", tmp_path / "out"
+    file.write_bytes(b"x" * 5003)
+    strategy = strategy_named(name)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as near,
+        file.open() as source,
+        out.open("wb") as target,
+    ):
+        far, _ = listener.accept()
+        far.sendall(b"x" * 5003)
+        far.shutdown(socket.SHUT_WR)
+        if reason := strategy.unavailable(source.fileno()):
+            pytest.skip(reason)
+        source.seek(0)
+        task = Task(source.fileno(), near.fileno(), 20011, 4099, out=target.fileno())
+        transfer = strategy.prepare(task)
+        with far, pytest.raises((EOFError, OSError)) as caught:
+            transfer.run()
+        transfer.close()
+    if "mmap(file)" in strategy.summary:
+        assert caught.value.errno == errno.EFAULT
+    else:
+        assert isinstance(caught.value, EOFError)
+
+
+@pytest.mark.parametrize("name", ["sendfile", "sendfile-file", "recv", "recv-splice"])
+@pytest.mark.parametrize("fault", ["other bytes", "fewer bytes"])
+def test_a_payload_that_arrives_damaged(payload, monkeypatch, name, fault):
+    strategy = strategy_named(name)
+    prepare = type(strategy).prepare
+
+    def damaged(self, task):
+        if task.size == 5003 and fault == "other bytes":
+            payload.write_bytes(b"y" * SIZE)
+        elif task.size == 5003:
+            object.__setattr__(task, "size", 5000)
+        return prepare(self, task)
+
+    monkeypatch.setattr(type(strategy), "prepare", damaged)
+    runner = Runner({"": payload}, sizes=[5003], controls=False)
+    with pytest.raises(PayloadError, match="sent 5003 bytes"):
+        runner.run(strategy)
+    runner.close()
 
 
 def test_a_file_that_is_too_short(payload):
@@ -69,7 +272,7 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_the_tracer_going_away_ends_it(payload):
     result = workload("sendfile", "--file", payload, "--handshake", input="go\n")
     assert result.returncode == 1
-    assert set(json.loads(result.stdout)["pids"]) == {"sender", "sink"}
+    assert set(json.loads(result.stdout)["pids"]) == {"sender", "sink", "source"}
 
 
 def test_no_process_is_left(payload):
@@ -77,7 +280,7 @@ def test_no_process_is_left(payload):
         "sendfile", "--file", payload, "--handshake", "--controls", input="go\ngo\n"
     )
     pids = json.loads(result.stdout.splitlines()[0])["pids"]
-    assert set(pids) == {"sender", "sink", "neighbour"}
+    assert set(pids) == {"sender", "sink", "source", "neighbour"}
     assert not [pid for pid in pids.values() if Path(f"/proc/{pid}").exists()]
 
 
@@ -89,13 +292,12 @@ def test_nothing_to_move(tmp_path):
 
 def test_a_neighbour_that_fails_ends_the_run(payload, monkeypatch, capfd):
     from workloads import exercise
-    from workloads.run import Runner
 
     def broken(self):
         raise OSError("no such luck")
 
-    monkeypatch.setattr(exercise.FileWrite, "run", broken)
-    runner = Runner(payload, size=100)
+    monkeypatch.setattr(exercise.FileWriteAndRead, "run", broken)
+    runner = Runner({"": payload}, sizes=[100])
     monkeypatch.undo()  # the neighbour has been forked already, with the fault
     with pytest.raises(OSError, match="the neighbouring process failed"):
         runner.run(strategy_named("sendfile"))
@@ -114,10 +316,14 @@ def test_known_amounts_are_primes_on_both_sides_of_64():
 
     sizes = [
         *exercise.PipeWriteAndRead._SIZES,
-        *exercise.FileWrite._SIZES,
+        *exercise.FileWriteAndRead._WRITTEN,
+        *exercise.FileWriteAndRead._READ,
+        exercise.SpliceIntoFile._SIZE,
+        *exercise.TcpSendAndReceive._SIZES,
         exercise.FilteredDatagram._SIZE,
-        exercise.FilteredDatagram.expected["skb-copy-bits"],
-        exercise.RefusedDatagram.expected["skb-copy-and-csum-bits"],
+        exercise.FilteredDatagram.expected["skb-copy-bits:k2k"],
+        exercise.RefusedDatagram._PAYLOAD,
+        exercise.RefusedDatagram.expected["skb-copy-and-csum-bits:k2k"],
         exercise.LoopedZerocopy._SIZE,
     ]
     assert all(all(n % d for d in range(2, int(n**0.5) + 1)) for n in sizes)
@@ -131,6 +337,9 @@ def test_known_amounts_are_primes_on_both_sides_of_64():
         ("read-write", ["read", "write"]),
         ("mmap-write", ["mmap", "write"]),
         ("sendfile", ["sendfile"]),
+        ("msg-zerocopy", ["mmap", "sendto", "poll", "recvmsg"]),
+        ("copy-file-range", ["copy_file_range"]),
+        ("sendfile-file", ["sendfile"]),
     ],
 )
 def test_the_window_holds_the_transfer_and_nothing_else(payload, tmp_path, name, calls):
@@ -160,10 +369,9 @@ def test_the_environment_is_not_needed(payload):
 
 def test_a_mapping_begins_behind_a_multiple_of_64_kib(payload):
     from workloads.mmap_write import MmapWrite
-    from workloads.strategy import Task
 
     with payload.open() as file, open(os.devnull, "wb") as sink:
         transfer = MmapWrite().prepare(Task(file.fileno(), sink.fileno(), 1_000_000))
         transfer.run()
-        assert transfer._address % 65536 == 4096
+        assert transfer._mapping._address % 65536 == 4096
         transfer.close()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
-from probes.catalogue import COPY_SITES, EVENT_SITES
+from probes.catalogue import CATALOGUE, EVENT_SITES
 from tracer import kernel, kernels, machine, vm
 from tracer.errors import MissingError, RightsError
 from tracer.kernel import KernelFacts
@@ -122,7 +122,7 @@ def _host() -> Iterator[Finding]:
             "this machine's kernel", False, "unknown without root", "sudo zctrace doctor"
         )
         return
-    facts = kernel.observe(COPY_SITES, EVENT_SITES)
+    facts = kernel.observe(CATALOGUE)
     yield Finding(
         "breakpoints in the kernel",
         facts.breakpoint is None,

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from probes.site import Purpose
 from tracer import machine, output
 from tracer.commands.progress import shown
 from tracer.commands.run import find, require_root
@@ -15,7 +16,9 @@ from tracer.evidence import Evidence
 from tracer.machine import Options
 
 
-def show(name: str, json_path: Path | None, console: Console, *, quiet: bool) -> None:
+def show(
+    name: str, mechanism: str, json_path: Path | None, console: Console, *, quiet: bool
+) -> None:
     """Plan on one kernel and print it; ``json_path`` gets the kernel's facts as well."""
     require_root("only root can ask a kernel what it lets be probed")
     machine.require_architecture()
@@ -23,7 +26,7 @@ def show(name: str, json_path: Path | None, console: Console, *, quiet: bool) ->
         output.check(json_path, "--json", force=False)
     with shown(quiet=quiet) as say:
         place = find(name, say)
-        options = Options(strategies=(), size=1, plan_only=True)
+        options = Options(strategies=(), sizes=(1,), mechanism=mechanism, plan_only=True)
         evidence = machine.collect(place, options, say)
     if json_path is not None:
         import json
@@ -42,13 +45,20 @@ def render(evidence: Evidence, console: Console) -> None:
     for column in ("copy site", "by", "use"):
         table.add_column(column)
     for site in evidence.sites:
-        table.add_row(site["function"], site["mechanism"], site["kind"])
+        by = site["mechanism"]
+        if site["callers"] is not None:
+            by = f"{site['callers']} {by}"
+        use = site["kind"] if site["purpose"] == Purpose.PAYLOAD.value else site["purpose"]
+        table.add_row(site["function"], by, use)
     console.print(table)
     console.print()
     for site in evidence.sites:
         _say(console, f"{site['function']}: {site['why']}.")
         if site["note"]:
             _say(console, f"{site['function']}: fallback, {site['note']}.", "yellow")
+        if site["unreached"]:
+            callers = ", ".join(site["unreached"])
+            _say(console, f"{site['function']}: not probed in {callers}.", "yellow")
     console.print()
     _say(console, f"Events, by tracepoint: {', '.join(evidence.events)}.")
     for blind in evidence.blind:

@@ -17,7 +17,8 @@ from tracer.commands.progress import notice, shown
 from tracer.errors import ControlError, OutputError, RightsError, UsageError, ZctraceError
 from tracer.evidence import Evidence
 from tracer.machine import Options, Place
-from workloads.catalogue import STRATEGIES
+from tracer.plan import Choice
+from workloads.catalogue import STRATEGIES, TEXTBOOK, strategy_named
 
 if TYPE_CHECKING:
     from tracer.summary import Judged
@@ -53,22 +54,57 @@ class Outputs:
             output.check(path, option, force=self.force)
 
 
-def choose_strategies(names: Sequence[str]) -> tuple[str, ...]:
-    """The named ones, each once, or all; raises :class:`UsageError`."""
+def choose_strategies(names: Sequence[str], *, every: bool = False) -> tuple[str, ...]:
+    """The named ones, each once; without names the textbook's, or ``every`` one.
+
+    Raises :class:`UsageError`.
+    """
     known = [strategy.name for strategy in STRATEGIES]
+    if names and every:
+        raise UsageError("--all and names of strategies", "either of them says it", "one only")
     for name in names:
         if name not in known:
             raise UsageError(
                 f"no strategy {name}", f"there are {', '.join(known)}", "zctrace strategies"
             )
-    return tuple(dict.fromkeys(names)) or tuple(known)
+    chosen = STRATEGIES if every else TEXTBOOK
+    return tuple(dict.fromkeys(names)) or tuple(strategy.name for strategy in chosen)
+
+
+def choose_file_systems(name: str | None, strategies: Sequence[str]) -> tuple[str, ...]:
+    """The one that was asked for; or the default one, and one for whom that will not do."""
+    if name is not None:
+        if name not in machine.FILE_SYSTEMS:
+            raise UsageError(
+                f"--fs {name}: no such file system",
+                f"there are {', '.join(machine.FILE_SYSTEMS)}",
+            )
+        return (name,)
+    default = Options.file_systems
+    needed = [
+        strategy.file_systems[0]
+        for strategy in map(strategy_named, strategies)
+        if strategy.file_systems and not set(strategy.file_systems) & set(default)
+    ]
+    others = [s for s in strategies if not strategy_named(s).file_systems]
+    return tuple(dict.fromkeys((*(default if others else ()), *needed)))
+
+
+def check_mechanism(name: str) -> str:
+    """Raise :class:`UsageError` for one that there is not."""
+    names = [choice.value for choice in Choice]
+    if name not in names:
+        raise UsageError(
+            f"--mechanism {name}: no such mechanism", f"there are {', '.join(names)}"
+        )
+    return name
 
 
 def check_options(options: Options) -> None:
     """Raise :class:`UsageError` for arguments that make no sense together."""
-    if options.chunk is not None and options.chunk > options.size:
+    if options.chunk is not None and options.chunk > min(options.sizes):
         raise UsageError(
-            f"--chunk {options.chunk} is larger than --size {options.size}",
+            f"--chunk {options.chunk} is larger than --size {min(options.sizes)}",
             "a chunk is the part of the payload that one call is asked to move",
             "a smaller --chunk, or none",
         )
@@ -101,7 +137,7 @@ def run(
     failure: ZctraceError | None = None
     with shown(quiet=quiet) as say:
         places = [find(name, say) for name in names]
-        machine.check_resources(options.size, places)
+        machine.check_resources(options.size, options.file_systems, places)
         try:
             for place in places:
                 evidences.append(machine.collect(place, options, say))
@@ -165,15 +201,17 @@ def dry_run(options: Options, names: Sequence[str], outputs: Outputs) -> None:
         guest = vm.Guest(
             kernel,
             bool(vm.kvm_known(kernel)),
-            vm.memory_for(options.size),
+            vm.memory_for(options.size * len(options.file_systems)),
             folder,
-            folder / "payload.ext4",
+            tuple(folder / f"payload.{kind}" for kind in options.file_systems),
         )
         print(f"{name}: Linux {kernel.release} in a virtual machine")
         print(f"    {shlex.join(vm.command(guest, folder / 'guest.sh'))}")
         print(f"    zctrace plan --kernel {kernel.release} shows the probes")
     print(f"strategies: {', '.join(options.strategies)}")
-    print(f"payload: {options.size} B, image: {machine.image_size(options.size)} B of ext4")
+    for kind in options.file_systems:
+        image = machine.image_size(options.size, kind)
+        print(f"payload: {options.size} B on an image of {image} B of {kind}")
 
 
 def _host_is_fine() -> bool:

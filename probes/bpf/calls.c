@@ -1,0 +1,161 @@
+/*
+ * Copies, counted in the callers of the function that copies.
+ *
+ * A probe on the CALL instruction sees what is asked for, of which kind of memory; a
+ * probe on the instruction behind it sees what was really copied. Between the two the
+ * call is kept under its thread and its place. The instruction behind may also be
+ * jumped to from elsewhere: then nothing is kept and nothing counted.
+ *
+ * One program serves all places; what there is to know of each stands in two maps, under
+ * the instruction pointer as the program sees it.
+ */
+
+/* What the return value says; probes/site.py. */
+#define RETURNED_COPIED 1
+#define RETURNED_ALL_IF_TRUE 2
+#define RETURNED_ALL_IF_ZERO 3
+#define RETURNED_LEFT 4
+#define RETURNED_NOTHING 5
+
+struct call_site {
+	u32 site;     /* number of the target */
+	u32 caller;   /* number of the place, from 1 */
+	u32 size;     /* bytes, where no argument says them */
+	u8 length;    /* where the context has the bytes asked for; 0: nowhere */
+	u8 iterator;  /* where the context has the address of the iov_iter; 0: nowhere */
+	u8 direction; /* where user memory is involved, or always if there is no iterator */
+	u8 returned;
+	u8 pages_to_pipe;
+	u8 int_length; /* the argument is an int: the upper half of its register is undefined */
+	u8 pad[2];
+};
+
+struct call_key {
+	u64 thread;
+	u64 caller;
+};
+
+struct call {
+	u64 stack; /* the stack pointer: the same again when this very call returns */
+	u64 asked;
+	u32 site;
+	u32 direction;
+	u32 returned;
+	u32 pad;
+};
+
+BPF_HASH(call_sites, u64, struct call_site, MAX_CALL_SITES);
+BPF_HASH(return_sites, u64, u32, MAX_CALL_SITES);
+BPF_HASH(calls, struct call_key, struct call, MAX_THREADS);
+
+/*
+ * The register at a byte offset of the context. Not read as a member: the program would
+ * add a variable to its context and read there, which the kernel does not let it.
+ */
+static inline u64 argument(struct pt_regs *ctx, u8 offset)
+{
+	u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)ctx + offset);
+	return value;
+}
+
+/* Idle threads share a number; their processor tells them apart. */
+static inline u64 thread_here(void)
+{
+	u32 thread = bpf_get_current_pid_tgid();
+
+	return thread ? thread : THREAD_KEY(bpf_get_smp_processor_id());
+}
+
+/* Which way the bytes go; 0 if none are copied. */
+static inline u32 direction_of(struct call_site *at, u64 iterator)
+{
+	u32 kind = 0;
+
+	if (!at->iterator)
+		return at->direction;
+	bpf_probe_read_kernel(&kind, ITER_TYPE_BYTES, (void *)(iterator + ITER_TYPE_OFFSET));
+	kind &= ITER_TYPE_MASK;
+	if (IS_USER_ITER(kind))
+		return at->direction;
+	if (IS_DISCARD_ITER(kind))
+		return 0;
+	if (at->pages_to_pipe && IS_PIPE_ITER(kind))
+		return 0;
+	return KERNEL_TO_KERNEL;
+}
+
+/* On a CALL instruction. Nothing is counted yet. */
+int on_call(struct pt_regs *ctx)
+{
+	u64 place = ctx->ip;
+	struct call_site *at = call_sites.lookup(&place);
+	struct call_key key = {.thread = thread_here()};
+	struct call call = {.stack = ctx->sp};
+
+	if (!at) {
+		lose(LOST_CALL);
+		return 0;
+	}
+	hit(at->site);
+	if (!is_open(window_of_memory()))
+		return 0;
+	call.direction = direction_of(at, argument(ctx, at->iterator));
+	if (!call.direction)
+		return 0;
+	call.asked = at->size;
+	if (at->length)
+		call.asked = argument(ctx, at->length);
+	if (at->int_length)
+		call.asked = (u32)call.asked;
+	call.site = at->site;
+	call.returned = at->returned;
+	key.caller = at->caller;
+	if (calls.update(&key, &call))
+		lose(LOST_CALL);
+	return 0;
+}
+
+/* Behind a CALL instruction: +1 call, and the bytes that it moved. */
+int on_return(struct pt_regs *ctx)
+{
+	u64 place = ctx->ip, bytes = ctx->ax;
+	u32 *caller = return_sites.lookup(&place);
+	struct call_key key = {.thread = thread_here()};
+	struct call *call;
+
+	if (!caller) {
+		lose(LOST_CALL);
+		return 0;
+	}
+	key.caller = *caller;
+	call = calls.lookup(&key);
+	if (!call)
+		return 0; /* jumped to, or nobody's */
+	if (call->stack != ctx->sp) {
+		lose(LOST_CALL);
+		return 0;
+	}
+	switch (call->returned) {
+	case RETURNED_ALL_IF_TRUE:
+		bytes = (u8)bytes ? call->asked : 0;
+		if (!bytes && call->asked)
+			lose(LOST_PART);
+		break;
+	case RETURNED_ALL_IF_ZERO:
+		bytes = (u32)bytes ? 0 : call->asked;
+		if (!bytes && call->asked)
+			lose(LOST_PART);
+		break;
+	case RETURNED_LEFT:
+		bytes = call->asked - bytes;
+		break;
+	case RETURNED_NOTHING:
+		bytes = call->asked;
+		break;
+	}
+	count_here(call->site, call->direction, bytes, *caller, window_of_memory());
+	calls.delete(&key);
+	return 0;
+}

@@ -1,0 +1,337 @@
+"""The functions that copy and whose callers are probed. To add one, add a row.
+
+Kernels refuse probes in ``lib/``, where the copying is done, and accept them on the CALL
+instructions of whoever calls. A caller that is itself refused (in ``lib/`` again, or
+declared ``inline`` where that implies ``notrace``) or that leaves by a jump instead of a
+call has a row of its own, so that *its* callers are probed. Every such row is for one kind
+of byte: no byte passes two of them.
+
+"Found on" says on which of Debian's kernels 5.10, 6.1, 6.12 and 7.3 a name was seen.
+"""
+
+from __future__ import annotations
+
+from probes.site import CallTarget, Direction, OwnerSite, Path, Purpose, Returned
+
+_TO_USER, _FROM_USER = Direction.KERNEL_TO_USER, Direction.USER_TO_KERNEL
+_INSIDE = Direction.KERNEL_TO_KERNEL
+
+_OLD_ITERATORS = "iov_iter_copy_from_user_atomic"
+"""Kernels with this function have iterator functions that do their own copying, page by
+page. Since Linux kernel commit f0b65f39ac50 ("iov_iter: replace
+iov_iter_copy_from_user_atomic() with iterator-advancing variant") (in v5.14) it is gone."""
+
+_METADATA_CALLERS = (
+    "iovec_from_user",
+    "copy_iovec_from_user",
+    "io_copy_iov",
+    "move_addr_to_kernel",
+    "move_addr_to_user",
+    "copy_msghdr_from_user",
+    "__copy_msghdr_from_user",
+    "____sys_sendmsg",
+    "put_cmsg",
+    "do_sys_poll",
+    "poll_select_finish",
+    "__x64_sys_sendfile64",
+    "__do_splice",
+    "do_sock_getsockopt",
+    "do_tcp_getsockopt",
+    "sk_getsockopt",
+)
+"""Who copies what system calls take and give beside the payload."""
+
+CALL_TARGETS: tuple[CallTarget, ...] = (
+    # To user memory, or to a kernel buffer behind the same interface.
+    CallTarget(
+        quantity="copy-to-iter",
+        function="_copy_to_iter",
+        direction=_TO_USER,
+        length=2,
+        iterator=3,
+        returned=Returned.COPIED,
+        breakpoint="_copy_to_iter",
+        why="receiving from sockets, reading what the kernel makes up",
+        since="Found on all.",
+    ),
+    CallTarget(
+        quantity="copy-to-iter",
+        function="copy_page_to_iter",
+        direction=_TO_USER,
+        length=3,
+        iterator=4,
+        returned=Returned.COPIED,
+        pages_to_pipe=True,
+        breakpoint="_copy_to_iter",
+        without=_OLD_ITERATORS,
+        why="reading files and pipes",
+        since="Found on all; calls _copy_to_iter from 6.1 on.",
+    ),
+    CallTarget(
+        quantity="copy-to-iter",
+        function="copy_page_to_iter",
+        direction=_TO_USER,
+        length=3,
+        iterator=4,
+        returned=Returned.COPIED,
+        pages_to_pipe=True,
+        beside=_OLD_ITERATORS,
+        why="reading files and pipes",
+        since="Found on all; copies user memory by itself on 5.10.",
+    ),
+    CallTarget(
+        quantity="copy-to-iter",
+        function="copy_page_to_iter_nofault",
+        direction=_TO_USER,
+        length=3,
+        iterator=4,
+        returned=Returned.COPIED,
+        why="reading kernel memory through /proc/kcore",
+        since="Found on 6.12 and 7.3.",
+    ),
+    CallTarget(
+        quantity="copy-to-iter",
+        function="simple_copy_to_iter",
+        direction=_TO_USER,
+        length=2,
+        iterator=4,
+        returned=Returned.COPIED,
+        breakpoint="_copy_to_iter",
+        why="receiving from sockets; jumps to _copy_to_iter",
+        since="Found on all.",
+    ),
+    CallTarget(
+        quantity="copy-to-iter",
+        function="dax_copy_to_iter",
+        direction=_TO_USER,
+        length=4,
+        iterator=5,
+        returned=Returned.COPIED,
+        breakpoint="_copy_to_iter",
+        why="reading files in persistent memory; jumps to _copy_to_iter or _copy_mc_to_iter",
+        since="Found on 6.1, 6.12 and 7.3.",
+    ),
+    CallTarget(
+        quantity="csum-and-copy-to-iter",
+        function="csum_and_copy_to_user",
+        direction=_TO_USER,
+        length=3,
+        int_length=True,
+        returned=Returned.NOTHING,
+        breakpoint="__skb_datagram_iter",
+        paths=frozenset({Path.UDP}),
+        why="receiving datagrams whose checksum nobody has verified",
+        since='Since Linux kernel commit 6d0d41991428 ("iov_iter, net: Move '
+        'csum_and_copy_to/from_iter() to net/") (in v6.7) its caller can be probed.',
+    ),
+    # From user memory.
+    CallTarget(
+        quantity="copy-from-iter",
+        function="_copy_from_iter",
+        direction=_FROM_USER,
+        length=2,
+        iterator=3,
+        returned=Returned.COPIED,
+        breakpoint="_copy_from_iter",
+        why="sending to sockets",
+        since="Found on all.",
+    ),
+    CallTarget(
+        quantity="copy-from-iter",
+        function="copy_page_from_iter",
+        direction=_FROM_USER,
+        length=3,
+        iterator=4,
+        returned=Returned.COPIED,
+        breakpoint="_copy_from_iter",
+        without=_OLD_ITERATORS,
+        why="writing to pipes, sending large datagrams",
+        since="Found on all; calls _copy_from_iter from 6.1 on.",
+    ),
+    CallTarget(
+        quantity="copy-from-iter",
+        function="copy_page_from_iter",
+        direction=_FROM_USER,
+        length=3,
+        iterator=4,
+        returned=Returned.COPIED,
+        beside=_OLD_ITERATORS,
+        why="writing to pipes, sending large datagrams",
+        since="Found on all; copies user memory by itself on 5.10.",
+    ),
+    CallTarget(
+        quantity="copy-from-iter",
+        function="_copy_from_iter_full",
+        direction=_FROM_USER,
+        length=2,
+        iterator=3,
+        returned=Returned.ALL_IF_TRUE,
+        why="sending to sockets, all or nothing",
+        since="Found on 5.10.",
+    ),
+    CallTarget(
+        quantity="copy-from-iter",
+        function="_copy_from_iter_nocache",
+        direction=_FROM_USER,
+        length=2,
+        iterator=3,
+        returned=Returned.COPIED,
+        why="sending through a device with tx-nocache-copy on",
+        since="Found on all.",
+    ),
+    CallTarget(
+        quantity="copy-from-iter",
+        function="skb_do_copy_data_nocache",
+        direction=_FROM_USER,
+        length=5,
+        int_length=True,
+        iterator=3,
+        returned=Returned.ALL_IF_ZERO,
+        why="sending to TCP; an inline function with a body of its own",
+        since="Found on 5.10.",
+    ),
+    CallTarget(
+        quantity="copy-from-iter",
+        function="dax_copy_from_iter",
+        direction=_FROM_USER,
+        length=4,
+        iterator=5,
+        returned=Returned.COPIED,
+        breakpoint="_copy_from_iter",
+        why="writing files in persistent memory; jumps to one of two",
+        since="Found on 6.1, 6.12 and 7.3.",
+    ),
+    CallTarget(
+        quantity="csum-and-copy-from-iter",
+        function="csum_and_copy_from_iter",
+        direction=_FROM_USER,
+        length=2,
+        iterator=4,
+        returned=Returned.COPIED,
+        paths=frozenset({Path.UDP}),
+        why="UDP sent with a checksum made in software",
+        since="Found on 6.1.",
+    ),
+    CallTarget(
+        quantity="csum-and-copy-from-iter",
+        function="csum_and_copy_from_iter_full",
+        direction=_FROM_USER,
+        length=2,
+        iterator=4,
+        returned=Returned.ALL_IF_TRUE,
+        paths=frozenset({Path.UDP}),
+        why="UDP sent with a checksum made in software",
+        since="Found on 5.10, 6.12 and 7.3.",
+    ),
+    # Into the page cache. It asks for a whole folio and gets less when the source page is
+    # not present, so what it returns is the only truth.
+    CallTarget(
+        quantity="copy-from-iter-atomic",
+        function="copy_folio_from_iter_atomic",
+        direction=_FROM_USER,
+        length=3,
+        iterator=4,
+        returned=Returned.COPIED,
+        breakpoint="copy_folio_from_iter_atomic",
+        why="writes to files through the page cache",
+        since="Found on 7.3.",
+    ),
+    CallTarget(
+        quantity="copy-from-iter-atomic",
+        function="copy_page_from_iter_atomic",
+        direction=_FROM_USER,
+        length=3,
+        iterator=4,
+        returned=Returned.COPIED,
+        breakpoint="copy_page_from_iter_atomic",
+        why="writes to files through the page cache",
+        since="Found on 6.1 and 6.12.",
+    ),
+    CallTarget(
+        quantity="copy-from-iter-atomic",
+        function="iov_iter_copy_from_user_atomic",
+        direction=_FROM_USER,
+        length=4,
+        iterator=2,
+        returned=Returned.COPIED,
+        breakpoint="iov_iter_copy_from_user_atomic",
+        why="writes to files through the page cache",
+        since="Found on 5.10.",
+    ),
+    # Pages of user memory that are shared and written to.
+    CallTarget(
+        quantity="copy-page",
+        function="copy_page",
+        direction=_INSIDE,
+        size=4096,
+        returned=Returned.NOTHING,
+        purpose=Purpose.COPY_ON_WRITE,
+        why="a shared page is written to and becomes two",
+        since="Found on all.",
+    ),
+    CallTarget(
+        quantity="copy-page",
+        function="copy_mc_to_kernel",
+        direction=_INSIDE,
+        length=3,
+        int_length=True,
+        returned=Returned.LEFT,
+        purpose=Purpose.COPY_ON_WRITE,
+        why="a shared page is written to and becomes two, minding memory errors",
+        since="Found on all; used for that from 6.1 on.",
+    ),
+    CallTarget(
+        quantity="copy-page",
+        function="copy_mc_user_highpage",
+        direction=_INSIDE,
+        size=4096,
+        returned=Returned.ALL_IF_ZERO,
+        purpose=Purpose.COPY_ON_WRITE,
+        why="the same, where the compiler has made a function of an inline one",
+        since="Found on 6.12.",
+    ),
+    # What system calls take and give beside the payload.
+    CallTarget(
+        quantity="metadata-from-user",
+        function="_copy_from_user",
+        direction=_FROM_USER,
+        length=3,
+        returned=Returned.LEFT,
+        purpose=Purpose.METADATA,
+        callers=_METADATA_CALLERS,
+        why="vectors, addresses, headers and offsets of system calls",
+        since="Found on all.",
+    ),
+    CallTarget(
+        quantity="metadata-to-user",
+        function="_copy_to_user",
+        direction=_TO_USER,
+        length=3,
+        returned=Returned.LEFT,
+        purpose=Purpose.METADATA,
+        callers=_METADATA_CALLERS,
+        why="addresses, control messages and offsets that system calls give back",
+        since="Found on all.",
+    ),
+)
+
+OWNER_SITES: tuple[OwnerSite, ...] = (
+    OwnerSite(
+        function="msg_zerocopy_realloc",
+        at_return=True,
+        handler="on_zerocopy_begun",
+        why="a send with MSG_ZEROCOPY; found on 6.1, 6.12 and 7.3",
+    ),
+    OwnerSite(
+        function="sock_zerocopy_realloc",
+        at_return=True,
+        handler="on_zerocopy_begun",
+        why="a send with MSG_ZEROCOPY; found on 5.10",
+    ),
+    OwnerSite(
+        function="skb_zerocopy_iter_stream",
+        at_return=False,
+        handler="on_zerocopy_filled",
+        why="a zero-copy send over TCP, also by io_uring, which brings its own ubuf_info",
+    ),
+)

@@ -1,0 +1,105 @@
+"""Recorded evidence, with something in it that did not happen."""
+
+import dataclasses
+
+from probes.site import Kind
+from tracer import summary
+from tracer.evidence import Count
+
+CALLS, AT_RETURN, AT_ENTRY = "call sites", "breakpoint@return", "breakpoint@entry"
+
+
+def run_of(evidence, strategy):
+    """The first run of one strategy."""
+    return next(run for run in evidence.runs if run.strategy == strategy)
+
+
+def only(evidence, strategy):
+    """The first run of one strategy, judged."""
+    run = run_of(evidence, strategy)
+    return summary.judge([dataclasses.replace(evidence, runs=(run,))])[0]
+
+
+def altered(evidence, strategy, **values):
+    runs = tuple(
+        dataclasses.replace(run, **values) if run.strategy == strategy else run
+        for run in evidence.runs
+    )
+    return dataclasses.replace(evidence, runs=runs)
+
+
+def with_counts(evidence, strategy, change):
+    """Every count of a strategy's runs through ``change``; ``None`` drops it."""
+    runs = tuple(
+        dataclasses.replace(
+            run, counts=tuple(c for c in map(change, run.counts) if c is not None)
+        )
+        if run.strategy == strategy
+        else run
+        for run in evidence.runs
+    )
+    return dataclasses.replace(evidence, runs=runs)
+
+
+def added(evidence, strategy, *counts):
+    return altered(evidence, strategy, counts=(*run_of(evidence, strategy).counts, *counts))
+
+
+def told(evidence, strategy, **account):
+    """With another account by the kernel itself."""
+    before = run_of(evidence, strategy).account
+    return altered(evidence, strategy, account={**before, **account})
+
+
+def count(role, function, size, **values):
+    """One execution of a copying function, seen at a call site unless said otherwise."""
+    defaults = {
+        "quantity": "copy-to-iter",
+        "mechanism": CALLS,
+        "direction": "k2u",
+        "syscall": "read",
+        "caller": "somebody+0x10",
+        "calls": 1,
+    }
+    return Count(role=role, function=function, bytes=size, **{**defaults, **values})
+
+
+def at_return(role, function, size, **values):
+    """The same, seen by the breakpoint."""
+    values = {"direction": None, "caller": None, **values}
+    return count(role, function, size, mechanism=AT_RETURN, **values)
+
+
+def routine(evidence, role, size, **values):
+    """What the processor's routine would show for ``size`` bytes."""
+    site = next(s for s in evidence.sites if s["quantity"] == "user-copy-routine")
+    values = {
+        "quantity": site["quantity"],
+        "direction": "u2k",
+        "syscall": "sendfile",
+        **values,
+    }
+    return count(role, site["function"], size, mechanism=site["mechanism"], **values)
+
+
+def by_breakpoints(evidence):
+    """As if only breakpoints had been asked for."""
+    passed = {s["function"]: s["breakpoint"] for s in evidence.sites if s["breakpoint"]}
+    sites = tuple(
+        {**site, "kind": Kind.COPY.value} if site["function"] in passed.values() else site
+        for site in evidence.sites
+        if not site["breakpoint"]
+    )
+    return dataclasses.replace(
+        evidence,
+        sites=sites,
+        runs=tuple(
+            dataclasses.replace(
+                run,
+                counts=tuple(
+                    c for c in run.counts if c.mechanism != CALLS or c.function not in passed
+                ),
+            )
+            for run in evidence.runs
+        ),
+    )

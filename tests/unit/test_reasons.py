@@ -1,0 +1,61 @@
+"""Why bytes were copied inside the kernel, in words."""
+
+import pytest
+
+from probes.catalogue import CATALOGUE
+from tracer.reasons import reason
+
+
+@pytest.mark.parametrize(
+    ("quantity", "caller", "syscall", "words"),
+    [
+        ("skb-copy-ubufs", "__netif_receive_skb_core", "sendto", "loopback: the receiver"),
+        ("skb-copy-ubufs", "ip_local_deliver_finish+0x7f", None, "loopback: the receiver"),
+        ("skb-copy-ubufs", "dev_queue_xmit_nit+0x1", "sendto", "a packet tap on the device"),
+        ("skb-copy-ubufs", "someone+0x1", "sendto", "zero-copy packets were handed to"),
+        ("copy-from-iter-atomic", "generic_perform_write+0x1", "splice", "a file's page cache"),
+        ("copy-to-iter", "filemap_read+0x1", "io_uring_enter", "into a registered buffer"),
+        ("copy-to-iter", "filemap_read+0x1", "sendfile", "the file system, or the kind of"),
+        ("copy-to-iter", "shmem_file_read_iter+0x1", "io_uring_enter", "the file system, or"),
+        ("copy-from-iter", "unix_stream_sendmsg+0x1", "sendfile", "the socket takes no"),
+        ("skb-copy-and-csum-bits", "skb_segment+0x1", "sendto", "no scatter/gather: packets"),
+        ("skb-copy-bits", "skb_segment+0x1", "sendto", "no scatter/gather: packets"),
+        ("skb-copy-bits", "__pskb_pull_tail+0x1", None, "a packet's pages were pulled into"),
+        ("skb-copy-bits", "skb_try_coalesce+0x1", None, "the receiver merged small packets"),
+        ("copy-page", "wp_page_copy+0xd2", None, "copy-on-write: a page that others share"),
+    ],
+)
+def test_what_was_seen_has_words_and_names_the_caller(quantity, caller, syscall, words):
+    said = reason(quantity, caller, syscall)
+    assert said.startswith(words)
+    assert said.endswith(f" ({caller.partition('+')[0]})")
+
+
+def test_what_the_compiler_made_of_a_caller_is_the_caller():
+    made = reason("skb-copy-ubufs", "__netif_receive_skb_core.constprop.0+0xba2", "sendto")
+    assert made == reason("skb-copy-ubufs", "__netif_receive_skb_core", "sendto")
+
+
+@pytest.mark.parametrize("caller", [None, ""])
+def test_nobody_is_named_where_nobody_is_known(caller):
+    assert reason("copy-from-iter", caller, None) == "the socket takes no references to pages"
+
+
+@pytest.mark.parametrize(
+    ("quantity", "caller", "syscall", "words"),
+    [
+        ("skb-copy-bits", "odd+0x1", "sendto", "copied by skb-copy-bits for sendto (odd)"),
+        ("skb-copy-bits", "odd+0x1", None, "copied by skb-copy-bits (odd)"),
+        ("nonsense", None, "read", "copied by nonsense for read"),
+        ("nonsense", None, None, "copied by nonsense"),
+    ],
+)
+def test_of_what_was_never_seen_nothing_is_guessed(quantity, caller, syscall, words):
+    assert reason(quantity, caller, syscall) == words
+
+
+def test_no_words_are_for_what_nothing_counts():
+    from tracer import reasons
+
+    counted = {row.quantity for row in (*CATALOGUE.copies, *CATALOGUE.calls)}
+    assert {row.quantity for row in reasons._REASONS} <= counted

@@ -1,0 +1,169 @@
+"""Where a transfer's payload comes from and goes to, and what arrived there."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import zlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from workloads import libc
+from workloads.peers import Received, Sink, Source
+from workloads.strategy import Ends, Transfer
+
+_BYTES_RETRANS = 208
+"""Where struct tcp_info has tcpi_bytes_retrans (include/uapi/linux/tcp.h)."""
+_READ_BYTES = 1024 * 1024
+_SURPLUS_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Payload:
+    """``size`` bytes from the beginning of an open file, and their CRC-32."""
+
+    path: Path
+    file: int
+    size: int
+    crc: int
+
+    @property
+    def folder(self) -> str:
+        """Where files on the same file system can be made."""
+        return str(self.path.parent)
+
+
+def read_through(file: int, size: int) -> Received:
+    """Read ``size`` bytes, fewer where the file is shorter, from the position on."""
+    buffer = libc.Buffer(min(size, _READ_BYTES))
+    view, crc, left = buffer.view(), 0, size
+    while left and (got := libc.read(file, buffer.address, min(buffer.size, left))):
+        crc = zlib.crc32(view[:got], crc)
+        left -= got
+    buffer.close()
+    return Received(size - left, crc)
+
+
+class OpenEnds(ABC):
+    """The open ends of one transfer; ``sock`` and ``out`` as in a task.
+
+    In order: :meth:`begin`, the transfer, :meth:`settle`, :meth:`received`,
+    :meth:`close`.
+    """
+
+    sock = -1
+    out = -1
+
+    def begin(self) -> None:  # noqa: B027 - most have nobody to tell
+        """Let the other side begin: the last thing before the window."""
+
+    def settle(self) -> None:  # noqa: B027 - most have it at once
+        """Wait until everything is where it belongs. Copies nothing in this process."""
+
+    def account(self) -> dict[str, int]:
+        """What the kernel itself said of the way between the ends; after :meth:`settle`."""
+        return {}
+
+    @abstractmethod
+    def received(self, transfer: Transfer) -> Received:
+        """What is there, after :meth:`settle`."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+
+class _ToSink(OpenEnds):
+    def __init__(self, sink: Sink, *, watched: bool) -> None:
+        self._sink = sink
+        self._socket = sink.connect(watched=watched)
+        self.sock = self._socket.fileno()
+
+    def settle(self) -> None:
+        self._socket.shutdown(socket.SHUT_WR)
+        self._received = self._sink.received()
+        info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+        (self._again,) = struct.unpack_from("=Q", info, _BYTES_RETRANS)
+        self._socket.close()
+
+    def account(self) -> dict[str, int]:
+        return {"retransmitted_bytes": self._again}
+
+    def received(self, transfer: Transfer) -> Received:
+        return self._received
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class _ToFile(OpenEnds):
+    def __init__(self, payload: Payload) -> None:
+        self.out = os.open(payload.folder, os.O_TMPFILE | os.O_RDWR, 0o600)
+
+    def received(self, transfer: Transfer) -> Received:
+        os.lseek(self.out, 0, os.SEEK_SET)
+        return read_through(self.out, max(os.fstat(self.out).st_size, 1))
+
+    def close(self) -> None:
+        os.close(self.out)
+
+
+class _FromSource(OpenEnds):
+    def __init__(self, source: Source, payload: Payload, size: int, *, watched: bool) -> None:
+        self._source, self._payload = source, payload
+        self._size, self._watched = size, watched
+        self._socket = source.connect()
+        self.sock = self._socket.fileno()
+
+    def begin(self) -> None:
+        self._source.send(self._payload.file, self._size, watched=self._watched)
+
+    def received(self, transfer: Transfer) -> Received:
+        return Received(self._size + self._surplus(), transfer.crc())
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _surplus(self) -> int:
+        """1 where the source has sent more than the transfer took."""
+        self._socket.settimeout(_SURPLUS_SECONDS)
+        return len(self._socket.recv(1))
+
+
+class _FromSourceToFile(_FromSource):
+    def __init__(self, source: Source, payload: Payload, size: int, *, watched: bool) -> None:
+        super().__init__(source, payload, size, watched=watched)
+        self._file = _ToFile(payload)
+        self.out = self._file.out
+
+    def received(self, transfer: Transfer) -> Received:
+        there = self._file.received(transfer)
+        return Received(there.size + self._surplus(), there.crc)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class Peers:
+    """The processes at the other ends."""
+
+    def __init__(self, nonce: int) -> None:
+        self.sink, self.source = Sink(nonce), Source(nonce)
+
+    def open(self, ends: Ends, payload: Payload, size: int, *, watched: bool) -> OpenEnds:
+        """Fresh ends for ``size`` bytes; the peer has a window only if ``watched``."""
+        match ends:
+            case Ends.FILE_TO_SOCKET:
+                return _ToSink(self.sink, watched=watched)
+            case Ends.FILE_TO_FILE:
+                return _ToFile(payload)
+            case Ends.SOCKET_TO_MEMORY:
+                return _FromSource(self.source, payload, size, watched=watched)
+            case Ends.SOCKET_TO_FILE:
+                return _FromSourceToFile(self.source, payload, size, watched=watched)
+
+    def close(self) -> None:
+        self.sink.close()
+        self.source.close()

@@ -60,7 +60,7 @@ def collect(request: Request, say: Say) -> Evidence:
             attach_plan = plan(CATALOGUE, facts, Choice(request.mechanism))
         if request.plan_only:
             return _evidence(request, facts, attach_plan, {}, {}, (), watch, "not loaded")
-        _require(facts, attach_plan)
+        _require(facts, attach_plan, Choice(request.mechanism))
         with watch.phase("import", "loading BCC"):
             attach = _import_attach()
         own_machine = request.machine != "host"
@@ -90,7 +90,7 @@ def collect(request: Request, say: Say) -> Evidence:
     return evidence
 
 
-def _require(facts: kernel.KernelFacts, attach_plan: AttachPlan) -> None:
+def _require(facts: kernel.KernelFacts, attach_plan: AttachPlan, choice: Choice) -> None:
     watched = {event.site.quantity for event in attach_plan.events}
     if not {"syscall-enter", "syscall-exit"} <= watched:
         raise TraceError(
@@ -98,10 +98,17 @@ def _require(facts: kernel.KernelFacts, attach_plan: AttachPlan) -> None:
             "without them no window can be opened",
             "mount -t tracefs nodev /sys/kernel/tracing",
         )
-    if not attach_plan.breakpoints and not attach_plan.calls:
+    if facts.breakpoint and choice is not Choice.CALL_SITE:
         raise TraceError(
-            f"Linux {facts.release} lets no copy of user memory be watched",
-            facts.breakpoint or facts.text or "neither breakpoints nor call sites are there",
+            f"Linux {facts.release} refuses breakpoints in its own code",
+            facts.breakpoint,
+            "--mechanism callsite, with nothing to agree with; or another kernel, in a "
+            "virtual machine: zctrace run --kernel 6.1",
+        )
+    if choice is Choice.CALL_SITE and not attach_plan.calls:
+        raise TraceError(
+            f"Linux {facts.release} lets no call of a copying function be watched",
+            facts.text or "none was found",
             "another kernel, in a virtual machine: zctrace run --kernel 6.1",
         )
 

@@ -149,7 +149,8 @@ class Meter:
         for owner in self._plan.owners:
             program = self._load(owner.site.handler, bcc.BPF.KPROBE)
             what = f"{owner.site.function}, whose zero-copy sends are told by it"
-            self._probe(what, program, owner.address, at_return=owner.site.at_return)
+            at_return = owner.site.at_return
+            self._try(what, self._open_probe, program, owner.address, at_return=at_return)
         attached = set()
         for event in self._plan.events:
             site = event.site
@@ -333,9 +334,6 @@ class Meter:
         event = perf.open_kprobe(address, at_return=at_return)
         self._cleanup.callback(os.close, event)
         perf.set_program(event, program)
-
-    def _probe(self, what: str, program: int, address: int, *, at_return: bool) -> None:
-        self._try(what, self._open_probe, program, address, at_return=at_return)
 
     def _load(self, handler: str, kind: int) -> int:
         function = self._try(handler, self._bpf.load_func, handler.encode(), kind)

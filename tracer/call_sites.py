@@ -21,7 +21,7 @@ CALL_BYTES = 5
 
 _MODULES = Path("/proc/modules")
 _BLOCK = 1 << 18
-_CALL, _JUMP = 0xE8, 0xE9
+_JUMP = 0xE9
 _PADDING, _PADDING_BYTES = "__pfx_", 16
 """With call depth tracking calls go to somewhere in the padding before the function, which
 has a symbol of its own then. Without that symbol another function may be there: calls of

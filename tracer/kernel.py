@@ -119,9 +119,11 @@ def observe(catalogue: Catalogue) -> KernelFacts:
     """Ask the running kernel about everything that a catalogue may need. Needs root."""
     uname = os.uname()
     cpu, flags = _processor()
-    symbols, no_symbols = _symbols(catalogue)
+    kallsyms, symbols, no_symbols = _symbols(catalogue)
     functions = _functions(catalogue, symbols)
-    exits, calls, no_text = _text(catalogue, symbols) if symbols else ({}, {}, no_symbols)
+    exits, calls, no_text = (
+        _text(catalogue, symbols, kallsyms) if symbols else ({}, {}, no_symbols)
+    )
     members, iterators, no_btf = _types(catalogue.copies)
     return KernelFacts(
         release=uname.release,
@@ -177,12 +179,16 @@ def _function_names(catalogue: Catalogue) -> set[str]:
 
 def _symbols(
     catalogue: Catalogue,
-) -> tuple[dict[str, kernel_text.Symbol], str | None]:
-    names = _function_names(catalogue)
+) -> tuple[bytes, dict[str, kernel_text.Symbol], str | None]:
+    """All symbols as the kernel lists them, those of the catalogue, and what went wrong.
+
+    Making the list takes the kernel half a second where it is emulated: read it once.
+    """
     try:
-        return kernel_text.find_symbols(names, kernel_text.KALLSYMS.read_bytes()), None
+        kallsyms = kernel_text.KALLSYMS.read_bytes()
+        return kallsyms, kernel_text.find_symbols(_function_names(catalogue), kallsyms), None
     except (OSError, kernel_text.TextError) as error:
-        return {}, str(error)
+        return b"", {}, str(error)
 
 
 def _functions(
@@ -226,7 +232,7 @@ def _breakpoint_refused(functions: Iterable[Function]) -> str | None:
 
 
 def _text(
-    catalogue: Catalogue, symbols: dict[str, kernel_text.Symbol]
+    catalogue: Catalogue, symbols: dict[str, kernel_text.Symbol], kallsyms: bytes
 ) -> tuple[dict[str, kernel_text.Exits], dict[str, tuple[Call, ...]], str | None]:
     """Where functions return, where they are called, and what went wrong, if anything."""
     exits: dict[str, kernel_text.Exits] = {}
@@ -247,7 +253,7 @@ def _text(
                 exits[name] = kernel_text.find_exits(name, symbols, text)
             except kernel_text.TextError as error:
                 trouble = str(error)
-        table = call_sites.SymbolTable(kernel_text.KALLSYMS.read_bytes())
+        table = call_sites.SymbolTable(kallsyms)
         targets = {target.function: target.callers for target in catalogue.calls}
         calls = call_sites.find_calls(targets, table, text)
     except kernel_text.TextError as error:

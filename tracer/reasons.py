@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from probes.site import Direction
 from tracer.call_sites import plain
 
 
@@ -91,7 +90,3 @@ def reason(quantity: str, caller: str | None, syscall: str | None) -> str:
             return f"{row.words}{where}"
     by = f" for {syscall}" if syscall else ""
     return f"copied by {quantity}{by}{where}"
-
-
-INSIDE = Direction.KERNEL_TO_KERNEL.value
-"""The direction that there are reasons for."""

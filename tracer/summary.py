@@ -356,7 +356,7 @@ def _reasons(run: Run, subject: pd.DataFrame) -> Iterable[str]:
     """Why bytes were copied inside the kernel, each reason with its bytes."""
     inside = subject[
         (subject["kind"] == Kind.COPY.value)
-        & (subject["direction"] == reasons.INSIDE)
+        & (subject["direction"] == Direction.KERNEL_TO_KERNEL.value)
         & (subject["bytes"] > 0)
     ]
     total: Counter[str] = Counter()

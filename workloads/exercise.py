@@ -19,11 +19,10 @@ import struct
 from contextlib import suppress
 from typing import ClassVar, Protocol
 
-from workloads import libc
+from workloads import libc, loopback
 
 _SO_ATTACH_FILTER = 26
 _SO_ZEROCOPY = 60
-_LOOPBACK = "127.0.0.1"
 _ANSWER_SECONDS = 10.0
 
 
@@ -166,7 +165,7 @@ class TcpSendAndReceive:
     syscalls: ClassVar[dict[str, int]] = {"sendto": 2, "recvfrom": 2}
 
     def prepare(self, folder: str) -> None:
-        self._sender, self._receiver = _connection()
+        self._sender, self._receiver = loopback.connection()
         self._buffer = libc.Buffer(max(self._SIZES))
 
     def run(self) -> None:
@@ -237,7 +236,7 @@ class RefusedDatagram:
     def prepare(self, folder: str) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-            other.bind((_LOOPBACK, 0))
+            other.bind((loopback.ADDRESS, 0))
             closed = other.getsockname()
         self._socket.connect(closed)
         self._buffer = libc.Buffer(self._PAYLOAD)
@@ -263,7 +262,7 @@ class LoopedZerocopy:
     syscalls: ClassVar[dict[str, int]] = {"sendto": 1}
 
     def prepare(self, folder: str) -> None:
-        self._sender, self._receiver = _connection()
+        self._sender, self._receiver = loopback.connection()
         self._sender.setsockopt(socket.SOL_SOCKET, _SO_ZEROCOPY, 1)
         self._buffer = libc.Buffer(self._SIZE)
 
@@ -301,14 +300,6 @@ def _fresh_file(folder: str, buffer: libc.Buffer, size: int) -> int:
     _all(libc.write(file, buffer.address, size), size)
     os.lseek(file, 0, os.SEEK_SET)
     return file
-
-
-def _connection() -> tuple[socket.socket, socket.socket]:
-    """Both ends of a connection over loopback."""
-    with socket.create_server((_LOOPBACK, 0)) as listener:
-        one = socket.create_connection(listener.getsockname())
-        other, _ = listener.accept()
-    return one, other
 
 
 def _all(moved: int, size: int) -> None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import errno
 import functools
-import socket
 
 from probes.site import Path
-from workloads import libc, ring
+from workloads import libc, loopback, ring
 from workloads.marker import Scope
 from workloads.memlock import most_pinned
 from workloads.strategy import Strategy, Task, Transfer
@@ -21,26 +20,30 @@ _REGISTERED_BYTES = 1024 * 1024
 
 
 class _IoUring(Transfer):
-    def __init__(self, task: Task) -> None:
+    _read, _read_name = ring.OP_READ, "IORING_OP_READ"
+
+    def __init__(self, task: Task, step: int) -> None:
         self._task = task
-        self._buffer = libc.Buffer(task.step)
+        self._buffer = libc.Buffer(step)
         self._ring = ring.Ring()
 
     def run(self) -> None:
-        task, queue, address = self._task, self._ring, self._buffer.address
+        task, queue, buffer = self._task, self._ring, self._buffer
         done = 0
         while done < task.size:
-            queue.submit(
-                ring.OP_READ, task.file, address, min(task.step, task.size - done), done
-            )
-            got = ring.moved(queue.completion()[0], "IORING_OP_READ")
+            most = min(buffer.size, task.size - done)
+            queue.submit(self._read, task.file, buffer.address, most, done)
+            got = ring.moved(queue.completion()[0], self._read_name)
             if not got:
                 raise EOFError(f"the file ended {task.size - done} bytes early")
             done += got
             sent = 0
             while sent < got:
-                queue.submit(ring.OP_SEND, task.sock, address + sent, got - sent)
-                sent += ring.moved(queue.completion()[0], "IORING_OP_SEND")
+                sent += self._send(buffer.address + sent, got - sent)
+
+    def _send(self, address: int, size: int) -> int:
+        self._ring.submit(ring.OP_SEND, self._task.sock, address, size)
+        return ring.moved(self._ring.completion()[0], "IORING_OP_SEND")
 
     def close(self) -> None:
         self._ring.close()
@@ -54,7 +57,7 @@ class IoUring(Strategy):
     scope = Scope.PROCESS
 
     def prepare(self, task: Task) -> Transfer:
-        return _IoUring(task)
+        return _IoUring(task, task.step)
 
     def unavailable(self, file: int) -> str:
         return ring.refusal()
@@ -84,39 +87,21 @@ class _Sender:
         return ring.moved(result, "IORING_OP_SEND_ZC")
 
 
-class _IoUringZc(Transfer):
+class _IoUringZc(_IoUring):
+    _read, _read_name = ring.OP_READ_FIXED, "IORING_OP_READ_FIXED"
+
     def __init__(self, task: Task) -> None:
-        self._task = task
-        self._step = min(task.step, _REGISTERED_BYTES, most_pinned())
-        self._buffer = libc.Buffer(self._step)
+        super().__init__(task, min(task.step, _REGISTERED_BYTES, most_pinned()))
         self._reports = _reports_usage()
-        self._ring = ring.Ring()
         self._sender = _Sender(self._ring, reports=self._reports)
         try:
             self._ring.register(self._buffer)
         except OSError:
-            self._ring.close()
-            self._buffer.close()
+            super().close()
             raise
 
-    def run(self) -> None:
-        task, queue, address = self._task, self._ring, self._buffer.address
-        done = 0
-        while done < task.size:
-            queue.submit(
-                ring.OP_READ_FIXED,
-                task.file,
-                address,
-                min(self._step, task.size - done),
-                done,
-            )
-            got = ring.moved(queue.completion()[0], "IORING_OP_READ_FIXED")
-            if not got:
-                raise EOFError(f"the file ended {task.size - done} bytes early")
-            done += got
-            sent = 0
-            while sent < got:
-                sent += self._sender.send(task.sock, address + sent, got - sent)
+    def _send(self, address: int, size: int) -> int:
+        return self._sender.send(self._task.sock, address, size)
 
     def account(self) -> dict[str, int]:
         account = {"zerocopy_sends": self._sender.sends}
@@ -126,8 +111,7 @@ class _IoUringZc(Transfer):
 
     def close(self) -> None:
         self._ring.unregister()
-        self._ring.close()
-        self._buffer.close()
+        super().close()
 
 
 class IoUringZc(Strategy):
@@ -157,9 +141,7 @@ def _reports_usage() -> bool:
     queue, buffer = ring.Ring(), libc.Buffer(libc.PAGE_BYTES)
     try:
         queue.register(buffer)
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            sender = socket.create_connection(listener.getsockname())
-            receiver, _ = listener.accept()
+        sender, receiver = loopback.connection()
         with sender, receiver:
             try:
                 _Sender(queue, reports=True).send(sender.fileno(), buffer.address, 1)

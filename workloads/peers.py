@@ -167,8 +167,7 @@ class Source:
             while written < got:
                 inside = libc.write(pipe.into, buffer.address + written, got - written)
                 written += inside
-                while inside:
-                    inside -= libc.splice(pipe.out, sock, inside, libc.SPLICE_F_MOVE | more)
+                pipe.drain(sock, inside, libc.SPLICE_F_MOVE | more)
         pipe.close()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 
+from workloads import libc
+
 
 class Pipe:
     """Two descriptors; ``capacity`` in bytes, ``None`` for the kernel's default."""
@@ -17,6 +19,11 @@ class Pipe:
         except OSError:
             self.close()
             raise
+
+    def drain(self, fd: int, size: int, flags: int) -> None:
+        """splice(2) ``size`` bytes of the pipe's to ``fd``, in as many calls as it takes."""
+        while size:
+            size -= libc.splice(self.out, fd, size, flags)
 
     def close(self) -> None:
         os.close(self.into)

@@ -58,8 +58,7 @@ class _RecvSplice(Transfer):
             if not taken:
                 raise EOFError(f"the connection ended {left} bytes early")
             left -= taken
-            while taken:
-                taken -= libc.splice(pipe.out, task.out, taken, libc.SPLICE_F_MOVE)
+            pipe.drain(task.out, taken, libc.SPLICE_F_MOVE)
 
     def close(self) -> None:
         self._pipe.close()

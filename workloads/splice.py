@@ -26,8 +26,7 @@ class _Splice(Transfer):
                 raise EOFError(f"the file ended {left} bytes early")
             left -= taken
             more = libc.SPLICE_F_MORE if left else 0
-            while taken:
-                taken -= libc.splice(pipe.out, task.sock, taken, libc.SPLICE_F_MOVE | more)
+            pipe.drain(task.sock, taken, libc.SPLICE_F_MOVE | more)
 
     def close(self) -> None:
         self._pipe.close()
@@ -62,8 +61,7 @@ class _Vmsplice(Transfer):
             span.address += taken
             left -= taken
             more = libc.SPLICE_F_MORE if left else 0
-            while taken:
-                taken -= libc.splice(pipe.out, task.sock, taken, libc.SPLICE_F_MOVE | more)
+            pipe.drain(task.sock, taken, libc.SPLICE_F_MOVE | more)
 
     def close(self) -> None:
         self._mapping.close()
@@ -99,13 +97,8 @@ class _Tee(Transfer):
                 twice = libc.tee(first.out, second.into, taken)
                 taken -= twice
                 more = libc.SPLICE_F_MORE if left or taken else 0
-                self._drain(second.out, task.sock, twice, libc.SPLICE_F_MOVE | more)
-                self._drain(first.out, self._null, twice, libc.SPLICE_F_MOVE)
-
-    @staticmethod
-    def _drain(pipe: int, fd: int, size: int, flags: int) -> None:
-        while size:
-            size -= libc.splice(pipe, fd, size, flags)
+                second.drain(task.sock, twice, libc.SPLICE_F_MOVE | more)
+                first.drain(self._null, twice, libc.SPLICE_F_MOVE)
 
     def close(self) -> None:
         self._first.close()

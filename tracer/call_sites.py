@@ -14,7 +14,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracer.kernel_text import LiveText, Symbol, TextError
+from tracer.kernel_text import LiveText, Symbol, TextError, address_before
 
 CALL_BYTES = 5
 """Length of a direct call: what lies between it and the instruction it returns to."""
@@ -77,16 +77,15 @@ class SymbolTable:
         """Find all of these at once: passing through the whole text is what takes time."""
         wanted = set(names) - self._known.keys()
         alternatives = "|".join(re.escape(name) for name in wanted)
-        line = re.compile(
-            rf"^([0-9a-f]+) [tTwW] ({alternatives})(\.\S+)?(?:\t.*)?$".encode(),
-            re.M,
-        )
+        # Without the address in front: an expression that begins with one certain letter
+        # is searched for, any other is tried at every place of the text.
+        line = re.compile(rf" [tTwW] ({alternatives})(\.\S+)?(?:\t.*)?$".encode(), re.M)
         self._known |= {name: [] for name in wanted}
         if wanted:
             for m in line.finditer(self._text):
-                start, variant = int(m[1], 16), (m[3] or b"").decode()
+                start, variant = address_before(self._text, m.start()), (m[2] or b"").decode()
                 size = self._end(start, m.end()) - start
-                self._known[m[2].decode()].append((start, size, variant))
+                self._known[m[1].decode()].append((start, size, variant))
 
     def addresses(self, names: Iterable[str]) -> dict[int, str]:
         """Where functions of these names begin; several may share one name.
@@ -173,10 +172,10 @@ class SymbolTable:
         return max(following, start)
 
     def _line_of(self, name: str) -> int:
-        found = re.search(rf"^[0-9a-f]+ T {name}$".encode(), self._text, re.M)
-        if not found:
+        found = self._text.find(f" T {name}\n".encode())
+        if found < 0:
             raise TextError(f"the kernel has no symbol {name}")
-        return found.start()
+        return self._text.rfind(b"\n", 0, found) + 1
 
     def _name(self, line: int) -> str:
         return self._text[line : self._text.index(b"\n", line)].split()[2].decode()

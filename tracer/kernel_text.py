@@ -36,12 +36,10 @@ def find_symbols(names: Iterable[str], kallsyms: bytes) -> dict[str, Symbol]:
     Raises :class:`TextError` where addresses are hidden (kernel.kptr_restrict).
     """
     wanted = "|".join(re.escape(name) for name in names)
-    line = re.compile(
-        rf"^([0-9a-f]+) [tTwW] ((?:{wanted})(?:\.cold)?|{_RETURN_THUNK})$".encode(), re.M
-    )
+    line = re.compile(rf" [tTwW] ((?:{wanted})(?:\.cold)?|{_RETURN_THUNK})$".encode(), re.M)
     symbols: dict[str, Symbol] = {}
     for match in line.finditer(kallsyms):
-        address = int(match[1], 16)
+        address = address_before(kallsyms, match.start())
         if not address:
             raise TextError("the kernel hides its addresses (sysctl kernel.kptr_restrict)")
         # Aliases stand at the same address; the next higher one ends the function.
@@ -49,8 +47,13 @@ def find_symbols(names: Iterable[str], kallsyms: bytes) -> dict[str, Symbol]:
         while following == address and at < len(kallsyms):
             following = int(kallsyms[at : kallsyms.index(b" ", at)], 16)
             at = kallsyms.index(b"\n", at) + 1
-        symbols.setdefault(match[2].decode(), Symbol(address, max(following - address, 0)))
+        symbols.setdefault(match[1].decode(), Symbol(address, max(following - address, 0)))
     return symbols
+
+
+def address_before(kallsyms: bytes, at: int) -> int:
+    """The address that the line begins with whose first blank is ``at``."""
+    return int(kallsyms[kallsyms.rfind(b"\n", 0, at) + 1 : at], 16)
 
 
 class LiveText:

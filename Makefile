@@ -10,19 +10,23 @@ PIP_FLAGS := --quiet --disable-pip-version-check --root-user-action=ignore
 SUDO    := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # From the distribution: BCC compiles and loads the probes; capstone finds the return
-# instructions to watch; venv holds pandas, typer, rich and virtme-ng; QEMU boots a kernel
+# instructions to watch; venv holds the Python packages of pyproject.toml; QEMU boots a kernel
 # where the host's cannot be measured, busybox, kmod and zstd are what virtme-ng starts it
-# with; e2fsprogs, xfsprogs and btrfs-progs make the payload's file systems; distro-info-data
-# names the releases to look for kernels in.
+# with; e2fsprogs, xfsprogs and btrfs-progs make the payload's file systems; iproute2 and
+# ethtool lay the cable for --nic; distro-info-data names the releases to look for kernels in.
 PACKAGES := python3-bpfcc python3-capstone python3-venv qemu-system-x86 \
-	busybox-static kmod zstd e2fsprogs xfsprogs btrfs-progs distro-info-data
+	busybox-static kmod zstd e2fsprogs xfsprogs btrfs-progs iproute2 ethtool distro-info-data
 
-.PHONY: help run test test-bcc check install uninstall clean system
+# For the tests alone: the browser that the HTML report is looked at with.
+TEST_PACKAGES := chromium
+
+.PHONY: help run results test test-bcc check install uninstall clean system
 help:
 	@echo "make run        set up what is missing, then: zctrace run"
+	@echo "make results    measure everything on four kernels, in virtual machines; write docs/results.md"
 	@echo "make test       set up what is missing, then every test, live ones included"
 	@echo "make test-bcc   the meter with the BCC of Debian 12, 13 and sid, in virtual machines"
-	@echo "make check      ruff, mypy and the tests that need neither root nor a kernel"
+	@echo "make check      ruff, mypy and the tests that need neither root, kernel nor browser"
 	@echo "make install    put zctrace on everybody's PATH, root's included"
 	@echo "make uninstall  undo that; fetched kernels stay in /var/cache/zctrace"
 	@echo "make clean      remove what was built in this folder"
@@ -30,6 +34,14 @@ help:
 run: install
 	$(SUDO) $(PREFIX)/bin/zctrace run $(ARGS)
 
+# One after the other, in virtual machines whatever this machine's own kernel can do.
+KERNELS := 5.10 6.1 6.12 7.3
+results: install
+	$(SUDO) $(PREFIX)/bin/zctrace run --all $(KERNELS:%=--kernel %) --force \
+		--markdown docs/results.md $(ARGS)
+
+# Beside what everything needs, what only tests do.
+test: PACKAGES += $(TEST_PACKAGES)
 test: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -46,7 +58,7 @@ check: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest -q -m "not live" $(ARGS)
+	$(VENV)/bin/python -m pytest -q -m "not live and not browser" $(ARGS)
 
 # Every package is looked at; apt is only called for those that are missing.
 system:

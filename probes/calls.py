@@ -11,7 +11,7 @@ of byte: no byte passes two of them.
 
 from __future__ import annotations
 
-from probes.site import CallTarget, Direction, OwnerSite, Path, Purpose, Returned
+from probes.site import CallTarget, Direction, Path, Purpose, Returned
 
 _TO_USER, _FROM_USER = Direction.KERNEL_TO_USER, Direction.USER_TO_KERNEL
 _INSIDE = Direction.KERNEL_TO_KERNEL
@@ -312,26 +312,5 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         callers=_METADATA_CALLERS,
         why="addresses, control messages and offsets that system calls give back",
         since="Found on all.",
-    ),
-)
-
-OWNER_SITES: tuple[OwnerSite, ...] = (
-    OwnerSite(
-        function="msg_zerocopy_realloc",
-        at_return=True,
-        handler="on_zerocopy_begun",
-        why="a send with MSG_ZEROCOPY; found on 6.1, 6.12 and 7.3",
-    ),
-    OwnerSite(
-        function="sock_zerocopy_realloc",
-        at_return=True,
-        handler="on_zerocopy_begun",
-        why="a send with MSG_ZEROCOPY; found on 5.10",
-    ),
-    OwnerSite(
-        function="skb_zerocopy_iter_stream",
-        at_return=False,
-        handler="on_zerocopy_filled",
-        why="a zero-copy send over TCP, also by io_uring, which brings its own ubuf_info",
     ),
 )

@@ -7,7 +7,8 @@ the callers stands in :mod:`probes.calls`.
 
 from __future__ import annotations
 
-from probes.calls import CALL_TARGETS, OWNER_SITES
+from probes.calls import CALL_TARGETS
+from probes.hooks import HOOKS
 from probes.site import (
     Catalogue,
     CopySite,
@@ -161,6 +162,7 @@ COPY_SITES: tuple[CopySite, ...] = (
         direction=Direction.KERNEL_TO_KERNEL,
         mechanisms=(Mechanism.KPROBE,),
         at_entry=Within("di", "si", "cx"),
+        skb=Register("di"),
         paths=frozenset({Path.TCP, Path.UDP}),
         why="socket buffers flattened or pulled together",
         since="Under this name in every kernel with BTF.",
@@ -172,6 +174,7 @@ COPY_SITES: tuple[CopySite, ...] = (
         direction=Direction.KERNEL_TO_KERNEL,
         mechanisms=(Mechanism.KPROBE,),
         at_entry=Within("di", "si", "cx"),
+        skb=Register("di"),
         paths=frozenset({Path.TCP, Path.UDP}),
         why="segmentation or checksumming in software, for devices without scatter/gather",
         since="Under this name in every kernel with BTF.",
@@ -239,6 +242,94 @@ EVENT_SITES: tuple[EventSite, ...] = (
         fields=(("child_pid", "FORK_CHILD_PID"),),
         why="a process started inside a window belongs to it",
     ),
+    *(
+        EventSite(
+            quantity="interrupt",
+            mechanism=Mechanism.TRACEPOINT,
+            tracepoint=tracepoint,
+            handler=f"on_interrupt_{kind}",
+            parameter=f"SITE_INTERRUPT_{kind.upper()}",
+            why=f"interrupts on top of the thread: {words}",
+        )
+        for kind, tracepoint, words in (
+            ("device", "irq:irq_handler_entry", "of devices, one per handler"),
+            ("timer", "irq_vectors:local_timer_entry", "of the processor's timer"),
+            ("reschedule", "irq_vectors:reschedule_entry", "to have another thread run"),
+            ("call", "irq_vectors:call_function_entry", "to call a function, for several"),
+            ("call_single", "irq_vectors:call_function_single_entry", "to call a function"),
+            ("work", "irq_vectors:irq_work_entry", "of the processor to itself"),
+        )
+    ),
+    EventSite(
+        quantity="disk-request",
+        mechanism=Mechanism.TRACEPOINT,
+        tracepoint="block:block_rq_issue",
+        handler="on_request_issued",
+        parameter=None,
+        fields=(
+            ("dev", "REQUEST_DEVICE"),
+            ("sector", "REQUEST_SECTOR"),
+            ("bytes", "REQUEST_BYTES"),
+            ("rwbs", "REQUEST_OPERATION"),
+        ),
+        why="what a disk's driver is told to read and write",
+    ),
+    EventSite(
+        quantity="disk-request-put-back",
+        mechanism=Mechanism.TRACEPOINT,
+        tracepoint="block:block_rq_requeue",
+        handler="on_request_put_back",
+        parameter=None,
+        fields=(
+            ("dev", "REQUEUE_DEVICE"),
+            ("sector", "REQUEUE_SECTOR"),
+            ("nr_sector", "REQUEUE_SECTORS"),
+            ("rwbs", "REQUEUE_OPERATION"),
+        ),
+        why="a request that the driver will be given once more",
+    ),
+    EventSite(
+        quantity="transmit-payload",
+        mechanism=Mechanism.TRACEPOINT,
+        tracepoint="net:net_dev_start_xmit",
+        handler="on_transmit",
+        parameter="SITE_TRANSMIT_PAYLOAD",
+        fields=(
+            ("skbaddr", "TRANSMIT_SKB"),
+            ("len", "TRANSMIT_LENGTH"),
+            ("network_offset", "TRANSMIT_NETWORK"),
+            ("transport_offset", "TRANSMIT_TRANSPORT"),
+        ),
+        direction=Direction.KERNEL_TO_DEVICE,
+        why="what a network device's driver is given, headers apart",
+    ),
+    EventSite(
+        quantity="transmit-headers",
+        mechanism=Mechanism.TRACEPOINT,
+        tracepoint="net:net_dev_start_xmit",
+        handler="on_transmit",
+        parameter="SITE_TRANSMIT_HEADERS",
+        direction=Direction.KERNEL_TO_DEVICE,
+        why="the headers of those packets",
+    ),
+    EventSite(
+        quantity="transmitted",
+        mechanism=Mechanism.TRACEPOINT,
+        tracepoint="net:net_dev_xmit",
+        handler="on_transmitted",
+        parameter=None,
+        why="where a driver's transmit function ends",
+    ),
+    EventSite(
+        quantity="bounce",
+        mechanism=Mechanism.TRACEPOINT,
+        tracepoint="swiotlb:swiotlb_bounced",
+        handler="on_bounced",
+        parameter="SITE_BOUNCED",
+        fields=(("size", "BOUNCED_SIZE"),),
+        direction=Direction.KERNEL_TO_KERNEL,
+        why="copies for a device that cannot reach the memory",
+    ),
 )
 
-CATALOGUE = Catalogue(COPY_SITES, CALL_TARGETS, OWNER_SITES, EVENT_SITES)
+CATALOGUE = Catalogue(COPY_SITES, CALL_TARGETS, HOOKS, EVENT_SITES)

@@ -20,6 +20,9 @@ class Direction(enum.Enum):
     KERNEL_TO_USER = "k2u"
     KERNEL_TO_KERNEL = "k2k"
     USER_TO_USER = "u2u"
+    DEVICE_TO_KERNEL = "d2k"
+    """By DMA, without the CPU."""
+    KERNEL_TO_DEVICE = "k2d"
 
 
 class Mechanism(enum.Enum):
@@ -129,7 +132,7 @@ class CopySite:
     source: Register | None = None
     destination: Register | None = None
     skb: Register | None = None
-    """A socket buffer whose pages may have an owner (:class:`OwnerSite`)."""
+    """The socket buffer that is copied, which tells for whom (:class:`Hook`)."""
     needs_cpu_flag: str | None = None
     """Never called on processors without this flag of /proc/cpuinfo."""
     dead_with_cpu_flag: str | None = None
@@ -196,22 +199,24 @@ class CallTarget:
 
 
 @dataclass(frozen=True)
-class OwnerSite:
-    """A function that hands out or is given the ``ubuf_info`` of a zero-copy send.
+class Hook:
+    """A function whose calls tell the meter something beside bytes copied by the CPU.
 
-    Its owner is whoever is running then; the copies that are made later in its name, by
-    a softirq on top of anybody's thread, are the owner's. ``handler`` is the meter's.
+    For whom a socket or a zero-copy send is, or how much a driver maps for DMA. Of several
+    rows with the same ``quantity`` the first that the kernel has and lets be probed is
+    attached. ``handler`` is the meter's.
     """
 
+    quantity: str
     function: str
-    at_return: bool
     handler: str
     why: str
+    at_return: bool = False
 
 
 @dataclass(frozen=True)
 class EventSite:
-    """A tracepoint that is counted by hits, and the handler in the meter for it.
+    """A tracepoint that is counted, and the handler in the meter for it.
 
     ``tracepoint`` is ``category:name`` as under ``/sys/kernel/tracing/events``.
     ``fields`` names the members of the tracepoint's record whose byte offsets the
@@ -225,6 +230,8 @@ class EventSite:
     parameter: str | None
     why: str
     fields: tuple[tuple[str, str], ...] = ()
+    direction: Direction | None = None
+    """Where bytes go, for those that count bytes, too."""
 
 
 @dataclass(frozen=True)
@@ -233,5 +240,5 @@ class Catalogue:
 
     copies: tuple[CopySite, ...]
     calls: tuple[CallTarget, ...]
-    owners: tuple[OwnerSite, ...]
+    hooks: tuple[Hook, ...]
     events: tuple[EventSite, ...]

@@ -19,6 +19,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "live" in item.path.parts:
             item.add_marker(pytest.mark.live)
+        if "browser" in item.path.parts:
+            item.add_marker(pytest.mark.browser)
 
 
 def _cannot_run_live():

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import os
 import struct
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import bcc
 import bcc.syscall
 
-from probes.site import Mechanism
+from probes.site import Direction, Mechanism
 from tracer import perf
 from tracer.call_sites import CALL_BYTES, Call
 from tracer.errors import TraceError
@@ -29,13 +30,15 @@ _SOURCES = (
     "tally.c",
     "calls.c",
     "owner.c",
+    "devices.c",
     "meter.c",
 )
 _MAX_TALLIES, _MAX_WINDOWS, _MAX_THREADS, _MAX_OWNERS = 8192, 10240, 10240, 65536
+_MAX_REQUESTS, _MAX_MAPPINGS = 65536, 256
 _NO_SYSCALL = 0xFFFFFFFF
 _TASK_REPORT_MAX = 0x100
 """Set in sched_switch's prev_state for a preempted task (include/linux/sched.h)."""
-_LOST = ("tally", "window", "syscall", "call", "part", "owner")
+_LOST = ("tally", "window", "syscall", "call", "part", "owner", "request", "mapping")
 """Causes of loss, in the order of the meter's LOST_* numbers."""
 _DIRECTIONS = {number: way.value for way, number in DIRECTION_NUMBERS.items()}
 _ARGUMENTS = (0, 112, 104, 96, 88, 72, 64)
@@ -64,7 +67,39 @@ _REFUSALS: dict[int | None, tuple[str, str]] = {
 _NEWER_SYSCALLS = {425: "io_uring_setup", 426: "io_uring_enter", 427: "io_uring_register"}
 """Those that BCC's own table has not (x86-64)."""
 
+SECTOR_BYTES = 512
+_MAPPED = {
+    0: (Direction.KERNEL_TO_DEVICE, Direction.DEVICE_TO_KERNEL),
+    1: (Direction.KERNEL_TO_DEVICE,),
+    2: (Direction.DEVICE_TO_KERNEL,),
+}
+"""enum dma_data_direction (include/linux/dma-direction.h)."""
+
 BCC_VERSION: str = bcc.__version__
+
+
+class DiskRequest(NamedTuple):
+    """One place on a disk that was read or written; ``start`` and ``bytes`` in bytes.
+
+    ``device`` is its number, ``259:0``; ``operation`` in the block layer's letters
+    (Documentation/trace/events.rst and blktrace's: R, RA, RM, W, …).
+    """
+
+    role: str
+    device: str
+    operation: str
+    start: int
+    bytes: int
+    times: int
+
+
+class Mapped(NamedTuple):
+    """What the driver of ``device`` has mapped for DMA."""
+
+    device: str
+    direction: tuple[Direction, ...]
+    calls: int
+    bytes: int
 
 
 class Meter:
@@ -92,6 +127,7 @@ class Meter:
         self._bpf: Any = None
         self._programs: dict[str, int] = {}
         self._breakpoints: dict[str, list[int]] = {}
+        self._counters: dict[str, list[int]] = {}
         self._places: list[str] = []
         self._cpus: set[int] = set()
         self._cleanup = ExitStack()
@@ -145,19 +181,35 @@ class Meter:
                     event=copy.site.function.encode(),
                     fn_name=name.encode(),
                 )
+            # Another event at the same place that only counts. The kernel passes over a
+            # program while another one runs on the same processor, as when an interrupt
+            # comes in the middle of it, and before Linux 6.7 it does not tell.
+            self._counters[copy.site.function] = [
+                self._try(copy.site.function, self._open_counter, copy.address, cpu)
+                for cpu in sorted(self._cpus)
+            ]
         self._attach_calls()
-        for owner in self._plan.owners:
-            program = self._load(owner.site.handler, bcc.BPF.KPROBE)
-            what = f"{owner.site.function}, whose zero-copy sends are told by it"
-            at_return = owner.site.at_return
-            self._try(what, self._open_probe, program, owner.address, at_return=at_return)
+        for attachment in self._plan.hooks:
+            hook = attachment.hook
+            program = self._load(hook.handler, bcc.BPF.KPROBE)
+            what = f"{hook.function}: {hook.why}"
+            if not self._is_sabotaged(hook.function, Mechanism.KPROBE):
+                self._try(
+                    what,
+                    self._open_probe,
+                    program,
+                    attachment.address,
+                    at_return=hook.at_return,
+                )
         attached = set()
         for event in self._plan.events:
             site = event.site
-            if site.handler in attached:
+            if (site.handler, site.tracepoint) in attached:
                 continue
-            attached.add(site.handler)
+            attached.add((site.handler, site.tracepoint))
             self._load(site.handler, bcc.BPF.TRACEPOINT)
+            if self._is_sabotaged(site.tracepoint, Mechanism.TRACEPOINT):
+                continue
             self._try(
                 site.tracepoint,
                 self._bpf.attach_tracepoint,
@@ -166,7 +218,9 @@ class Meter:
             )
 
     def activate(self) -> None:
-        """Arm the breakpoints."""
+        """Arm the breakpoints, and count."""
+        for counter in itertools.chain(*self._counters.values()):
+            perf.enable(counter)
         for copy in self._plan.breakpoints:
             if not self._is_sabotaged(copy.site.function, copy.mechanism):
                 for event in self._breakpoints[copy.site.function]:
@@ -174,6 +228,8 @@ class Meter:
 
     def deactivate(self) -> None:
         """Disarm the breakpoints, so that their counts and the programs' can be compared."""
+        for counter in itertools.chain(*self._counters.values()):
+            perf.disable(counter)
         for events in self._breakpoints.values():
             for event in events:
                 perf.disable(event)
@@ -204,12 +260,15 @@ class Meter:
         table = self._bpf["hits"]
         result = {}
         for copy in self._plan.copies:
+            function = copy.site.function
             seen = sum(table[ctypes.c_int(copy.number)])
-            readings = [perf.read(e) for e in self._breakpoints.get(copy.site.function, ())]
-            result[copy.site.function] = Hits(
+            events = self._breakpoints.get(function) or self._counters.get(function, [])
+            readings = [perf.read(event) for event in events]
+            result[function] = Hits(
                 program=seen,
                 perf=sum(r.count for r in readings) if readings else None,
                 multiplexed=any(r.running < r.enabled for r in readings),
+                shared=function in self._counters,
             )
         return result
 
@@ -240,9 +299,52 @@ class Meter:
 
     def reset(self) -> None:
         """Forget tallies and windows; hits and losses go on."""
-        for name in ("tallies", "windows", "syscall_of", "calls", "owners"):
+        for name in (
+            "tallies",
+            "windows",
+            "syscall_of",
+            "calls",
+            "owners",
+            "requests",
+            "mappings",
+        ):
             self._bpf[name].clear()
         self._bpf["watching"][ctypes.c_int(0)] = ctypes.c_ulonglong(0)
+
+    def set_ends(self, namespaces: Iterable[tuple[int, ...]]) -> None:
+        """Which network namespaces, by inode, are the subject's and which its peer's."""
+        table = self._bpf["ends"]
+        table.clear()
+        for end, inodes in enumerate(namespaces, start=1):
+            for inode in inodes:
+                table[table.Key(inode)] = table.Leaf(end)
+
+    def requests(self) -> list[DiskRequest]:
+        """What disks were told to do since the last :meth:`reset`, while work was watched."""
+        return sorted(
+            DiskRequest(
+                role=marker.role_name(key.role),
+                device=f"{key.device >> 20}:{key.device & 0xFFFFF}",
+                operation=struct.pack("=Q", key.operation).split(b"\0")[0].decode(),
+                start=key.sector * SECTOR_BYTES,
+                bytes=key.bytes,
+                times=ctypes.c_int64(times.value).value,
+            )
+            for key, times in self._bpf["requests"].items()
+        )
+
+    def mappings(self) -> list[Mapped]:
+        """What was mapped for DMA since the last :meth:`reset`, while work was watched."""
+        return [
+            Mapped(
+                device=bytes(key.device).split(b"\0")[0].decode(errors="replace"),
+                direction=_MAPPED[key.direction],
+                calls=cell.calls,
+                bytes=cell.bytes,
+            )
+            for key, cell in self._bpf["mappings"].items()
+            if key.direction in _MAPPED
+        ]
 
     def _parameters(self) -> dict[str, str]:
         sites = len(self._plan.copies) + len(self._plan.calls) + len(self._plan.events)
@@ -258,6 +360,12 @@ class Meter:
             "MAX_WINDOWS": str(_MAX_WINDOWS),
             "MAX_THREADS": str(_MAX_THREADS),
             "MAX_OWNERS": str(_MAX_OWNERS),
+            "MAX_REQUESTS": str(_MAX_REQUESTS),
+            "MAX_MAPPINGS": str(_MAX_MAPPINGS),
+            "PEER_OF(role)": (
+                f"((role) == {marker.Role.RECEIVER:d} ? {marker.Role.SOURCE:d}"
+                f" : {marker.Role.SINK:d})"
+            ),
             "MAX_CALL_SITES": str(max(places, 1)),
             "SWITCH_PREEMPTED": hex(_TASK_REPORT_MAX),
             **dict(self._plan.parameters),
@@ -281,6 +389,8 @@ class Meter:
     def _caller(self, mechanism: Mechanism, number: int) -> str | None:
         if not number:
             return None
+        if mechanism is Mechanism.TRACEPOINT:
+            return f"device {number}"
         if mechanism is Mechanism.CALL_SITE:
             return self._places[number - 1]
         return self._locate(number)
@@ -329,6 +439,11 @@ class Meter:
         for offset in _INSTRUCTION_POINTERS:
             sites[sites.Key(call.address + offset)] = site
             returns[returns.Key(call.address + CALL_BYTES + offset)] = returns.Leaf(caller)
+
+    def _open_counter(self, address: int, cpu: int) -> int:
+        event = perf.open_kprobe_counter(address, cpu)
+        self._cleanup.callback(os.close, event)
+        return event
 
     def _open_probe(self, program: int, address: int, *, at_return: bool = False) -> None:
         event = perf.open_kprobe(address, at_return=at_return)

@@ -38,6 +38,7 @@ _kernels = typer.Typer(
 app.add_typer(_kernels, name="kernels")
 
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+_Force = Annotated[bool, typer.Option("--force", help="Overwrite output files.")]
 
 
 class _Terminated(BaseException):
@@ -69,11 +70,19 @@ def run(
         ),
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Every strategy, the textbook's and the others.")
+        bool,
+        typer.Option(
+            "--all",
+            help="Every strategy on loopback; and the textbook's from a disk to a network "
+            "card, with and without scatter/gather.",
+        ),
     ] = False,
     size: Annotated[
         list[str] | None,
-        typer.Option(help="Payload, 1M if not set; K, M, G are powers of 1024. Repeatable."),
+        typer.Option(
+            help="Payload, 1M or the whole --file if not set; K, M, G are powers of 1024. "
+            "Repeatable."
+        ),
     ] = None,
     chunk: Annotated[
         str | None, typer.Option(help="The most that one call is asked to move.")
@@ -87,6 +96,33 @@ def run(
         list[str] | None,
         typer.Option(help="auto, host, a version such as 6.1, or a path. Repeatable."),
     ] = None,
+    nic: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="lo, veth, veth-nosg, e1000, e1000-nosg or virtio; -nosg is without "
+            "scatter/gather. Repeatable."
+        ),
+    ] = None,
+    cache: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="warm: the payload is in the page cache before; cold: it is on the disk. "
+            "Repeatable."
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of yours to move, on your own disk. This machine's kernel only."
+        ),
+    ] = None,
+    to: Annotated[
+        str,
+        typer.Option(
+            help="HOST:PORT to send to, through your own network card; something must accept "
+            "connections there and read to the end. This machine's kernel only."
+        ),
+    ] = "",
     fs: Annotated[
         str | None,
         typer.Option(
@@ -110,7 +146,13 @@ def run(
     json: Annotated[
         Path | None, typer.Option(help="Everything; zctrace report reads it.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite output files.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="A page with drawings that needs no network.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Tables and reasons, as GitHub shows them.")
+    ] = None,
+    force: _Force = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
@@ -131,11 +173,23 @@ def run(
     Needs root for the probes; the strategies run as the user who called sudo.
     """
     chosen = run_command.choose_strategies(strategies or [], every=every)
+    names = list(dict.fromkeys(kernel or [AUTO]))
     options = Options(
-        strategies=chosen,
+        settings=run_command.choose_settings(
+            chosen,
+            run_command.choose_device(to, nic or [], chosen),
+            cache or [],
+            every=every,
+            to=to,
+        ),
+        everything=every and not (nic or cache or to),
         file_systems=run_command.choose_file_systems(fs, chosen),
         mechanism=run_command.check_mechanism(mechanism),
-        sizes=tuple(dict.fromkeys(parse_size(one, "--size") for one in size or ["1M"])),
+        sizes=run_command.choose_file(
+            file, list(dict.fromkeys(parse_size(one, "--size") for one in size or []))
+        ),
+        file=None if file is None else file.absolute(),
+        to=to,
         chunk=None if chunk is None else parse_size(chunk, "--chunk"),
         pipe_size=None if pipe_size is None else parse_size(pipe_size, "--pipe-size"),
         repeat=repeat,
@@ -143,8 +197,7 @@ def run(
         keep=keep,
         boot_seconds=boot_timeout,
     )
-    outputs = run_command.Outputs(csv, evidence, json, force)
-    names = list(dict.fromkeys(kernel or [AUTO]))
+    outputs = run_command.Outputs(csv, evidence, json, force, html, markdown)
     if dry_run:
         run_command.dry_run(options, names, outputs)
     else:
@@ -181,9 +234,18 @@ def doctor() -> None:
 @app.command()
 def report(
     results: Annotated[list[Path], typer.Argument(help="Files that run --json has written.")],
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Also as a page with drawings that needs no network; - for stdout."),
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Also as tables as GitHub shows them; - for stdout.")
+    ] = None,
+    force: _Force = False,
 ) -> None:
     """Show saved results again."""
-    report_command.show(results, Console())
+    outputs = run_command.Outputs(html=html, markdown=markdown, force=force)
+    report_command.show(results, Console(), outputs)
 
 
 @_kernels.callback()

@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from probes.site import Direction, Kind, Mechanism
-from tracer.evidence import Evidence, Run
+from tracer.evidence import INTERRUPTS, Evidence, Run
 
 COPIES, SWITCHES, FAULTS, CONTEXT = "copies", "switches", "page faults", "context switches"
+DMA = "DMA"
 
 _LOSSES = {
     "syscall": (COPIES,),
     "cpus": (COPIES,),
     "call": (COPIES,),
     "part": (COPIES,),
-    "owner": (COPIES,),
+    "owner": (COPIES, DMA),
+    "request": (DMA,),
+    "mapping": (DMA,),
     "on_breakpoint": (COPIES,),
     "on_kprobe": (COPIES,),
     "on_call": (COPIES,),
@@ -29,9 +32,20 @@ _LOSSES = {
     "on_sys_": (SWITCHES,),
     "on_page_fault": (FAULTS,),
     "on_sched_switch": (CONTEXT,),
+    "on_socket": (COPIES, DMA),
+    "on_merge": (COPIES,),
+    "on_bounced": (COPIES,),
+    "on_request": (DMA,),
+    "on_transmit": (DMA,),
+    "on_page_mapped": (DMA,),
+    "on_address_mapped": (DMA,),
+    "on_list_mapped": (DMA,),
+    INTERRUPTS: (),
 }
 """By the beginning of a cause's name. Without its system call a copy's direction may be
 wrong; without a window nothing is right."""
+DISK_READ_CONTROL = "disk-read:d2k"
+"""The control's bytes from the disk; see ``workloads.exercise``."""
 _INSIDE = Direction.KERNEL_TO_KERNEL.value
 _POSITIVE = ("control_before", "control_after")
 _KERNEL_ITERATOR_SYSCALLS = frozenset({"sendfile", "splice", "tee", "copy_file_range"})
@@ -42,8 +56,8 @@ see the iterator."""
 
 @dataclass(frozen=True)
 class Control:
-    """One comparison. ``figures`` says what it vouches for: copies, switches, page faults
-    or context switches.
+    """One comparison. ``figures`` says what it vouches for: copies, switches, page faults,
+    context switches or DMA.
 
     ``detail`` tells what was compared, in numbers.
     """
@@ -67,6 +81,7 @@ def check(evidence: Evidence, run: Run) -> list[Control]:
         *_losses(run),
         *_switches(evidence, run),
         *_own_word(evidence, run),
+        *_devices(evidence, run),
         Control(
             "delivery",
             COPIES,
@@ -270,9 +285,9 @@ def _own_word(evidence: Evidence, run: Run) -> list[Control]:
 def _breakpoints(run: Run) -> list[Control]:
     return [
         Control(
-            f"breakpoint on {function}",
+            f"every hit of {function}",
             COPIES,
-            hits.program == hits.perf and not hits.multiplexed,
+            hits.agree,
             f"{hits.perf} hits by its own count, {hits.program} by the program's"
             + (", not armed all the time" if hits.multiplexed else ""),
         )
@@ -294,7 +309,63 @@ def _vouched_for(cause: str) -> tuple[str, ...]:
     for beginning, figures in _LOSSES.items():
         if cause.startswith(beginning):
             return figures
-    return (COPIES, SWITCHES, FAULTS, CONTEXT)
+    return (COPIES, SWITCHES, FAULTS, CONTEXT, DMA)
+
+
+def transmitted(evidence: Evidence, run: Run, part: str) -> int:
+    """Bytes that the subject's device was given: ``part`` is payload or headers.
+
+    Of that device alone: what is stacked on it was given the same packets before.
+    """
+    device = f"device {evidence.nics[run.nic]['number']}"
+    return run.moved(f"transmit-{part}", run.role, device)
+
+
+def _devices(evidence: Evidence, run: Run) -> list[Control]:
+    """What the disk and the network device were seen moving, against what they must have."""
+    controls = []
+    if "resident_bytes" in run.account:
+        left = run.account["resident_bytes"]
+        controls.append(
+            Control("the page cache is cold", DMA, not left, f"{left} B of the payload in it")
+        )
+    expected = run.expected.get(DISK_READ_CONTROL)
+    if expected and not evidence.disks[run.file_system]["trouble"]:
+        for role in _POSITIVE:
+            here, there = (
+                sum(
+                    c.bytes
+                    for c in run.counts
+                    if c.role == r
+                    and c.quantity in ("disk-read", "disk-read-other")
+                    # The file system's own, as it says itself.
+                    and "M" not in (c.caller or "").rpartition(" ")[2]
+                )
+                for r in (role, f"outside:{role}")
+            )
+            controls.append(
+                Control(
+                    f"known bytes from the disk, {role}",
+                    DMA,
+                    here <= expected <= here + there,
+                    f"expected {expected} B, seen {here} B"
+                    + (f" and {there} B in another context" if there else ""),
+                )
+            )
+    if "retransmitted_bytes" in run.account and "transmit-payload" in evidence.events:
+        again = run.account["retransmitted_bytes"]
+        sent = transmitted(evidence, run, "payload")
+        # Where packets went unseen, so may have copies of them.
+        controls += [
+            Control(
+                "what arrived was transmitted",
+                figures,
+                run.received_bytes <= sent <= run.received_bytes + again,
+                f"{sent} B transmitted, {run.received_bytes} B arrived, {again} B sent again",
+            )
+            for figures in (COPIES, DMA)
+        ]
+    return controls
 
 
 def _switches(evidence: Evidence, run: Run) -> list[Control]:

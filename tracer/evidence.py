@@ -12,7 +12,24 @@ from typing import Any
 
 from tracer.errors import UsageError
 
-SCHEMA = 2
+SCHEMA = 3
+
+
+WARM, COLD = "warm", "cold"
+"""Whether the payload is in the page cache when a transfer begins."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Under which circumstances strategies are performed; ``nic`` as in ``tracer.wiring``."""
+
+    strategies: tuple[str, ...]
+    nic: str = "lo"
+    cache: str = WARM
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> Setting:
+        return Setting(**{**values, "strategies": tuple(values["strategies"])})
 
 
 @dataclass(frozen=True)
@@ -21,13 +38,16 @@ class Request:
 
     Sizes in bytes. ``uid``, ``gid`` and ``groups`` are whom the strategies run as.
     ``machine`` is ``host``, ``qemu-tcg`` or ``qemu-kvm``. The payload lives on images of
-    file systems, ``images`` by their kind: block devices in a guest, files on a host, empty
-    for one that needs none; each is mounted in a folder of ``mount``. ``mechanism`` says how
-    user copies are watched (:class:`tracer.plan.Choice`). ``plan_only`` ends after planning.
+    file systems, ``images`` by their kind: disks' serial numbers in a guest, files on a
+    host, empty for one that needs none; each is mounted in a folder of ``mount``.
+    ``mechanism`` says how user copies are watched (:class:`tracer.plan.Choice`).
+    ``plan_only`` ends after planning. ``file`` is a file of the user's that is the payload,
+    so that there are no images; ``to`` is where its bytes are sent, ``HOST:PORT``, through the
+    device that every setting's ``nic`` names. Both empty if not asked for.
     """
 
     run_id: str
-    strategies: tuple[str, ...]
+    settings: tuple[Setting, ...]
     sizes: tuple[int, ...]
     chunk: int | None
     pipe_size: int | None
@@ -43,11 +63,14 @@ class Request:
     mechanism: str = "auto"
     plan_only: bool = False
     sabotage: tuple[str, ...] = ()
+    file: str = ""
+    to: str = ""
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Request:
-        lists = {k: tuple(values[k]) for k in ("strategies", "sizes", "groups", "sabotage")}
-        return Request(**{**values, **lists})
+        lists = {k: tuple(values[k]) for k in ("sizes", "groups", "sabotage")}
+        settings = tuple(Setting.from_json(setting) for setting in values["settings"])
+        return Request(**{**values, **lists, "settings": settings})
 
 
 @dataclass(frozen=True)
@@ -55,7 +78,8 @@ class Count:
     """One cell of the meter: how often, and how many bytes.
 
     ``direction`` is set where it was seen; ``syscall`` is ``None`` outside system calls;
-    ``caller`` is who called the function that copied, as ``function+0x12``, where known.
+    ``caller`` is who called the function that copied, as ``function+0x12``, where known; of
+    what a device moves, the device.
     """
 
     role: str
@@ -71,15 +95,39 @@ class Count:
 
 @dataclass(frozen=True)
 class Hits:
-    """Executions of a probed instruction, counted twice.
+    """Executions of a probed instruction, counted twice: by the program and by the event.
 
-    ``perf`` is the breakpoint's own count, ``None`` for function probes;
-    ``multiplexed`` is whether it was not armed all the time.
+    ``perf`` is ``None`` where there is no second count; ``multiplexed`` is whether it was
+    not counting all the time. ``shared`` is whether the program's count has also those of
+    others, just before and after: it may be higher then, and never lower.
     """
 
     program: int
     perf: int | None
     multiplexed: bool = False
+    shared: bool = False
+
+    @property
+    def agree(self) -> bool:
+        """Whether no execution was missed."""
+        if self.perf is None:
+            return True
+        missed = self.program < self.perf if self.shared else self.program != self.perf
+        return not (missed or self.multiplexed)
+
+
+VIRTUAL = frozenset({"lo", "veth"})
+"""Drivers of network devices with nothing behind them that could transfer by itself."""
+INTERRUPTS = "on_interrupt"
+"""How the causes begin of which nothing but a lower bound depends: interrupts come on top of
+the meter's programs, too, and are passed over then."""
+
+
+def losses(lost: dict[str, int]) -> dict[str, int]:
+    """See :attr:`Run.losses`."""
+    return {
+        cause: many for cause, many in lost.items() if many and not cause.startswith(INTERRUPTS)
+    }
 
 
 @dataclass(frozen=True)
@@ -89,12 +137,15 @@ class Run:
     ``role`` is that of the process under measurement. ``expected`` is what each of its
     controls moved, ``neighbour`` what the other process did, in bytes by
     ``quantity:direction``, and system calls by ``syscall:name``; ``account`` is the
-    kernel's own word on the transfer. ``hits`` and ``lost`` are those of this run alone.
+    kernel's own word on the transfer. ``hits`` and ``lost`` are those of this run alone;
+    ``attempts`` is how often it was done until nothing was lost.
     """
 
     strategy: str
     role: str
     file_system: str
+    nic: str
+    cache: str
     run_index: int
     payload_bytes: int
     chunk_bytes: int | None
@@ -106,6 +157,21 @@ class Run:
     neighbour: dict[str, int]
     account: dict[str, int] = field(default_factory=dict)
     unavailable: str = ""
+    attempts: int = 1
+
+    @property
+    def losses(self) -> dict[str, int]:
+        """What was lost, by cause; without interrupts, whose number is a lower bound."""
+        return losses(self.lost)
+
+    def moved(self, quantity: str, role: str, caller: str | None = None) -> int:
+        """Bytes of a quantity, for one role; of one caller, where it is named."""
+        return sum(
+            count.bytes
+            for count in self.counts
+            if (count.quantity, count.role) == (quantity, role)
+            and caller in (None, count.caller)
+        )
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Run:
@@ -123,8 +189,9 @@ class Evidence:
     """Everything known about the runs on one kernel.
 
     ``sites`` are the copy sites attached, ``blind`` those wanted and not, ``events`` the
-    quantities of attached event sites. ``rights`` is what the strategies could do.
-    ``timings`` in seconds by phase.
+    quantities of attached event sites, ``hooks`` those of attached hooks. ``disks`` has the
+    disk under the payload by file system, ``nics`` the network device by ``--nic``.
+    ``rights`` is what the strategies could do. ``timings`` in seconds by phase.
     """
 
     kernel: dict[str, Any]
@@ -135,6 +202,9 @@ class Evidence:
     sites: tuple[dict[str, Any], ...]
     blind: tuple[dict[str, Any], ...]
     events: tuple[str, ...]
+    hooks: tuple[str, ...] = ()
+    disks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    nics: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: tuple[Run, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
     schema: int = SCHEMA
@@ -157,6 +227,7 @@ class Evidence:
                 "sites": tuple(values["sites"]),
                 "blind": tuple(values["blind"]),
                 "events": tuple(values["events"]),
+                "hooks": tuple(values["hooks"]),
                 "runs": tuple(Run.from_json(run) for run in values["runs"]),
             }
         )

@@ -30,7 +30,19 @@ _MEMBERS = (
     ("sk_buff", "len"),
     ("sk_buff", "head"),
     ("sk_buff", "end"),
+    ("sk_buff", "data"),
+    ("sk_buff", "sk"),
+    ("sk_buff", "dev"),
     ("skb_shared_info", "destructor_arg"),
+    ("sock_common", "skc_net"),
+    ("net_device", "nd_net"),
+    ("net_device", "ifindex"),
+    ("net", "ns"),
+    ("ns_common", "inum"),
+    ("kobject", "name"),
+    ("scatterlist", "length"),
+    ("scatterlist", "dma_length"),
+    ("scatterlist", "dma_flags"),
     ("task_struct", "mm"),
 )
 """What the meter looks at inside the kernel's structures, beside the catalogue's."""
@@ -174,7 +186,7 @@ def _lockdown() -> str:
 
 def _function_names(catalogue: Catalogue) -> set[str]:
     copies = {site.function for site in catalogue.copies}
-    return copies | {site.function for site in catalogue.owners}
+    return copies | {hook.function for hook in catalogue.hooks}
 
 
 def _symbols(
@@ -195,7 +207,7 @@ def _functions(
     catalogue: Catalogue, symbols: dict[str, kernel_text.Symbol]
 ) -> dict[str, Function]:
     probed = {s.function for s in catalogue.copies if Mechanism.KPROBE in s.mechanisms}
-    probed |= {s.function for s in catalogue.owners}
+    probed |= {hook.function for hook in catalogue.hooks}
     names = _function_names(catalogue)
     return {
         name: Function(

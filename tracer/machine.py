@@ -19,9 +19,10 @@ from probes.site import Kind
 from probes.site import Path as DataPath
 from tracer import errors, kernel, kernels, stage, target, vm
 from tracer.errors import KernelError, MissingError, ResourceError
-from tracer.evidence import Evidence, Request
+from tracer.evidence import Evidence, Request, Setting
 from tracer.guardian import RunFolder, guarded
 from tracer.plan import Choice, plan
+from tracer.wiring import HARDWARE_ADDRESSES, NICS, Nic
 
 Say = Callable[[str], None]
 
@@ -58,9 +59,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Options:
-    """What to run; sizes in bytes, ``None`` for the default."""
+    """What to run; sizes in bytes, ``None`` for the default.
 
-    strategies: tuple[str, ...]
+    ``file`` and ``to`` are the user's own file and where to send it. ``everything`` is
+    whether nobody has asked for the settings' devices, so that others may stand for them.
+    """
+
+    settings: tuple[Setting, ...]
     sizes: tuple[int, ...]
     chunk: int | None = None
     pipe_size: int | None = None
@@ -70,7 +75,21 @@ class Options:
     plan_only: bool = False
     sabotage: tuple[str, ...] = ()
     keep: bool = False
+    file: Path | None = None
+    to: str = ""
+    everything: bool = False
     boot_seconds: float = vm.BOOT_SECONDS
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """All that are performed, each once."""
+        return tuple(dict.fromkeys(name for s in self.settings for name in s.strategies))
+
+    @property
+    def nics(self) -> tuple[Nic, ...]:
+        """All of zctrace's own that are used, each once."""
+        names = dict.fromkeys(setting.nic for setting in self.settings)
+        return tuple(NICS[name] for name in names if name in NICS)
 
     @property
     def size(self) -> int:
@@ -155,8 +174,11 @@ def image_size(payload_bytes: int, file_system: str) -> int:
 def check_resources(
     payload_bytes: int, file_systems: Sequence[str], places: list[Place]
 ) -> None:
-    """Raise :class:`ResourceError` where memory or disk is too small for the payload."""
-    cached = payload_bytes * len(file_systems)
+    """Raise :class:`ResourceError` where memory or disk is too small for the payload.
+
+    Without ``file_systems`` the payload is a file that is there.
+    """
+    cached = payload_bytes * max(len(file_systems), 1)
     wanted = cached * 5 // 2
     if any(place.kernel for place in places):
         wanted = vm.memory_for(cached)
@@ -202,7 +224,9 @@ def collect(place: Place, options: Options, say: Say) -> Evidence:
             disks = (
                 () if options.plan_only else tuple(_images(options, run_folder.path).values())
             )
-            guest = vm.Guest(place.kernel, kvm, memory, run_folder.path, disks)
+            guest = vm.Guest(
+                place.kernel, kvm, memory, run_folder.path, disks, nics=emulated(options.nics)
+            )
         if not options.plan_only:
             for kind, image in _images(options, run_folder.path).items():
                 make_image(image, kind, options.size)
@@ -242,6 +266,8 @@ def collect(place: Place, options: Options, say: Say) -> Evidence:
 
 def _images(options: Options, folder: Path) -> dict[str, Path]:
     """The image of each file system that needs one."""
+    if options.file:
+        return {}
     return {
         kind: folder / f"payload.{kind}"
         for kind in options.file_systems
@@ -257,7 +283,7 @@ def _request(run_id: str, options: Options, guest: vm.Guest | None, folder: Path
     kinds = () if options.plan_only else options.file_systems
     return Request(
         run_id=run_id,
-        strategies=options.strategies,
+        settings=options.settings,
         sizes=options.sizes,
         chunk=options.chunk,
         pipe_size=options.pipe_size,
@@ -273,7 +299,15 @@ def _request(run_id: str, options: Options, guest: vm.Guest | None, folder: Path
         mechanism=options.mechanism,
         plan_only=options.plan_only,
         sabotage=options.sabotage,
+        file=str(options.file or ""),
+        to=options.to,
     )
+
+
+def emulated(nics: Sequence[Nic]) -> tuple[tuple[str, tuple[str, str]], ...]:
+    """The pairs of network devices that a guest must have for these."""
+    models = dict.fromkeys(nic.emulated for nic in nics if nic.emulated)
+    return tuple((model, HARDWARE_ADDRESSES) for model in models)
 
 
 def make_image(image: Path, kind: str, payload_bytes: int) -> None:

@@ -10,14 +10,18 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from tracer import disk
 from tracer.errors import ResourceError, ZctraceError
 from tracer.evidence import Request
 
 _CLONE_NEWNS = 0x00020000
+_DISKS = Path("/sys/block")
+_DISK_SECONDS, _POLL_SECONDS = 30.0, 0.05
 
 _PATTERN = bytes(range(251)) * 4177
 """About 1 MiB. The period is prime, so that a block that lands in the wrong place does
@@ -31,6 +35,11 @@ def mounted(request: Request) -> Iterator[dict[str, Path]]:
     Files and folders belong to the user of the strategies. The files are on the disk, and
     not in the page cache.
     """
+    if request.file:
+        path = Path(request.file)
+        _, kind = disk.mounted(path)
+        yield {kind: path}
+        return
     if request.machine == "host":
         _unshare_mounts()
         _run("mount", "--make-rprivate", "/")
@@ -51,7 +60,10 @@ def _payload(request: Request, kind: str, image: str, mount: Path) -> Iterator[P
         options += ",loop"
     mount.mkdir(exist_ok=True)
     try:
-        _run("mount", "-t", kind, "-o", options, image or kind, str(mount))
+        source = image or kind
+        if image and request.machine != "host":
+            source = find_disk(image)
+        _run("mount", "-t", kind, "-o", options, source, str(mount))
         try:
             folder = mount / "zctrace"
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -64,6 +76,19 @@ def _payload(request: Request, kind: str, image: str, mount: Path) -> Iterator[P
             _run("umount", "--lazy", str(mount))
     finally:
         mount.rmdir()
+
+
+def find_disk(serial: str) -> str:
+    """The disk with that serial number, once its driver has found it."""
+    deadline = time.monotonic() + _DISK_SECONDS
+    while True:
+        for node in _DISKS.glob("nvme*"):
+            with suppress(OSError):
+                if (node / "device" / "serial").read_text().strip() == serial:
+                    return f"/dev/{node.name}"
+        if time.monotonic() > deadline:
+            raise ZctraceError(f"the machine's disk {serial} does not show up")
+        time.sleep(_POLL_SECONDS)
 
 
 def _fill(file: Path, size: int) -> None:

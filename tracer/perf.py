@@ -114,6 +114,14 @@ def open_kprobe(address: int, *, at_return: bool = False) -> int:
     return _open(attributes, -1, 0, 0)
 
 
+def open_kprobe_counter(address: int, cpu: int) -> int:
+    """A disabled event that counts, on ``cpu``, executions of the instruction there."""
+    attributes = _Attributes(
+        type=_kprobe_type(), config2=address, read_format=_FORMAT_TIMES, flags=_DISABLED
+    )
+    return _open(attributes, -1, cpu, 0)
+
+
 def try_kprobe(function: str) -> None:
     """Ask the kernel for a probe on ``function``'s entry and give it back at once.
 

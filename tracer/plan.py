@@ -11,17 +11,18 @@ import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from probes import hooks
 from probes.site import (
     CallTarget,
     Catalogue,
     CopySite,
     Direction,
     EventSite,
+    Hook,
     Kind,
     Length,
     Mechanism,
     Member,
-    OwnerSite,
     Path,
     Purpose,
     Register,
@@ -44,7 +45,7 @@ DIRECTION_NUMBERS = {
 }
 """What the meter calls them (probes/bpf/direction.h)."""
 
-_NOBODY, _NO_ADDRESS = "0", "0"
+_NO_ADDRESS = "0"
 
 
 class Choice(enum.Enum):
@@ -77,7 +78,7 @@ class CopyAttachment:
     length: str
     source: str
     destination: str
-    owner: str
+    skb: str
     size: int
     exact: bool
     note: str = ""
@@ -98,10 +99,10 @@ class CallAttachment:
 
 
 @dataclass(frozen=True)
-class OwnerAttachment:
-    """One function that tells whose a zero-copy send is, to be attached."""
+class HookAttachment:
+    """One hook, to be attached at the function's ``address``."""
 
-    site: OwnerSite
+    hook: Hook
     address: int
 
 
@@ -130,7 +131,7 @@ class AttachPlan:
 
     copies: tuple[CopyAttachment, ...]
     calls: tuple[CallAttachment, ...]
-    owners: tuple[OwnerAttachment, ...]
+    hooks: tuple[HookAttachment, ...]
     events: tuple[EventAttachment, ...]
     blind: tuple[Blind, ...]
     parameters: tuple[tuple[str, str], ...]
@@ -201,20 +202,26 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
             for b in no_calls
             if b.quantity in watched_otherwise and b.reason in (kernel.text, no_kinds)
         ]
-    owners = tuple(
-        OwnerAttachment(site, kernel.functions[site.function].address)
-        for site in catalogue.owners
-        if site.function in kernel.functions and not kernel.functions[site.function].kprobe
-    )
+    attached = _plan_hooks(catalogue.hooks, kernel)
     events, unseen = _plan_events(catalogue.events, kernel, len(calls) + len(copies))
     return AttachPlan(
         tuple(copies),
         tuple(calls),
-        owners,
+        attached,
         tuple(events),
         tuple(blind + unseen),
         tuple(_parameters(copies, catalogue.events, events, kernel).items()),
     )
+
+
+def _plan_hooks(wanted: Sequence[Hook], kernel: KernelFacts) -> tuple[HookAttachment, ...]:
+    """The first of each quantity that there is and that the kernel lets be probed."""
+    attached: dict[str, HookAttachment] = {}
+    for hook in wanted:
+        function = kernel.functions.get(hook.function)
+        if function and not function.kprobe:
+            attached.setdefault(hook.quantity, HookAttachment(hook, function.address))
+    return tuple(attached.values())
 
 
 def _plan_calls(
@@ -385,7 +392,7 @@ def _attachment(
         length=_expression(length, context, kernel),
         source=_address(site.source, context),
         destination=_address(site.destination, context),
-        owner=f"owner_of({context}{site.skb.name})" if site.skb else _NOBODY,
+        skb=_address(site.skb, context),
         size=function.size,
         exact=at_return or mechanism not in site.mechanisms[1:],
         note="; ".join(reasons),
@@ -445,7 +452,7 @@ def _parameters(
             name = f"KPROBE_{copy.slot}"
             assert copy.site.direction is not None
             direction = DIRECTION_NUMBERS[copy.site.direction]
-            values = [str(direction), copy.owner, f"{copy.address:#x}ULL", str(copy.size)]
+            values = [str(direction), copy.skb, f"{copy.address:#x}ULL", str(copy.size)]
         else:
             name = f"BREAKPOINT_{copy.slot}"
             values = [copy.source, copy.destination]
@@ -485,7 +492,27 @@ def _kernel_parameters(kernel: KernelFacts) -> dict[str, str]:
         ("SKB_LEN", "sk_buff.len"),
         ("SKB_HEAD", "sk_buff.head"),
         ("SKB_END", "sk_buff.end"),
+        ("SKB_DATA", "sk_buff.data"),
+        ("SKB_SOCK", "sk_buff.sk"),
+        ("SKB_DEVICE", "sk_buff.dev"),
         ("SHINFO_DESTRUCTOR_ARG", "skb_shared_info.destructor_arg"),
+        ("SOCK_NET", "sock_common.skc_net"),
+        ("DEVICE_NET", "net_device.nd_net"),
+        ("DEVICE_NUMBER", "net_device.ifindex"),
+        ("DEVICE_NAME", "kobject.name"),
+        ("SCATTER_LENGTH", "scatterlist.length"),
     ):
         parameters[parameter] = str(kernel.members.get(member, 0))
+    # The size of a structure is not asked for; its last member ends where it does.
+    last = max(
+        kernel.members.get(f"scatterlist.{m}", 0) for m in ("dma_length", "dma_flags", "length")
+    )
+    parameters["SCATTER_BYTES"] = str((last + 4 + 7) // 8 * 8)
+    parameters["NET_INODE"] = str(
+        kernel.members.get("net.ns", 0) + kernel.members.get("ns_common.inum", 0)
+    )
+    (merge,) = (hook.function for hook in hooks.HOOKS if hook.quantity == hooks.MERGE)
+    function = kernel.functions.get(merge)
+    parameters["MERGE_START"] = f"{function.address if function else 0:#x}ULL"
+    parameters["MERGE_SIZE"] = str(function.size if function else 0)
     return parameters

@@ -73,6 +73,11 @@ _REASONS = (
         "a packet's pages were pulled into one piece for code that reads packets in one",
     ),
     _Reason("skb-copy-bits", "skb_try_coalesce", "the receiver merged small packets"),
+    _Reason(
+        "bounce",
+        "",
+        "the device cannot reach the memory where the bytes are: through bounce buffers",
+    ),
     _Reason("copy-page", "", "copy-on-write: a page that others share was written to"),
 )
 

@@ -6,6 +6,8 @@ to the kernel, on a host or in a guest; needs nothing from outside the distribut
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -14,22 +16,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from probes.catalogue import CATALOGUE
-from probes.site import Kind, Mechanism, Purpose
-from tracer import __version__, kernel, kernel_text, payload, perf, target
+from probes.site import Direction, Kind, Mechanism, Purpose
+from tracer import __version__, disk, kernel, kernel_text, payload, perf, target, wiring
 from tracer.call_sites import SymbolTable
+from tracer.disk import Disk
 from tracer.errors import MissingError, TraceError, WorkloadError
-from tracer.evidence import Evidence, Hits, Request, Run
+from tracer.evidence import COLD, Count, Evidence, Hits, Request, Run, Setting
 from tracer.plan import AttachPlan, CallAttachment, Choice, CopyAttachment, plan
-from workloads import marker
+from workloads import marker, peers
 from workloads.catalogue import strategy_named
 
 Say = Callable[[str], None]
 _HERE = Path(__file__).resolve().parent.parent
+_ATTEMPTS = 5
 
 
 class Stopwatch:
@@ -59,7 +64,7 @@ def collect(request: Request, say: Say) -> Evidence:
         with watch.phase("plan", "planning the probes"):
             attach_plan = plan(CATALOGUE, facts, Choice(request.mechanism))
         if request.plan_only:
-            return _evidence(request, facts, attach_plan, {}, {}, (), watch, "not loaded")
+            return _evidence(request, facts, attach_plan, {}, _Performed(), watch, "not loaded")
         _require(facts, attach_plan, Choice(request.mechanism))
         with watch.phase("import", "loading BCC"):
             attach = _import_attach()
@@ -72,14 +77,13 @@ def collect(request: Request, say: Say) -> Evidence:
                 meter.load(_HERE / "probes")
             with watch.phase("attach", "attaching the probes"):
                 meter.attach(cgroup)
-            runs, rights = _perform(request, files, cgroup, meter, watch)
+            performed = _perform(request, files, cgroup, meter, watch)
             evidence = _evidence(
                 request,
                 facts,
                 attach_plan,
                 meter.refused,
-                rights,
-                tuple(runs),
+                performed,
                 watch,
                 attach.BCC_VERSION,
             )
@@ -137,26 +141,96 @@ def _import_attach() -> Any:
     return attach
 
 
+@dataclass
+class _Performed:
+    """What came of a request: the runs, and what they were done with."""
+
+    runs: list[Run] = field(default_factory=list)
+    rights: dict[str, Any] = field(default_factory=dict)
+    disks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    nics: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
 def _perform(
     request: Request, files: dict[str, Path], cgroup: Path, meter: Any, watch: Stopwatch
-) -> tuple[list[Run], dict[str, Any]]:
-    """All runs of all strategies, and the rights of the process that performed them."""
-    runs = []
-    with _Workload(request, files, cgroup) as workload:
-        with watch.phase("start", "starting the strategies' process"):
-            pids = workload.start()
-            rights = target.rights(pids["sender"])
-        for size, name in itertools.product(request.sizes, request.strategies):
-            of = f", {size} B" if len(request.sizes) > 1 else ""
-            for index in range(request.repeat):
-                nth = f", {index + 1} of {request.repeat}" if request.repeat > 1 else ""
-                with watch.phase("run", f"running {name}{of}{nth}"):
-                    runs.append(_run(name, size, index, request, workload, meter))
-    return runs, rights
+) -> _Performed:
+    """All runs of all strategies, in every setting."""
+    performed = _Performed()
+    disks = {
+        (kind, size): disk.under(file, size)
+        for kind, file in files.items()
+        for size in request.sizes
+    }
+    for (kind, _), found in disks.items():
+        performed.disks[kind] = found.facts()
+    for setting in request.settings:
+        with ExitStack() as stack:
+            with watch.phase("wire", f"laying the cable: {setting.nic}"):
+                if request.to:
+                    wire = wiring.outward(setting.nic)
+                else:
+                    wire = stack.enter_context(wiring.wired(wiring.NICS[setting.nic]))
+            performed.nics[setting.nic] = wire.facts()
+            meter.set_ends(wire.ends)
+            workload = stack.enter_context(_Workload(request, setting, files, cgroup, wire))
+            with watch.phase("start", "starting the strategies' process"):
+                pids = workload.start()
+                performed.rights = target.rights(pids["sender"])
+            for size, name in itertools.product(request.sizes, setting.strategies):
+                of = f", {size} B" if len(request.sizes) > 1 else ""
+                over = f" over {setting.nic}" if len(request.settings) > 1 else ""
+                for index in range(request.repeat):
+                    nth = f", {index + 1} of {request.repeat}" if request.repeat > 1 else ""
+                    with watch.phase("run", f"running {name}{over}{of}{nth}"):
+                        attempt = functools.partial(
+                            _attempt,
+                            *(name, size, index, setting, request, workload, meter, disks),
+                        )
+                        performed.runs.append(_repeated(attempt, setting, request, workload))
+    return performed
 
 
-def _run(
-    name: str, size: int, index: int, request: Request, workload: _Workload, meter: Any
+def _repeated(
+    attempt: Callable[[], Run], setting: Setting, request: Request, workload: _Workload
+) -> Run:
+    """One run in which nothing was lost, or the last of several.
+
+    An interrupt that comes while one of the programs runs is passed over by the others, and
+    so is what it leads to. That is seen, and nobody's fault: do it again. So is a transfer
+    over a network device of which TCP sent a part twice, which is not what was to be
+    measured. (Over loopback, where that is common, the run stands as it is.)
+    """
+    for number in itertools.count(1):
+        run = attempt()
+        lossless = all(hits.agree for hits in run.hits.values()) and not run.losses
+        twice = setting.nic != wiring.LOOPBACK and run.account.get("retransmitted_bytes")
+        # More arrived than was seen leaving: an interrupt on top of a probe, which neither
+        # its program nor its counter has seen.
+        unseen = (
+            "retransmitted_bytes" in run.account
+            and run.moved("transmit-payload", run.role) < run.received_bytes
+        )
+        last = (
+            (lossless and not twice and not unseen)
+            or run.unavailable
+            or request.sabotage
+            or number == _ATTEMPTS
+        )
+        workload.answer(again=not last)
+        if last:
+            return dataclasses.replace(run, attempts=number)
+    raise AssertionError
+
+
+def _attempt(
+    name: str,
+    size: int,
+    index: int,
+    setting: Setting,
+    request: Request,
+    workload: _Workload,
+    meter: Any,
+    disks: dict[tuple[str, int], Disk],
 ) -> Run:
     meter.reset()
     hits, lost = meter.hits(), meter.lost()
@@ -166,15 +240,18 @@ def _run(
     skips = {cause: count - skipped[cause] for cause, count in meter.skipped().items()}
     # Disarmed, a breakpoint's own count and its program's cannot drift apart any more.
     meter.deactivate()
+    under = disks[outcome["file_system"], size]
     return Run(
         strategy=name,
         role=marker.role_name(strategy_named(name).role),
         file_system=outcome["file_system"],
+        nic=setting.nic,
+        cache=setting.cache,
         run_index=index,
         payload_bytes=size,
         chunk_bytes=request.chunk,
         received_bytes=outcome["received"],
-        counts=tuple(meter.counts()),
+        counts=(*meter.counts(), *_disk_counts(meter, under), *_mapped_counts(meter)),
         hits=_hits_since(hits, meter.hits()),
         lost={
             **{cause: count - lost[cause] for cause, count in meter.lost().items()},
@@ -188,12 +265,66 @@ def _run(
     )
 
 
+def _disk_counts(meter: Any, under: Disk) -> Iterator[Count]:
+    """What the payload's disk was told to read and write, by whether it is payload."""
+    total: dict[tuple[str, str, str], list[int]] = {}
+    for request in meter.requests():
+        if request.device != under.number:
+            continue
+        reads, metadata = request.operation.startswith("R"), "M" in request.operation
+        if not reads:
+            parts = {"disk-write": request.bytes}
+        elif under.extents is None:
+            parts = {"disk-read-other" if metadata else "disk-read": request.bytes}
+        else:
+            inside = disk.overlap(under.extents, request.start, request.bytes)
+            parts = {"disk-read": inside, "disk-read-other": request.bytes - inside}
+        for quantity, many in parts.items():
+            if many:
+                cell = total.setdefault((request.role, quantity, request.operation), [0, 0])
+                cell[0] += request.times
+                cell[1] += request.times * many
+    for (role, quantity, operation), (times, many) in total.items():
+        yield Count(
+            role=role,
+            quantity=quantity,
+            function="block:block_rq_issue",
+            mechanism=Mechanism.TRACEPOINT.value,
+            direction=(
+                Direction.KERNEL_TO_DEVICE if quantity == "disk-write"
+                else Direction.DEVICE_TO_KERNEL
+            ).value,
+            syscall=None,
+            caller=f"{under.device} {operation}",
+            calls=times,
+            bytes=many,
+        )  # fmt: skip
+
+
+def _mapped_counts(meter: Any) -> Iterator[Count]:
+    """What drivers mapped for DMA while watched work was unsettled, whoever's."""
+    for mapped in meter.mappings():
+        for direction in mapped.direction:
+            yield Count(
+                role="everybody",
+                quantity="dma-mapped",
+                function="dma_map",
+                mechanism=Mechanism.KPROBE.value,
+                direction=direction.value,
+                syscall=None,
+                caller=mapped.device,
+                calls=mapped.calls,
+                bytes=mapped.bytes,
+            )
+
+
 def _hits_since(before: dict[str, Hits], after: dict[str, Hits]) -> dict[str, Hits]:
     return {
         name: Hits(
             program=hits.program - before[name].program,
             perf=None if hits.perf is None else hits.perf - (before[name].perf or 0),
             multiplexed=hits.multiplexed,
+            shared=hits.shared,
         )
         for name, hits in after.items()
     }
@@ -202,10 +333,17 @@ def _hits_since(before: dict[str, Hits], after: dict[str, Hits]) -> dict[str, Hi
 class _Workload:
     """The strategies' process: unprivileged, in the cgroup, driven line by line."""
 
-    def __init__(self, request: Request, files: dict[str, Path], cgroup: Path) -> None:
+    def __init__(
+        self,
+        request: Request,
+        setting: Setting,
+        files: dict[str, Path],
+        cgroup: Path,
+        wire: wiring.Wire,
+    ) -> None:
         self._cgroup = cgroup
         command = [sys.executable, "-I", str(_HERE / "tracer" / "isolated.py"), "workloads"]
-        command += request.strategies
+        command += setting.strategies
         for kind, file in files.items():
             command += ["--file", f"{kind}={file}"]
         for size in request.sizes:
@@ -216,21 +354,36 @@ class _Workload:
             command += ["--chunk", str(request.chunk)]
         if request.pipe_size is not None:
             command += ["--pipe-size", str(request.pipe_size)]
+        if setting.cache == COLD:
+            command += ["--cold"]
+        if request.to:
+            command += ["--to", request.to]
+        # A socket belongs to the namespace that it was made in; these are the peer's.
+        listeners = [
+            wire.listen(make) for make in (peers.listen_as_sink, peers.listen_as_source)
+        ]
+        command += ["--sink", str(listeners[0].fileno())]
+        command += ["--source", str(listeners[1].fileno())]
         try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd="/",
-                user=request.uid,
-                group=request.gid,
-                extra_groups=request.groups,
-                text=True,
-                env={"PATH": os.defpath, "LANG": "C.UTF-8"},
-            )
+            with wire.subject():
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    cwd="/",
+                    user=request.uid,
+                    group=request.gid,
+                    extra_groups=request.groups,
+                    text=True,
+                    env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+                    pass_fds=[listener.fileno() for listener in listeners],
+                )
         except OSError as error:
             raise WorkloadError(f"the strategies could not be started: {error}") from error
+        finally:
+            for listener in listeners:
+                listener.close()
 
     def __enter__(self) -> _Workload:
         return self
@@ -248,6 +401,13 @@ class _Workload:
     def run(self, name: str) -> dict[str, Any]:
         """Let it perform the next transfer; returns its own account of it."""
         return self._exchange(name)
+
+    def answer(self, *, again: bool) -> None:
+        """Have the run before repeated, or not."""
+        stdin = self._pipe(self._process.stdin)
+        with suppress(BrokenPipeError):
+            stdin.write("again\n" if again else "on\n")
+            stdin.flush()
 
     def _exchange(self, doing: str) -> dict[str, Any]:
         stdin, stdout = self._pipe(self._process.stdin), self._pipe(self._process.stdout)
@@ -279,8 +439,7 @@ def _evidence(
     facts: kernel.KernelFacts,
     attach_plan: AttachPlan,
     refused: dict[int, list[str]],
-    rights: dict[str, Any],
-    runs: tuple[Run, ...],
+    performed: _Performed,
     watch: Stopwatch,
     bcc_version: str,
 ) -> Evidence:
@@ -298,7 +457,9 @@ def _evidence(
             "python": platform.python_version(),
         },
         request=request,
-        rights=rights,
+        rights=performed.rights,
+        disks=performed.disks,
+        nics=performed.nics,
         sites=tuple(describe(attach_plan, refused)),
         blind=tuple(
             {
@@ -310,8 +471,9 @@ def _evidence(
             }
             for blind in attach_plan.blind
         ),
-        events=tuple(event.site.quantity for event in attach_plan.events),
-        runs=runs,
+        events=tuple(dict.fromkeys(event.site.quantity for event in attach_plan.events)),
+        hooks=tuple(attachment.hook.quantity for attachment in attach_plan.hooks),
+        runs=tuple(performed.runs),
         timings=watch.seconds,
     )
 

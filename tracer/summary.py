@@ -12,10 +12,18 @@ import pandas as pd
 from probes.site import Direction, Kind, Path, Purpose
 from tracer import controls, reasons
 from tracer.call_sites import plain
-from tracer.evidence import Evidence, Run
-from tracer.verdict import Verdict, Word, judge_copies, judge_dma, judge_switches
+from tracer.evidence import VIRTUAL, WARM, Count, Evidence, Run
+from tracer.verdict import (
+    Dma,
+    Source,
+    Verdict,
+    Word,
+    judge_copies,
+    judge_dma,
+    judge_switches,
+)
 from workloads.catalogue import strategy_named
-from workloads.strategy import Ends
+from workloads.strategy import Ends, Expected
 
 COLUMNS = [
     "kernel",
@@ -56,10 +64,16 @@ COLUMNS = [
     "controls",
     "file_system",
     "reason",
+    "interrupts",
+    "dma_in_source",
+    "dma_out_source",
+    "header_bytes",
+    "disk_metadata_bytes",
 ]
 """The summary's columns, in order; others rely on the first thirty-one."""
 
 _ROUTINE = "user-copy-routine"
+_BOUNCE = "bounce"
 ITERATOR_FUNCTIONS = frozenset(
     {
         "_copy_to_iter",
@@ -77,6 +91,8 @@ ITERATOR_FUNCTIONS = frozenset(
     }
 )
 """Functions of the iterators that call the processor's routine."""
+_PAGE_BYTES = 4096
+"""On x86-64: the least that is read from a disk into the page cache."""
 _METADATA_BYTES = 256
 """More than any system call here copies beside payload and metadata."""
 
@@ -104,6 +120,8 @@ _TEXTS = {
     "controls",
     "file_system",
     "reason",
+    "dma_in_source",
+    "dma_out_source",
 }
 _RATIOS = {"cpu_copies", "dma_copies"}
 
@@ -112,6 +130,8 @@ _TIDY_COLUMNS = [
     "machine",
     "strategy",
     "file_system",
+    "nic",
+    "cache",
     "payload_bytes",
     "chunk_bytes",
     "run_index",
@@ -175,6 +195,8 @@ def _rows(evidence: Evidence, run: Run) -> Iterable[dict[str, object]]:
         "machine": evidence.machine["kind"],
         "strategy": run.strategy,
         "file_system": run.file_system,
+        "nic": run.nic,
+        "cache": run.cache,
         "payload_bytes": run.payload_bytes,
         "chunk_bytes": run.chunk_bytes,
         "run_index": run.run_index,
@@ -191,7 +213,7 @@ def _rows(evidence: Evidence, run: Run) -> Iterable[dict[str, object]]:
             "role": count.role,
             "quantity": count.quantity,
             "site": count.function,
-            "kind": site["kind"] if site else Kind.EVENT.value,
+            "kind": _kind(site, count),
             "purpose": site["purpose"] if site else None,
             "mechanism": count.mechanism,
             "direction": controls.direction_of(
@@ -200,7 +222,8 @@ def _rows(evidence: Evidence, run: Run) -> Iterable[dict[str, object]]:
             "syscall": count.syscall,
             "caller": count.caller,
             "calls": count.calls,
-            "bytes": count.bytes if site else None,
+            # An event that counts bytes always has some.
+            "bytes": count.bytes if site else count.bytes or None,
             "note": site["note"] if site else "",
         }
     for key, site in sites.items():
@@ -230,6 +253,13 @@ def _rows(evidence: Evidence, run: Run) -> Iterable[dict[str, object]]:
         }
 
 
+def _kind(site: dict[str, object] | None, count: Count) -> object:
+    if site:
+        return site["kind"]
+    # Seen at a tracepoint, but it is the processor that copies.
+    return (Kind.COPY if count.quantity == _BOUNCE else Kind.EVENT).value
+
+
 def judge(evidences: Iterable[Evidence]) -> list[Judged]:
     """Every run of every kernel, in the order in which they happened."""
     return [_judge(evidence, run) for evidence in evidences for run in evidence.runs]
@@ -246,14 +276,15 @@ def summarise(judged: Iterable[Judged]) -> pd.DataFrame:
 
 def _judge(evidence: Evidence, run: Run) -> Judged:
     strategy = strategy_named(run.strategy)
-    claims = strategy.expected
+    claims = _claims(evidence, run)
     if run.unavailable:
         return _not_available(evidence, run)
     checked = controls.check(evidence, run)
     failed = [control for control in checked if not control.passed]
     rows = tidy([dataclasses.replace(evidence, runs=(run,))])
     sender = rows[rows["role"] == run.role]
-    outside = sum(count.bytes for count in run.counts if count.role == f"outside:{run.role}")
+    elsewhere = rows[(rows["role"] == f"outside:{run.role}") & (rows["kind"] == "copy")]
+    outside = int(elsewhere["bytes"].sum())
     copies = _copy_figures(sender)
     events = _event_figures(evidence, sender)
     doubt_copies = "; ".join(
@@ -278,6 +309,7 @@ def _judge(evidence: Evidence, run: Run) -> Judged:
         .sum()
         .items()
     }
+    into_cache, to_nic = _into_cache(evidence, run, failed), _to_nic(evidence, run, failed)
     verdicts = (
         judge_copies(
             claims.cpu_copies, copies.get("cpu_copied_bytes"), run.payload_bytes, doubt_copies
@@ -288,7 +320,14 @@ def _judge(evidence: Evidence, run: Run) -> Judged:
             calls,
             doubt_switches or "system calls are not watched",
         ),
-        judge_dma(claims.dma_copies),
+        judge_dma(
+            claims.dma_copies,
+            into_cache,
+            to_nic,
+            run.payload_bytes,
+            _PAGE_BYTES,
+            run.account.get("retransmitted_bytes", 0),
+        ),
     )
     copied = copies.get("cpu_copied_bytes")
     figures: dict[str, int | float | str | None] = {
@@ -297,10 +336,14 @@ def _judge(evidence: Evidence, run: Run) -> Judged:
         "cpu_copies": None if copied is None else copied / run.payload_bytes,
         **copies,
         **events,
+        **_dma_figures(evidence, run, into_cache, to_nic),
         "verdict_copies": verdicts[0].word.value,
         "verdict_switches": verdicts[1].word.value,
         "verdict_dma": verdicts[2].word.value,
-        "coverage": "; ".join(filter(None, (doubt_copies, doubt_switches))) or "complete",
+        "coverage": "; ".join(
+            filter(None, (doubt_copies, doubt_switches, *_failed(failed, controls.DMA)))
+        )
+        or "complete",
         "controls": "failed" if failed else "passed",
     }
     return Judged(
@@ -313,18 +356,103 @@ def _judge(evidence: Evidence, run: Run) -> Judged:
     )
 
 
+def _claims(evidence: Evidence, run: Run) -> Expected:
+    return strategy_named(run.strategy).claims(
+        gathers=bool(evidence.nics[run.nic]["scatter_gather"])
+    )
+
+
+def _dma_doubt(failed: list[controls.Control]) -> str:
+    return "; ".join(_failed(failed, controls.DMA))
+
+
+def _mapped(evidence: Evidence, run: Run, device: str, way: Direction, handed: int) -> Source:
+    """How it is known that a driver that was handed so many bytes moved them by DMA."""
+    mapped = sum(
+        c.bytes
+        for c in run.counts
+        if (c.quantity, c.caller, c.direction) == ("dma-mapped", device, way.value)
+    )
+    return Source.MEASURED if mapped >= handed else Source.DERIVED
+
+
+def _into_cache(evidence: Evidence, run: Run, failed: list[controls.Control]) -> Dma:
+    """From the disk into memory."""
+    if strategy_named(run.strategy).ends in (Ends.SOCKET_TO_FILE, Ends.SOCKET_TO_MEMORY):
+        return Dma(None, None, "", "no file is read")
+    disk = evidence.disks[run.file_system]
+    doubt = disk["trouble"] or _dma_doubt(failed)
+    if "disk-request" not in evidence.events:
+        doubt = "requests to disks are not watched"
+    if doubt:
+        return Dma(None, None, "", doubt)
+    read = sum(run.moved("disk-read", role) for role in (run.role, f"outside:{run.role}"))
+    if run.cache != WARM and read < run.payload_bytes:
+        seen = f"of {run.payload_bytes} B only {read} were seen coming from the disk"
+        return Dma(None, None, "", f"{seen}: a part was elsewhere, or a hole")
+    handed = sum(c.bytes for c in run.counts if c.quantity.startswith("disk-read"))
+    return Dma(
+        read,
+        _mapped(evidence, run, disk["bus_device"], Direction.DEVICE_TO_KERNEL, handed),
+        f"{disk['device']} ({disk['driver']})",
+        ""
+        if read or run.cache != WARM
+        else "the payload was in the page cache, and nothing was read from the disk",
+    )
+
+
+def _to_nic(evidence: Evidence, run: Run, failed: list[controls.Control]) -> Dma:
+    """From memory to the network device."""
+    if strategy_named(run.strategy).ends is not Ends.FILE_TO_SOCKET:
+        return Dma(None, None, "", "no payload is sent")
+    nic = evidence.nics[run.nic]
+    doubt = _dma_doubt(failed)
+    if "transmit-payload" not in evidence.events:
+        doubt = "what network devices transmit is not watched"
+    if doubt:
+        return Dma(None, None, "", doubt)
+    if nic["driver"] in VIRTUAL:
+        return Dma(0, Source.NONE, run.nic)
+    if not nic["bus_device"]:
+        return Dma(None, None, "", f"{run.nic} is no device that transfers by itself")
+    sent = controls.transmitted(evidence, run, "payload")
+    return Dma(
+        sent,
+        _mapped(evidence, run, nic["bus_device"], Direction.KERNEL_TO_DEVICE, sent),
+        run.nic,
+    )
+
+
+def _dma_figures(
+    evidence: Evidence, run: Run, into_cache: Dma, to_nic: Dma
+) -> dict[str, int | float | str | None]:
+    figures: dict[str, int | float | str | None] = {
+        "dma_in_bytes": into_cache.bytes,
+        "dma_out_bytes": to_nic.bytes,
+        "dma_in_source": into_cache.source.value if into_cache.source else None,
+        "dma_out_source": to_nic.source.value if to_nic.source else None,
+    }
+    if into_cache.bytes is not None and to_nic.bytes is not None:
+        figures["dma_copies"] = (into_cache.bytes + to_nic.bytes) / run.payload_bytes
+    if to_nic.bytes is not None:
+        figures["header_bytes"] = controls.transmitted(evidence, run, "headers")
+    if into_cache.bytes is not None:
+        figures["disk_metadata_bytes"] = run.moved("disk-read-other", run.role)
+    return figures
+
+
 def _identity(evidence: Evidence, run: Run) -> dict[str, int | float | str | None]:
     """What was done, and what is claimed of it."""
     strategy = strategy_named(run.strategy)
-    claims = strategy.expected
+    claims = _claims(evidence, run)
     return {
         "kernel": evidence.kernel["release"],
         "machine": evidence.machine["kind"],
         "strategy": run.strategy,
         "file_system": run.file_system,
-        "nic": None if strategy.ends is Ends.FILE_TO_FILE else "lo",
+        "nic": None if strategy.ends is Ends.FILE_TO_FILE else run.nic,
         "chunk_bytes": run.chunk_bytes,
-        "cache": "warm",
+        "cache": run.cache,
         "payload_bytes": run.payload_bytes,
         "run_index": run.run_index,
         "claimed_cpu_copies": claims.cpu_copies,
@@ -479,6 +607,7 @@ def _event_figures(evidence: Evidence, sender: pd.DataFrame) -> dict[str, int]:
         "page_faults_kernel": count("page-fault-kernel"),
         "context_switches_voluntary": voluntary,
         "context_switches_involuntary": involuntary,
+        "interrupts": count("interrupt"),
     }
     if enters is not None and exits is not None:
         figures["mode_switches"] = enters + exits

@@ -65,6 +65,70 @@ def judge_switches(
     )
 
 
-def judge_dma(claimed: int | None) -> Verdict:
-    """DMA is not looked at yet."""
-    return Verdict(Word.NOT_MEASURED, "zctrace does not count DMA yet")
+class Source(enum.Enum):
+    """How it is known what went by DMA."""
+
+    MEASURED = "measured"
+    """The driver was seen mapping at least as much memory for the device."""
+    DERIVED = "derived"
+    """Only the hand-over to the driver was seen."""
+    NONE = "none"
+    """There is no device to transfer anything."""
+
+
+@dataclass(frozen=True)
+class Dma:
+    """Payload bytes that devices moved on one side of a transfer; headers are apart.
+
+    ``bytes`` and ``source`` are ``None`` where that was not measured. ``doubt`` says why, or
+    why nothing can be concluded from it. ``where`` names the device.
+    """
+
+    bytes: int | None
+    source: Source | None
+    where: str
+    doubt: str = ""
+
+
+def judge_dma(
+    claimed: int | None,
+    into_cache: Dma,
+    to_nic: Dma,
+    payload_bytes: int,
+    page_bytes: int,
+    sent_again: int,
+) -> Verdict:
+    """DMA on both sides of a transfer, each in copies of the payload, against the claim.
+
+    A disk reads whole blocks, at most whole pages, and what TCP sends again leaves again:
+    neither is a copy more.
+    """
+    sides = (into_cache, to_nic)
+    for side in sides:
+        if side.bytes is None:
+            return Verdict(Word.NO_CLAIM if claimed is None else Word.NOT_MEASURED, side.doubt)
+    seen = f"{into_cache.bytes} B from {into_cache.where}, {to_nic.bytes} B to {to_nic.where}"
+    if sent_again:
+        seen += f", of which TCP sent {sent_again} B again"
+    if claimed is None:
+        return Verdict(Word.NO_CLAIM, seen)
+    for side in sides:
+        if side.doubt:
+            return Verdict(Word.NOT_MEASURED, side.doubt)
+        if side.source is Source.NONE:
+            return Verdict(Word.NOT_MEASURED, f"{side.where} transfers nothing by DMA; {seen}")
+        if side.source is Source.DERIVED:
+            return Verdict(
+                Word.NOT_MEASURED,
+                f"{seen}; but {side.where} was not seen mapping memory for DMA",
+            )
+    assert into_cache.bytes is not None
+    assert to_nic.bytes is not None
+    pages = -(-payload_bytes // page_bytes) * page_bytes
+    once = payload_bytes <= into_cache.bytes <= pages
+    if claimed == len(sides) and once and to_nic.bytes - sent_again == payload_bytes:
+        return Verdict(Word.HOLDS, f"{seen}: {claimed} copies claimed")
+    return Verdict(
+        Word.REFUTED,
+        f"{claimed} copies by DMA claimed, of {payload_bytes} B each; {seen}",
+    )

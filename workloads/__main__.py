@@ -1,8 +1,8 @@
 """``python -m workloads STRATEGY… --file F``: strategies alone, without a tracer.
 
 With ``--handshake`` the program waits for a line on standard input before it starts its
-peers and before each run, and answers with JSON lines on standard output; that is how
-the tracer drives it.
+peers and before each run, and answers with JSON lines on standard output; after each run
+it waits for another line, ``again`` to repeat it. That is how the tracer drives it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import dataclasses
 import itertools
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from workloads.catalogue import STRATEGIES, strategy_named
 from workloads.marker import Scope
 from workloads.run import PayloadError, Runner
 
+_AGAIN = "again\n"
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -33,7 +35,12 @@ def _size(text: str) -> int:
 def _file(text: str) -> tuple[str, Path]:
     """By file system: ``ext4=/payload``; a path alone is for every strategy."""
     name, equals, path = text.partition("=")
-    return (name, Path(path)) if equals and name.isalnum() else ("", Path(text))
+    return (name, Path(path)) if equals and "/" not in name else ("", Path(text))
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,6 +69,16 @@ def _parser() -> argparse.ArgumentParser:
         "--process", action="store_true", help="window over threads and children, always"
     )
     parser.add_argument("--controls", action="store_true", help="copy known amounts around it")
+    parser.add_argument(
+        "--cold", action="store_true", help="drop the file from the page cache before"
+    )
+    parser.add_argument(
+        "--to", type=_address, metavar="HOST:PORT", help="send to there, not to a sink"
+    )
+    for peer in ("sink", "source"):
+        parser.add_argument(
+            f"--{peer}", type=int, metavar="FD", help=f"the {peer}'s listening socket"
+        )
     parser.add_argument("--handshake", action="store_true", help="wait for lines on stdin")
     return parser
 
@@ -92,6 +109,10 @@ def main(arguments: list[str] | None = None) -> int:
             nonce=options.nonce,
             scope=Scope.PROCESS if options.process else None,
             controls=options.controls,
+            cold=options.cold,
+            remote=options.to,
+            sink=None if options.sink is None else socket.socket(fileno=options.sink),
+            source=None if options.source is None else socket.socket(fileno=options.source),
         )
         if options.handshake:
             _say(pids=runner.pids)
@@ -99,10 +120,13 @@ def main(arguments: list[str] | None = None) -> int:
             strategy = strategy_named(doing)
             file_system = runner.file_system_for(strategy)
             for _ in range(options.repeat):
-                if options.handshake and not sys.stdin.readline():
-                    return 1
-                outcome = dataclasses.asdict(runner.run(strategy, file_system, size))
-                _say(strategy=doing, size=size, file_system=file_system, **outcome)
+                again = True
+                while again:
+                    if options.handshake and not sys.stdin.readline():
+                        return 1
+                    outcome = dataclasses.asdict(runner.run(strategy, file_system, size))
+                    _say(strategy=doing, size=size, file_system=file_system, **outcome)
+                    again = options.handshake and sys.stdin.readline() == _AGAIN
         runner.close()
     except (OSError, EOFError, PayloadError) as error:
         print(f"{doing}: {error}", file=sys.stderr)

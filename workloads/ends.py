@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import struct
+import sys
+import termios
+import time
 import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -17,6 +21,9 @@ from workloads.strategy import Ends, Transfer
 _BYTES_RETRANS = 208
 """Where struct tcp_info has tcpi_bytes_retrans (include/uapi/linux/tcp.h)."""
 _READ_BYTES = 1024 * 1024
+_REMOTE_SECONDS, _POLL_SECONDS = 60.0, 0.01
+
+Address = tuple[str, int]
 _SURPLUS_SECONDS = 10.0
 
 
@@ -44,6 +51,13 @@ def read_through(file: int, size: int) -> Received:
         left -= got
     buffer.close()
     return Received(size - left, crc)
+
+
+def sent_again(connection: socket.socket) -> int:
+    """Bytes that TCP has sent more than once."""
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    (again,) = struct.unpack_from("=Q", info, _BYTES_RETRANS)
+    return int(again)
 
 
 class OpenEnds(ABC):
@@ -83,8 +97,7 @@ class _ToSink(OpenEnds):
     def settle(self) -> None:
         self._socket.shutdown(socket.SHUT_WR)
         self._received = self._sink.received()
-        info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-        (self._again,) = struct.unpack_from("=Q", info, _BYTES_RETRANS)
+        self._again = sent_again(self._socket)
         self._socket.close()
 
     def account(self) -> dict[str, int]:
@@ -95,6 +108,43 @@ class _ToSink(OpenEnds):
 
     def close(self) -> None:
         self._socket.close()
+
+
+class _ToRemote(OpenEnds):
+    """To a program of somebody else's, which is believed to throw away what it gets.
+
+    That everything has arrived is the word of its kernel: all bytes were acknowledged.
+    """
+
+    def __init__(self, address: Address, payload: Payload, size: int) -> None:
+        self._size, self._crc = size, payload.crc
+        self._socket = socket.create_connection(address, _REMOTE_SECONDS)
+        self._socket.setblocking(True)
+        self.sock = self._socket.fileno()
+
+    def settle(self) -> None:
+        self._socket.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + _REMOTE_SECONDS
+        while self._unacknowledged():
+            if time.monotonic() > deadline:
+                raise OSError("the other side does not acknowledge everything")
+            time.sleep(_POLL_SECONDS)
+
+    def account(self) -> dict[str, int]:
+        return {"retransmitted_bytes": sent_again(self._socket)}
+
+    def received(self, transfer: Transfer) -> Received:
+        # Of the bytes themselves nothing is known here.
+        return Received(self._size, self._crc)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _unacknowledged(self) -> int:
+        if error := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(error, os.strerror(error))
+        answer = fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4))
+        return int.from_bytes(answer, sys.byteorder)
 
 
 class _ToFile(OpenEnds):
@@ -147,14 +197,26 @@ class _FromSourceToFile(_FromSource):
 
 
 class Peers:
-    """The processes at the other ends."""
+    """The processes at the other ends, which listen on these sockets.
 
-    def __init__(self, nonce: int) -> None:
-        self.sink, self.source = Sink(nonce), Source(nonce)
+    What is sent goes to ``remote`` instead, if that is given.
+    """
+
+    def __init__(
+        self,
+        nonce: int,
+        sink: socket.socket,
+        source: socket.socket,
+        remote: Address | None = None,
+    ) -> None:
+        self.sink, self.source = Sink(nonce, sink), Source(nonce, source)
+        self._remote = remote
 
     def open(self, ends: Ends, payload: Payload, size: int, *, watched: bool) -> OpenEnds:
         """Fresh ends for ``size`` bytes; the peer has a window only if ``watched``."""
         match ends:
+            case Ends.FILE_TO_SOCKET if self._remote:
+                return _ToRemote(self._remote, payload, size)
             case Ends.FILE_TO_SOCKET:
                 return _ToSink(self.sink, watched=watched)
             case Ends.FILE_TO_FILE:

@@ -19,7 +19,7 @@ import struct
 from contextlib import suppress
 from typing import ClassVar, Protocol
 
-from workloads import libc, loopback
+from workloads import cache, libc, loopback
 
 _SO_ATTACH_FILTER = 26
 _SO_ZEROCOPY = 60
@@ -277,9 +277,34 @@ class LoopedZerocopy:
         self._buffer.close()
 
 
-def stimuli() -> list[Stimulus]:
-    """A fresh set, one for each copy site that a verdict on TCP relies on."""
+class ColdRead:
+    """Some pages of a file that are on the disk and not in the page cache."""
+
+    deferred: ClassVar[bool] = False
+    _SIZE = 3 * libc.PAGE_BYTES
+    expected: ClassVar[dict[str, int]] = {"copy-to-iter:k2u": _SIZE, "disk-read:d2k": _SIZE}
+    syscalls: ClassVar[dict[str, int]] = {"read": 1}
+
+    def prepare(self, folder: str) -> None:
+        self._buffer = libc.Buffer(self._SIZE)
+        self._file = _fresh_file(folder, self._buffer, self._SIZE)
+        cache.evict(self._file)
+
+    def run(self) -> None:
+        _all(libc.read(self._file, self._buffer.address, self._SIZE), self._SIZE)
+
+    def settle(self) -> None:
+        os.close(self._file)
+        self._buffer.close()
+
+
+def stimuli(*, disk: bool = True) -> list[Stimulus]:
+    """A fresh set, one for each copy site that a verdict on TCP relies on.
+
+    With ``disk`` also one for that.
+    """
     return [
+        *([ColdRead()] if disk else []),
         PipeWriteAndRead(),
         FileWriteAndRead(),
         SpliceIntoFile(),

@@ -70,6 +70,7 @@ _copy_file_range = _bind(
 _ftruncate = _bind("ftruncate", _int, _int, _long)
 _ioctl = _bind("ioctl", _int, _int, ctypes.c_ulong, _pointer)
 _syscall = _bind("syscall", _long, _long, *[ctypes.c_ulong] * 6)
+_mincore = _bind("mincore", _int, _pointer, _size, _pointer)
 _mlock = _bind("mlock", _int, _pointer, _size)
 _munlock = _bind("munlock", _int, _pointer, _size)
 _prctl = _bind("prctl", _int, _int, *[ctypes.c_ulong] * 4)
@@ -147,6 +148,11 @@ def mmap(
 def munmap(address: int, size: int) -> None:
     """munmap(2)."""
     _checked(_munmap(address, size), "munmap")
+
+
+def mincore(address: int, size: int, vector: int) -> None:
+    """mincore(2) into one byte per page at ``vector``."""
+    _checked(_mincore(address, size, vector), "mincore")
 
 
 def sendfile(out_fd: int, in_fd: int, count: int) -> int:

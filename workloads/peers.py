@@ -21,7 +21,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NoReturn
 
-from workloads import libc
+from workloads import libc, loopback
 from workloads.exercise import Stimulus, stimuli
 from workloads.marker import Role, Scope, settled, window
 from workloads.pipe import Pipe
@@ -62,11 +62,30 @@ class Received:
     crc: int
 
 
-class Sink:
-    """A process that accepts one connection after another and receives to the end."""
+def listen_as_sink(address: str = loopback.ADDRESS) -> socket.socket:
+    """The socket that a sink accepts connections on."""
+    return socket.create_server((address, 0))
 
-    def __init__(self, nonce: int) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
+
+def listen_as_source(address: str = loopback.ADDRESS) -> socket.socket:
+    """The socket that a source accepts connections on; see :class:`Source`."""
+    listener = socket.socket()
+    listener.setsockopt(
+        socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SEGMENT_BYTES + _TIMESTAMP_BYTES
+    )
+    listener.bind((address, 0))
+    listener.listen()
+    return listener
+
+
+class Sink:
+    """A process that accepts one connection after another and receives to the end.
+
+    ``listener`` is from :func:`listen_as_sink`; its network namespace is the sink's.
+    """
+
+    def __init__(self, nonce: int, listener: socket.socket) -> None:
+        self._listener = listener
         self._watched = mmap.mmap(-1, mmap.PAGESIZE)
         self._reports, reports = os.pipe()
         self.pid = fork(lambda: self._serve(nonce, reports))
@@ -112,16 +131,12 @@ class Source:
     to get them mapped: it is written into a pipe, of which the kernel makes single pages
     that belong to no file, and these are spliced into the socket. A segment is a whole
     number of pages, so that none of them is cut in two: 7, the most that TCP_MAXSEG
-    admits, besides the timestamps that loopback segments carry.
+    admits, besides the timestamps that loopback segments carry. ``listener`` is from
+    :func:`listen_as_source`; its network namespace is the source's.
     """
 
-    def __init__(self, nonce: int) -> None:
-        self._listener = socket.socket()
-        self._listener.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SEGMENT_BYTES + _TIMESTAMP_BYTES
-        )
-        self._listener.bind(("127.0.0.1", 0))
-        self._listener.listen()
+    def __init__(self, nonce: int, listener: socket.socket) -> None:
+        self._listener = listener
         orders, self._order = os.pipe()
         self.pid = fork(lambda: self._serve(nonce, orders))
         os.close(orders)
@@ -245,7 +260,7 @@ class Neighbour:
 
 
 def exercise(nonce: int, role: Role, folder: str) -> dict[str, int]:
-    """Drive every copy site in this thread under ``role``.
+    """Drive every copy site in this thread under ``role``, and the disk.
 
     Returns bytes per quantity and direction, and system calls, as :func:`total` does.
     """
@@ -275,7 +290,7 @@ def total(of: list[Stimulus]) -> dict[str, int]:
 
 def _undeferred() -> list[Stimulus]:
     """What a softirq may do on top of another thread proves nothing about threads."""
-    return [stimulus for stimulus in stimuli() if not stimulus.deferred]
+    return [stimulus for stimulus in stimuli(disk=False) if not stimulus.deferred]
 
 
 def _complain(error: BaseException) -> None:

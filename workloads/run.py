@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workloads import libc
-from workloads.ends import OpenEnds, Payload, Peers, read_through
+from workloads import cache, libc
+from workloads.ends import Address, OpenEnds, Payload, Peers, read_through
 from workloads.marker import Role, Scope, settled, window
-from workloads.peers import Neighbour, Received, exercise
+from workloads.peers import (
+    Neighbour,
+    Received,
+    exercise,
+    listen_as_sink,
+    listen_as_source,
+)
 from workloads.strategy import Strategy, Task, Transfer
 
 _REHEARSAL_BYTES = 4096
@@ -46,6 +53,9 @@ class Runner:
     from the beginning of a file are moved as one of ``sizes`` says; its folder is where the
     controls, and strategies that write files, make their own, unnamed ones. With
     ``controls`` off only the transfer happens. ``scope`` overrides the strategies' own.
+    With ``cold`` a payload is dropped from the page cache before every transfer. ``sink``
+    and ``source`` are the sockets that those listen on; of their own on loopback if not
+    given. What is sent goes to ``remote`` instead of the sink, if that is given.
     """
 
     def __init__(
@@ -58,14 +68,21 @@ class Runner:
         nonce: int = 0,
         scope: Scope | None = None,
         controls: bool = True,
+        cold: bool = False,
+        sink: socket.socket | None = None,
+        source: socket.socket | None = None,
+        remote: Address | None = None,
     ) -> None:
+        self._cold = cold
         self._sizes, self._chunk, self._pipe_size = sizes, chunk, pipe_size
         self._nonce, self._scope = nonce, scope
         self._payloads = {
             (name, size): _warm(file, size) for name, file in files.items() for size in sizes
         }
         self._file_systems = tuple(files)
-        self._peers = Peers(nonce)
+        self._peers = Peers(
+            nonce, sink or listen_as_sink(), source or listen_as_source(), remote
+        )
         self._neighbour = Neighbour(nonce) if controls else None
 
     @property
@@ -104,11 +121,11 @@ class Runner:
         expected: dict[str, int] = {}
         disturbed: dict[str, int] = {}
         if self._neighbour:
-            expected = exercise(self._nonce, Role.CONTROL_BEFORE, payload.folder)
+            expected = self._exercise(Role.CONTROL_BEFORE, payload)
             disturbed = self._neighbour.disturb(payload.folder, self._idle)
         received, account = self._transfer(strategy, payload, payload.size, watched=True)
         if self._neighbour:
-            exercise(self._nonce, Role.CONTROL_AFTER, payload.folder)
+            self._exercise(Role.CONTROL_AFTER, payload)
         if (received.size, received.crc) != (payload.size, payload.crc):
             raise PayloadError(
                 f"sent {payload.size} bytes with CRC {payload.crc:#010x}, "
@@ -124,6 +141,9 @@ class Runner:
         for payload in self._payloads.values():
             os.close(payload.file)
 
+    def _exercise(self, role: Role, payload: Payload) -> dict[str, int]:
+        return exercise(self._nonce, role, payload.folder)
+
     def _idle(self, let_neighbour_go: Callable[[], None]) -> None:
         with window(self._nonce, Role.CONTROL_IDLE, Scope.THREAD):
             let_neighbour_go()
@@ -136,13 +156,19 @@ class Runner:
         try:
             task = Task(payload.file, ends.sock, size, self._chunk, self._pipe_size, ends.out)
             transfer = strategy.prepare(task)
+            account = {}
+            if self._cold:
+                cache.evict(payload.file)
+                if (left := cache.resident_bytes(payload.file, size)) is not None:
+                    account["resident_bytes"] = left
             try:
                 self._run(strategy, transfer, ends, watched=watched)
                 # Checking copies, and that is nobody's account: it has to come after.
                 ends.settle()
                 if watched:
                     settled(self._nonce, strategy.role)
-                return ends.received(transfer), ends.account() | transfer.account()
+                account |= ends.account() | transfer.account()
+                return ends.received(transfer), account
             finally:
                 transfer.close()
         finally:

@@ -86,6 +86,9 @@ class Strategy(ABC):
     summary: str
     """The system calls, in a line."""
     expected: Expected = Expected(None, None, None)
+    """Through a network card that gathers a packet from several places."""
+    expected_without_gather: Expected | None = None
+    """Through one that cannot, where the textbook tells them apart."""
     paths: frozenset[Path]
     """The kernel code that the payload may pass through."""
     role: Role = Role.SENDER
@@ -95,6 +98,10 @@ class Strategy(ABC):
     file_systems: tuple[str, ...] = ()
     """Those that can do it, by the kernel's names; empty: any."""
     ends: Ends = Ends.FILE_TO_SOCKET
+
+    def claims(self, *, gathers: bool) -> Expected:
+        """The textbook's, for a network card that can or cannot do scatter/gather."""
+        return self.expected if gathers else self.expected_without_gather or self.expected
 
     @abstractmethod
     def prepare(self, task: Task) -> Transfer:

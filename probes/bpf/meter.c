@@ -1,8 +1,8 @@
 /*
- * The meter: counts copies, mode switches, page faults and context switches.
+ * The meter: counts copies, mode switches, page faults, context switches and interrupts.
  *
- * The collector hands BCC registers.h, direction.h, window.c, tally.c, calls.c, owner.c
- * and this file as one text, in this order: BCC rewrites map accesses in the text it is
+ * The collector hands BCC registers.h, direction.h, window.c, tally.c, calls.c, owner.c,
+ * devices.c and this file as one text, in this order: BCC rewrites map accesses in the text it is
  * given, not in headers.
  *
  * Nothing here is attached by its name; the collector attaches each function as
@@ -13,16 +13,18 @@
  *	IS_WATCHED(role)          whether a role's unsettled work is looked out for
  *	MAX_SITES, MAX_TALLIES, MAX_WINDOWS, MAX_THREADS
  *	MAX_CALL_SITES, TASK_MM, ITER_TYPE_*, IS_*_ITER(type)    (window.c, calls.c)
- *	SKB_*, SHINFO_DESTRUCTOR_ARG                             (owner.c)
+ *	SKB_*, SHINFO_DESTRUCTOR_ARG, SOCK_NET, DEVICE_*, NET_INODE, MERGE_*, MAX_OWNERS
+ *	PEER_OF(role)             who is at the other end                   (owner.c)
+ *	MAX_REQUESTS, MAX_MAPPINGS, SCATTER_*                               (devices.c)
  *	BREAKPOINT_n              SITE, LENGTH, FROM, TO of hardware breakpoint n (0..3)
- *	KPROBE_n                  SITE, LENGTH, DIRECTION, OWNER, START, SIZE of function probe
+ *	KPROBE_n                  SITE, LENGTH, DIRECTION, SKB, START, SIZE of function probe
  *	                          n (0..15): the function's own first address and size
  *	SITE_SYSCALL_ENTER, ...   the catalogue's numbers of the event sites
  *	SYSCALL_ENTER_ID, SYSCALL_ENTER_ARGS,
  *	FORK_CHILD_PID, SWITCH_PREV_STATE   byte offsets in the tracepoints' records
  *
- * LENGTH, FROM, TO and OWNER are expressions over `ctx`; FROM and TO are 0 where the
- * direction does not depend on the addresses, OWNER is 0 where nobody is known.
+ * LENGTH, FROM, TO and SKB are expressions over `ctx`; FROM and TO are 0 where the
+ * direction does not depend on the addresses, SKB is 0 where there is no socket buffer.
  */
 
 /*
@@ -46,7 +48,7 @@ static inline int copied(struct pt_regs *registers, u32 site, u64 length, u64 fr
  * function that calls itself for the parts of a socket buffer has counted them already.
  */
 static inline int copied_inside(struct pt_regs *ctx, u32 site, u64 length, u32 direction,
-				u32 owner, u64 start, u64 size)
+				u64 skb, u64 start, u64 size)
 {
 	u64 caller = u64_at(ctx->sp, 0);
 
@@ -54,7 +56,8 @@ static inline int copied_inside(struct pt_regs *ctx, u32 site, u64 length, u32 d
 	if (!length || caller - start < size)
 		return 0;
 	if (direction == KERNEL_TO_KERNEL)
-		count_anywhere(site, direction, length, caller, owner);
+		count_anywhere(site, direction, length, caller,
+			       skb ? owner_of_copy(skb, caller) : 0);
 	else
 		count_here(site, direction, length, caller, window_here());
 	return 0;
@@ -306,6 +309,40 @@ int on_page_fault_user(void *ctx)
 int on_page_fault_kernel(void *ctx)
 {
 	return happened(SITE_PAGE_FAULT_KERNEL);
+}
+
+/*
+ * Tracepoints of interrupts: +1 is one that came while the thread was running. Those that
+ * come while one of these programs runs are passed over by the kernel.
+ */
+int on_interrupt_device(void *ctx)
+{
+	return happened(SITE_INTERRUPT_DEVICE);
+}
+
+int on_interrupt_timer(void *ctx)
+{
+	return happened(SITE_INTERRUPT_TIMER);
+}
+
+int on_interrupt_reschedule(void *ctx)
+{
+	return happened(SITE_INTERRUPT_RESCHEDULE);
+}
+
+int on_interrupt_call(void *ctx)
+{
+	return happened(SITE_INTERRUPT_CALL);
+}
+
+int on_interrupt_call_single(void *ctx)
+{
+	return happened(SITE_INTERRUPT_CALL_SINGLE);
+}
+
+int on_interrupt_work(void *ctx)
+{
+	return happened(SITE_INTERRUPT_WORK);
 }
 
 /*

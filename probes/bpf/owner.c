@@ -1,28 +1,44 @@
 /*
- * Whose a zero-copy send is.
+ * Whose a socket buffer is.
  *
- * The pages of a send with MSG_ZEROCOPY, or by io_uring, travel with a ubuf_info that
- * says whom to tell when they are free. Where such a packet has to be copied after all,
- * that happens in a softirq on top of whatever thread is there; the ubuf_info is what
- * still tells whose it was. It is noted when it is handed out, and when pages are filled
- * in under it.
+ * A packet is often put together, copied or sent in a softirq on top of whatever thread
+ * is there. Three things tell whose it is, and are asked in this order:
+ *
+ * - The pages of a send with MSG_ZEROCOPY, or by io_uring, travel with a ubuf_info that
+ *   says whom to tell when they are free. It is noted when it is handed out, and when
+ *   pages are filled in under it.
+ * - Until it is received, a packet belongs to the socket that sent it, and waiting in a
+ *   queue to the socket that it was received for. A socket is noted when a thread with a
+ *   window sends to it or receives from it.
+ * - Where the transfer has network namespaces of its own, one for each end, everything in
+ *   one of them is that end's.
  */
 BPF_HASH(owners, u64, u32, MAX_OWNERS);
 
-static inline void own(u64 buffers)
+#define END_SUBJECT 1 /* the process under measurement */
+#define END_PEER 2    /* whom it sends to, or receives from */
+/* Which end a network namespace, by its inode's number, belongs to. */
+BPF_HASH(ends, u64, u32, 8);
+
+/* To whom a buffer that is being merged into another belongs. */
+BPF_PERCPU_ARRAY(merging, u32, 1);
+/* Whose backlog this processor is putting a packet into. */
+BPF_PERCPU_ARRAY(waiting, u32, 1);
+
+static inline void own(u64 thing)
 {
 	struct window *window = window_here();
 	u32 role;
 
-	if (!buffers)
+	if (!thing)
 		return;
 	if (!is_open(window)) {
 		/* The address may have belonged to somebody with a window. */
-		owners.delete(&buffers);
+		owners.delete(&thing);
 		return;
 	}
 	role = window->role;
-	if (owners.update(&buffers, &role))
+	if (owners.update(&thing, &role))
 		lose(LOST_OWNER);
 }
 
@@ -42,14 +58,98 @@ int on_zerocopy_filled(struct pt_regs *ctx)
 	return 0;
 }
 
-/* The role that a socket buffer's pages were sent in; 0 if none is known. */
+/* Entry of a protocol's function that takes the struct sock first. */
+int on_socket_used(struct pt_regs *ctx)
+{
+	own(ctx->di);
+	return 0;
+}
+
+static inline u32 owner_by_namespace(u64 namespace)
+{
+	u64 inode = u32_at(namespace, NET_INODE);
+	u32 *end = ends.lookup(&inode), role = unsettled_role();
+
+	if (!end || !role)
+		return 0;
+	return *end == END_SUBJECT ? role : PEER_OF(role);
+}
+
+/* The role that a socket belongs to; 0 if none is known. */
+static inline u32 owner_of_socket(u64 socket)
+{
+	u32 *role = owners.lookup(&socket);
+
+	if (!socket)
+		return 0;
+	return role ? *role : owner_by_namespace(u64_at(socket, SOCK_NET));
+}
+
+/* The role that a socket buffer belongs to; 0 if none is known. */
 static inline u32 owner_of(u64 skb)
 {
 	u64 shared = u64_at(skb, SKB_HEAD) + u32_at(skb, SKB_END);
-	u64 buffers = u64_at(shared, SHINFO_DESTRUCTOR_ARG);
-	u32 *role = owners.lookup(&buffers);
+	u64 buffers = u64_at(shared, SHINFO_DESTRUCTOR_ARG), device = u64_at(skb, SKB_DEVICE);
+	u32 *role = owners.lookup(&buffers), of_socket;
 
-	return role ? *role : 0;
+	if (role)
+		return *role;
+	of_socket = owner_of_socket(u64_at(skb, SKB_SOCK));
+	if (of_socket)
+		return of_socket;
+	/* Of a buffer in some queues, other things stand in the device's place. */
+	return IS_KERNEL(device) ? owner_by_namespace(u64_at(device, DEVICE_NET)) : 0;
+}
+
+/*
+ * Entry of tcp_add_backlog(sock, skb, ...), for packets that come while the socket is in
+ * use: those that wait there are nobody's yet, and are merged for the socket's owner.
+ */
+int on_backlog(struct pt_regs *ctx)
+{
+	int first = 0;
+	u32 *role = waiting.lookup(&first);
+
+	if (role)
+		*role = owner_of_socket(ctx->di);
+	return 0;
+}
+
+/* Return of the same. */
+int on_backlog_done(struct pt_regs *ctx)
+{
+	int first = 0;
+	u32 *role = waiting.lookup(&first);
+
+	if (role)
+		*role = 0;
+	return 0;
+}
+
+/*
+ * Entry of skb_try_coalesce(to, from, ...): what it copies out of `from`, which nobody
+ * owns yet, is for the owner of `to`.
+ */
+int on_merge(struct pt_regs *ctx)
+{
+	int first = 0;
+	u32 *role = merging.lookup(&first), *backlog = waiting.lookup(&first);
+	u32 owner = owner_of(ctx->di);
+
+	if (role)
+		*role = owner || !backlog ? owner : *backlog;
+	return 0;
+}
+
+/* The same as owner_of() for a copy that the code at `caller` has asked for. */
+static inline u32 owner_of_copy(u64 skb, u64 caller)
+{
+	int first = 0;
+	u32 *role = merging.lookup(&first);
+
+	if (MERGE_SIZE && caller - MERGE_START < MERGE_SIZE && role && *role)
+		return *role;
+	return owner_of(skb);
 }
 
 /*

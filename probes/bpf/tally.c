@@ -73,9 +73,7 @@ static inline void count_here(u32 site, u32 direction, u64 bytes, u64 caller,
 static inline void count_anywhere(u32 site, u32 direction, u64 bytes, u64 caller, u32 owner)
 {
 	struct window *window = window_here();
-	u32 role = 0, syscall = NO_SYSCALL;
-	int first = 0;
-	u64 *unsettled = watching.lookup(&first);
+	u32 role = 0, syscall = NO_SYSCALL, unsettled = unsettled_role();
 
 	if (is_open(window)) {
 		role = window->role;
@@ -85,8 +83,8 @@ static inline void count_anywhere(u32 site, u32 direction, u64 bytes, u64 caller
 		if (role != owner)
 			syscall = NO_SYSCALL;
 		role = owner;
-	} else if (unsettled && *unsettled && role != *unsettled) {
-		role = ROLE_OUTSIDE | *unsettled;
+	} else if (unsettled && role != unsettled) {
+		role = ROLE_OUTSIDE | unsettled;
 	}
 	if (role)
 		tally_as(role, site, direction, syscall, bytes, caller);

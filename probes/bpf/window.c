@@ -53,8 +53,10 @@ BPF_ARRAY(watching, u64, 1);
 #define LOST_SYSCALL 2
 #define LOST_CALL 3  /* a copy's call that could not be kept, or is of an unknown place */
 #define LOST_PART 4  /* a copy that failed halfway and does not tell how far it came */
-#define LOST_OWNER 5 /* a zero-copy send whose owner could not be kept */
-BPF_ARRAY(lost, u64, 6);
+#define LOST_OWNER 5 /* a zero-copy send, or a socket, whose owner could not be kept */
+#define LOST_REQUEST 6 /* a disk's request that could not be kept */
+#define LOST_MAPPING 7 /* a DMA mapping that could not be kept */
+BPF_ARRAY(lost, u64, 8);
 
 static inline void add_u64(u64 *where, u64 amount)
 {
@@ -123,4 +125,27 @@ static inline struct window *window_of_memory(void)
 static inline bool is_open(struct window *window)
 {
 	return window && !window->opener;
+}
+
+/* The watched role whose work is unsettled; 0 if there is none. */
+static inline u32 unsettled_role(void)
+{
+	int first = 0;
+	u64 *role = watching.lookup(&first);
+
+	return role ? *role : 0;
+}
+
+/*
+ * For whom the current thread, or the interrupt on top of it, may be working: its own
+ * window's role; without one the unsettled work's, marked ROLE_OUTSIDE; 0 for nobody.
+ */
+static inline u32 role_of_work(void)
+{
+	struct window *window = window_here();
+	u32 role = unsettled_role();
+
+	if (is_open(window))
+		return window->role;
+	return role ? ROLE_OUTSIDE | role : 0;
 }

@@ -129,7 +129,7 @@ def test_a_lost_copy_leaves_the_copies_open(evidence):
         "on_zerocopy_begun-skipped",
     ):
         judged = only(altered(evidence, "sendfile", lost={**run.lost, cause: 1}), "sendfile")
-        assert failed(judged) == [f"nothing lost: {cause}"]
+        assert set(failed(judged)) == {f"nothing lost: {cause}"}
         assert judged.copies.word is Word.NOT_MEASURED
         # What does not rely on it stands.
         assert judged.switches.word is Word.HOLDS

@@ -13,7 +13,8 @@ MODULES = {
     for path in (ROOT / package).rglob("*.py")
 }
 COLLECTING = {
-    "tracer.attach", "tracer.btf", "tracer.call_sites", "tracer.collector", "tracer.errors",
+    "tracer.attach", "tracer.btf", "tracer.call_sites", "tracer.collector", "tracer.disk",
+    "tracer.errors", "tracer.wiring",
     "tracer.evidence", "tracer.isolated", "tracer.kernel", "tracer.kernel_text",
     "tracer.payload", "tracer.perf", "tracer.plan", "tracer.session", "tracer.target",
 }  # fmt: skip
@@ -53,7 +54,13 @@ def test_probes_do_not_know_workloads():
 
 @pytest.mark.parametrize(
     ("package", "module"),
-    [("bcc", "tracer.attach"), ("typer", "tracer.cli"), ("capstone", "tracer.kernel_text")],
+    [
+        ("bcc", "tracer.attach"),
+        ("typer", "tracer.cli"),
+        ("capstone", "tracer.kernel_text"),
+        ("jinja2", "tracer.reports.html"),
+        ("matplotlib", "tracer.reports.canvas"),
+    ],
 )
 def test_one_importer_each(package, module):
     assert importers(package) == {module}
@@ -81,6 +88,26 @@ def test_collecting_needs_nothing_but_bcc_and_a_disassembler():
 
 def test_the_disassembler_is_imported_late():
     assert "capstone" not in set(imports(MODULES["tracer.kernel_text"], top_level_only=True))
+
+
+DRAWING = {
+    f"tracer.reports.{name}" for name in ("canvas", "chart", "drawing", "html", "svg", "tables")
+}
+"""Modules that the page alone needs."""
+
+
+def test_what_draws_is_imported_late():
+    """Matplotlib takes a second, and only a page needs it."""
+    for name, path in MODULES.items():
+        if name not in DRAWING:
+            assert not DRAWING & set(imports(path, top_level_only=True)), name
+
+
+def test_ways_are_values():
+    """What is drawn is decided without a drawing."""
+    assert roots(MODULES["tracer.reports.ways"]) <= {
+        "__future__", "collections", "dataclasses", "enum", "probes", "tracer", "workloads",
+    }  # fmt: skip
 
 
 def test_planning_is_pure():

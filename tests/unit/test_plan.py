@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from probes import hooks
 from probes.catalogue import CATALOGUE
 from probes.site import CallTarget, Direction, Kind, Mechanism, Path, Purpose, Returned
 from tests.conftest import KERNELS, recorded_kernel
@@ -423,15 +424,50 @@ def test_places_in_structures_are_the_kernel_s(facts):
         assert int(parameters[parameter]) == facts.members[member] > 0
 
 
-def test_owners_of_zero_copy_sends_are_known(facts):
-    owners = {owner.site.function: owner for owner in planned(facts).owners}
+def hooks_of(attach_plan):
+    return {(a.hook.quantity, a.hook.function): a for a in attach_plan.hooks}
+
+
+def test_whose_packets_are_and_what_is_mapped_is_known(facts):
+    attached = hooks_of(planned(facts))
+    # All that there are, but pages given to a socket, which newer kernels have no function for.
+    quantities = {hook.quantity for hook in CATALOGUE.hooks}
+    missing = set() if "tcp_sendpage" in facts.functions else {"pages given to a TCP socket"}
+    assert {quantity for quantity, _ in attached} == quantities - missing
+    for (_, function), attachment in attached.items():
+        assert attachment.address == facts.functions[function].address
+
+
+def test_of_two_functions_that_map_the_inner_one_is_watched(facts):
+    functions = {
+        function
+        for quantity, function in hooks_of(planned(facts))
+        if quantity in (hooks.PAGE_MAPPED, hooks.LIST_MAPPED)
+    }
+    inner = {"dma_map_phys", "__dma_map_sg_attrs"} & facts.functions.keys()
+    assert inner <= functions
+    assert len(functions) == 2
+
+
+def test_a_hook_that_is_refused_gives_way_to_the_next(facts):
     old = "sock_zerocopy_realloc" in facts.functions
     begun = "sock_zerocopy_realloc" if old else "msg_zerocopy_realloc"
-    assert owners.keys() == {begun, "skb_zerocopy_iter_stream"}
-    for function, owner in owners.items():
-        assert owner.address == facts.functions[function].address
-    refused = planned(changed(facts, begun, kprobe="refused"))
-    assert {o.site.function for o in refused.owners} == {"skb_zerocopy_iter_stream"}
+    assert (hooks.ZEROCOPY_BEGUN, begun) in hooks_of(planned(facts))
+    refused = hooks_of(planned(changed(facts, begun, kprobe="refused")))
+    assert hooks.ZEROCOPY_BEGUN not in {quantity for quantity, _ in refused}
+
+
+def test_merging_is_told_by_the_function_s_place(facts):
+    parameters = dict(planned(facts).parameters)
+    function = facts.functions["skb_try_coalesce"]
+    assert parameters["MERGE_START"] == f"{function.address:#x}ULL"
+    assert parameters["MERGE_SIZE"] == str(function.size) != "0"
+
+
+def test_a_list_s_entries_are_as_far_apart_as_the_structure_is_long(facts):
+    parameters = dict(planned(facts).parameters)
+    assert int(parameters["SCATTER_BYTES"]) == 32
+    assert int(parameters["SCATTER_LENGTH"]) == 12
 
 
 def test_only_payload_is_counted_for_the_program(facts):
@@ -582,11 +618,11 @@ def test_at_most_four_breakpoints(facts):
 def test_an_empty_kernel_attaches_nothing_and_explains_everything():
     facts = KernelFacts("0", "0", "x86_64", "none", frozenset())
     attach_plan = planned(facts)
-    assert attach_plan.copies == attach_plan.calls == attach_plan.owners == ()
+    assert attach_plan.copies == attach_plan.calls == attach_plan.hooks == ()
     assert attach_plan.events == ()
     rows = (*CATALOGUE.copies, *CATALOGUE.calls, *CATALOGUE.events)
     quantities = [b.quantity for b in attach_plan.blind]
-    assert sorted(quantities) == sorted({row.quantity for row in rows})
+    assert set(quantities) == {row.quantity for row in rows}
     assert all(b.reason for b in attach_plan.blind)
 
 

@@ -11,6 +11,7 @@ from tracer import machine, vm
 from tracer.errors import MachineError, TraceError
 from tracer.guardian import RunFolder
 from tracer.kernels import Kernel
+from tracer.wiring import NICS
 
 DISKS = (Path("/run-folder/ext4"), Path("/run-folder/xfs"))
 KERNEL = Kernel("6.1.0-56-amd64", Path("/cache/boot/vmlinuz-6.1.0-56-amd64"), "cache")
@@ -26,8 +27,10 @@ def test_command_when_emulated():
     drives = [re.match("--qemu-opts=file=(.+),if=none,id=(.+),", a) for a in command]
     files = [(drive[1], drive[2]) for drive in drives if drive]
     assert [file for file, _ in files] == list(map(str, DISKS))
-    devices = [a.split("drive=")[1] for a in command if "virtio-blk-pci" in a]
-    assert devices == [name for _, name in files]
+    devices = [a.split("drive=")[1] for a in command if "nvme," in a]
+    assert devices == [
+        f"{name},serial={vm.disk_name(number)}" for number, (_, name) in enumerate(files)
+    ]
     assert command[-2:] == ["--exec", "sh /run-folder/guest.sh"]
 
 
@@ -35,7 +38,7 @@ def test_command_with_kvm():
     guest = vm.Guest(KERNEL, True, 1 << 30, Path("/run-folder"))
     command = vm.command(guest, Path("/run-folder/guest.sh"))
     assert "--disable-kvm" not in command
-    assert not any("virtio-blk-pci" in argument for argument in command)
+    assert not any("nvme" in argument for argument in command)
 
 
 def test_the_script_survives_odd_paths():
@@ -58,8 +61,23 @@ def test_an_image_is_no_smaller_than_its_file_system_takes(kind, least):
     assert machine.image_size(1, kind) >> 20 == least
 
 
-def test_disks_are_called_in_their_order():
-    assert [vm.disk_name(n) for n in range(3)] == ["/dev/vda", "/dev/vdb", "/dev/vdc"]
+def test_disks_are_told_apart_by_their_serial_numbers():
+    assert len({vm.disk_name(n) for n in range(3)}) == 3
+
+
+def test_both_ends_of_a_cable_are_on_one_hub():
+    nics = machine.emulated([NICS[name] for name in ("lo", "e1000", "e1000-nosg", "virtio")])
+    assert [model for model, _ in nics] == ["e1000", "virtio-net-pci"]
+    guest = vm.Guest(KERNEL, False, 2 << 30, Path("/run-folder"), nics=nics)
+    command = vm.command(guest, Path("/run-folder/guest.sh"))
+    hubs = [a.split("hubid=")[1] for a in command if "hubport," in a]
+    assert hubs[0] == hubs[1] != hubs[2] == hubs[3]
+    assert "0" not in hubs
+    devices = [a.removeprefix("--qemu-opts=") for a in command if ",mac=" in a]
+    assert [device.partition(",")[0] for device in devices] == [
+        "e1000", "e1000", "virtio-net-pci", "virtio-net-pci",
+    ]  # fmt: skip
+    assert len({device.split("mac=")[1] for device in devices}) == 2
 
 
 @pytest.fixture

@@ -167,7 +167,7 @@ def _host() -> Iterator[Finding]:
     )
 
 
-_TOOLS = (("mkfs.ext4", "e2fsprogs"),)
+_TOOLS = (("mkfs.ext4", "e2fsprogs"), ("ip", "iproute2"), ("ethtool", "ethtool"))
 _VIRTUAL = "nothing; zctrace run uses a stock kernel in a virtual machine"
 
 

@@ -26,7 +26,7 @@ def show(
         output.check(json_path, "--json", force=False)
     with shown(quiet=quiet) as say:
         place = find(name, say)
-        options = Options(strategies=(), sizes=(1,), mechanism=mechanism, plan_only=True)
+        options = Options(settings=(), sizes=(1,), mechanism=mechanism, plan_only=True)
         evidence = machine.collect(place, options, say)
     if json_path is not None:
         import json

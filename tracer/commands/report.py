@@ -9,13 +9,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tracer.commands.run import require_controls
+from tracer.commands.run import Outputs, require_controls, write
 from tracer.errors import UsageError
 from tracer.evidence import Evidence
 
 
-def show(paths: Sequence[Path], console: Console) -> None:
-    """Print the reports; raises ``ControlError`` where controls had failed."""
+def show(paths: Sequence[Path], console: Console, outputs: Outputs) -> None:
+    """Print the reports, or write the forms that are asked for.
+
+    Raises ``OutputError``, and ``ControlError`` where controls had failed.
+    """
+    outputs.check()
     from tracer import summary
     from tracer.reports import terminal
 
@@ -31,7 +35,9 @@ def show(paths: Sequence[Path], console: Console) -> None:
                 f"{type(error).__name__}: {error}",
                 "a file that zctrace run --json has written",
             ) from error
-    terminal.render(judged, console, os.uname().release)
+    write(judged, outputs)
+    if not outputs.on_stdout:
+        terminal.render(judged, console, os.uname().release)
     require_controls(judged)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 import time
@@ -12,16 +13,24 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tracer import kernels, machine, output, vm
+from tracer import kernels, machine, output, vm, wiring
 from tracer.commands.progress import notice, shown
 from tracer.errors import ControlError, OutputError, RightsError, UsageError, ZctraceError
-from tracer.evidence import Evidence
+from tracer.evidence import COLD, WARM, Evidence, Setting
 from tracer.machine import Options, Place
 from tracer.plan import Choice
+from tracer.wiring import LOOPBACK, NICS
 from workloads.catalogue import STRATEGIES, TEXTBOOK, strategy_named
+from workloads.strategy import Ends
 
 if TYPE_CHECKING:
     from tracer.summary import Judged
+
+
+_DEFAULT_BYTES = 1 << 20
+_CARDS = {"e1000": "veth", "e1000-nosg": "veth-nosg"}
+"""What stands for the textbook's network card; and on this machine's own kernel, where
+zctrace has none."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +41,17 @@ class Outputs:
     evidence: Path | None = None
     json: Path | None = None
     force: bool = False
+    html: Path | None = None
+    markdown: Path | None = None
 
     def chosen(self) -> list[tuple[str, Path]]:
-        every = (("--csv", self.csv), ("--evidence", self.evidence), ("--json", self.json))
+        every = (
+            ("--csv", self.csv),
+            ("--evidence", self.evidence),
+            ("--json", self.json),
+            ("--html", self.html),
+            ("--markdown", self.markdown),
+        )
         return [(option, path) for option, path in every if path is not None]
 
     @property
@@ -69,6 +86,75 @@ def choose_strategies(names: Sequence[str], *, every: bool = False) -> tuple[str
             )
     chosen = STRATEGIES if every else TEXTBOOK
     return tuple(dict.fromkeys(names)) or tuple(strategy.name for strategy in chosen)
+
+
+def choose_settings(
+    strategies: Sequence[str],
+    nics: Sequence[str],
+    caches: Sequence[str],
+    *,
+    every: bool,
+    to: str = "",
+) -> tuple[Setting, ...]:
+    """Every combination of what was named; loopback and a warm page cache if nothing was.
+
+    With ``every`` and nothing named also what the textbook's table speaks of: a disk and a
+    network card, with and without scatter/gather. Raises :class:`UsageError`.
+    """
+    for nic in nics:
+        if nic not in NICS and not to:
+            raise UsageError(f"--nic {nic}: no such device", f"there are {', '.join(NICS)}")
+    for cache in caches:
+        if cache not in (WARM, COLD):
+            raise UsageError(f"--cache {cache}: no such state", f"there are {WARM}, {COLD}")
+    if every and not nics and not caches:
+        textbook = tuple(strategy.name for strategy in TEXTBOOK)
+        return (
+            Setting(tuple(strategies)),
+            *(Setting(textbook, nic, COLD) for nic in _CARDS),
+        )
+    return tuple(
+        Setting(tuple(strategies), nic, cache)
+        for nic in dict.fromkeys(nics or [LOOPBACK])
+        for cache in dict.fromkeys(caches or [WARM])
+    )
+
+
+def choose_file(path: Path | None, size: Sequence[int] | None) -> tuple[int, ...]:
+    """The sizes to move of a file of the user's; raises :class:`UsageError`."""
+    if path is None:
+        return tuple(size or (_DEFAULT_BYTES,))
+    try:
+        there = path.stat().st_size
+    except OSError as error:
+        raise UsageError(f"--file {path}: {error.strerror}") from error
+    if not path.is_file() or not there:
+        raise UsageError(f"--file {path}: no file with anything in it")
+    if size and max(size) > there:
+        raise UsageError(f"--size {max(size)}: {path} has {there} bytes")
+    return tuple(size or (there,))
+
+
+def choose_device(to: str, nics: Sequence[str], strategies: Sequence[str]) -> tuple[str, ...]:
+    """The devices: those named, or the one on the way to ``HOST:PORT``.
+
+    Raises :class:`UsageError`.
+    """
+    if not to:
+        return tuple(nics)
+    host, colon, port = to.rpartition(":")
+    if not (host and colon and port.isdigit() and 0 < int(port) < 1 << 16):
+        raise UsageError(f"--to {to}: not HOST:PORT", hint="--to 192.0.2.7:9000")
+    if nics:
+        raise UsageError("--to and --nic", "the way there decides on the device", "one only")
+    for name in strategies:
+        if strategy_named(name).ends is not Ends.FILE_TO_SOCKET:
+            raise UsageError(
+                f"--to with {name}",
+                "it sends no file",
+                "a strategy that sends, such as sendfile",
+            )
+    return (wiring.route(host.strip("[]")),)
 
 
 def choose_file_systems(name: str | None, strategies: Sequence[str]) -> tuple[str, ...]:
@@ -110,6 +196,12 @@ def check_options(options: Options) -> None:
         )
     if options.repeat < 1:
         raise UsageError(f"--repeat {options.repeat}: at least 1")
+    if "tmpfs" in options.file_systems and any(s.cache == COLD for s in options.settings):
+        raise UsageError(
+            "--fs tmpfs --cache cold: that cannot be",
+            "tmpfs lives in the page cache, and nowhere else",
+            "another --fs",
+        )
     if options.boot_seconds <= 0:
         raise UsageError(f"--boot-timeout {options.boot_seconds:g}: more than 0 seconds")
 
@@ -137,10 +229,13 @@ def run(
     failure: ZctraceError | None = None
     with shown(quiet=quiet) as say:
         places = [find(name, say) for name in names]
-        machine.check_resources(options.size, options.file_systems, places)
+        _check_devices(options, places)
+        machine.check_resources(
+            options.size, () if options.file else options.file_systems, places
+        )
         try:
             for place in places:
-                evidences.append(machine.collect(place, options, say))
+                evidences.append(machine.collect(place, _at(place, options), say))
         except ZctraceError as error:
             if not evidences:
                 raise
@@ -151,7 +246,7 @@ def run(
         from tracer import summary
 
         judged = summary.judge(evidences)
-    _write(judged, outputs)
+    write(judged, outputs)
     if not outputs.on_stdout:
         from tracer.reports import terminal
 
@@ -161,6 +256,37 @@ def run(
     if failure:
         raise failure
     require_controls(judged)
+
+
+def _check_devices(options: Options, places: Sequence[Place]) -> None:
+    """Raise :class:`UsageError` for devices that a place has not."""
+    booted = next((place for place in places if place.kernel), None)
+    if (options.file or options.to) and booted:
+        raise UsageError(
+            f"{'--file' if options.file else '--to'} in a virtual machine",
+            booted.instead or "it has neither this machine's disks nor its network",
+            "--kernel host, on a kernel that lets itself be probed (zctrace doctor)",
+        )
+    if options.to:
+        return
+    emulated = [nic.name for nic in options.nics if nic.emulated]
+    if emulated and not options.everything and any(not place.kernel for place in places):
+        raise UsageError(
+            f"--nic {emulated[0]} on this machine's own kernel",
+            "zctrace has such devices in virtual machines only, and takes nobody else's",
+            "--nic veth or veth-nosg; or a virtual machine, such as --kernel 6.1",
+        )
+
+
+def _at(place: Place, options: Options) -> Options:
+    """The options for one place: everything is something else where there are no cards."""
+    if place.kernel or not options.everything:
+        return options
+    settings = tuple(
+        dataclasses.replace(setting, nic=_CARDS.get(setting.nic, setting.nic))
+        for setting in options.settings
+    )
+    return dataclasses.replace(options, settings=settings)
 
 
 def require_controls(judged: Sequence[Judged]) -> None:
@@ -204,11 +330,18 @@ def dry_run(options: Options, names: Sequence[str], outputs: Outputs) -> None:
             vm.memory_for(options.size * len(options.file_systems)),
             folder,
             tuple(folder / f"payload.{kind}" for kind in options.file_systems),
+            nics=machine.emulated(options.nics),
         )
         print(f"{name}: Linux {kernel.release} in a virtual machine")
         print(f"    {shlex.join(vm.command(guest, folder / 'guest.sh'))}")
         print(f"    zctrace plan --kernel {kernel.release} shows the probes")
-    print(f"strategies: {', '.join(options.strategies)}")
+    for setting in options.settings:
+        print(
+            f"over {setting.nic}, page cache {setting.cache}: {', '.join(setting.strategies)}"
+        )
+    if options.file:
+        print(f"payload: {options.size} B of {options.file}")
+        return
     for kind in options.file_systems:
         image = machine.image_size(options.size, kind)
         print(f"payload: {options.size} B on an image of {image} B of {kind}")
@@ -226,16 +359,26 @@ def _without_fetching(name: str) -> kernels.Kernel | None:
     return kernels.at_hand(name)
 
 
-def _write(judged: Sequence[Judged], outputs: Outputs) -> None:
-    from tracer.reports import files
+def write(judged: Sequence[Judged], outputs: Outputs) -> None:
+    """Every form that was asked for; raises :class:`OutputError`."""
+    from tracer.reports import files, markdown
 
     forms = {
         "--csv": files.summary_csv,
         "--evidence": files.evidence_csv,
         "--json": files.result_json,
+        "--html": _page,
+        "--markdown": markdown.document,
     }
     for option, path in outputs.chosen():
         output.write(path, forms[option](judged))
+
+
+def _page(judged: Sequence[Judged]) -> str:
+    # Late: only this form needs what draws and what fills in templates.
+    from tracer.reports import html
+
+    return html.page(judged, os.uname().release)
 
 
 def _breakdown(evidences: Sequence[Evidence], began: float, collected: float) -> None:

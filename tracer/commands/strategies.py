@@ -27,4 +27,11 @@ def show(console: Console) -> None:
     console.print(table)
     console.print()
     console.print("copies: of the whole payload, by the CPU; switches: between user and kernel")
-    console.print("mode; both as the textbook claims them, disk to network card with SG-DMA.")
+    console.print("mode; all as the textbook claims them, from a disk to a network card that")
+    console.print("does scatter/gather.")
+    for strategy in STRATEGIES:
+        without = strategy.expected_without_gather
+        if without:
+            console.print(
+                f"To one that does not, {strategy.name}: copies {without.cpu_copies}."
+            )

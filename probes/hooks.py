@@ -1,0 +1,96 @@
+"""Functions that tell for whom, and whether by DMA. To add one, add a row."""
+
+from __future__ import annotations
+
+from probes.site import Hook
+
+ZEROCOPY_BEGUN = "zero-copy send begun"
+MERGE = "buffers merged"
+LIST_MAPPED = "list mapped for DMA"
+PAGE_MAPPED = "page mapped for DMA"
+
+HOOKS: tuple[Hook, ...] = (
+    Hook(
+        quantity=ZEROCOPY_BEGUN,
+        function="msg_zerocopy_realloc",
+        at_return=True,
+        handler="on_zerocopy_begun",
+        why="a send with MSG_ZEROCOPY; found on 6.1, 6.12 and 7.3",
+    ),
+    Hook(
+        quantity=ZEROCOPY_BEGUN,
+        function="sock_zerocopy_realloc",
+        at_return=True,
+        handler="on_zerocopy_begun",
+        why="a send with MSG_ZEROCOPY; found on 5.10",
+    ),
+    Hook(
+        quantity="zero-copy send filled",
+        function="skb_zerocopy_iter_stream",
+        handler="on_zerocopy_filled",
+        why="a zero-copy send over TCP, also by io_uring, which brings its own ubuf_info",
+    ),
+    Hook(
+        quantity="TCP socket sent to",
+        function="tcp_sendmsg",
+        handler="on_socket_used",
+        why="whose the packets of a socket are",
+    ),
+    # Found on 5.10 and 6.1. On 6.12 all goes through tcp_sendmsg.
+    Hook(
+        quantity="pages given to a TCP socket",
+        function="tcp_sendpage",
+        handler="on_socket_used",
+        why="whose the packets of a socket are; found on 5.10 and 6.1",
+    ),
+    Hook(
+        quantity="TCP socket received from",
+        function="tcp_recvmsg",
+        handler="on_socket_used",
+        why="whose the packets are that wait for a socket",
+    ),
+    Hook(
+        quantity=MERGE,
+        function="skb_try_coalesce",
+        handler="on_merge",
+        why="for whom small packets are merged",
+    ),
+    Hook(
+        quantity="packet put into a backlog",
+        function="tcp_add_backlog",
+        handler="on_backlog",
+        why="for whom small packets are merged while their socket is in use",
+    ),
+    Hook(
+        quantity="packet is in the backlog",
+        function="tcp_add_backlog",
+        handler="on_backlog_done",
+        at_return=True,
+        why="the same",
+    ),
+    Hook(
+        quantity=PAGE_MAPPED,
+        function="dma_map_phys",
+        handler="on_address_mapped",
+        why="what a driver maps for DMA; found on 7.3, where the next row calls it",
+    ),
+    Hook(
+        quantity=PAGE_MAPPED,
+        function="dma_map_page_attrs",
+        handler="on_page_mapped",
+        why="what a driver maps for DMA; found on 5.10, 6.1 and 6.12",
+    ),
+    # All the ways to map a list meet in the first; on 5.10 there is only the second.
+    Hook(
+        quantity=LIST_MAPPED,
+        function="__dma_map_sg_attrs",
+        handler="on_list_mapped",
+        why="what a driver maps for DMA, as a list of pieces; found on 6.1, 6.12 and 7.3",
+    ),
+    Hook(
+        quantity=LIST_MAPPED,
+        function="dma_map_sg_attrs",
+        handler="on_list_mapped",
+        why="what a driver maps for DMA, as a list of pieces; found on 5.10",
+    ),
+)

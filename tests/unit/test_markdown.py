@@ -1,0 +1,95 @@
+"""The report as Markdown, on recorded evidence."""
+
+import dataclasses
+
+import pytest
+
+from tests.conftest import recorded_evidence
+from tracer import summary
+from tracer.reports import markdown
+
+
+def tables(text):
+    """Every table as rows of cells, its head first."""
+    found, rows = [], []
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("|"):
+            rows.append([cell.strip() for cell in line.strip("|").split(" | ")])
+        elif rows:
+            found.append([rows[0], *rows[2:]])
+            rows = []
+    return found
+
+
+def cells(text, heading, number, strategy):
+    """Of one strategy, from the tables after a heading; by column, the first of a name."""
+    head, *rows = tables(text.split(f"## {heading}")[1].split("\n## ")[0])[number]
+    (row,) = [row for row in rows if row[0] == f"`{strategy}`"]
+    assert len(row) == len(head)
+    return dict(reversed(list(zip(head, row, strict=True))))
+
+
+@pytest.fixture(scope="module")
+def judged():
+    return summary.judge(
+        [recorded_evidence(name) for name in ("6.1", "6.1-e1000", "7.3", "7.3-e1000")]
+    )
+
+
+@pytest.fixture(scope="module")
+def text(judged):
+    return markdown.document(judged)
+
+
+WITH, WITHOUT = "Over e1000, with scatter/gather", "Over e1000, without scatter/gather"
+
+
+@pytest.mark.parametrize(
+    ("heading", "strategy", "copies", "verdict"),
+    [
+        ("Over loopback", "splice", "0", "holds"),
+        (WITH, "sendfile", "0", "holds"),
+        (WITHOUT, "sendfile", "1", "holds"),
+        (WITHOUT, "read-write", "3", "**refuted**"),
+    ],
+)
+def test_measured_beside_claimed(text, heading, strategy, copies, verdict):
+    row = cells(text, heading, 0, strategy)
+    assert (row["kernel"], row["CPU copies"], row["verdict"]) == ("6.1, 7.3", copies, verdict)
+
+
+def test_bytes(text):
+    row = cells(text, WITHOUT, 1, "sendfile")
+    assert (row["u→k"], row["k→k"], row["disk→cache"]) == ("0", "1048576", "1048576")
+    assert row["system calls"] == "1 sendfile"
+    assert cells(text, "Over loopback", 1, "sendfile")["cache→NIC"] == "no device"
+
+
+def test_kernels_that_differ_have_rows_of_their_own():
+    one, other = recorded_evidence("6.1"), recorded_evidence("7.3")
+    run = next(run for run in other.runs if run.strategy == "sendfile")
+    call = next(c for c in run.counts if (c.role, c.quantity) == ("sender", "syscall-enter"))
+    twice = dataclasses.replace(call, calls=2)
+    counts = tuple(twice if count is call else count for count in run.counts)
+    other = dataclasses.replace(other, runs=(dataclasses.replace(run, counts=counts),))
+    text = markdown.document(summary.judge([one, other]))
+    rows = [row for row in tables(text)[0] if row[0] == "`sendfile`"]
+    assert [row[1] for row in rows] == ["6.1", "7.3"]
+
+
+def test_every_verdict_has_its_sentence(text, judged):
+    for j in judged:
+        for verdict in (j.copies, j.switches, j.dma):
+            if verdict.word.value in ("holds", "refuted", "not measured"):
+                assert verdict.sentence.removeprefix("not available: ") in text
+
+
+def test_what_was_not_measured_is_no_zero():
+    evidence = recorded_evidence("6.1")
+    run = next(run for run in evidence.runs if run.strategy == "sendfile")
+    lost = dataclasses.replace(run, lost={**run.lost, "window": 1})
+    text = markdown.document(summary.judge([dataclasses.replace(evidence, runs=(lost,))]))
+    assert "**CONTROLS FAILED" in text
+    row = cells(text, "Over loopback", 0, "sendfile")
+    assert (row["CPU copies"], row["switches"], row["DMA copies"]) == ("–", "–", "–")
+    assert cells(text, "Over loopback", 1, "sendfile")["u→k"] == "–"

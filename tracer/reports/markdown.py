@@ -1,0 +1,128 @@
+"""The report as a document to keep: Markdown, tables as GitHub has them.
+
+Kernels on which a strategy gave the same share a row, so that a difference is one to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from tracer.evidence import Evidence
+from tracer.reports import words
+from tracer.summary import Judged
+from tracer.verdict import Verdict, Word
+
+Cells = Callable[[Judged], tuple[str, ...]]
+
+
+def document(judged: Sequence[Judged]) -> str:
+    """Everything but the evidence."""
+    evidences = words.evidences_of(judged)
+    rows = words.by_strategy(judged)
+    lines = ["# Measured beside claimed", ""]
+    alarm, reasons = words.alarm(rows)
+    if alarm:
+        lines += [f"**{alarm}**", "", *_list(reasons), ""]
+    lines += [*_list(words.heading(e, "")[0] for e in evidences), ""]
+    lines += [f"{_sentence(words.task(judged))}.", ""]
+    for (nic, cache), part in words.settings(rows).items():
+        lines += [f"## {words.circumstances(nic, cache, part)}", "", *_setting(part)]
+    lines += ["## How it was measured", ""]
+    for evidence in evidences:
+        lines += _coverage(evidence, [j for j in judged if j.evidence is evidence])
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _setting(rows: Sequence[Judged]) -> list[str]:
+    lines = _table(
+        rows,
+        (
+            *("CPU copies", "claim", "verdict"),
+            *("switches", "claim", "verdict"),
+            *("DMA copies", "claim", "verdict"),
+        ),
+        lambda j: (
+            *_beside(j, "cpu_copies", "claimed_cpu_copies", j.copies, words.copies),
+            *_beside(j, "mode_switches", "claimed_switches", j.switches, words.number),
+            *_beside(j, "dma_copies", "claimed_dma_copies", j.dma, words.copies),
+        ),
+    )
+    lines += [
+        "",
+        "Bytes copied by the CPU for the process under measurement (u: user, k: kernel "
+        "memory), and payload bytes that devices moved by themselves:",
+        "",
+    ]
+    lines += _table(
+        rows,
+        ("u→k", "k→u", "k→k", "disk→cache", "cache→NIC", "system calls"),
+        lambda j: (
+            *(words.number(j.figures[f"{way}_bytes"]) for way in ("u2k", "k2u", "k2k")),
+            *(words.moved_by_dma(j, (j,), way) for way in ("in", "out")),
+            words.calls(j, len(j.calls)),
+        ),
+    )
+    said = _list(sentence for sentence, _ in words.sentences(rows, every=True))
+    if any("~" in line for line in lines):
+        said.insert(0, f"* {words.DERIVED}")
+    return [*lines, "", *said, ""] if said else [*lines, ""]
+
+
+def _beside(
+    judged: Judged,
+    measured: str,
+    claimed: str,
+    verdict: Verdict,
+    show: Callable[[object], str],
+) -> tuple[str, str, str]:
+    word = "" if verdict.word is Word.NO_CLAIM else verdict.word.value
+    emphasis = "**" if verdict.word is Word.REFUTED else ""
+    return (
+        show(judged.figures[measured]),
+        words.claim(judged.figures[claimed]),
+        f"{emphasis}{word}{emphasis}",
+    )
+
+
+def _table(rows: Sequence[Judged], columns: Sequence[str], cells: Cells) -> list[str]:
+    """A row for every strategy, and for every way in which kernels differ."""
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for j in rows:
+        kernels = alike.setdefault((words.name(j, rows), cells(j)), [])
+        kernels.append(words.kernel_line(j, rows))
+    # Texts to the left, figures to the right.
+    rule = [":--" if name in _TEXTS else "--:" for name in columns]
+    return [
+        _row("strategy", "kernel", *columns),
+        _row(":--", ":--", *rule),
+        *(
+            _row(f"`{name}`", ", ".join(dict.fromkeys(kernels)), *values)
+            for (name, values), kernels in alike.items()
+        ),
+    ]
+
+
+_TEXTS = ("verdict", "system calls")
+
+
+def _row(*cells: str) -> str:
+    escaped = (cell.replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"
+
+
+def _list(items: Iterable[str]) -> list[str]:
+    return [f"* {item}" for item in items]
+
+
+def _coverage(evidence: Evidence, runs: Sequence[Judged]) -> list[str]:
+    return [
+        f"### Linux {evidence.kernel['release']}",
+        "",
+        *_list((words.controls_passed(runs).text,)),
+        *_list(line.text for line in words.coverage(evidence, runs)),
+        "",
+    ]

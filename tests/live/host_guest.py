@@ -7,8 +7,11 @@ machine whose own kernel cannot be probed.
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -18,8 +21,9 @@ sys.path.insert(0, str(CODE))
 
 import traces  # noqa: E402
 
-from tracer import target  # noqa: E402
+from tracer import payload, target, vm  # noqa: E402
 
+OWN_BYTES, NOBODY = 300_007, 65534
 RUN = [PYTHON, "-m", "tracer", "run", "--kernel", "host"]
 OUT = Path("/run/out")
 
@@ -33,56 +37,103 @@ def settled(before, seconds=20.0):
     deadline = time.monotonic() + seconds
     while (after := traces.snapshot()) != before and time.monotonic() < deadline:
         time.sleep(0.2)
-    return {key: [before[key], after[key]] for key in before if before[key] != after[key]}
+    return {
+        key: without_the_same(before[key], after[key])
+        for key in before
+        if before[key] != after[key]
+    }
 
 
-def start(*arguments):
+def without_the_same(one, other):
+    if not isinstance(one, list):
+        return [one, other]
+    return [[a for a in one if a not in other], [b for b in other if b not in one]]
+
+
+def swallow(listener):
+    """Throw away what comes, connection by connection."""
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            while connection.recv(1 << 16):
+                pass
+
+
+def start(*arguments, stdout=subprocess.DEVNULL):
     return subprocess.Popen(
-        [*RUN, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*RUN, *arguments], cwd=ROOT, text=True, stdout=stdout, stderr=subprocess.PIPE
     )
+
+
+def run(*arguments):
+    """To its end; its progress is ours. Returns the status and both outputs."""
+    said = []
+    with tempfile.TemporaryFile("w+") as stdout:
+        process = start(*arguments, stdout=stdout)
+        for line in process.stderr:
+            said.append(line)
+            say(line.strip())
+        process.wait()
+        stdout.seek(0)
+        return process.returncode, stdout.read(), "".join(said)
 
 
 os.environ["TMPDIR"] = "/run"
 OUT.mkdir()
 subprocess.run(["modprobe", "-q", "loop"])
 say("a run on a machine that nobody has configured")
-bare = start()
-answer = {"killed": [], "bare": [bare.communicate()[1], bare.returncode]}
+status, _, complaint = run()
+answer = {"killed": [], "bare": [complaint, status]}
 # What systemd does at boot.
 target.enable_perf_event(Path("/sys/fs/cgroup"))
 before = traces.snapshot()
 say("a whole run")
-whole = start("--json", str(OUT / "whole.json"))
-answer["stdout"], answer["stderr"] = whole.communicate()
-answer["status"] = whole.returncode
+answer["status"], answer["stdout"], answer["stderr"] = run("--json", str(OUT / "whole.json"))
 answer["result"] = (
-    json.loads((OUT / "whole.json").read_text()) if not whole.returncode else None
+    json.loads((OUT / "whole.json").read_text()) if not answer["status"] else None
 )
 answer["left"] = settled(before)
 
-for phase in ("compiling the probes", "running"):
-    for number in (signal.SIGKILL, signal.SIGINT):
-        say(f"{number.name} while {phase}")
-        process = start("--repeat", "500", "--csv", str(OUT / "killed.csv"))
-        second = None
-        for line in process.stderr:
-            if phase in line:
-                break
-        if phase == "running" and number == signal.SIGKILL:
-            say("a second run at the same time")
-            second = subprocess.run(RUN, cwd=ROOT, text=True, capture_output=True)
-            answer["second"] = [second.returncode, second.stderr]
-        process.send_signal(number)
-        process.communicate()
-        answer["killed"].append(
-            {
-                "phase": phase,
-                "signal": number.name,
-                "status": process.returncode,
-                "left": settled(before),
-                "files": (OUT / "killed.csv").exists(),
-            }
-        )
+say("a file of one's own, to an address of one's own")
+disk = payload.find_disk(vm.disk_name(0))
+own = Path("/run/own")
+own.mkdir()
+subprocess.run(["mount", disk, own], check=True)
+(own / "file").write_bytes(os.urandom(OWN_BYTES))
+for path in (own, own / "file"):
+    os.chown(path, NOBODY, NOBODY)
+drain = socket.create_server(("127.0.0.1", 0))
+threading.Thread(target=swallow, args=(drain,), daemon=True).start()
+before = traces.snapshot()
+answer["own_status"], _, answer["own_stderr"] = run(
+    *("sendfile", "--file", str(own / "file"), "--cache", "cold"),
+    *("--to", f"127.0.0.1:{drain.getsockname()[1]}", "--json", str(OUT / "own.json")),
+)
+answer["own"] = json.loads((OUT / "own.json").read_text()) if not answer["own_status"] else None
+answer["own_left"] = settled(before)
+
+# The other combinations of signals and phases are tried where zctrace boots a machine.
+for phase, number in (("compiling the probes", signal.SIGINT), ("running", signal.SIGKILL)):
+    say(f"{number.name} while {phase}")
+    process = start("--repeat", "500", "--nic", "veth-nosg", "--csv", str(OUT / "killed.csv"))
+    for line in process.stderr:
+        if phase in line:
+            break
+    if phase == "running":
+        say("a second run at the same time")
+        status, _, complaint = run()
+        answer["second"] = [status, complaint]
+    process.send_signal(number)
+    process.communicate()
+    answer["killed"].append(
+        {
+            "phase": phase,
+            "signal": number.name,
+            "status": process.returncode,
+            "left": settled(before),
+            "files": (OUT / "killed.csv").exists(),
+        }
+    )
 partial = ANSWER.with_suffix(".partial")
 partial.write_text(json.dumps(answer))
 partial.rename(ANSWER)

@@ -15,7 +15,8 @@ MECHANISM, FILE_SYSTEMS = sys.argv[4], sys.argv[5:]
 sys.path.insert(0, str(CODE))
 
 from probes.catalogue import CATALOGUE  # noqa: E402
-from tracer import attach, kernel, target  # noqa: E402
+from tracer import attach, kernel, payload, target, vm  # noqa: E402
+from tracer.evidence import losses  # noqa: E402
 from tracer.plan import Choice, plan  # noqa: E402
 from tracer.session import Locator, describe  # noqa: E402
 
@@ -30,7 +31,7 @@ def say(step):
 def mounted(number, kind):
     folder = Path("/run/operations") / kind
     folder.mkdir(parents=True, mode=0o755)
-    disk = kind if kind == "tmpfs" else f"/dev/vd{chr(ord('a') + number)}"
+    disk = kind if kind == "tmpfs" else payload.find_disk(vm.disk_name(number))
     subprocess.run(["mount", "-t", kind, disk, str(folder)], check=True)
     os.chown(folder, NOBODY, NOBODY)
     return str(folder)
@@ -80,7 +81,7 @@ with (
             {
                 **operation,
                 "counts": [vars(count) for count in meter.counts()],
-                "lost": {name: count for name, count in (lost | skips).items() if count},
+                "lost": losses(lost | skips),
             }
         )
     sites = describe(attach_plan, meter.refused)

@@ -6,7 +6,7 @@ from tests.conftest import KERNELS
 from workloads.catalogue import STRATEGIES, TEXTBOOK
 
 MIB = 1 << 20
-REPEAT = 10
+REPEAT = 5
 NAMES = [strategy.name for strategy in TEXTBOOK]
 EXPECTED = {
     # u→k, k→u, system calls by name, switches
@@ -40,30 +40,53 @@ EVERYTHING = {
 
 @pytest.fixture(scope="module")
 def repeated(live, measure):
-    """Several runs of the textbook's strategies."""
-    return measure("7.3", "--repeat", REPEAT)
+    """Several runs of the textbook's strategies, with scatter/gather and without."""
+    return measure("7.3", "--repeat", REPEAT, "--nic", "lo", "--nic", "veth-nosg")
 
 
 @pytest.fixture(scope="module")
 def everything(live, measure):
     """All strategies on all kernels, in one command."""
     others = [text for line in KERNELS[1:] for text in ("--kernel", line)]
-    return measure(KERNELS[0], *others, "--all")
+    return measure(KERNELS[0], *others, "--all", seconds=1500)
 
 
-def rows_of(result, strategy):
-    rows = [row for row in result.rows if row["strategy"] == strategy]
+def rows_of(result, strategy, nic="lo"):
+    """Of strategies without a socket there is no device in the rows."""
+    rows = [
+        row for row in result.rows if row["strategy"] == strategy and row["nic"] in (nic, "")
+    ]
     assert rows
     return rows
 
 
-def calls_of(result, strategy, run_index="0"):
+def calls_of(result, strategy, run_index="0", nic="lo"):
     return {
         row["syscall"]: int(row["calls"])
         for row in result.evidence
-        if (row["strategy"], row["run_index"], row["role"], row["quantity"])
-        == (strategy, run_index, "sender", "syscall-enter")
+        if (row["strategy"], row["nic"], row["run_index"], row["role"], row["quantity"])
+        == (strategy, nic, run_index, "sender", "syscall-enter")
     }
+
+
+def account_of(result, row):
+    """What the kernel itself said of the run of a row."""
+    (account,) = [
+        run["account"]
+        for evidence in result.json["evidence"]
+        for run in evidence["runs"]
+        if (evidence["kernel"]["release"], run["strategy"], run["nic"], run["run_index"])
+        == (row["kernel"], row["strategy"], row["nic"] or "lo", int(row["run_index"]))
+    ]
+    return account
+
+
+def assert_gathered_by_the_processor(result, row, u2k, k2u):
+    """Without scatter/gather: once more, and what TCP has sent again once more again."""
+    again = account_of(result, row)["retransmitted_bytes"]
+    assert_copies(row, u2k, k2u, int(row["payload_bytes"]) + again)
+    assert "no scatter/gather" in row["reason"]
+    assert row["outside_bytes"] == "0"
 
 
 def assert_copies(row, u2k, k2u, k2k=0):
@@ -91,6 +114,23 @@ def test_the_table(repeated, strategy):
         assert row["outside_bytes"] == "0"
 
 
+@pytest.mark.parametrize("strategy", NAMES)
+def test_without_scatter_gather_the_kernel_copies_once(repeated, strategy):
+    """Whoever's thread it is on top of: the bytes are the sender's."""
+    u2k, k2u, calls, _ = EXPECTED[strategy]
+    rows = rows_of(repeated, strategy, "veth-nosg")
+    assert len(rows) == REPEAT
+    for row in rows:
+        assert_gathered_by_the_processor(repeated, row, u2k, k2u)
+        assert calls_of(repeated, strategy, row["run_index"], "veth-nosg") == calls
+
+
+def test_of_virtual_devices_nothing_goes_by_dma(repeated):
+    rows = [row for row in repeated.rows if row["nic"] == "veth-nosg"]
+    assert {(row["dma_out_bytes"], row["dma_out_source"]) for row in rows} == {("0", "none")}
+    assert {row["verdict_dma"] for row in rows} == {"not measured"}
+
+
 def test_mapping_faults_inside_the_kernel(repeated):
     """Sixteen pages around each fault, and a mapping that begins in the middle of one."""
     assert {row["page_faults_kernel"] for row in rows_of(repeated, "mmap-write")} == {"17"}
@@ -100,6 +140,7 @@ def test_verdicts(repeated):
     verdicts = {
         (row["strategy"], row["verdict_copies"], row["verdict_switches"], row["verdict_dma"])
         for row in repeated.rows
+        if row["nic"] == "lo"
     }
     assert verdicts == {
         ("read-write", "holds", "holds", "not measured"),
@@ -117,6 +158,7 @@ def test_every_byte_is_received_once(repeated):
             for row in repeated.evidence
             if (row["strategy"], row["role"], row["kind"]) == (strategy, "sink", "copy")
             and row["purpose"] == "payload"
+            and (row["nic"], row["direction"]) == ("lo", "k2u")
         )
         assert received == REPEAT * MIB
 
@@ -134,7 +176,7 @@ def test_two_mechanisms_see_the_same_bytes(repeated):
             for result in row["control_results"]
             if result["name"] == control
         ]
-        assert len(results) == REPEAT * len(NAMES)
+        assert len(results) == 2 * REPEAT * len(NAMES)
         assert all(result["passed"] for result in results)
 
 
@@ -184,7 +226,9 @@ def test_odd_sizes_and_a_large_one(live, measure):
 
 def test_a_chunked_loop(live, measure):
     size, chunk = 1000003, 4096
-    result = measure("6.1", "--size", size, "--chunk", chunk)
+    result = measure(
+        "6.1", "--size", size, "--chunk", chunk, "--nic", "lo", "--nic", "veth-nosg"
+    )
     turns = -(-size // chunk)
     expected = {
         "read-write": {"read": turns, "write": turns},
@@ -198,6 +242,8 @@ def test_a_chunked_loop(live, measure):
         assert_copies(row, u2k and size, k2u and size)
         assert calls_of(result, strategy) == expected[strategy]
         assert row["chunk_bytes"] == str(chunk)
+        (row,) = rows_of(result, strategy, "veth-nosg")
+        assert_gathered_by_the_processor(result, row, u2k and size, k2u and size)
 
 
 @pytest.mark.parametrize("line", KERNELS)
@@ -208,12 +254,7 @@ def test_every_strategy_on_every_kernel(everything, line, strategy):
         assert row["cpu_copied_bytes"] == ""
         assert "no IORING_OP_SEND_ZC" in row["coverage"]
         return
-    (account,) = [
-        run["account"]
-        for evidence in everything.json["evidence"]
-        for run in evidence["runs"]
-        if (evidence["kernel"]["release"], run["strategy"]) == (row["kernel"], strategy)
-    ]
+    account = account_of(everything, row)
     u2k, k2u, k2k = EVERYTHING[strategy]
     if k2k and "zerocopy_copied" in account:
         # The kernel says so itself; what TCP sends again is looped back, and copied, again.
@@ -224,6 +265,40 @@ def test_every_strategy_on_every_kernel(everything, line, strategy):
         assert account["mapped_bytes"] > MIB // 2
     assert_copies(row, u2k, k2u, k2k)
     assert bool(k2k) == bool(row["reason"])
+
+
+@pytest.mark.parametrize("line", KERNELS)
+@pytest.mark.parametrize("strategy", NAMES)
+def test_from_the_disk_to_a_network_card(everything, line, strategy):
+    """The textbook's table: each byte comes in and goes out by DMA, once."""
+    u2k, k2u, _, switches = EXPECTED[strategy]
+    for nic in ("e1000", "e1000-nosg"):
+        (row,) = [
+            r for r in rows_of(everything, strategy, nic) if r["kernel"].startswith(f"{line}.")
+        ]
+        again = account_of(everything, row)["retransmitted_bytes"]
+        if nic == "e1000":
+            assert_copies(row, u2k, k2u)
+        else:
+            assert_gathered_by_the_processor(everything, row, u2k, k2u)
+        assert (row["cache"], int(row["mode_switches"])) == ("cold", switches)
+        assert (int(row["dma_in_bytes"]), row["dma_in_source"]) == (MIB, "measured")
+        assert (int(row["dma_out_bytes"]), row["dma_out_source"]) == (MIB + again, "measured")
+        assert row["verdict_dma"] == "holds"
+        assert int(row["header_bytes"]) > 0
+
+
+def test_a_warm_cache_reads_nothing_from_the_disk(everything):
+    for line in KERNELS:
+        for strategy in NAMES:
+            (row,) = [
+                r for r in rows_of(everything, strategy) if r["kernel"].startswith(f"{line}.")
+            ]
+            assert (row["cache"], row["dma_in_bytes"]) == ("warm", "0")
+
+
+def test_direct_input_is_dma_whatever_is_in_the_cache(everything):
+    assert {row["dma_in_bytes"] for row in rows_of(everything, "direct-io")} == {str(MIB)}
 
 
 def test_every_strategy_is_expected():

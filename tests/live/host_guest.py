@@ -94,28 +94,10 @@ answer["result"] = (
 )
 answer["left"] = settled(before)
 
-say("a file of one's own, to an address of one's own")
-disk = payload.find_disk(vm.disk_name(0))
-own = Path("/run/own")
-own.mkdir()
-subprocess.run(["mount", disk, own], check=True)
-(own / "file").write_bytes(os.urandom(OWN_BYTES))
-for path in (own, own / "file"):
-    os.chown(path, NOBODY, NOBODY)
-drain = socket.create_server(("127.0.0.1", 0))
-threading.Thread(target=swallow, args=(drain,), daemon=True).start()
-before = traces.snapshot()
-answer["own_status"], _, answer["own_stderr"] = run(
-    *("sendfile", "--file", str(own / "file"), "--cache", "cold"),
-    *("--to", f"127.0.0.1:{drain.getsockname()[1]}", "--json", str(OUT / "own.json")),
-)
-answer["own"] = json.loads((OUT / "own.json").read_text()) if not answer["own_status"] else None
-answer["own_left"] = settled(before)
-
 # The other combinations of signals and phases are tried where zctrace boots a machine.
 for phase, number in (("compiling the probes", signal.SIGINT), ("running", signal.SIGKILL)):
     say(f"{number.name} while {phase}")
-    process = start("--repeat", "500", "--nic", "veth-nosg", "--csv", str(OUT / "killed.csv"))
+    process = start("--repeat", "500", "--csv", str(OUT / "killed.csv"))
     for line in process.stderr:
         if phase in line:
             break
@@ -134,6 +116,24 @@ for phase, number in (("compiling the probes", signal.SIGINT), ("running", signa
             "files": (OUT / "killed.csv").exists(),
         }
     )
+say("a file of one's own, to an address of one's own")
+disk = payload.find_disk(vm.disk_name(0))
+own = Path("/run/own")
+own.mkdir()
+subprocess.run(["mount", disk, own], check=True)
+(own / "file").write_bytes(os.urandom(OWN_BYTES))
+for path in (own, own / "file"):
+    os.chown(path, NOBODY, NOBODY)
+drain = socket.create_server(("127.0.0.1", 0))
+threading.Thread(target=swallow, args=(drain,), daemon=True).start()
+before = traces.snapshot()
+answer["own_status"], _, answer["own_stderr"] = run(
+    *("sendfile", "--file", str(own / "file"), "--cache", "cold"),
+    *("--to", f"127.0.0.1:{drain.getsockname()[1]}", "--json", str(OUT / "own.json")),
+)
+answer["own"] = json.loads((OUT / "own.json").read_text()) if not answer["own_status"] else None
+answer["own_left"] = settled(before)
+
 partial = ANSWER.with_suffix(".partial")
 partial.write_text(json.dumps(answer))
 partial.rename(ANSWER)

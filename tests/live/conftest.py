@@ -25,7 +25,7 @@ def kernel(request, live):
     return request.param
 
 
-def zctrace(*arguments, seconds=300, **options):
+def zctrace(*arguments, seconds=900, **options):
     """Run the command line to its end."""
     return subprocess.run(
         [sys.executable, "-m", "tracer", *map(str, arguments)],
@@ -41,7 +41,7 @@ def zctrace(*arguments, seconds=300, **options):
 def measure(tmp_path_factory):
     """``zctrace run`` on a kernel; a value with the result in every form."""
 
-    def measured(line, *arguments, status=0, seconds=300):
+    def measured(line, *arguments, status=0, seconds=900):
         folder = tmp_path_factory.mktemp("run")
         files = {form: folder / form for form in ("csv", "json", "evidence")}
         outputs = [text for form, path in files.items() for text in (f"--{form}", path)]

@@ -54,7 +54,12 @@ def snapshot():
     return {
         "bpf programs": bpf_programs(),
         "perf events": perf_events(),
-        "mounts": sorted(Path("/proc/self/mountinfo").read_text().splitlines()),
+        "mounts": sorted(
+            line
+            for line in Path("/proc/self/mountinfo").read_text().splitlines()
+            # The kernel mounts it by itself, for good, when somebody first looks there.
+            if " /sys/kernel/debug/tracing " not in line
+        ),
         "network namespaces": sorted(
             {
                 str(link.readlink())

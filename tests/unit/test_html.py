@@ -466,3 +466,16 @@ def test_evidence_is_read_back_the_same(everything):
     judged, text = everything
     again = summary.judge([Evidence.from_json(e.to_json()) for e in words.evidences_of(judged)])
     assert page_of(again) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "label"),
+    [
+        (3 * (1 << 30) + 4096, "> 3 copies"),
+        (300_000, "> 0 copies"),
+        ((1 << 30) - 1, "< 1 copies"),
+    ],
+)
+def test_a_label_is_short_and_never_rounded_to_a_whole_number(size, label):
+    arrow = Arrow(Place.CACHE, Place.USER, By.CPU, size, 1 << 30)
+    assert arrow.label == (label, f"{size} B")

@@ -21,6 +21,8 @@ from tracer.verdict import Source
 from workloads.catalogue import strategy_named
 from workloads.strategy import Ends
 
+_LABEL_CHARACTERS = 7
+
 
 class Place(enum.Enum):
     """Where payload lies."""
@@ -80,9 +82,9 @@ class Arrow:
             return "?", "not measured"
         if self.by is By.DMA:
             mark = " ~" if self.note else ""
-            return f"{copies(self.copies)} × DMA{mark}", f"{self.bytes} B"
+            return f"{_short(self.copies)} × DMA{mark}", f"{self.bytes} B"
         unit = "copy" if self.copies == 1 else "copies"
-        return f"{copies(self.copies)} {unit}", f"{self.bytes} B"
+        return f"{_short(self.copies)} {unit}", f"{self.bytes} B"
 
     @property
     def sentence(self) -> str:
@@ -96,6 +98,14 @@ class Arrow:
             return f"{where}: not measured"
         note = f" ({self.note})" if self.note else ""
         return f"{where}: {self.bytes} B {self.by.value}{note}, {copies(self.copies)} payloads"
+
+
+def _short(ratio: float | None) -> str:
+    """Room for seven characters; what is close to a whole number says on which side."""
+    text = copies(ratio)
+    if ratio is None or len(text) <= _LABEL_CHARACTERS:
+        return text
+    return f"{'>' if ratio > round(ratio) else '<'} {round(ratio)}"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracer.wiring import bus_device
+from tracer.wiring import on_bus
 
 _FS_IOC_FIEMAP = 0xC020660B
 _FIEMAP_FLAG_SYNC = 1
@@ -72,8 +72,8 @@ def under(path: Path, size: int) -> Disk:
     if (node / "partition").exists():
         begin = int((node / "start").read_text()) * _SECTOR_BYTES
         node = node.parent
-    bus = bus_device(node)
-    if not bus:
+    bus = on_bus(node)
+    if bus is None:
         return Disk(
             device=node.name,
             trouble=f"{node.name} is no device that could transfer by itself",
@@ -82,8 +82,8 @@ def under(path: Path, size: int) -> Disk:
     return Disk(
         device=node.name,
         number=(node / "dev").read_text().strip(),
-        driver=_driver(node),
-        bus_device=bus,
+        driver=(bus / "driver").resolve().name,
+        bus_device=bus.name,
         extents=extents,
     )
 
@@ -106,13 +106,6 @@ def mounted(path: Path) -> tuple[str, str]:
                 kind, source = after.split()[:2]
                 best, found = len(mount.parts), (source, kind)
     return found
-
-
-def _driver(node: Path) -> str:
-    for above in node.parents:
-        if (above / "subsystem").resolve().name == "pci":
-            return (above / "driver").resolve().name
-    return ""
 
 
 def _extents(path: Path, size: int, begin: int) -> tuple[tuple[int, int], ...] | None:

@@ -219,12 +219,18 @@ def _emulated(nic: Nic) -> tuple[tuple[str, str], str]:
         time.sleep(_POLL_SECONDS)
 
 
-def bus_device(device: Path) -> str:
-    """The nearest device above on a PCI bus: the one whose driver maps memory; or ``""``."""
+def on_bus(device: Path) -> Path | None:
+    """The nearest device above on a PCI bus: the one whose driver maps memory."""
     for above in device.parents:
         if (above / "subsystem").resolve().name == "pci":
-            return above.name
-    return ""
+            return above
+    return None
+
+
+def bus_device(device: Path) -> str:
+    """The name of :func:`on_bus`; ``""`` where there is none."""
+    found = on_bus(device)
+    return found.name if found else ""
 
 
 def _configure(name: str, address: str, nic: Nic) -> None:

@@ -20,6 +20,17 @@ def only(evidence, strategy):
     return summary.judge([dataclasses.replace(evidence, runs=(run,))])[0]
 
 
+def broken(evidence):
+    """The evidence with every run's probe on _copy_to_iter dead."""
+    runs = tuple(
+        dataclasses.replace(
+            run, counts=tuple(c for c in run.counts if c.function != "_copy_to_iter")
+        )
+        for run in evidence.runs
+    )
+    return dataclasses.replace(evidence, runs=runs)
+
+
 def altered(evidence, strategy, **values):
     runs = tuple(
         dataclasses.replace(run, **values) if run.strategy == strategy else run

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conftest import recorded_evidence
-from tests.unit.altering import altered, at_return, count, only, run_of
+from tests.unit.altering import altered, at_return, broken, count, only, run_of
 from tracer import cli, summary
 from tracer.errors import ControlError, OutputError
 from tracer.evidence import Evidence
@@ -92,17 +92,6 @@ def everything():
     """All that was recorded, on one page."""
     judged = judged_of(*RECORDED)
     return judged, page_of(judged)
-
-
-def broken(evidence):
-    """With every run's probe on _copy_to_iter dead."""
-    runs = tuple(
-        dataclasses.replace(
-            run, counts=tuple(c for c in run.counts if c.function != "_copy_to_iter")
-        )
-        for run in evidence.runs
-    )
-    return dataclasses.replace(evidence, runs=runs)
 
 
 def compare(judged, text):

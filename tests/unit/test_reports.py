@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from tests.conftest import recorded_evidence
-from tests.unit.altering import added, count, run_of, with_counts
+from tests.unit.altering import added, broken, count, run_of, with_counts
 from tracer import summary
 from tracer.evidence import Evidence
 from tracer.reports import files, terminal
@@ -21,17 +21,6 @@ def rendered(evidences, width=80, **options):
     console = Console(file=text, width=width, **options)
     terminal.render(summary.judge(evidences), console, "0.0-host")
     return text.getvalue()
-
-
-def broken(evidence):
-    """The evidence with every run's probe on _copy_to_iter dead."""
-    runs = tuple(
-        dataclasses.replace(
-            run, counts=tuple(c for c in run.counts if c.function != "_copy_to_iter")
-        )
-        for run in evidence.runs
-    )
-    return dataclasses.replace(evidence, runs=runs)
 
 
 def test_csv_equals_the_figures(evidence):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from tracer.reports import words
 from tracer.summary import Judged, summarise, tidy
 
 
@@ -15,8 +16,7 @@ def summary_csv(judged: Sequence[Judged]) -> str:
 
 def evidence_csv(judged: Sequence[Judged]) -> str:
     """One row per run, role, site, direction and system call."""
-    evidences = list({id(j.evidence): j.evidence for j in judged}.values())
-    return str(tidy(evidences).to_csv(index=False, lineterminator="\n"))
+    return str(tidy(words.evidences_of(judged)).to_csv(index=False, lineterminator="\n"))
 
 
 def result_json(judged: Sequence[Judged]) -> str:
@@ -24,7 +24,6 @@ def result_json(judged: Sequence[Judged]) -> str:
 
     ``zctrace report`` reads this form back.
     """
-    evidences = list({id(j.evidence): j.evidence for j in judged}.values())
     summary = [
         {
             **j.figures,
@@ -38,4 +37,9 @@ def result_json(judged: Sequence[Judged]) -> str:
         }
         for j in judged
     ]
-    return json.dumps({"summary": summary, "evidence": [e.to_json() for e in evidences]}) + "\n"
+    return (
+        json.dumps(
+            {"summary": summary, "evidence": [e.to_json() for e in words.evidences_of(judged)]}
+        )
+        + "\n"
+    )

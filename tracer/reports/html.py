@@ -143,9 +143,9 @@ def _claimed(judged: Judged, index: int) -> bool:
 def _sentences(rows: Sequence[Judged]) -> list[tuple[str, list[tuple[str, Word]]]]:
     """What is to be said below the first table, by circumstances."""
     return [
-        (words.circumstances(nic, cache, part), words.sentences(part))
+        (words.circumstances(nic, cache, part), said)
         for (nic, cache), part in words.settings(rows).items()
-        if words.sentences(part)
+        if (said := words.sentences(part))
     ]
 
 

@@ -7,19 +7,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from tracer.evidence import Evidence
+from tracer.evidence import COLD, WARM, Evidence
 from tracer.sizes import human_size
 from tracer.summary import Judged
 from tracer.verdict import Source, Word
+from tracer.wiring import LOOPBACK
 
 UNMEASURED = "–"
 DIFFERENT = "≠"
 DERIVED = "~: handed to a driver that was not seen mapping memory for DMA."
 NO_CLAIM = "No claim, no verdict: the textbook does not speak of these."
-_LOOPBACK, _WARM = "lo", "warm"
 _CACHES = {
-    "warm": "the payload in the page cache before",
-    "cold": "the payload on the disk, not in the page cache",
+    WARM: "the payload in the page cache before",
+    COLD: "the payload on the disk, not in the page cache",
 }
 _MACHINES = {
     "host": "this machine's own kernel",
@@ -65,7 +65,7 @@ def settings(rows: Sequence[Judged]) -> dict[tuple[str, str], list[Judged]]:
 
 def circumstances(nic: str, cache: str, rows: Sequence[Judged]) -> str:
     way = "Over loopback"
-    if nic != _LOOPBACK:
+    if nic != LOOPBACK:
         facts = [j.evidence.nics[nic] for j in rows]
         gathers = {bool(fact["scatter_gather"]) for fact in facts}
         what = {
@@ -129,7 +129,7 @@ def task(judged: Sequence[Judged]) -> str:
 
 def _way(judged: Sequence[Judged]) -> str:
     """The circumstances, where they are the same for all and need no heading."""
-    if {(j.run.nic, j.run.cache) for j in judged} == {(_LOOPBACK, _WARM)}:
+    if {(j.run.nic, j.run.cache) for j in judged} == {(LOOPBACK, WARM)}:
         return ", page cache warm; sockets are TCP on loopback"
     return ""
 
@@ -215,7 +215,7 @@ def moved_by_dma(judged: Judged, runs: Sequence[Judged], way: str) -> str:
 
 def asks_for_dma(judged: Judged) -> bool:
     """Whether anything but loopback and a warm page cache was asked for."""
-    return judged.run.nic != _LOOPBACK or judged.run.cache != _WARM
+    return judged.run.nic != LOOPBACK or judged.run.cache != WARM
 
 
 def sentences(runs: Sequence[Judged], *, every: bool = False) -> list[tuple[str, Word]]:

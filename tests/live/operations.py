@@ -27,6 +27,7 @@ from workloads.marker import Role, Scope, settled, window  # noqa: E402
 
 SMALL, PAGE, ODD, LARGE = 61, 4096, 50_021, 300_007
 C = ctypes.CDLL(None, use_errno=True)
+M_ARENA_MAX = -8
 PARTS = (7, 1021, 30_011)
 """Lengths of three vectors."""
 
@@ -566,6 +567,9 @@ def forked(stack):
 def threads(stack):
     import threading
 
+    # One arena for all threads: before it makes many, the C library reads how many
+    # processors there are, "0\n" in a file under /sys, and that is counted, too.
+    C.mallopt(M_ARENA_MAX, 1)
     pipes = [pipe(stack) for _ in range(64)]
     content = data(1009)
 

@@ -34,6 +34,9 @@ _MEMBERS = (
     ("sk_buff", "sk"),
     ("sk_buff", "dev"),
     ("skb_shared_info", "destructor_arg"),
+    ("skb_shared_info", "flags"),
+    # Where the flag of a zero-copy send was before, and other flags still are.
+    ("skb_shared_info", "tx_flags"),
     ("sock_common", "skc_net"),
     ("net_device", "nd_net"),
     ("net_device", "ifindex"),

@@ -298,6 +298,20 @@ def _iterator_type(kernel: KernelFacts) -> tuple[int, int, int] | None:
     return None
 
 
+def _zerocopy_flag(kernel: KernelFacts) -> tuple[int, int]:
+    """Where a socket buffer says that its pages are a zero-copy send's: offset and bit.
+
+    No bit if unknown: then no buffer says so.
+    """
+    if "skb_shared_info.flags" in kernel.members:
+        # SKBFL_ZEROCOPY_ENABLE: since Linux kernel commit 06b4feb37e64 ("net: group
+        # skb_shinfo zerocopy related bits together.") (in v5.12).
+        return kernel.members["skb_shared_info.flags"], 1 << 0
+    if "skb_shared_info.tx_flags" in kernel.members:
+        return kernel.members["skb_shared_info.tx_flags"], 1 << 3  # SKBTX_DEV_ZEROCOPY
+    return 0, 0
+
+
 def _budget(mechanism: Mechanism) -> Mechanism:
     return mechanism if mechanism is Mechanism.KPROBE else Mechanism.BREAKPOINT_RETURN
 
@@ -503,6 +517,8 @@ def _kernel_parameters(kernel: KernelFacts) -> dict[str, str]:
         ("SCATTER_LENGTH", "scatterlist.length"),
     ):
         parameters[parameter] = str(kernel.members.get(member, 0))
+    flags, bit = _zerocopy_flag(kernel)
+    parameters["SHINFO_FLAGS"], parameters["SHINFO_ZEROCOPY"] = str(flags), f"{bit:#x}U"
     # The size of a structure is not asked for; its last member ends where it does.
     last = max(
         kernel.members.get(f"scatterlist.{m}", 0) for m in ("dma_length", "dma_flags", "length")

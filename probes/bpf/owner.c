@@ -85,12 +85,26 @@ static inline u32 owner_of_socket(u64 socket)
 	return role ? *role : owner_by_namespace(u64_at(socket, SOCK_NET));
 }
 
+/*
+ * The ubuf_info that a socket buffer's pages travel with; 0 if there is none. The pointer
+ * means something only while its flag is set: it stays behind when the pages have been
+ * copied, and in memory that is used again, where the address may have become another
+ * send's. skb_copy_ubufs takes the flag away when it has copied: at its entry it is set.
+ */
+static inline u64 ubuf_info_of(u64 skb)
+{
+	u64 shared = u64_at(skb, SKB_HEAD) + u32_at(skb, SKB_END);
+
+	if (!(u32_at(shared, SHINFO_FLAGS) & SHINFO_ZEROCOPY))
+		return 0;
+	return u64_at(shared, SHINFO_DESTRUCTOR_ARG);
+}
+
 /* The role that a socket buffer belongs to; 0 if none is known. */
 static inline u32 owner_of(u64 skb)
 {
-	u64 shared = u64_at(skb, SKB_HEAD) + u32_at(skb, SKB_END);
-	u64 buffers = u64_at(shared, SHINFO_DESTRUCTOR_ARG), device = u64_at(skb, SKB_DEVICE);
-	u32 *role = owners.lookup(&buffers), of_socket;
+	u64 buffers = ubuf_info_of(skb), device = u64_at(skb, SKB_DEVICE);
+	u32 *role = buffers ? owners.lookup(&buffers) : 0, of_socket;
 
 	if (role)
 		return *role;

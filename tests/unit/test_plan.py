@@ -424,6 +424,24 @@ def test_places_in_structures_are_the_kernel_s(facts):
         assert int(parameters[parameter]) == facts.members[member] > 0
 
 
+def test_a_zero_copy_send_s_buffers_are_told_by_the_kernel_s_flag(facts):
+    parameters = dict(planned(facts).parameters)
+    old = "skb_shared_info.flags" not in facts.members
+    assert old == facts.release.startswith("5.10")
+    # SKBTX_DEV_ZEROCOPY in tx_flags, SKBFL_ZEROCOPY_ENABLE in flags.
+    place, bit = (
+        ("skb_shared_info.tx_flags", "0x8U") if old else ("skb_shared_info.flags", "0x1U")
+    )
+    assert parameters["SHINFO_FLAGS"] == str(facts.members[place])
+    assert parameters["SHINFO_ZEROCOPY"] == bit
+
+
+def test_without_the_flag_no_buffer_is_a_zero_copy_send_s(facts):
+    members = {n: at for n, at in facts.members.items() if not n.endswith("flags")}
+    parameters = dict(planned(dataclasses.replace(facts, members=members)).parameters)
+    assert parameters["SHINFO_ZEROCOPY"] == "0x0U"
+
+
 def hooks_of(attach_plan):
     return {(a.hook.quantity, a.hook.function): a for a in attach_plan.hooks}
 

@@ -384,6 +384,13 @@ def _into_cache(evidence: Evidence, run: Run, failed: list[controls.Control]) ->
     doubt = disk["trouble"] or _dma_doubt(failed)
     if "disk-request" not in evidence.events:
         doubt = "requests to disks are not watched"
+    # Of the tool's own payload in the page cache nothing is concluded, control or not.
+    concluded = run.cache != WARM or evidence.request.file
+    if concluded and not doubt and controls.DISK_READ_CONTROL not in run.expected:
+        doubt = (
+            f"no control: no known bytes were read from {disk['device']}, because the "
+            "strategies' user cannot make files there"
+        )
     if doubt:
         return Dma(None, None, "", doubt)
     read = sum(run.moved("disk-read", role) for role in (run.role, f"outside:{run.role}"))

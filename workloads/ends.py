@@ -29,16 +29,24 @@ _SURPLUS_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Payload:
-    """``size`` bytes from the beginning of an open file, and their CRC-32."""
+    """``size`` bytes from the beginning of an open file, and their CRC-32.
+
+    ``refused`` is why no file can be made beside it; empty where one can. ``workshop`` is
+    where the controls make theirs, ``same_disk`` whether these are then on the payload's
+    file system.
+    """
 
     path: Path
     file: int
     size: int
     crc: int
+    refused: str
+    workshop: str
+    same_disk: bool
 
     @property
     def folder(self) -> str:
-        """Where files on the same file system can be made."""
+        """Where it is, and where files for it to be moved into are made."""
         return str(self.path.parent)
 
 

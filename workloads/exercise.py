@@ -75,7 +75,7 @@ class PipeWriteAndRead:
 
 
 class FileWriteAndRead:
-    """Into the page cache of a file beside the payload, never synced, and out of it."""
+    """Into the page cache of a file, never synced, and out of it."""
 
     deferred: ClassVar[bool] = False
     _WRITTEN, _READ = (53, 5003), (59, 4507)

@@ -259,12 +259,13 @@ class Neighbour:
                 stimulus.settle()
 
 
-def exercise(nonce: int, role: Role, folder: str) -> dict[str, int]:
-    """Drive every copy site in this thread under ``role``, and the disk.
+def exercise(nonce: int, role: Role, folder: str, *, disk: bool) -> dict[str, int]:
+    """Drive every copy site in this thread under ``role``, with ``disk`` also the disk.
 
-    Returns bytes per quantity and direction, and system calls, as :func:`total` does.
+    Files are made in ``folder``. Returns bytes per quantity and direction, and system
+    calls, as :func:`total` does.
     """
-    own = stimuli()
+    own = stimuli(disk=disk)
     for stimulus in own:
         stimulus.prepare(folder)
     try:

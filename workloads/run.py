@@ -20,9 +20,11 @@ from workloads.peers import (
     listen_as_sink,
     listen_as_source,
 )
-from workloads.strategy import Strategy, Task, Transfer
+from workloads.strategy import Ends, Strategy, Task, Transfer
 
 _REHEARSAL_BYTES = 4096
+_ELSEWHERE = ("/dev/shm", "/tmp", "/var/tmp")
+"""Where the controls make files if they may not beside the payload."""
 
 
 class PayloadError(Exception):
@@ -50,8 +52,9 @@ class Runner:
     """Keeps the files and the other processes between runs.
 
     ``files`` are by name of their file system, "" where that does not matter. As many bytes
-    from the beginning of a file are moved as one of ``sizes`` says; its folder is where the
-    controls, and strategies that write files, make their own, unnamed ones. With
+    from the beginning of a file are moved as one of ``sizes`` says; its folder is where
+    strategies that write files make their own, unnamed ones. So do the controls, unless they
+    may not: then they do elsewhere, and without one of the disk if that is another. With
     ``controls`` off only the transfer happens. ``scope`` overrides the strategies' own.
     With ``cold`` a payload is dropped from the page cache before every transfer. ``sink``
     and ``source`` are the sockets that those listen on; of their own on loopback if not
@@ -122,7 +125,7 @@ class Runner:
         disturbed: dict[str, int] = {}
         if self._neighbour:
             expected = self._exercise(Role.CONTROL_BEFORE, payload)
-            disturbed = self._neighbour.disturb(payload.folder, self._idle)
+            disturbed = self._neighbour.disturb(payload.workshop, self._idle)
         received, account = self._transfer(strategy, payload, payload.size, watched=True)
         if self._neighbour:
             self._exercise(Role.CONTROL_AFTER, payload)
@@ -142,7 +145,7 @@ class Runner:
             os.close(payload.file)
 
     def _exercise(self, role: Role, payload: Payload) -> dict[str, int]:
-        return exercise(self._nonce, role, payload.folder)
+        return exercise(self._nonce, role, payload.workshop, disk=payload.same_disk)
 
     def _idle(self, let_neighbour_go: Callable[[], None]) -> None:
         with window(self._nonce, Role.CONTROL_IDLE, Scope.THREAD):
@@ -196,10 +199,39 @@ def _warm(path: Path, size: int) -> Payload:
     there = read_through(file, size)
     if there.size < size:
         raise PayloadError(f"{path} is {size - there.size} bytes shorter than {size}")
-    return Payload(path, file, size, there.crc)
+    path = path.resolve()
+    folder = str(path.parent)
+    refused = _refused(folder)
+    workshop = _workshop(folder, file) if refused else folder
+    return Payload(path, file, size, there.crc, refused, workshop, _same(workshop, file))
+
+
+def _refused(folder: str) -> str:
+    """Why no file without a name can be made in the folder; empty if one can."""
+    try:
+        os.close(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600))
+    except OSError as error:
+        return os.strerror(error.errno or 0)
+    return ""
+
+
+def _workshop(folder: str, file: int) -> str:
+    """Another folder for the controls' files, on the file's own disk if there is one.
+
+    Where there is none it is ``folder`` again: they fail there, and say why.
+    """
+    possible = [other for other in _ELSEWHERE if not _refused(other)]
+    return min(possible, key=lambda other: not _same(other, file), default=folder)
+
+
+def _same(folder: str, file: int) -> bool:
+    """Whether a file in the folder is on the file system of the open one."""
+    return os.stat(folder).st_dev == os.fstat(file).st_dev
 
 
 def _unavailable(strategy: Strategy, file_system: str, payload: Payload) -> str:
     if file_system and strategy.file_systems and file_system not in strategy.file_systems:
         return f"needs a file on {' or '.join(strategy.file_systems)}, not on {file_system}"
+    if payload.refused and strategy.ends in (Ends.FILE_TO_FILE, Ends.SOCKET_TO_FILE):
+        return f"makes a file beside the payload, in {payload.folder}: {payload.refused}"
     return strategy.unavailable(payload.file)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import recorded_evidence
 from tests.unit.altering import altered, count, only, run_of, with_counts
-from tracer import disk, summary
+from tracer import controls, disk, summary
 from tracer.evidence import Hits, Setting
 from tracer.verdict import Dma, Source, Word, judge_dma
 
@@ -108,6 +108,36 @@ def test_a_disk_whose_reads_were_not_seen_leaves_the_dma_open(cold):
         "known bytes from the disk, control_after",
     }
     assert judged.figures["dma_in_bytes"] is None
+
+
+def without_disk_control(evidence, strategy):
+    expected = {
+        name: size
+        for name, size in run_of(evidence, strategy).expected.items()
+        if name != controls.DISK_READ_CONTROL
+    }
+    return altered(evidence, strategy, expected=expected)
+
+
+def test_a_disk_without_a_control_is_not_measured(cold):
+    """As where the payload is a file in a folder that its user may not write to."""
+    judged = only(without_disk_control(over(cold, "e1000"), "sendfile"), "sendfile")
+    assert not judged.failed
+    assert judged.figures["dma_in_bytes"] is judged.figures["dma_in_source"] is None
+    assert judged.figures["dma_copies"] is None
+    assert judged.figures["dma_out_bytes"] == MIB
+    assert judged.copies.word is Word.HOLDS
+    assert judged.dma.word is Word.NOT_MEASURED
+    assert judged.dma.sentence == (
+        "no control: no known bytes were read from nvme0n1, because the strategies' user "
+        "cannot make files there"
+    )
+
+
+def test_without_a_control_nothing_read_of_a_user_s_file_is_no_zero(evidence):
+    request = dataclasses.replace(evidence.request, file="/srv/big")
+    bare = without_disk_control(dataclasses.replace(evidence, request=request), "sendfile")
+    assert only(bare, "sendfile").figures["dma_in_bytes"] is None
 
 
 def test_a_cache_that_was_not_cold_leaves_the_dma_open(cold):

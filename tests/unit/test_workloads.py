@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tracer.controls import DISK_READ_CONTROL
 from workloads import libc, ring
 from workloads.catalogue import STRATEGIES, TEXTBOOK, strategy_named
 from workloads.exercise import stimuli
@@ -114,6 +115,107 @@ def test_the_file_is_chosen_by_file_system(payload, name, given, used):
     assert line["file_system"] == used
     if name == "reflink" and used == "ext4":
         assert line["unavailable"] == "needs a file on xfs or btrfs, not on ext4"
+
+
+@pytest.fixture
+def refusing(monkeypatch):
+    """Make folders refuse files without a name, whoever asks; returns which are named."""
+
+    def refuse(*folders):
+        really = os.open
+
+        def opened(path, flags, *mode, **more):
+            if flags & os.O_TMPFILE == os.O_TMPFILE and str(path) in map(str, folders):
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES), path)
+            return really(path, flags, *mode, **more)
+
+        monkeypatch.setattr(os, "open", opened)
+
+    return refuse
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    def be(*folders):
+        monkeypatch.setattr("workloads.run._ELSEWHERE", tuple(map(str, folders)))
+
+    return be
+
+
+@pytest.fixture
+def run_once(payload):
+    """Perform a strategy once with controls, in this process."""
+    runners = []
+
+    def run(name):
+        runner = Runner({"": payload}, sizes=[SIZE])
+        runners.append(runner)
+        return runner.run(strategy_named(name))
+
+    yield run
+    for runner in runners:
+        runner.close()
+
+
+def other_disk(tmp_path):
+    folder = Path("/dev/shm")
+    if folder.stat().st_dev == tmp_path.stat().st_dev or not os.access(folder, os.W_OK):
+        pytest.skip("no second file system to write to")
+    return folder
+
+
+def test_controls_go_elsewhere_where_they_may_not_write(
+    payload, tmp_path, refusing, elsewhere, run_once
+):
+    refusing(payload.parent)
+    elsewhere(other_disk(tmp_path))
+    outcome = run_once("sendfile")
+    assert outcome.received == SIZE
+    # There is none of the disk then, and everything else is as it was.
+    assert outcome.expected == total(stimuli(disk=False))
+    assert DISK_READ_CONTROL not in outcome.expected
+    assert outcome.neighbour
+
+
+def test_controls_prefer_the_payload_s_own_disk(
+    payload, tmp_path, refusing, elsewhere, run_once
+):
+    (beside := tmp_path / "beside").mkdir()
+    refusing(payload.parent)
+    elsewhere(other_disk(tmp_path), beside)
+    assert run_once("sendfile").expected == total(stimuli())
+
+
+def test_where_nothing_can_be_written_the_controls_say_so(
+    payload, tmp_path, refusing, elsewhere, run_once
+):
+    refusing(payload.parent)
+    elsewhere(tmp_path / "nowhere")
+    with pytest.raises(OSError, match=os.strerror(errno.EACCES)):
+        run_once("sendfile")
+
+
+@pytest.mark.parametrize("name", ["sendfile-file", "copy-file-range", "reflink", "recv-splice"])
+def test_what_writes_beside_the_payload_is_not_possible_there(
+    payload, refusing, run_once, name
+):
+    refusing(payload.parent)
+    assert run_once(name).unavailable == (
+        f"makes a file beside the payload, in {payload.parent}: {os.strerror(errno.EACCES)}"
+    )
+
+
+def test_a_link_s_controls_are_beside_the_file(payload, tmp_path):
+    (folder := tmp_path / "links").mkdir()
+    (folder / "payload").symlink_to(payload)
+    runner = Runner({"": folder / "payload"}, sizes=[SIZE])
+    try:
+        [at] = runner._payloads.values()
+        assert at.workshop == str(payload.parent)
+        assert at.same_disk
+        assert not at.refused
+    finally:
+        runner.close()
 
 
 def test_the_smallest_file_says_how_much(payload, tmp_path):

@@ -19,7 +19,7 @@ from probes.site import Direction, Mechanism
 from tracer import perf
 from tracer.call_sites import CALL_BYTES, Call
 from tracer.errors import TraceError
-from tracer.evidence import Count, Hits
+from tracer.evidence import SKIPPED, Count, Hits
 from tracer.plan import DIRECTION_NUMBERS, AttachPlan, CallAttachment, CopyAttachment
 from workloads import marker
 
@@ -52,6 +52,8 @@ _INFO_BYTES, _RECURSION_MISSES = 256, 208
 (Since Linux kernel commit 9ed9e9ba2337 ("bpf: Count the number of times recursion was
 prevented") (in v5.12))."""
 
+_ON_BREAKPOINT = "on_breakpoint_"
+"""How the names of breakpoints' programs begin."""
 _REFUSALS: dict[int | None, tuple[str, str]] = {
     errno.ENOSPC: (
         "all debug registers are in use",
@@ -279,15 +281,24 @@ class Meter:
         return lost
 
     def skipped(self) -> dict[str, int]:
-        """Times the kernel has skipped each program since loading, where it tells.
+        """Times the kernel has skipped each program since loading; of none if it does not tell.
+
+        It never tells of breakpoints' programs (``bpf_overflow_handler`` in
+        kernel/events/core.c): what they have missed is in :meth:`hits`.
 
         Reading or clearing a map from here makes the kernel skip every program on this
         processor, and while that system call is preempted, for other threads too. So this
         is to be read with no such call between it and what is being watched; it makes
         none itself.
         """
-        skips = {name: _recursion_misses(fd) for name, fd in self._programs.items()}
-        return {f"{name}-skipped": count for name, count in skips.items() if count is not None}
+        if not self._plan.tells_skips:
+            return {}
+        skips = {
+            name: _recursion_misses(fd)
+            for name, fd in self._programs.items()
+            if not name.startswith(_ON_BREAKPOINT)
+        }
+        return {f"{name}{SKIPPED}": count for name, count in skips.items() if count is not None}
 
     def unwatched_cpus(self) -> int:
         """Processors that have come online since attaching: no breakpoint is on them."""
@@ -457,7 +468,7 @@ class Meter:
         return fd
 
     def _open_breakpoint(self, copy: CopyAttachment, cgroup: int) -> None:
-        program = self._load(f"on_breakpoint_{copy.slot}", bcc.BPF.PERF_EVENT)
+        program = self._load(f"{_ON_BREAKPOINT}{copy.slot}", bcc.BPF.PERF_EVENT)
         events = self._breakpoints.setdefault(copy.site.function, [])
         for cpu in sorted(self._cpus):
             event = self._try(
@@ -492,8 +503,8 @@ def _syscall_name(number: int) -> str | None:
 def _recursion_misses(program: int) -> int | None:
     """How often the kernel skipped the program because one was running; None if untold.
 
-    Kernels before 6.7 have the figure but do not count the programs of probes and
-    tracepoints in it: there 0 means little.
+    Of probes' and tracepoints' programs not every kernel that has the figure counts in it
+    (``KernelFacts.tells_skips``); of others it stays 0.
     """
     info = ctypes.create_string_buffer(_INFO_BYTES)
     attributes = ctypes.create_string_buffer(

@@ -122,6 +122,10 @@ INTERRUPTS = "on_interrupt"
 """How the causes begin of which nothing but a lower bound depends: interrupts come on top of
 the meter's programs, too, and are passed over then."""
 
+SKIPPED = "-skipped"
+"""How the causes end that are programs that the kernel has skipped; where it does not tell, a
+run has none of them, so that nothing can be taken for not lost."""
+
 
 def losses(lost: dict[str, int]) -> dict[str, int]:
     """See :attr:`Run.losses`."""

@@ -50,6 +50,10 @@ _MEMBERS = (
 )
 """What the meter looks at inside the kernel's structures, beside the catalogue's."""
 _ITERATOR_TYPES = "iter_type"
+_COUNTS_SKIPS, _RUNS_PROGRAMS = "bpf_prog_inc_misses_counter", "trace_call_bpf"
+"""Who counts that a program was skipped, and who runs those of probes and tracepoints, or
+skips them. The one calls the other since Linux kernel commit dd8657894c11 ("bpf: Count missed
+stats in trace_call_bpf") (in v6.7); before, a kernel may have both, and the count stays 0."""
 _FIELD = re.compile(
     r"field:(?P<declaration>[^;]+);\s*offset:(?P<offset>\d+);\s*size:(?P<size>\d+);"
 )
@@ -79,7 +83,8 @@ class KernelFacts:
     targets that exist is called; ``members`` byte offsets by ``structure.member``;
     ``iterators`` the numbers of the kinds of ``iov_iter``; ``tracepoints`` byte offsets of
     the record's fields by ``category:name``. ``breakpoint``, ``text``, ``btf`` are ``None``
-    where available, otherwise why not.
+    where available, otherwise why not. ``tells_skips`` is whether the kernel counts how often
+    it has skipped the program of a probe or tracepoint; not so where that is not known.
     """
 
     release: str
@@ -96,6 +101,7 @@ class KernelFacts:
     text: str | None = None
     btf: str | None = None
     lockdown: str = "none"
+    tells_skips: bool = False
 
     def to_json(self) -> dict[str, Any]:
         facts = dataclasses.asdict(self)
@@ -139,6 +145,7 @@ def observe(catalogue: Catalogue) -> KernelFacts:
     exits, calls, no_text = (
         _text(catalogue, symbols, kallsyms) if symbols else ({}, {}, no_symbols)
     )
+    tells_skips = bool(calls.pop(_COUNTS_SKIPS, ()))
     members, iterators, no_btf = _types(catalogue.copies)
     return KernelFacts(
         release=uname.release,
@@ -162,6 +169,7 @@ def observe(catalogue: Catalogue) -> KernelFacts:
         text=no_text,
         btf=no_btf,
         lockdown=_lockdown(),
+        tells_skips=tells_skips,
     )
 
 
@@ -249,7 +257,10 @@ def _breakpoint_refused(functions: Iterable[Function]) -> str | None:
 def _text(
     catalogue: Catalogue, symbols: dict[str, kernel_text.Symbol], kallsyms: bytes
 ) -> tuple[dict[str, kernel_text.Exits], dict[str, tuple[Call, ...]], str | None]:
-    """Where functions return, where they are called, and what went wrong, if anything."""
+    """Where functions return, where they are called, and what went wrong, if anything.
+
+    Beside the catalogue's, what the kernel calls to count skipped programs.
+    """
     exits: dict[str, kernel_text.Exits] = {}
     calls: dict[str, tuple[Call, ...]] = {}
     wanted = {
@@ -270,6 +281,7 @@ def _text(
                 trouble = str(error)
         table = call_sites.SymbolTable(kallsyms)
         targets = {target.function: target.callers for target in catalogue.calls}
+        targets[_COUNTS_SKIPS] = (_RUNS_PROGRAMS,)
         calls = call_sites.find_calls(targets, table, text)
     except kernel_text.TextError as error:
         trouble = str(error)

@@ -136,6 +136,8 @@ class AttachPlan:
     blind: tuple[Blind, ...]
     parameters: tuple[tuple[str, str], ...]
     """Names and values for the meter's ``-D``."""
+    tells_skips: bool = False
+    """Whether the kernel counts how often it has skipped a probe's or tracepoint's program."""
 
     @property
     def breakpoints(self) -> tuple[CopyAttachment, ...]:
@@ -211,6 +213,7 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
         tuple(events),
         tuple(blind + unseen),
         tuple(_parameters(copies, catalogue.events, events, kernel).items()),
+        kernel.tells_skips,
     )
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.conftest import KERNELS
+from tracer.evidence import SKIPPED
 from workloads.catalogue import STRATEGIES, TEXTBOOK
 
 MIB = 1 << 20
@@ -49,6 +50,20 @@ def everything(live, measure):
     """All strategies on all kernels, in one command."""
     others = [text for line in KERNELS[1:] for text in ("--kernel", line)]
     return measure(KERNELS[0], *others, "--all", seconds=1500)
+
+
+def test_skipped_programs_are_told_where_the_kernel_tells(everything):
+    for evidence in everything.json["evidence"]:
+        told = {
+            cause
+            for run in evidence["runs"]
+            for cause in run["lost"]
+            if cause.endswith(SKIPPED)
+        }
+        line = ".".join(evidence["kernel"]["release"].split(".")[:2])
+        assert evidence["kernel"]["tells_skips"] == (line not in ("5.10", "6.1"))
+        assert bool(told) == evidence["kernel"]["tells_skips"]
+        assert not any(cause.startswith("on_breakpoint") for cause in told)
 
 
 def rows_of(result, strategy, nic="lo"):

@@ -1,13 +1,15 @@
-"""What the counts add up to: tidy rows, and one summary row per run. Imports pandas."""
+"""What the counts add up to: tidy rows, and one summary row per run.
+
+The only module that imports pandas, and late: the tables that programs read are made with
+it, while a judgement adds up a few hundred rows, for which a frame takes longer.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from probes.site import Direction, Kind, Path, Purpose
 from tracer import controls, reasons
@@ -24,6 +26,9 @@ from tracer.verdict import (
 )
 from workloads.catalogue import strategy_named
 from workloads.strategy import Ends, Expected
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = [
     "kernel",
@@ -125,29 +130,31 @@ _TEXTS = {
 }
 _RATIOS = {"cpu_copies", "dma_copies"}
 
-_TIDY_COLUMNS = [
-    "kernel",
-    "machine",
-    "strategy",
-    "file_system",
-    "nic",
-    "cache",
-    "payload_bytes",
-    "chunk_bytes",
-    "run_index",
-    "role",
-    "quantity",
-    "site",
-    "kind",
-    "purpose",
-    "mechanism",
-    "direction",
-    "syscall",
-    "caller",
-    "calls",
-    "bytes",
-    "note",
-]
+
+class Row(NamedTuple):
+    """One of the tidy rows, whose columns these are, in order."""
+
+    kernel: str
+    machine: str
+    strategy: str
+    file_system: str
+    nic: str
+    cache: str
+    payload_bytes: int
+    chunk_bytes: int | None
+    run_index: int
+    role: str
+    quantity: str
+    site: str
+    kind: str
+    purpose: str | None
+    mechanism: str
+    direction: str | None
+    syscall: str | None
+    caller: str | None
+    calls: int | None
+    bytes: int | None
+    note: str
 
 
 @dataclass(frozen=True)
@@ -179,85 +186,108 @@ def tidy(evidences: Iterable[Evidence]) -> pd.DataFrame:
     zeros; a site that nothing watches has one with both cells empty and the reason in
     ``note``.
     """
-    rows = [
-        row for evidence in evidences for run in evidence.runs for row in _rows(evidence, run)
+    import pandas as pd
+
+    found = [
+        row
+        for evidence in evidences
+        for run in evidence.runs
+        for row in tidy_rows(evidence, run)
     ]
-    frame = pd.DataFrame(rows, columns=list(_TIDY_COLUMNS))
+    frame = pd.DataFrame(found, columns=list(Row._fields))
     for column in ("payload_bytes", "chunk_bytes", "run_index", "calls", "bytes"):
         frame[column] = frame[column].astype("Int64")
     return frame
 
 
-def _rows(evidence: Evidence, run: Run) -> Iterable[dict[str, object]]:
-    sites = {(site["function"], site["mechanism"]): site for site in evidence.sites}
-    common = {
-        "kernel": evidence.kernel["release"],
-        "machine": evidence.machine["kind"],
-        "strategy": run.strategy,
-        "file_system": run.file_system,
-        "nic": run.nic,
-        "cache": run.cache,
-        "payload_bytes": run.payload_bytes,
-        "chunk_bytes": run.chunk_bytes,
-        "run_index": run.run_index,
-    }
+def tidy_rows(evidence: Evidence, run: Run) -> Iterator[Row]:
+    """The tidy rows of one run; none of one that was not possible."""
     if run.unavailable:
         return
+    sites = {(site["function"], site["mechanism"]): site for site in evidence.sites}
+    common = (
+        evidence.kernel["release"],
+        evidence.machine["kind"],
+        run.strategy,
+        run.file_system,
+        run.nic,
+        run.cache,
+        run.payload_bytes,
+        run.chunk_bytes,
+        run.run_index,
+    )
     seen = set()
     for count in run.counts:
         site = sites.get((count.function, count.mechanism))
         if count.role == run.role:
             seen.add((count.function, count.mechanism))
-        yield {
-            **common,
-            "role": count.role,
-            "quantity": count.quantity,
-            "site": count.function,
-            "kind": _kind(site, count),
-            "purpose": site["purpose"] if site else None,
-            "mechanism": count.mechanism,
-            "direction": controls.direction_of(
+        yield Row(
+            *common,
+            role=count.role,
+            quantity=count.quantity,
+            site=count.function,
+            kind=_kind(site, count),
+            purpose=site["purpose"] if site else None,
+            mechanism=count.mechanism,
+            direction=controls.direction_of(
                 count.direction, site and site["direction"], count.syscall
             ),
-            "syscall": count.syscall,
-            "caller": count.caller,
-            "calls": count.calls,
+            syscall=count.syscall,
+            caller=count.caller,
+            calls=count.calls,
             # An event that counts bytes always has some.
-            "bytes": count.bytes if site else count.bytes or None,
-            "note": site["note"] if site else "",
-        }
+            bytes=count.bytes if site else count.bytes or None,
+            note=site["note"] if site else "",
+        )
     for key, site in sites.items():
         if key not in seen:
-            yield {
-                **common,
-                "role": run.role,
-                "quantity": site["quantity"],
-                "site": site["function"],
-                "kind": site["kind"],
-                "purpose": site["purpose"],
-                "mechanism": site["mechanism"],
-                "direction": site["direction"],
-                "calls": 0,
-                "bytes": 0,
-                "note": site["note"],
-            }
+            yield Row(
+                *common,
+                role=run.role,
+                quantity=site["quantity"],
+                site=site["function"],
+                kind=site["kind"],
+                purpose=site["purpose"],
+                mechanism=site["mechanism"],
+                direction=site["direction"],
+                syscall=None,
+                caller=None,
+                calls=0,
+                bytes=0,
+                note=site["note"],
+            )
     for blind in evidence.blind:
-        yield {
-            **common,
-            "role": run.role,
-            "quantity": blind["quantity"],
-            "site": " or ".join(blind["functions"]),
-            "kind": blind["kind"],
-            "mechanism": "none",
-            "note": blind["reason"],
-        }
+        yield Row(
+            *common,
+            role=run.role,
+            quantity=blind["quantity"],
+            site=" or ".join(blind["functions"]),
+            kind=blind["kind"],
+            purpose=None,
+            mechanism="none",
+            direction=None,
+            syscall=None,
+            caller=None,
+            calls=None,
+            bytes=None,
+            note=blind["reason"],
+        )
 
 
-def _kind(site: dict[str, object] | None, count: Count) -> object:
+def _kind(site: dict[str, Any] | None, count: Count) -> str:
     if site:
-        return site["kind"]
+        return str(site["kind"])
     # Seen at a tracepoint, but it is the processor that copies.
-    return (Kind.COPY if count.quantity == _BOUNCE else Kind.EVENT).value
+    return Kind.COPY.value if count.quantity == _BOUNCE else Kind.EVENT.value
+
+
+def _bytes(found: Iterable[Row]) -> int:
+    """Their sum; a row without a number is of something that nothing watches."""
+    return sum(row.bytes or 0 for row in found)
+
+
+def _calls(found: Iterable[Row]) -> int:
+    return sum(row.calls or 0 for row in found)
 
 
 def judge(evidences: Iterable[Evidence]) -> list[Judged]:
@@ -267,6 +297,8 @@ def judge(evidences: Iterable[Evidence]) -> list[Judged]:
 
 def summarise(judged: Iterable[Judged]) -> pd.DataFrame:
     """The summary table: a row per run, ``COLUMNS`` in order, unmeasured cells empty."""
+    import pandas as pd
+
     frame = pd.DataFrame([j.figures for j in judged], columns=list(COLUMNS))
     for column in COLUMNS:
         if column not in _TEXTS:
@@ -281,10 +313,10 @@ def _judge(evidence: Evidence, run: Run) -> Judged:
         return _not_available(evidence, run)
     checked = controls.check(evidence, run)
     failed = [control for control in checked if not control.passed]
-    rows = tidy([dataclasses.replace(evidence, runs=(run,))])
-    sender = rows[rows["role"] == run.role]
-    elsewhere = rows[(rows["role"] == f"outside:{run.role}") & (rows["kind"] == "copy")]
-    outside = int(elsewhere["bytes"].sum())
+    found = list(tidy_rows(evidence, run))
+    sender = [row for row in found if row.role == run.role]
+    elsewhere = f"outside:{run.role}"
+    outside = _bytes(r for r in found if r.role == elsewhere and r.kind == Kind.COPY.value)
     copies = _copy_figures(sender)
     events = _event_figures(evidence, sender)
     doubt_copies = "; ".join(
@@ -302,13 +334,7 @@ def _judge(evidence: Evidence, run: Run) -> Judged:
     for kind, columns in _EVENT_COLUMNS.items():
         if any(control.figures == kind for control in failed):
             events = {name: value for name, value in events.items() if name not in columns}
-    calls = {
-        str(name): int(count)
-        for name, count in sender[sender["quantity"] == "syscall-enter"]
-        .groupby("syscall")["calls"]
-        .sum()
-        .items()
-    }
+    calls = _by_syscall(sender)
     into_cache, to_nic = _into_cache(evidence, run, failed), _to_nic(evidence, run, failed)
     verdicts = (
         judge_copies(
@@ -354,6 +380,15 @@ def _judge(evidence: Evidence, run: Run) -> Judged:
         tuple(checked),
         calls,
     )
+
+
+def _by_syscall(subject: Iterable[Row]) -> dict[str, int]:
+    """How many of which system call, by name."""
+    calls: Counter[str] = Counter()
+    for row in subject:
+        if row.quantity == "syscall-enter" and row.syscall is not None:
+            calls[row.syscall] += row.calls or 0
+    return dict(sorted(calls.items()))
 
 
 def _claims(evidence: Evidence, run: Run) -> Expected:
@@ -487,23 +522,20 @@ def _not_available(evidence: Evidence, run: Run) -> Judged:
     )
 
 
-def _reasons(run: Run, subject: pd.DataFrame) -> Iterable[str]:
+def _reasons(run: Run, subject: Iterable[Row]) -> Iterable[str]:
     """Why bytes were copied inside the kernel, each reason with its bytes."""
-    inside = subject[
-        (subject["kind"] == Kind.COPY.value)
-        & (subject["direction"] == Direction.KERNEL_TO_KERNEL.value)
-        & (subject["bytes"] > 0)
-    ]
     total: Counter[str] = Counter()
-    for row in inside.to_dict("records"):
-        caller, syscall = (
-            row[k] if isinstance(row[k], str) else None for k in ("caller", "syscall")
-        )
-        total[reasons.reason(str(row["quantity"]), caller, syscall)] += int(row["bytes"])
+    inside = set()
+    for row in subject:
+        size = row.bytes or 0
+        within = row.direction == Direction.KERNEL_TO_KERNEL.value
+        if row.kind == Kind.COPY.value and within and size > 0:
+            inside.add(row.quantity)
+            total[reasons.reason(row.quantity, row.caller, row.syscall)] += size
     for words, size in total.most_common():
         yield f"{size} B: {words}"
     again = run.account.get("retransmitted_bytes", 0)
-    if again and (inside["quantity"] == "skb-copy-ubufs").any():
+    if again and "skb-copy-ubufs" in inside:
         yield f"{again} B were sent again by TCP, and what it sends again may be copied again"
 
 
@@ -561,12 +593,12 @@ def _unexplained(
         )
 
 
-def _copy_figures(subject: pd.DataFrame) -> dict[str, int]:
-    copies = subject[subject["kind"] == Kind.COPY.value]
-    metadata = copies["purpose"] == Purpose.METADATA.value
-    by_direction = copies[~metadata].groupby("direction")["bytes"].sum()
+def _copy_figures(subject: Sequence[Row]) -> dict[str, int]:
+    copies = [row for row in subject if row.kind == Kind.COPY.value]
+    payload = [row for row in copies if row.purpose != Purpose.METADATA.value]
+    metadata = [row for row in copies if row.purpose == Purpose.METADATA.value]
     figures = {
-        f"{direction.value}_bytes": int(by_direction.get(direction.value, 0))
+        f"{direction.value}_bytes": _bytes(r for r in payload if r.direction == direction.value)
         for direction in (
             Direction.USER_TO_KERNEL,
             Direction.KERNEL_TO_USER,
@@ -574,36 +606,40 @@ def _copy_figures(subject: pd.DataFrame) -> dict[str, int]:
         )
     }
     figures["cpu_copied_bytes"] = sum(figures.values())
-    figures["copy_calls"] = int(copies[~metadata]["calls"].sum())
-    if metadata.any():
-        figures["metadata_bytes"] = int(copies[metadata]["bytes"].sum())
-    routine = subject[subject["quantity"] == _ROUTINE]
-    if (routine["mechanism"] != "none").any():
+    figures["copy_calls"] = _calls(payload)
+    if metadata:
+        figures["metadata_bytes"] = _bytes(metadata)
+    routine = [row for row in subject if row.quantity == _ROUTINE]
+    if any(row.mechanism != "none" for row in routine):
         figures |= _routine_figures(routine, figures)
     return figures
 
 
-def _routine_figures(routine: pd.DataFrame, figures: dict[str, int]) -> dict[str, int]:
+def _routine_figures(routine: Sequence[Row], figures: dict[str, int]) -> dict[str, int]:
     """What the processor's routine copied for others than those that count payload.
 
     Its bytes are those asked for: where a page of the program's was not present, it is
     called again for the same ones. Of whoever counts what was really copied that is known,
     and is no matter; so those callers are told apart, where callers are known.
     """
-    seen, user = int(routine["bytes"].sum()), figures["u2k_bytes"] + figures["k2u_bytes"]
-    callers = routine["caller"].map(
-        lambda caller: plain(str(caller).partition("+")[0]) in ITERATOR_FUNCTIONS
+    seen, user = _bytes(routine), figures["u2k_bytes"] + figures["k2u_bytes"]
+    through = _bytes(
+        row
+        for row in routine
+        if row.caller and plain(row.caller.partition("+")[0]) in ITERATOR_FUNCTIONS
     )
-    through = int(routine[callers]["bytes"].sum())
     other = seen - (through if through >= user else user)
     return {"other_user_bytes": other - figures.get("metadata_bytes", 0)}
 
 
-def _event_figures(evidence: Evidence, sender: pd.DataFrame) -> dict[str, int]:
-    hits = sender[sender["kind"] == Kind.EVENT.value].groupby("quantity")["calls"].sum()
+def _event_figures(evidence: Evidence, sender: Iterable[Row]) -> dict[str, int]:
+    hits: Counter[str] = Counter()
+    for row in sender:
+        if row.kind == Kind.EVENT.value:
+            hits[row.quantity] += row.calls or 0
 
     def count(quantity: str) -> int | None:
-        return int(hits.get(quantity, 0)) if quantity in evidence.events else None
+        return hits[quantity] if quantity in evidence.events else None
 
     enters, exits = count("syscall-enter"), count("syscall-exit")
     voluntary = count("context-switch-voluntary")

@@ -5,7 +5,6 @@ Every cell with a figure knows which one it is, by row and column of the CSV.
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 
 from tracer.reports import words
 from tracer.sizes import human_size
-from tracer.summary import Judged, tidy
+from tracer.summary import Judged, tidy_rows
 from tracer.verdict import Source
 
 
@@ -213,9 +212,9 @@ def evidence(judged: Sequence[Judged]) -> list[Table]:
         if j.run.unavailable:
             continue
         rows = [
-            (str(row["role"]), [_plain(row[name]) for name in _EVIDENCE[1:]])
-            for row in tidy([dataclasses.replace(j.evidence, runs=(j.run,))]).to_dict("records")
-            if _has_bytes(row["bytes"]) and not str(row["role"]).startswith(_OF_CONTROLS)
+            (row.role, [_plain(getattr(row, name)) for name in _EVIDENCE[1:]])
+            for row in tidy_rows(j.evidence, j.run)
+            if (row.bytes or 0) > 0 and not row.role.startswith(_OF_CONTROLS)
         ]
         repeated = f" #{j.run.run_index}" if j.run.run_index else ""
         caption = (
@@ -229,10 +228,6 @@ def evidence(judged: Sequence[Judged]) -> list[Table]:
         ]  # fmt: skip
         tables.append(Table(caption, "role", columns, [Group("", rows)]))
     return tables
-
-
-def _has_bytes(value: Any) -> bool:
-    return isinstance(value, int) and value > 0
 
 
 def _plain(value: Any) -> Cell:

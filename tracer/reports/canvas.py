@@ -31,7 +31,11 @@ _HEAD = 1.2
 
 
 class Canvas:
-    """A sheet of ``width`` × ``height`` points."""
+    """A sheet of ``width`` × ``height`` points.
+
+    What is drawn is added as an artist, nothing more: as a line or a patch it would be
+    measured first, for limits of the axes that are fixed here.
+    """
 
     def __init__(self, width: float, height: float) -> None:
         self._figure = Figure(figsize=(width / 72, height / 72), dpi=72)
@@ -61,7 +65,7 @@ class Canvas:
         line.set_zorder(self._next())
         if dashes:
             line.set_dashes(dashes)
-        self._axes.add_line(line)
+        self._axes.add_artist(line)
 
     def text(
         self,
@@ -92,7 +96,7 @@ class Canvas:
     def box(
         self, middle: Point, size: Point, fill: str, edge: str, *, dashed: bool = False
     ) -> None:
-        self._axes.add_patch(
+        self._axes.add_artist(
             FancyBboxPatch(
                 (middle[0] - size[0] / 2 + 6, middle[1] - size[1] / 2 + 6),
                 size[0] - 12,
@@ -149,7 +153,7 @@ class Canvas:
     ) -> None:
         """Out of a box, around two corners and back, as wide as said."""
         last = corners[1]
-        self._axes.add_patch(
+        self._axes.add_artist(
             PathPatch(
                 Path([start, *corners, end][:3]),
                 facecolor="none",
@@ -165,7 +169,7 @@ class Canvas:
         self.arrow(begin, end, width, colour)
 
     def _polygon(self, points: list[Point], colour: str, edge: str = "") -> None:
-        self._axes.add_patch(
+        self._axes.add_artist(
             Polygon(
                 points,
                 closed=True,

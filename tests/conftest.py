@@ -1,5 +1,6 @@
 """What all tests share: recorded kernels, recorded evidence, and when live tests run."""
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -51,7 +52,9 @@ def recorded_kernel(line):
     return KernelFacts.from_json(recorded["kernel"])
 
 
+@functools.cache
 def recorded_evidence(line):
+    """Read once, and shared by all tests: they alter copies."""
     return Evidence.from_json(
         json.loads((HERE / "evidence" / f"linux-{line}.json").read_text())
     )
@@ -71,3 +74,12 @@ def facts(request):
 @pytest.fixture
 def evidence(line):
     return recorded_evidence(line)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_evidence_stays_as_it_was_recorded():
+    """A test that changed it would decide what others see."""
+    yield
+    for path in (HERE / "evidence").glob("linux-*.json"):
+        line = path.stem.removeprefix("linux-")
+        assert recorded_evidence(line) == recorded_evidence.__wrapped__(line), path.name

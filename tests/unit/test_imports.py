@@ -1,6 +1,7 @@
 """Imports point one way."""
 
 import ast
+import functools
 import sys
 from pathlib import Path
 
@@ -20,16 +21,23 @@ COLLECTING = {
 }  # fmt: skip
 
 
+@functools.cache
+def parsed(path):
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def imports(path, *, top_level_only=False):
-    tree = ast.parse(path.read_text())
-    nodes = tree.body if top_level_only else ast.walk(tree)
-    for node in nodes:
+    tree = parsed(path)
+    names = set()
+    for node in tree.body if top_level_only else ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path}: relative import"
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(names)
 
 
 def roots(path):
@@ -71,7 +79,7 @@ def test_pandas_stays_in_the_summary():
 
 
 def test_nobody_imports_the_command_line():
-    users = {n for n, p in MODULES.items() if "tracer.cli" in set(imports(p))}
+    users = {n for n, p in MODULES.items() if "tracer.cli" in imports(p)}
     assert users <= {"tracer.__main__"}
 
 
@@ -87,7 +95,7 @@ def test_collecting_needs_nothing_but_bcc_and_a_disassembler():
 
 
 def test_the_disassembler_is_imported_late():
-    assert "capstone" not in set(imports(MODULES["tracer.kernel_text"], top_level_only=True))
+    assert "capstone" not in imports(MODULES["tracer.kernel_text"], top_level_only=True)
 
 
 DRAWING = {
@@ -100,7 +108,7 @@ def test_what_draws_is_imported_late():
     """Matplotlib takes a second, and only a page needs it."""
     for name, path in MODULES.items():
         if name not in DRAWING:
-            assert not DRAWING & set(imports(path, top_level_only=True)), name
+            assert not DRAWING & imports(path, top_level_only=True), name
 
 
 def test_ways_are_values():
@@ -123,7 +131,7 @@ def test_only_the_command_line_exits():
             continue
         calls = [
             node
-            for node in ast.walk(ast.parse(path.read_text()))
+            for node in ast.walk(parsed(path))
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("sys.exit", "exit")
         ]
         assert not calls, name

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conftest import HERE
+from tests.unit import forked
 from tracer import __version__, cli, errors
 
 ROOT = Path(__file__).parents[2]
@@ -20,14 +21,7 @@ def invoke():
 
 
 def zctrace(*arguments, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "tracer", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        **options,
-    )
+    return forked.run("tracer.cli", *arguments, **options)
 
 
 def test_version(invoke):

@@ -1,6 +1,7 @@
 """The strategies run alone, without a tracer and without root."""
 
 import errno
+import gc
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit import forked
 from tracer.controls import DISK_READ_CONTROL
 from workloads import libc, ring
 from workloads.catalogue import STRATEGIES, TEXTBOOK, strategy_named
@@ -26,6 +28,15 @@ SIZE = 251 * 4178
 PAGE = libc.PAGE_BYTES
 
 
+@pytest.fixture(autouse=True, scope="module")
+def nothing_of_others_is_collected():
+    """A runner collects before every transfer, here everything that pytest has imported."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
 def payload(tmp_path):
     file = tmp_path / "payload"
@@ -35,6 +46,9 @@ def payload(tmp_path):
 
 
 def workload(*arguments, **options):
+    """As a program; from a new interpreter where a call says how it is to be started."""
+    if not options:
+        return forked.run("workloads.__main__", *arguments)
     return subprocess.run(
         [sys.executable, "-m", "workloads", *map(str, arguments)],
         cwd=ROOT,

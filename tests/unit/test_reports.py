@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 
@@ -21,6 +22,18 @@ def rendered(evidences, width=80, **options):
     console = Console(file=text, width=width, **options)
     terminal.render(summary.judge(evidences), console, "0.0-host")
     return text.getvalue()
+
+
+@functools.cache
+def rendered_recording(line):
+    """Put on the terminal once for all tests that look at it."""
+    return rendered([recorded_evidence(line)])
+
+
+@pytest.fixture
+def report(line):
+    """Of what was recorded, as it is."""
+    return rendered_recording(line)
 
 
 def test_csv_equals_the_figures(evidence):
@@ -63,10 +76,9 @@ def test_evidence_csv_has_every_role(evidence):
     }
 
 
-def test_the_table_says_whose_kernel_it_is(evidence):
-    text = rendered([evidence])
-    assert evidence.kernel["release"] in text
-    assert "not this machine's own kernel, which is 0.0-host" in text
+def test_the_table_says_whose_kernel_it_is(evidence, report):
+    assert evidence.kernel["release"] in report
+    assert "not this machine's own kernel, which is 0.0-host" in report
 
 
 @pytest.mark.parametrize("width", [80, 100, 200])
@@ -152,11 +164,10 @@ def test_repetitions_have_numbers(evidence):
     ]
 
 
-def test_where_nothing_is_claimed_the_cells_are_empty(evidence):
-    text = rendered([evidence])
-    assert ["copy-file-range", "1", "2"] in rows_of(text, CLAIMS)
-    assert "no claim" not in text
-    assert "No claim, no verdict" in text
+def test_where_nothing_is_claimed_the_cells_are_empty(evidence, report):
+    assert ["copy-file-range", "1", "2"] in rows_of(report, CLAIMS)
+    assert "no claim" not in report
+    assert "No claim, no verdict" in report
     assert "No claim, no verdict" not in rendered([textbook(evidence)])
 
 
@@ -172,10 +183,9 @@ def test_several_kernels_share_the_tables():
         assert f"Coverage, Linux {evidence.kernel['release']}." in text
 
 
-def test_one_kernel_is_not_named_in_the_tables(evidence):
-    text = rendered([evidence])
-    assert {row[0] for row in rows_of(text, CLAIMS)} == {r.strategy for r in evidence.runs}
-    assert not any(row[1].count(".") for row in rows_of(text, BYTES))
+def test_one_kernel_is_not_named_in_the_tables(evidence, report):
+    assert {row[0] for row in rows_of(report, CLAIMS)} == {r.strategy for r in evidence.runs}
+    assert not any(row[1].count(".") for row in rows_of(report, BYTES))
 
 
 def marked(text, table):
@@ -247,18 +257,18 @@ def test_two_kernels_of_one_line_have_different_names(evidence):
     assert len(set(own)) == 2
 
 
-def test_sentences_name_the_kernels_that_they_are_true_of(evidence):
+def test_sentences_name_the_kernels_that_they_are_true_of(evidence, report):
     other = named(copied_page(evidence, "sendfile"), "9.9.1-test")
     text = " ".join(rendered([evidence, other]).split())
     own = line_of(evidence)
     assert "refuted: sendfile, copies (9.9): 4096 B copied" in text
     assert "sendfile, inside the kernel (9.9): 4096 B: copy-on-write" in text
     assert f"refuted: splice, switches ({own}, 9.9): 2 switches claimed" in text
-    assert "refuted: splice, switches: 2 switches" in " ".join(rendered([evidence]).split())
+    assert "refuted: splice, switches: 2 switches" in " ".join(report.split())
 
 
-def test_why_bytes_were_copied_inside_the_kernel_is_said(evidence):
-    text = " ".join(rendered([evidence]).split())
+def test_why_bytes_were_copied_inside_the_kernel_is_said(report):
+    text = " ".join(report.split())
     assert "copy-file-range, inside the kernel: 1048576 B: a file's page cache" in text
     assert "sendfile, inside the kernel" not in text
 
@@ -271,8 +281,8 @@ def test_a_run_that_was_not_possible_says_why():
     assert "CONTROLS FAILED" not in text
 
 
-def test_the_report_says_who_was_watched_from_how_many_places(evidence):
-    text = " ".join(rendered([evidence]).split())
+def test_the_report_says_who_was_watched_from_how_many_places(evidence, report):
+    text = " ".join(report.split())
     at_calls = [s for s in evidence.sites if s["mechanism"] == "call sites"]
     for site in at_calls:
         assert f"{site['function']} from {site['callers']}" in text

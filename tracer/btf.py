@@ -37,6 +37,8 @@ class Btf:
             raise BtfError(f"magic {magic:#x} instead of {_MAGIC:#x}")
         self._types = data[header + types : header + types + types_size]
         self._strings = data[header + strings : header + strings + strings_size]
+        self._positions = [0]
+        """Where types stand, by number less one, as far as somebody has walked."""
 
     def offset(self, structure: str, member: str) -> int:
         """Byte offset of ``member`` in ``structure``, unnamed unions looked into."""
@@ -84,11 +86,14 @@ class Btf:
 
     def _aggregate(self, number: int) -> tuple[int, int, bool] | None:
         """Type ``number``, if it is a structure or a union. Types have no index: walked to."""
-        at = 0
-        for _ in range(number - 1):
+        positions = self._positions
+        for _ in range(number - len(positions)):
+            at = positions[-1]
             (info,) = struct.unpack_from("<I", self._types, at + 4)
             kind, count = info >> 24 & 0x1F, info & 0xFFFF
-            at += 12 + _FIXED_EXTRA.get(kind, 0) + count * _EXTRA_PER_ITEM.get(kind, 0)
+            extra = _FIXED_EXTRA.get(kind, 0) + count * _EXTRA_PER_ITEM.get(kind, 0)
+            positions.append(at + 12 + extra)
+        at = positions[number - 1]
         (info,) = struct.unpack_from("<I", self._types, at + 4)
         if info >> 24 & 0x1F not in (_KIND_STRUCT, _KIND_UNION):
             return None

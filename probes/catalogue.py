@@ -8,7 +8,7 @@ the callers stands in :mod:`probes.calls`.
 from __future__ import annotations
 
 from probes.calls import CALL_TARGETS
-from probes.hooks import HOOKS
+from probes.hooks import HOOKS, LIST_MAPPED, PAGE_MAPPED
 from probes.site import (
     Catalogue,
     CopySite,
@@ -197,6 +197,7 @@ EVENT_SITES: tuple[EventSite, ...] = (
         tracepoint="raw_syscalls:sys_exit",
         handler="on_sys_exit",
         parameter="SITE_SYSCALL_EXIT",
+        fields=(("id", "SYSCALL_EXIT_ID"), ("ret", "SYSCALL_EXIT_RESULT")),
         why="switches from kernel to user mode",
     ),
     EventSite(
@@ -333,3 +334,40 @@ EVENT_SITES: tuple[EventSite, ...] = (
 )
 
 CATALOGUE = Catalogue(COPY_SITES, CALL_TARGETS, HOOKS, EVENT_SITES)
+
+_FOR_TRANSFERS = {
+    "disk-request",
+    "disk-request-put-back",
+    "transmit-payload",
+    "transmit-headers",
+    "transmitted",
+    "interrupt",
+}
+"""Events that only tell something about a transfer from a disk to a network card."""
+
+LIFE_SITES: tuple[EventSite, ...] = (
+    EventSite(
+        quantity="process-exec",
+        mechanism=Mechanism.TRACEPOINT,
+        tracepoint="sched:sched_process_exec",
+        handler="on_process_exec",
+        parameter=None,
+        why="where a traced program begins",
+    ),
+    EventSite(
+        quantity="process-exit",
+        mechanism=Mechanism.TRACEPOINT,
+        tracepoint="sched:sched_process_exit",
+        handler="on_process_exit",
+        parameter=None,
+        why="where a thread ends, and what was kept for it can be given back",
+    ),
+)
+
+PROGRAM_CATALOGUE = Catalogue(
+    COPY_SITES,
+    CALL_TARGETS,
+    tuple(hook for hook in HOOKS if hook.quantity not in (PAGE_MAPPED, LIST_MAPPED)),
+    (*(site for site in EVENT_SITES if site.quantity not in _FOR_TRANSFERS), *LIFE_SITES),
+)
+"""For tracing a program: whatever it does, from its exec to its exit."""

@@ -16,7 +16,7 @@ import bcc
 import bcc.syscall
 
 from probes.site import Direction, Mechanism
-from tracer import perf
+from tracer import flows, perf
 from tracer.call_sites import CALL_BYTES, Call
 from tracer.errors import TraceError
 from tracer.evidence import SKIPPED, Count, Hits
@@ -31,26 +31,27 @@ _SOURCES = (
     "calls.c",
     "owner.c",
     "devices.c",
-    "meter.c",
 )
+_FLOWS, _METER = "flows.c", "meter.c"
 _MAX_TALLIES, _MAX_WINDOWS, _MAX_THREADS, _MAX_OWNERS = 8192, 10240, 10240, 65536
 _MAX_REQUESTS, _MAX_MAPPINGS = 65536, 256
 _NO_SYSCALL = 0xFFFFFFFF
 _TASK_REPORT_MAX = 0x100
 """Set in sched_switch's prev_state for a preempted task (include/linux/sched.h)."""
 _LOST = ("tally", "window", "syscall", "call", "part", "owner", "request", "mapping")
-"""Causes of loss, in the order of the meter's LOST_* numbers."""
+"""Causes of loss, in the order of the meter's LOST_* numbers; of flows there are more."""
+_LOST_FLOWS = ("object", "flow", "worker")
 _DIRECTIONS = {number: way.value for way, number in DIRECTION_NUMBERS.items()}
 _ARGUMENTS = (0, 112, 104, 96, 88, 72, 64)
 """Where struct pt_regs has the argument of that number: di, si, dx, cx, r8, r9; 0: none."""
 _INSTRUCTION_POINTERS = (0, 1)
 """What the instruction pointer may say in a probe: the place probed, or, on x86, the byte
 behind the breakpoint instruction that the probe puts there."""
-_SYS_BPF, _OBJ_GET_INFO_BY_FD = 321, 15
-_INFO_BYTES, _RECURSION_MISSES = 256, 208
-"""bpf(2): size asked for of struct bpf_prog_info, and where recursion_misses stands
-(Since Linux kernel commit 9ed9e9ba2337 ("bpf: Count the number of times recursion was
-prevented") (in v5.12))."""
+_SYS_BPF, _OBJ_GET_INFO_BY_FD, _ENABLE_STATS = 321, 15, 32
+_INFO_BYTES, _RUN_TIME, _RECURSION_MISSES = 256, 192, 208
+"""bpf(2): size asked for of struct bpf_prog_info, where run_time_ns and behind it run_cnt
+stand, and where recursion_misses (Since Linux kernel commit 9ed9e9ba2337 ("bpf: Count the
+number of times recursion was prevented") (in v5.12))."""
 
 _ON_BREAKPOINT = "on_breakpoint_"
 """How the names of breakpoints' programs begin."""
@@ -110,7 +111,8 @@ class Meter:
     Everything is given back on exit, also after an error. ``sabotage`` names functions
     whose probes are set up but never armed, or, as ``mechanism:function``, those of one
     mechanism: a meter with a fault that only the controls can notice. ``locate`` turns an
-    address in kernel text into the name of the function around it.
+    address in kernel text into the name of the function around it. With ``follow_flows`` it
+    also keeps account of files, sockets and pipes (``tracer.flows``).
     """
 
     def __init__(
@@ -119,8 +121,11 @@ class Meter:
         nonce: int,
         sabotage: Iterable[str] = (),
         locate: Callable[[int], str] = hex,
+        *,
+        follow_flows: bool = False,
     ) -> None:
         self._plan = attach_plan
+        self._follow_flows = follow_flows
         self._nonce = nonce
         self._sabotage = frozenset(sabotage)
         self._locate = locate
@@ -147,8 +152,9 @@ class Meter:
         """
         # BCC takes "kernel headers" from <here>/include; see the comments in there.
         os.environ["BCC_KERNEL_SOURCE"] = str(probes)
+        names = (*_SOURCES, *([_FLOWS] if self._follow_flows else []), _METER)
         text = "".join(
-            f'#line 1 "{name}"\n{(probes / "bpf" / name).read_text()}' for name in _SOURCES
+            f'#line 1 "{name}"\n{(probes / "bpf" / name).read_text()}' for name in names
         )
         try:
             self._bpf = bcc.BPF(
@@ -160,19 +166,17 @@ class Meter:
                 "BCC could not compile the meter", str(error), "zctrace doctor"
             ) from error
         self._cleanup.callback(self._bpf.cleanup)
+        if self._follow_flows:
+            flows.prepare(self._bpf, self._plan)
 
-    def attach(self, cgroup: Path) -> None:
-        """Attach everything planned; breakpoints for the tasks in ``cgroup``, disarmed.
+    def attach(self, cgroup: Path | None) -> None:
+        """Attach everything planned; breakpoints as :meth:`scope` does, disarmed.
 
         Raises :class:`TraceError` naming the probe that the kernel refused.
         """
         self._cpus = set(perf.online_cpus())
-        folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            for copy in self._plan.breakpoints:
-                self._open_breakpoint(copy, folder)
-        finally:
-            os.close(folder)
+        self._cleanup.callback(self._close_breakpoints)
+        self.scope(cgroup)
         for copy in self._plan.kprobes:
             name = f"on_kprobe_{copy.slot}"
             self._load(name, bcc.BPF.KPROBE)
@@ -218,6 +222,20 @@ class Meter:
                 tp=site.tracepoint.encode(),
                 fn_name=site.handler.encode(),
             )
+
+    def scope(self, cgroup: Path | None) -> None:
+        """Have the breakpoints for the tasks in ``cgroup`` alone, or for everybody; disarmed.
+
+        Their own counts begin at 0 then. Raises :class:`TraceError`.
+        """
+        self._close_breakpoints()
+        with ExitStack() as stack:
+            folder = None
+            if cgroup is not None:
+                folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
+                stack.callback(os.close, folder)
+            for copy in self._plan.breakpoints:
+                self._open_breakpoint(copy, folder)
 
     def activate(self) -> None:
         """Arm the breakpoints, and count."""
@@ -277,8 +295,8 @@ class Meter:
     def lost(self) -> dict[str, int]:
         """Events not counted since loading, by cause."""
         table = self._bpf["lost"]
-        lost = {cause: table[ctypes.c_int(i)].value for i, cause in enumerate(_LOST)}
-        return lost
+        causes = (*_LOST, *(_LOST_FLOWS if self._follow_flows else ()))
+        return {cause: table[ctypes.c_int(i)].value for i, cause in enumerate(causes)}
 
     def skipped(self) -> dict[str, int]:
         """Times the kernel has skipped each program since loading; of none if it does not tell.
@@ -316,11 +334,10 @@ class Meter:
             "syscall_of",
             "calls",
             "owners",
-            "requests",
-            "mappings",
+            *(flows.TABLES if self._follow_flows else ("requests", "mappings")),
         ):
             self._bpf[name].clear()
-        self._bpf["watching"][ctypes.c_int(0)] = ctypes.c_ulonglong(0)
+        self._watch_nobody()
 
     def set_ends(self, namespaces: Iterable[tuple[int, ...]]) -> None:
         """Which network namespaces, by inode, are the subject's and which its peer's."""
@@ -329,6 +346,38 @@ class Meter:
         for end, inodes in enumerate(namespaces, start=1):
             for inode in inodes:
                 table[table.Key(inode)] = table.Leaf(end)
+
+    def open_window(self, process: int, role: marker.Role, scope: marker.Scope) -> None:
+        """As if the process had opened one by the marker, and were back from it."""
+        table = self._bpf["windows"]
+        table[table.Key(process)] = table.Leaf(role=role, scope=scope)
+        if role in marker.WATCHED:
+            self._bpf["watching"][ctypes.c_int(0)] = ctypes.c_ulonglong(role)
+
+    def close_windows(self) -> None:
+        """Count for nobody any more."""
+        self._bpf["windows"].clear()
+        self._watch_nobody()
+
+    def account(self) -> flows.Account:
+        """Files, sockets, pipes and threads since the last :meth:`reset`."""
+        return flows.read(self._bpf, _syscall_name)
+
+    def measure_costs(self) -> None:
+        """Have the kernel measure how long programs run, where it can, from now on.
+
+        Since Linux kernel commit d46edd671a14 ("bpf: Sharing bpf runtime stats with
+        BPF_ENABLE_STATS") (in v5.8).
+        """
+        attributes = ctypes.create_string_buffer(128)  # BPF_STATS_RUN_TIME is 0
+        libc = ctypes.CDLL(None, use_errno=True)
+        switch = libc.syscall(_SYS_BPF, _ENABLE_STATS, attributes, 4)
+        if switch >= 0:
+            self._cleanup.callback(os.close, switch)
+
+    def costs(self) -> dict[str, tuple[int, int]]:
+        """How often each program has run, and for how many ns, while that was measured."""
+        return {name: _run_time(fd) for name, fd in self._programs.items()}
 
     def requests(self) -> list[DiskRequest]:
         """What disks were told to do since the last :meth:`reset`, while work was watched."""
@@ -357,6 +406,9 @@ class Meter:
             if key.direction in _MAPPED
         ]
 
+    def _watch_nobody(self) -> None:
+        self._bpf["watching"][ctypes.c_int(0)] = ctypes.c_ulonglong(0)
+
     def _parameters(self) -> dict[str, str]:
         sites = len(self._plan.copies) + len(self._plan.calls) + len(self._plan.events)
         places = len(_INSTRUCTION_POINTERS) * sum(len(c.calls) for c in self._plan.calls)
@@ -379,6 +431,7 @@ class Meter:
             ),
             "MAX_CALL_SITES": str(max(places, 1)),
             "SWITCH_PREEMPTED": hex(_TASK_REPORT_MAX),
+            **(flows.PARAMETERS if self._follow_flows else {}),
             **dict(self._plan.parameters),
         }
 
@@ -467,8 +520,14 @@ class Meter:
         fd: int = function.fd
         return fd
 
-    def _open_breakpoint(self, copy: CopyAttachment, cgroup: int) -> None:
-        program = self._load(f"{_ON_BREAKPOINT}{copy.slot}", bcc.BPF.PERF_EVENT)
+    def _close_breakpoints(self) -> None:
+        for event in itertools.chain(*self._breakpoints.values()):
+            os.close(event)
+        self._breakpoints.clear()
+
+    def _open_breakpoint(self, copy: CopyAttachment, cgroup: int | None) -> None:
+        name = f"{_ON_BREAKPOINT}{copy.slot}"
+        program = self._programs.get(name) or self._load(name, bcc.BPF.PERF_EVENT)
         events = self._breakpoints.setdefault(copy.site.function, [])
         for cpu in sorted(self._cpus):
             event = self._try(
@@ -478,7 +537,6 @@ class Meter:
                 cgroup=cgroup,
                 cpu=cpu,
             )
-            self._cleanup.callback(os.close, event)
             events.append(event)
             perf.set_program(event, program)
 
@@ -506,15 +564,30 @@ def _recursion_misses(program: int) -> int | None:
     Of probes' and tracepoints' programs not every kernel that has the figure counts in it
     (``KernelFacts.tells_skips``); of others it stays 0.
     """
+    info = _program_info(program)
+    if len(info) < _RECURSION_MISSES + 8:
+        return None
+    (misses,) = struct.unpack_from("=Q", info, _RECURSION_MISSES)
+    return int(misses)
+
+
+def _run_time(program: int) -> tuple[int, int]:
+    """Runs and ns; (0, 0) where the kernel does not tell, or was not asked to measure."""
+    info = _program_info(program)
+    if len(info) < _RUN_TIME + 16:
+        return 0, 0
+    spent, runs = struct.unpack_from("=QQ", info, _RUN_TIME)
+    return int(runs), int(spent)
+
+
+def _program_info(program: int) -> bytes:
+    """struct bpf_prog_info, as far as the kernel fills it in; empty if it does not."""
     info = ctypes.create_string_buffer(_INFO_BYTES)
     attributes = ctypes.create_string_buffer(
         struct.pack("=IIQ", program, _INFO_BYTES, ctypes.addressof(info)), 128
     )
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syscall(_SYS_BPF, _OBJ_GET_INFO_BY_FD, attributes, 16):
-        return None
+        return b""
     (length,) = struct.unpack_from("=I", attributes.raw, 4)
-    if length < _RECURSION_MISSES + 8:
-        return None
-    (misses,) = struct.unpack_from("=Q", info.raw, _RECURSION_MISSES)
-    return int(misses)
+    return info.raw[:length]

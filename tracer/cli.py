@@ -18,7 +18,9 @@ from tracer.commands import plan as plan_command
 from tracer.commands import report as report_command
 from tracer.commands import run as run_command
 from tracer.commands import strategies as strategies_command
+from tracer.commands import trace as trace_command
 from tracer.machine import AUTO, Options
+from tracer.program import Wanted
 from tracer.sizes import parse_size
 from tracer.vm import BOOT_SECONDS
 
@@ -39,6 +41,35 @@ app.add_typer(_kernels, name="kernels")
 
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 _Force = Annotated[bool, typer.Option("--force", help="Overwrite output files.")]
+
+
+_Keep = Annotated[bool, typer.Option("--keep", help="Keep the logs of a run that fails.")]
+_BootTimeout = Annotated[
+    float, typer.Option(help="Seconds that a virtual machine may take to boot.")
+]
+_Sabotage = Annotated[list[str] | None, typer.Option(hidden=True)]
+_Mechanism = Annotated[
+    str,
+    typer.Option(
+        help="How user copies are watched: callsite, breakpoint, or auto: both, which "
+        "must agree."
+    ),
+]
+_Json = Annotated[Path | None, typer.Option(help="Everything; zctrace report reads it.")]
+_Command = Annotated[
+    list[str] | None, typer.Argument(help="After --, with its arguments.", show_default=False)
+]
+_Duration = Annotated[
+    float | None,
+    typer.Option("--duration", "-d", help="Seconds, after which a command is terminated."),
+]
+_NoFollow = Annotated[
+    bool, typer.Option("--no-follow", help="Do not count what the program starts.")
+]
+_User = Annotated[
+    str, typer.Option(help="Whom a command runs as; whoever called sudo, or root.")
+]
+_Kernel = Annotated[str, typer.Option(help="auto, host, a version such as 6.1, or a path.")]
 
 
 class _Terminated(BaseException):
@@ -130,22 +161,14 @@ def run(
             "xfs for what ext4 cannot do."
         ),
     ] = None,
-    mechanism: Annotated[
-        str,
-        typer.Option(
-            help="How user copies are watched: callsite, breakpoint, or auto: both, which "
-            "must agree."
-        ),
-    ] = "auto",
+    mechanism: _Mechanism = "auto",
     csv: Annotated[
         Path | None, typer.Option(help="Summary, a row per run; - for stdout.")
     ] = None,
     evidence: Annotated[
         Path | None, typer.Option(help="Tidy rows, one per run, role and site, as CSV.")
     ] = None,
-    json: Annotated[
-        Path | None, typer.Option(help="Everything; zctrace report reads it.")
-    ] = None,
+    json: _Json = None,
     html: Annotated[
         Path | None, typer.Option(help="A page with drawings that needs no network.")
     ] = None,
@@ -156,17 +179,13 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Keep the logs of a run that fails.")
-    ] = False,
-    boot_timeout: Annotated[
-        float, typer.Option(help="Seconds that a virtual machine may take to boot.")
-    ] = BOOT_SECONDS,
+    keep: _Keep = False,
+    boot_timeout: _BootTimeout = BOOT_SECONDS,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Where the time went, on stderr.")
     ] = False,
     quiet: _Quiet = False,
-    sabotage: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
+    sabotage: _Sabotage = None,
 ) -> None:
     """Perform strategies on a real kernel and put measured beside claimed.
 
@@ -202,6 +221,85 @@ def run(
         run_command.dry_run(options, names, outputs)
     else:
         run_command.run(options, names, outputs, verbose=verbose, quiet=quiet)
+
+
+@app.command(context_settings={"ignore_unknown_options": False})
+def trace(
+    command: _Command = None,
+    pid: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--pid",
+            "-p",
+            help="A process that runs, with its threads and children. Repeatable.",
+        ),
+    ] = None,
+    cgroup: Annotated[
+        str, typer.Option(help="All processes of a cgroup: a service, a container.")
+    ] = "",
+    duration: _Duration = None,
+    no_follow: _NoFollow = False,
+    user: _User = "",
+    kernel: _Kernel = AUTO,
+    mechanism: _Mechanism = "auto",
+    csv: Annotated[
+        Path | None,
+        typer.Option(help="A row for each descriptor and call, and for what was copied."),
+    ] = None,
+    json: _Json = None,
+    force: _Force = False,
+    keep: _Keep = False,
+    boot_timeout: _BootTimeout = BOOT_SECONDS,
+    quiet: _Quiet = False,
+    sabotage: _Sabotage = None,
+) -> int | None:
+    """Is this program really zero-copy, and if not, who copies?
+
+    Traces a command from its first instruction, or what runs already from now on. A command
+    keeps its input, output and exit status, and runs with the rights of whoever called.
+    """
+    wanted = Wanted(
+        trace_command.subject_of(
+            command or [], pid or [], cgroup, duration, follow=not no_follow
+        ),
+        user,
+        run_command.check_mechanism(mechanism),
+        tuple(sabotage or ()),
+        keep,
+        boot_timeout,
+    )
+    outputs = run_command.Outputs(csv=csv, json=json, force=force)
+    return trace_command.trace(wanted, kernel, outputs, quiet=quiet)
+
+
+@app.command()
+def check(
+    command: _Command = None,
+    max_copies: Annotated[
+        float, typer.Option(help="How many bytes may be copied for each byte delivered.")
+    ] = 0.01,
+    duration: _Duration = None,
+    no_follow: _NoFollow = False,
+    user: _User = "",
+    kernel: _Kernel = AUTO,
+    json: _Json = None,
+    force: _Force = False,
+    boot_timeout: _BootTimeout = BOOT_SECONDS,
+    quiet: _Quiet = False,
+) -> int | None:
+    """Fail, with status 12, if a command copies more than it is allowed to.
+
+    As trace does; a command that fails itself ends with its own status.
+    """
+    if max_copies < 0:
+        raise errors.UsageError(f"--max-copies {max_copies:g}: at least 0")
+    wanted = Wanted(
+        trace_command.subject_of(command or [], [], "", duration, follow=not no_follow),
+        user,
+        boot_seconds=boot_timeout,
+    )
+    outputs = run_command.Outputs(json=json, force=force)
+    return trace_command.trace(wanted, kernel, outputs, quiet=quiet, most=max_copies)
 
 
 @app.command()

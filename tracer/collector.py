@@ -1,20 +1,27 @@
-"""The collecting half's entry point: ``collector REQUEST EVIDENCE PROGRESS``.
+"""The collecting half's entry point: ``collector REQUEST EVIDENCE PROGRESS [STREAMS]``.
 
 Reads a request, writes evidence or an error, both JSON; appends a line of JSON to
 PROGRESS at every step. Runs in an isolated interpreter as root, on a host or in a guest.
+STREAMS are the numbers of the descriptors that a traced command has as its standard input,
+output and error; without them its output goes to files beside the request, as in a guest.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
 import traceback
+from contextlib import ExitStack
 from pathlib import Path
 
 from tracer import errors
-from tracer.session import collect, request_from, write_json
+from tracer.evidence import Evidence, Request
+from tracer.phases import ENVIRONMENT, OUTPUTS, STOP, Say, request_from, write_json
+from tracer.session import collect
+from tracer.tracing import trace
 
 
 class _Terminated(BaseException):
@@ -26,9 +33,25 @@ def _terminate(*_: object) -> None:
     raise _Terminated
 
 
+def _trace(request: Request, folder: Path, streams: list[str], say: Say) -> Evidence:
+    # Ctrl-C is for the command line, and for a command that is traced.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    environment = json.loads((folder / ENVIRONMENT).read_text())
+    stop = folder / STOP
+    with ExitStack() as stack:
+        if streams:
+            descriptors = [int(number) for number in streams[0].split(",")]
+        else:
+            files = ((Path(os.devnull), "r"), *((folder / name, "w") for name in OUTPUTS))
+            descriptors = [
+                stack.enter_context(path.open(mode)).fileno() for path, mode in files
+            ]
+        return trace(request, descriptors, environment, stop.exists, say)
+
+
 def main(arguments: list[str]) -> int:
     """Returns the exit code of ``tracer.errors``."""
-    request, evidence, progress = map(Path, arguments)
+    request, evidence, progress = map(Path, arguments[:3])
     signal.signal(signal.SIGTERM, _terminate)
     began = time.monotonic()
 
@@ -38,7 +61,12 @@ def main(arguments: list[str]) -> int:
 
     say("collector started")
     try:
-        write_json(evidence, collect(request_from(request), say).to_json())
+        wanted = request_from(request)
+        if wanted.subject:
+            found = _trace(wanted, request.parent, arguments[3:], say)
+        else:
+            found = collect(wanted, say)
+        write_json(evidence, found.to_json())
     except errors.ZctraceError as error:
         write_json(evidence, error.to_json())
         return error.exit_code

@@ -12,7 +12,8 @@
     ├── ControlError             8   the controls failed: the numbers are not to be trusted
     ├── OutputError              9   an output file cannot be written
     ├── ResourceError           10   not enough memory or disk
-    └── WorkloadError           11   a strategy failed while it ran
+    ├── WorkloadError           11   a strategy failed while it ran
+    └── LimitError              12   a program copied more than it was allowed to
 
 An interrupt ends in 130, a SIGTERM in 143.
 """
@@ -77,6 +78,10 @@ class ResourceError(ZctraceError):
 
 class WorkloadError(ZctraceError):
     exit_code = 11
+
+
+class LimitError(ZctraceError):
+    exit_code = 12
 
 
 INTERRUPTED = 130

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tracer.errors import UsageError
+from tracer.flows import Account
 
 SCHEMA = 3
 
@@ -33,6 +34,28 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Subject:
+    """A program to trace: a command to start, or processes that are there already.
+
+    ``pids`` and ``cgroup`` are the latter's, ``command`` with its folder the former's.
+    Ends after ``seconds``, if there is a number. ``follow`` is whether to count what the
+    processes start, too.
+    """
+
+    command: tuple[str, ...] = ()
+    folder: str = "/"
+    pids: tuple[int, ...] = ()
+    cgroup: str = ""
+    seconds: float | None = None
+    follow: bool = True
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> Subject:
+        lists = {k: tuple(values[k]) for k in ("command", "pids")}
+        return Subject(**{**values, **lists})
+
+
+@dataclass(frozen=True)
 class Request:
     """What the command line asks of the collector.
 
@@ -43,7 +66,8 @@ class Request:
     ``mechanism`` says how user copies are watched (:class:`tracer.plan.Choice`).
     ``plan_only`` ends after planning. ``file`` is a file of the user's that is the payload,
     so that there are no images; ``to`` is where its bytes are sent, ``HOST:PORT``, through the
-    device that every setting's ``nic`` names. Both empty if not asked for.
+    device that every setting's ``nic`` names. Both empty if not asked for. ``subject`` is a
+    program to trace; then there are no strategies, and nothing of what they need.
     """
 
     run_id: str
@@ -65,12 +89,21 @@ class Request:
     sabotage: tuple[str, ...] = ()
     file: str = ""
     to: str = ""
+    subject: Subject | None = None
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Request:
         lists = {k: tuple(values[k]) for k in ("sizes", "groups", "sabotage")}
         settings = tuple(Setting.from_json(setting) for setting in values["settings"])
-        return Request(**{**values, **lists, "settings": settings})
+        subject = values.get("subject")
+        return Request(
+            **{
+                **values,
+                **lists,
+                "settings": settings,
+                "subject": Subject.from_json(subject) if subject else None,
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -114,6 +147,16 @@ class Hits:
             return True
         missed = self.program < self.perf if self.shared else self.program != self.perf
         return not (missed or self.multiplexed)
+
+    def plus(self, other: Hits) -> Hits:
+        """Both stretches together."""
+        known = self.perf is not None and other.perf is not None
+        return Hits(
+            self.program + other.program,
+            (self.perf or 0) + (other.perf or 0) if known else None,
+            self.multiplexed or other.multiplexed,
+            self.shared,
+        )
 
 
 VIRTUAL = frozenset({"lo", "veth"})
@@ -189,8 +232,38 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Trace:
+    """What a traced program did.
+
+    ``run`` has its counts, under the role ``program``, and those of the controls.
+    ``seconds`` is how long it was counted; ``ended`` why no longer: ``exited``, ``time`` or
+    ``interrupted``. ``status`` is a command's, as a shell has it; ``None`` where it was not
+    ours. ``costs`` is how often each of the meter's programs ran, for everybody, and for how
+    many ns.
+    """
+
+    run: Run
+    account: Account
+    seconds: float
+    ended: str
+    status: int | None
+    costs: dict[str, tuple[int, int]]
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> Trace:
+        return Trace(
+            **{
+                **values,
+                "run": Run.from_json(values["run"]),
+                "account": Account.from_json(values["account"]),
+                "costs": {name: (runs, ns) for name, (runs, ns) in values["costs"].items()},
+            }
+        )
+
+
+@dataclass(frozen=True)
 class Evidence:
-    """Everything known about the runs on one kernel.
+    """Everything known about the runs on one kernel, or about one traced program.
 
     ``sites`` are the copy sites attached, ``blind`` those wanted and not, ``events`` the
     quantities of attached event sites, ``hooks`` those of attached hooks. ``disks`` has the
@@ -211,6 +284,7 @@ class Evidence:
     nics: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: tuple[Run, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
+    trace: Trace | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:
@@ -224,9 +298,11 @@ class Evidence:
                 "it was written by another version of zctrace",
                 'use the version named under "tool" in the file',
             )
+        trace = values.get("trace")
         return Evidence(
             **{
                 **values,
+                "trace": Trace.from_json(trace) if trace else None,
                 "request": Request.from_json(values["request"]),
                 "sites": tuple(values["sites"]),
                 "blind": tuple(values["blind"]),

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from probes.catalogue import CATALOGUE, EVENT_SITES
 from probes.site import Kind
@@ -21,12 +22,15 @@ from tracer import errors, kernel, kernels, stage, target, vm
 from tracer.errors import KernelError, MissingError, ResourceError
 from tracer.evidence import Evidence, Request, Setting
 from tracer.guardian import RunFolder, guarded
+from tracer.phases import TRACING
 from tracer.plan import Choice, plan
 from tracer.wiring import HARDWARE_ADDRESSES, NICS, Nic
 
 Say = Callable[[str], None]
 
 AUTO, HOST = "auto", "host"
+SHARE = "run"
+"""The folder, in that of the run, in which the two halves talk to each other."""
 ARCHITECTURE = "x86_64"
 SYSTEM_PATH = f"{os.defpath}:/usr/sbin:/sbin"
 """Where the system's own programs are, whatever the caller's PATH says."""
@@ -101,6 +105,17 @@ class Options:
         """How much there is to do in a step, in bytes that would take as long."""
         turns = self.size // self.chunk if self.chunk else 0
         return self.size + turns * _TURN_BYTES
+
+
+class Limits(Protocol):
+    """How long a collector may take, and whether its logs are kept if it fails."""
+
+    @property
+    def work(self) -> int: ...
+    @property
+    def boot_seconds(self) -> float: ...
+    @property
+    def keep(self) -> bool: ...
 
 
 def find_place(name: str, say: Say) -> Place:
@@ -214,54 +229,86 @@ def collect(place: Place, options: Options, say: Say) -> Evidence:
     run_id = secrets.token_hex(8)
     with guarded(run_id) as run_folder:
         code = stage.stage(run_folder.path)
-        share = run_folder.path / "run"
-        share.mkdir(mode=0o755)
+        (run_folder.path / SHARE).mkdir(mode=0o755)
         guest = None
         if place.kernel:
-            vm.require()
-            kvm = vm.kvm_works(place.kernel, run_folder, say)
-            memory = vm.memory_for(options.size * len(options.file_systems))
             disks = (
                 () if options.plan_only else tuple(_images(options, run_folder.path).values())
             )
-            guest = vm.Guest(
-                place.kernel, kvm, memory, run_folder.path, disks, nics=emulated(options.nics)
+            memory = vm.memory_for(options.size * len(options.file_systems))
+            guest = make_guest(
+                place.kernel, run_folder, memory, say, disks, emulated(options.nics)
             )
         if not options.plan_only:
             for kind, image in _images(options, run_folder.path).items():
                 make_image(image, kind, options.size)
         request = _request(run_id, options, guest, run_folder.path)
-        files = {name: share / name for name in ("request.json", "evidence.json", "progress")}
-        files["request.json"].write_text(json.dumps(dataclasses.asdict(request)))
-        collector = [vm.PYTHON, "-I", str(code / "tracer" / "isolated.py"), "tracer.collector"]
-        collector += map(str, files.values())
-        progress = vm.Progress(
-            files["progress"],
-            files["evidence.json"],
-            say,
-            options.work,
-            options.boot_seconds,
-            boots=guest is not None,
-        )
-        try:
-            if guest:
-                how = "" if guest.kvm else ", emulated"
-                say(f"booting Linux {guest.kernel.release} in a virtual machine{how}")
-                vm.run(guest, collector, run_folder, progress)
-            else:
-                _run_here(collector, run_folder, progress)
-        except errors.ZctraceError:
-            if options.keep:
-                say(f"logs kept in {_keep(run_folder.path, run_id)}")
-            raise
+        return collected(request, guest, run_folder, code, say, options)
+
+
+def make_guest(
+    booted: kernels.Kernel,
+    run_folder: RunFolder,
+    memory_bytes: int,
+    say: Say,
+    disks: tuple[Path, ...] = (),
+    nics: tuple[tuple[str, tuple[str, str]], ...] = (),
+) -> vm.Guest:
+    """What to boot; finds out whether KVM works. Raises :class:`MissingError`."""
+    vm.require()
+    kvm = vm.kvm_works(booted, run_folder, say)
+    return vm.Guest(booted, kvm, memory_bytes, run_folder.path, disks, nics=nics)
+
+
+def collected(
+    request: Request,
+    guest: vm.Guest | None,
+    run_folder: RunFolder,
+    code: Path,
+    say: Say,
+    limits: Limits,
+    streams: Sequence[int] = (),
+    meanwhile: Callable[[], None] | None = None,
+) -> Evidence:
+    """Have a collector do what is requested, in ``guest`` or here; raises ``ZctraceError``.
+
+    A collector here gets the descriptors ``streams`` for a traced command, and stays in our
+    session for its sake. ``meanwhile`` is called again and again while it works.
+    """
+    share = run_folder.path / SHARE
+    files = {name: share / name for name in ("request.json", "evidence.json", "progress")}
+    files["request.json"].write_text(json.dumps(dataclasses.asdict(request)))
+    collector = [vm.PYTHON, "-I", str(code / "tracer" / "isolated.py"), "tracer.collector"]
+    collector += map(str, files.values())
+    if streams:
+        collector.append(",".join(map(str, streams)))
+    progress = vm.Progress(
+        files["progress"],
+        files["evidence.json"],
+        say,
+        limits.work,
+        limits.boot_seconds,
+        boots=guest is not None,
+        endless=TRACING,
+        meanwhile=meanwhile or (lambda: None),
+    )
+    try:
+        if guest:
+            how = "" if guest.kvm else ", emulated"
+            say(f"booting Linux {guest.kernel.release} in a virtual machine{how}")
+            vm.run(guest, collector, run_folder, progress)
+        else:
+            _run_here(collector, run_folder, progress, streams)
         answer = json.loads(files["evidence.json"].read_text())
         if "error" in answer:
-            if options.keep:
-                say(f"logs kept in {_keep(run_folder.path, run_id)}")
             raise errors.from_json(answer)
-        evidence = Evidence.from_json(answer)
-        timings = {"boot": progress.booted_after, **evidence.timings}
-        return dataclasses.replace(evidence, timings=timings)
+    except errors.ZctraceError:
+        if limits.keep:
+            say(f"logs kept in {_keep(run_folder.path, request.run_id)}")
+        raise
+    evidence = Evidence.from_json(answer)
+    timings = {"boot": progress.booted_after, **evidence.timings}
+    return dataclasses.replace(evidence, timings=timings)
 
 
 def _images(options: Options, folder: Path) -> dict[str, Path]:
@@ -334,7 +381,12 @@ def make_image(image: Path, kind: str, payload_bytes: int) -> None:
         )
 
 
-def _run_here(collector: list[str], run_folder: RunFolder, progress: vm.Progress) -> None:
+def _run_here(
+    collector: list[str],
+    run_folder: RunFolder,
+    progress: vm.Progress,
+    streams: Sequence[int] = (),
+) -> None:
     log = run_folder.path / "collector.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -343,7 +395,9 @@ def _run_here(collector: list[str], run_folder: RunFolder, progress: vm.Progress
             stdout=output,
             stderr=subprocess.STDOUT,
             env={"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", **run_folder.environment},
-            start_new_session=True,
+            # A traced command may want the terminal.
+            start_new_session=not streams,
+            pass_fds=streams,
         )
     try:
         progress.wait(process, log, log)
@@ -353,7 +407,11 @@ def _run_here(collector: list[str], run_folder: RunFolder, progress: vm.Progress
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=_ORDERLY_SECONDS)
-        vm.end(process)
+        if streams:
+            process.kill()
+            process.wait()
+        else:
+            vm.end(process)
 
 
 def _keep(folder: Path, run_id: str) -> Path:

@@ -88,7 +88,8 @@ def open_breakpoint(address: int, *, cgroup: int | None = None, cpu: int = -1) -
     """A disabled execution breakpoint on the instruction at ``address``.
 
     With ``cgroup``, a descriptor of a cgroup's folder, it fires for the tasks in there
-    on ``cpu``; without, for the calling thread. Raises ``OSError``.
+    on ``cpu``; without, for everybody on that ``cpu``; and with neither for the calling
+    thread. Raises ``OSError``.
     """
     attributes = _Attributes(
         type=_TYPE_BREAKPOINT,
@@ -100,7 +101,7 @@ def open_breakpoint(address: int, *, cgroup: int | None = None, cpu: int = -1) -
         config2=_BP_LENGTH,
     )
     if cgroup is None:
-        return _open(attributes, 0, cpu, 0)
+        return _open(attributes, 0 if cpu < 0 else -1, cpu, 0)
     return _open(attributes, cgroup, cpu, _FLAG_PID_CGROUP)
 
 

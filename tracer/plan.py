@@ -47,6 +47,38 @@ DIRECTION_NUMBERS = {
 
 _NO_ADDRESS = "0"
 
+FLOW_MEMBERS = {
+    "TASK_FILES": ("task_struct.files",),
+    "TASK_SIGNAL": ("task_struct.signal",),
+    "SIGNAL_LIVE": ("signal_struct.live",),
+    "FILES_TABLE": ("files_struct.fdt",),
+    "TABLE_SIZE": ("fdtable.max_fds",),
+    "TABLE_FILES": ("fdtable.fd",),
+    "FILE_INODE": ("file.f_inode",),
+    "FILE_DENTRY": ("file.f_path", "path.dentry"),
+    "FILE_MODE": ("file.f_mode",),
+    "FILE_PRIVATE": ("file.private_data",),
+    "DENTRY_PARENT": ("dentry.d_parent",),
+    "DENTRY_NAME": ("dentry.d_name", "qstr.name"),
+    "INODE_MODE": ("inode.i_mode",),
+    "INODE_NUMBER": ("inode.i_ino",),
+    "INODE_SUPER": ("inode.i_sb",),
+    "INODE_SIZE": ("inode.i_size",),
+    "INODE_DEVICE": ("inode.i_rdev",),
+    "SUPER_DEVICE": ("super_block.s_dev",),
+    "SOCKET_SOCK": ("socket.sk",),
+    "SOCK_TYPE": ("sock.sk_type",),
+    "SOCK_FAMILY": ("sock_common.skc_family",),
+    "SOCK_PEER_PORT": ("sock_common.skc_dport",),
+    "SOCK_PORT": ("sock_common.skc_num",),
+    "SOCK_PEER": ("sock_common.skc_daddr",),
+    "SOCK_ADDRESS": ("sock_common.skc_rcv_saddr",),
+    "SOCK_PEER6": ("sock_common.skc_v6_daddr",),
+    "SOCK_ADDRESS6": ("sock_common.skc_v6_rcv_saddr",),
+}
+"""Parameters of the meter's flows, and the members whose offsets add up to each: without
+all of them it is not known what a program delivers, and no program can be traced."""
+
 
 class Choice(enum.Enum):
     """How user copies are to be watched."""
@@ -522,6 +554,8 @@ def _kernel_parameters(kernel: KernelFacts) -> dict[str, str]:
         parameters[parameter] = str(kernel.members.get(member, 0))
     flags, bit = _zerocopy_flag(kernel)
     parameters["SHINFO_FLAGS"], parameters["SHINFO_ZEROCOPY"] = str(flags), f"{bit:#x}U"
+    for parameter, members in FLOW_MEMBERS.items():
+        parameters[parameter] = str(sum(kernel.members.get(member, 0) for member in members))
     # The size of a structure is not asked for; its last member ends where it does.
     last = max(
         kernel.members.get(f"scatterlist.{m}", 0) for m in ("dma_length", "dma_flags", "length")

@@ -11,47 +11,35 @@ import functools
 import itertools
 import json
 import os
-import platform
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from probes.catalogue import CATALOGUE
-from probes.site import Direction, Kind, Mechanism, Purpose
-from tracer import __version__, disk, kernel, kernel_text, payload, perf, target, wiring
-from tracer.call_sites import SymbolTable
+from probes.site import Direction, Mechanism
+from tracer import disk, kernel, payload, target, wiring
 from tracer.disk import Disk
-from tracer.errors import MissingError, TraceError, WorkloadError
-from tracer.evidence import COLD, Count, Evidence, Hits, Request, Run, Setting
-from tracer.plan import AttachPlan, CallAttachment, Choice, CopyAttachment, plan
+from tracer.errors import WorkloadError
+from tracer.evidence import COLD, Count, Evidence, Request, Run, Setting
+from tracer.phases import (
+    CODE,
+    Locator,
+    Say,
+    Stopwatch,
+    evidence_of,
+    hits_since,
+    import_attach,
+    require,
+)
+from tracer.plan import Choice, plan
 from workloads import marker, peers
 from workloads.catalogue import strategy_named
 
-Say = Callable[[str], None]
-_HERE = Path(__file__).resolve().parent.parent
 _ATTEMPTS = 5
-
-
-class Stopwatch:
-    """Seconds spent per phase; announces each phase when it begins."""
-
-    def __init__(self, say: Say) -> None:
-        self._say = say
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def phase(self, name: str, announcement: str = "") -> Iterator[None]:
-        self._say(announcement or name)
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
 
 
 def collect(request: Request, say: Say) -> Evidence:
@@ -64,81 +52,37 @@ def collect(request: Request, say: Say) -> Evidence:
         with watch.phase("plan", "planning the probes"):
             attach_plan = plan(CATALOGUE, facts, Choice(request.mechanism))
         if request.plan_only:
-            return _evidence(request, facts, attach_plan, {}, _Performed(), watch, "not loaded")
-        _require(facts, attach_plan, Choice(request.mechanism))
+            return evidence_of(request, facts, attach_plan, {}, watch, "not loaded")
+        require(facts, attach_plan, Choice(request.mechanism))
         with watch.phase("import", "loading BCC"):
-            attach = _import_attach()
+            attach = import_attach()
         own_machine = request.machine != "host"
         with (
             target.cgroup(request.run_id, own_machine=own_machine) as cgroup,
             attach.Meter(attach_plan, request.nonce, request.sabotage, Locator()) as meter,
         ):
             with watch.phase("compile", "compiling the probes"):
-                meter.load(_HERE / "probes")
+                meter.load(CODE / "probes")
             with watch.phase("attach", "attaching the probes"):
                 meter.attach(cgroup)
             performed = _perform(request, files, cgroup, meter, watch)
-            evidence = _evidence(
+            evidence = evidence_of(
                 request,
                 facts,
                 attach_plan,
                 meter.refused,
-                performed,
                 watch,
                 attach.BCC_VERSION,
+                rights=performed.rights,
+                disks=performed.disks,
+                nics=performed.nics,
+                runs=tuple(performed.runs),
             )
             if own_machine:
                 # The machine ends now, and its probes with it; taking back hundreds of
                 # them one by one takes longer than the runs did.
                 meter.abandon()
     return evidence
-
-
-def _require(facts: kernel.KernelFacts, attach_plan: AttachPlan, choice: Choice) -> None:
-    watched = {event.site.quantity for event in attach_plan.events}
-    if not {"syscall-enter", "syscall-exit"} <= watched:
-        raise TraceError(
-            f"Linux {facts.release} shows no tracepoints for system calls",
-            "without them no window can be opened",
-            "mount -t tracefs nodev /sys/kernel/tracing",
-        )
-    if facts.breakpoint and choice is not Choice.CALL_SITE:
-        raise TraceError(
-            f"Linux {facts.release} refuses breakpoints in its own code",
-            facts.breakpoint,
-            "--mechanism callsite, with nothing to agree with; or another kernel, in a "
-            "virtual machine: zctrace run --kernel 6.1",
-        )
-    if choice is Choice.CALL_SITE and not attach_plan.calls:
-        raise TraceError(
-            f"Linux {facts.release} lets no call of a copying function be watched",
-            facts.text or "none was found",
-            "another kernel, in a virtual machine: zctrace run --kernel 6.1",
-        )
-
-
-class Locator:
-    """Names the functions around addresses, from symbols that are read when first needed."""
-
-    def __init__(self) -> None:
-        self._symbols: SymbolTable | None = None
-
-    def __call__(self, address: int) -> str:
-        if self._symbols is None:
-            self._symbols = SymbolTable(kernel_text.KALLSYMS.read_bytes())
-        return self._symbols.locate(address)
-
-
-def _import_attach() -> Any:
-    try:
-        from tracer import attach
-    except ImportError as error:
-        raise MissingError(
-            f"BCC's Python module cannot be imported: {error}",
-            f"{sys.executable} has no module bcc",
-            "apt-get install python3-bpfcc",
-        ) from error
-    return attach
 
 
 @dataclass
@@ -252,7 +196,7 @@ def _attempt(
         chunk_bytes=request.chunk,
         received_bytes=outcome["received"],
         counts=(*meter.counts(), *_disk_counts(meter, under), *_mapped_counts(meter)),
-        hits=_hits_since(hits, meter.hits()),
+        hits=hits_since(hits, meter.hits()),
         lost={
             **{cause: count - lost[cause] for cause, count in meter.lost().items()},
             **skips,
@@ -318,18 +262,6 @@ def _mapped_counts(meter: Any) -> Iterator[Count]:
             )
 
 
-def _hits_since(before: dict[str, Hits], after: dict[str, Hits]) -> dict[str, Hits]:
-    return {
-        name: Hits(
-            program=hits.program - before[name].program,
-            perf=None if hits.perf is None else hits.perf - (before[name].perf or 0),
-            multiplexed=hits.multiplexed,
-            shared=hits.shared,
-        )
-        for name, hits in after.items()
-    }
-
-
 class _Workload:
     """The strategies' process: unprivileged, in the cgroup, driven line by line."""
 
@@ -342,7 +274,7 @@ class _Workload:
         wire: wiring.Wire,
     ) -> None:
         self._cgroup = cgroup
-        command = [sys.executable, "-I", str(_HERE / "tracer" / "isolated.py"), "workloads"]
+        command = [sys.executable, "-I", str(CODE / "tracer" / "isolated.py"), "workloads"]
         command += setting.strategies
         for kind, file in files.items():
             command += ["--file", f"{kind}={file}"]
@@ -432,104 +364,3 @@ class _Workload:
     def _pipe(pipe: IO[str] | None) -> IO[str]:
         assert pipe is not None
         return pipe
-
-
-def _evidence(
-    request: Request,
-    facts: kernel.KernelFacts,
-    attach_plan: AttachPlan,
-    refused: dict[int, list[str]],
-    performed: _Performed,
-    watch: Stopwatch,
-    bcc_version: str,
-) -> Evidence:
-    return Evidence(
-        kernel=facts.to_json(),
-        machine={
-            "kind": request.machine,
-            "cpu": facts.cpu,
-            "cpus": len(perf.online_cpus()),
-            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        },
-        tool={
-            "zctrace": __version__,
-            "bcc": bcc_version,
-            "python": platform.python_version(),
-        },
-        request=request,
-        rights=performed.rights,
-        disks=performed.disks,
-        nics=performed.nics,
-        sites=tuple(describe(attach_plan, refused)),
-        blind=tuple(
-            {
-                "quantity": blind.quantity,
-                "functions": list(blind.functions),
-                "reason": blind.reason,
-                "paths": sorted(path.value for path in blind.paths),
-                "kind": blind.kind.value,
-            }
-            for blind in attach_plan.blind
-        ),
-        events=tuple(dict.fromkeys(event.site.quantity for event in attach_plan.events)),
-        hooks=tuple(attachment.hook.quantity for attachment in attach_plan.hooks),
-        runs=tuple(performed.runs),
-        timings=watch.seconds,
-    )
-
-
-def describe(attach_plan: AttachPlan, refused: dict[int, list[str]]) -> list[dict[str, Any]]:
-    """What evidence says of everything that counts copies; ``refused`` as a meter has it."""
-    calls = [_target(call, refused.get(call.number, [])) for call in attach_plan.calls]
-    return [*calls, *(_site(copy) for copy in attach_plan.copies)]
-
-
-def _site(copy: CopyAttachment) -> dict[str, Any]:
-    site = copy.site
-    return {
-        "quantity": site.quantity,
-        "function": site.function,
-        "kind": copy.kind.value,
-        "purpose": Purpose.PAYLOAD.value,
-        "direction": site.direction.value if site.direction else None,
-        "mechanism": copy.mechanism.value,
-        "address": hex(copy.address),
-        "exact": copy.exact,
-        "breakpoint": "",
-        "callers": None,
-        "unreached": [],
-        "paths": sorted(path.value for path in site.paths),
-        "why": site.why,
-        "note": copy.note,
-    }
-
-
-def _target(call: CallAttachment, refused: list[str]) -> dict[str, Any]:
-    target = call.target
-    return {
-        "quantity": target.quantity,
-        "function": target.function,
-        "kind": Kind.COPY.value,
-        "purpose": target.purpose.value,
-        "direction": target.direction.value,
-        "mechanism": Mechanism.CALL_SITE.value,
-        "address": None,
-        "exact": True,
-        "breakpoint": target.breakpoint,
-        "callers": len(call.calls) - len(refused),
-        "unreached": [*(c.name for c in call.unreached), *refused],
-        "paths": sorted(path.value for path in target.paths),
-        "why": target.why,
-        "note": "",
-    }
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Whole or not at all: the reader on the other side polls for the file."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value))
-    partial.replace(path)
-
-
-def request_from(path: Path) -> Request:
-    return Request.from_json(json.loads(path.read_text()))

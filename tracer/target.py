@@ -7,18 +7,18 @@ import pwd
 import resource
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tracer.errors import TraceError
+from tracer.errors import TraceError, UsageError
 
 _PREFIX = "zctrace-"
 _REMOVAL_SECONDS = 5.0
 
 
-def _hierarchy() -> Path:
+def hierarchy() -> Path:
     """Where the perf_event controller lives: its own v1 hierarchy, or v2."""
     unified = None
     with open("/proc/self/mountinfo") as file:
@@ -52,13 +52,34 @@ def enable_perf_event(root: Path) -> None:
         (root / "cgroup.subtree_control").write_text(f"+{available[-1]}")
 
 
+def common_cgroup(pids: Iterable[int]) -> Path | None:
+    """The folder of the cgroup that all of ``pids`` are in; ``None`` where there is none.
+
+    The root is everybody's, and so nobody's own.
+    """
+    root = hierarchy()
+    unified = (root / "cgroup.controllers").exists()
+    found = set()
+    for pid in pids:
+        try:
+            lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            _, controllers, path = line.split(":", 2)
+            if "perf_event" in controllers.split(",") or (unified and not controllers):
+                found.add(path)
+    folder = root / found.pop().lstrip("/") if len(found) == 1 else root
+    return folder if folder != root and folder.is_dir() else None
+
+
 @contextmanager
 def cgroup(run_id: str, *, own_machine: bool) -> Iterator[Path]:
     """A new cgroup; on exit whatever still runs in it is killed, and it is removed.
 
     ``own_machine`` is whether the whole system is ours to configure: a guest.
     """
-    root = _hierarchy()
+    root = hierarchy()
     if own_machine and (root / "cgroup.subtree_control").exists():
         enable_perf_event(root)
     folder = root / f"{_PREFIX}{run_id}"
@@ -87,7 +108,7 @@ def remove(folder: Path) -> None:
 def leftovers(run_id: str) -> list[Path]:
     """The cgroup of a run that died without removing it."""
     try:
-        folder = _hierarchy() / f"{_PREFIX}{run_id}"
+        folder = hierarchy() / f"{_PREFIX}{run_id}"
     except TraceError:
         return []
     return [folder] if folder.exists() else []
@@ -103,6 +124,23 @@ def invoking_user() -> tuple[int, int, tuple[int, ...], str]:
         entry = pwd.getpwnam(name) if name and name != "root" else pwd.getpwnam("nobody")
     except KeyError:
         entry = pwd.getpwnam("nobody")
+    return _identity(entry)
+
+
+def caller(name: str = "") -> tuple[int, int, tuple[int, ...], str]:
+    """The same of whom a command runs as: the user of that name, or whoever calls.
+
+    Root itself, where nobody has called sudo: it is what he has typed. Raises
+    :class:`UsageError` for a name that nobody has.
+    """
+    name = name or os.environ.get("SUDO_USER", "") or "root"
+    try:
+        return _identity(pwd.getpwnam(name))
+    except KeyError as error:
+        raise UsageError(f"--user {name}: there is no such user") from error
+
+
+def _identity(entry: pwd.struct_passwd) -> tuple[int, int, tuple[int, ...], str]:
     groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
     return entry.pw_uid, entry.pw_gid, groups, entry.pw_name
 

@@ -216,6 +216,10 @@ class Progress:
     boot_seconds: float = BOOT_SECONDS
     boots: bool = True
     """Whether there is a machine to boot first, or only a process to start."""
+    endless: str = ""
+    """The step that may take as long as it likes."""
+    meanwhile: Callable[[], None] = lambda: None
+    """To be called all the time while waiting."""
     booted_after: float = 0.0
     """Seconds until the first step; known after :meth:`wait`."""
 
@@ -227,6 +231,7 @@ class Progress:
         began = time.monotonic()
         deadline = began + limit
         while not self.answer.exists():
+            self.meanwhile()
             steps = self._steps()
             if len(steps) > seen:
                 for step in steps[seen:]:
@@ -244,7 +249,7 @@ class Progress:
                 raise self._failure(
                     f"the collector died at: {step}" if seen else early, log, console
                 )
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline and step != self.endless:
                 what = f"no progress for {limit:.0f} s at: {step}"
                 raise self._failure(what, log, console, slow=self.boots and not seen)
             time.sleep(_POLL_SECONDS)

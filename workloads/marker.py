@@ -21,6 +21,7 @@ class Operation(enum.IntEnum):
     OPEN = 1
     CLOSE = 2
     SETTLED = 3
+    OPEN_AT_EXEC = 4
 
 
 class Scope(enum.IntEnum):
@@ -30,6 +31,8 @@ class Scope(enum.IntEnum):
     """The calling thread alone."""
     PROCESS = 2
     """Every thread of the process, and every process it starts in the window."""
+    ALONE = 3
+    """Every thread of the process, and no other process."""
 
 
 class Role(enum.IntEnum):
@@ -50,9 +53,13 @@ class Role(enum.IntEnum):
     """The transfer under measurement, where it receives."""
     SOURCE = 8
     """The process that sends to it."""
+    PROGRAM = 9
+    """A program that is traced, whatever it does."""
 
 
-WATCHED = frozenset({Role.SENDER, Role.CONTROL_BEFORE, Role.CONTROL_AFTER, Role.RECEIVER})
+WATCHED = frozenset(
+    {Role.SENDER, Role.CONTROL_BEFORE, Role.CONTROL_AFTER, Role.RECEIVER, Role.PROGRAM}
+)
 """Roles whose work is looked out for in other contexts too, until it is settled."""
 
 OUTSIDE = 0x100
@@ -82,3 +89,11 @@ def window(nonce: int, role: Role, scope: Scope) -> Iterator[None]:
 def settled(nonce: int, role: Role) -> None:
     """Everything that the last window of ``role`` set in motion has arrived."""
     libc.marker(OPTION, nonce, Operation.SETTLED, role, Scope.THREAD)
+
+
+def open_at_exec(nonce: int, role: Role, scope: Scope) -> None:
+    """What this process becomes by exec counts for ``role``, from its first instruction.
+
+    The exec itself does not, nor do attempts that fail.
+    """
+    libc.marker(OPTION, nonce, Operation.OPEN_AT_EXEC, role, scope)

@@ -6,6 +6,28 @@
  * watched work is unsettled. They tell whether what was handed to a driver went by DMA.
  */
 
+/* For whom this processor is inside a driver's transmit function. */
+BPF_PERCPU_ARRAY(transmitting, u32, 1);
+
+/*
+ * Tracepoint swiotlb:swiotlb_bounced: a device cannot reach the memory, and the processor
+ * copies for it, to or from a bounce buffer.
+ */
+int on_bounced(void *ctx)
+{
+	int first = 0;
+	u32 *inside = transmitting.lookup(&first);
+	u32 role = inside && *inside ? *inside : role_of_work();
+
+	if (role)
+		tally_as(role, SITE_BOUNCED, KERNEL_TO_KERNEL, NO_SYSCALL,
+			 *(u64 *)(ctx + BOUNCED_SIZE), 0);
+	return 0;
+}
+
+/* Of a traced program it is not asked which disk and which card its bytes came by. */
+#ifndef FLOWS
+
 struct request_key {
 	u64 sector;
 	u64 operation; /* letters, as the block layer spells them: R, RA, RM, W, ... */
@@ -26,9 +48,6 @@ struct mapping_key {
 /* How often each request was issued, less how often it was put back. */
 BPF_HASH(requests, struct request_key, u64, MAX_REQUESTS);
 BPF_HASH(mappings, struct mapping_key, struct tally, MAX_MAPPINGS);
-/* For whom this processor is inside a driver's transmit function. */
-BPF_PERCPU_ARRAY(transmitting, u32, 1);
-
 static inline void requested(struct request_key *key, s64 times)
 {
 	u64 nothing = 0, *count;
@@ -142,22 +161,6 @@ int on_transmitted(void *ctx)
 	return 0;
 }
 
-/*
- * Tracepoint swiotlb:swiotlb_bounced: a device cannot reach the memory, and the processor
- * copies for it, to or from a bounce buffer.
- */
-int on_bounced(void *ctx)
-{
-	int first = 0;
-	u32 *inside = transmitting.lookup(&first);
-	u32 role = inside && *inside ? *inside : role_of_work();
-
-	if (role)
-		tally_as(role, SITE_BOUNCED, KERNEL_TO_KERNEL, NO_SYSCALL,
-			 *(u64 *)(ctx + BOUNCED_SIZE), 0);
-	return 0;
-}
-
 static inline void mapped(u64 device, u64 bytes, u32 direction)
 {
 	struct mapping_key key = {.role = unsettled_role(), .direction = direction};
@@ -254,3 +257,5 @@ int on_list_mapped(struct pt_regs *ctx)
 	mapped(ctx->di, walk.bytes, ctx->cx);
 	return 0;
 }
+
+#endif

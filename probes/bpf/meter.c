@@ -2,8 +2,8 @@
  * The meter: counts copies, mode switches, page faults, context switches and interrupts.
  *
  * The collector hands BCC registers.h, direction.h, window.c, tally.c, calls.c, owner.c,
- * devices.c and this file as one text, in this order: BCC rewrites map accesses in the text it is
- * given, not in headers.
+ * devices.c, for a traced program flows.c, and this file as one text, in this order: BCC
+ * rewrites map accesses in the text it is given, not in headers.
  *
  * Nothing here is attached by its name; the collector attaches each function as
  * the plan says. Parameters come by -D:
@@ -238,6 +238,15 @@ static inline void obey_marker(u64 *arguments)
 			*unsettled = window.role;
 		if (memory && scope == SCOPE_PROCESS && windows.update(&memory, &borrowed))
 			lose(LOST_WINDOW);
+	} else if (operation == MARKER_OPEN_AT_EXEC) {
+		struct window window = {
+			.role = arguments[3], .scope = scope, .opener = thread, .awaits_exec = 1,
+		};
+
+		if (windows.update(&key, &window))
+			lose(LOST_WINDOW);
+		else if (unsettled && IS_WATCHED(window.role))
+			*unsettled = window.role;
 	} else if (operation == MARKER_CLOSE) {
 		windows.delete(&key);
 		if (scope == SCOPE_PROCESS)
@@ -275,6 +284,10 @@ int on_sys_enter(void *ctx)
 		if (syscall_of.update(&thread, &number))
 			lose(LOST_SYSCALL);
 		tally_as(window->role, SITE_SYSCALL_ENTER, 0, number, 0, 0);
+#ifdef FLOWS
+		if (window->role == ROLE_PROGRAM)
+			transfer_begins(number, ctx);
+#endif
 	}
 	return 0;
 }
@@ -289,10 +302,14 @@ int on_sys_exit(void *ctx)
 	if (!window)
 		return 0;
 	if (window->opener) {
-		if (window->opener == thread)
+		if (window->opener == thread && !window->awaits_exec)
 			window->opener = 0;
 		return 0;
 	}
+#ifdef FLOWS
+	if (window->role == ROLE_PROGRAM)
+		transfer_ends(ctx);
+#endif
 	number = syscall_of.lookup(&thread);
 	tally_as(window->role, SITE_SYSCALL_EXIT, 0, number ? *number : NO_SYSCALL, 0, 0);
 	syscall_of.delete(&thread);
@@ -311,6 +328,7 @@ int on_page_fault_kernel(void *ctx)
 	return happened(SITE_PAGE_FAULT_KERNEL);
 }
 
+#ifndef FLOWS
 /*
  * Tracepoints of interrupts: +1 is one that came while the thread was running. Those that
  * come while one of these programs runs are passed over by the kernel.
@@ -344,6 +362,7 @@ int on_interrupt_work(void *ctx)
 {
 	return happened(SITE_INTERRUPT_WORK);
 }
+#endif
 
 /*
  * Tracepoint sched:sched_switch, in the context of the thread that gives up the
@@ -361,6 +380,18 @@ int on_sched_switch(void *ctx)
 }
 
 /*
+ * A strategy's children count as long as its window is open. A traced program's go on
+ * when the one that started them has ended, and some of it may still have to begin.
+ */
+#ifdef FLOWS
+#define ORIGIN_OF_CHILD(parent, process) 0
+#define IS_COUNTING(parent) (!(parent)->awaits_exec)
+#else
+#define ORIGIN_OF_CHILD(parent, process) ((parent)->origin ? (parent)->origin : (process))
+#define IS_COUNTING(parent) 1
+#endif
+
+/*
  * Tracepoint sched:sched_process_fork, in the parent's context: what a process
  * with a window starts belongs to that window. A number that is used again by a
  * stranger must not inherit it.
@@ -372,9 +403,9 @@ int on_process_fork(void *ctx)
 	u64 child = *(u32 *)(ctx + FORK_CHILD_PID), thread = THREAD_KEY(child);
 
 	windows.delete(&thread);
-	if (parent && parent->scope == SCOPE_PROCESS) {
+	if (parent && parent->scope == SCOPE_PROCESS && IS_COUNTING(parent)) {
 		struct window window = {
-			.origin = parent->origin ? parent->origin : process,
+			.origin = ORIGIN_OF_CHILD(parent, process),
 			.role = parent->role, .scope = SCOPE_PROCESS,
 		};
 
@@ -385,3 +416,37 @@ int on_process_fork(void *ctx)
 	}
 	return 0;
 }
+
+#ifdef FLOWS
+/* Tracepoint sched:sched_process_exec: the process has become another program. */
+int on_process_exec(void *ctx)
+{
+	u64 process = bpf_get_current_pid_tgid() >> 32;
+	struct window *window = windows.lookup(&process);
+
+	if (window)
+		window->awaits_exec = 0;
+	return 0;
+}
+
+/*
+ * Tracepoint sched:sched_process_exit, in the context of a thread that ends: what was kept
+ * for it is given back, and with the last one the process's window, so that tables stay
+ * small however long the tracing takes. What the kernel does for it behind this is lost:
+ * closing files, which copies no payload.
+ */
+int on_process_exit(void *ctx)
+{
+	u64 id = bpf_get_current_pid_tgid(), process = id >> 32;
+	u32 thread = id;
+	u64 task = bpf_get_current_task(), key = thread;
+
+	syscall_of.delete(&thread);
+	transfers.delete(&thread);
+	if (key != process)
+		windows.delete(&key);
+	if (!u32_at(u64_at(task, TASK_SIGNAL), SIGNAL_LIVE))
+		windows.delete(&process);
+	return 0;
+}
+#endif

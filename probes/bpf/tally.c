@@ -55,12 +55,23 @@ static inline u32 syscall_here(void)
 	return number ? *number : NO_SYSCALL;
 }
 
+#ifdef FLOWS
+/* flows.c */
+static inline void book(u32 role, u32 site, u32 direction, u32 syscall, u64 bytes, bool here);
+#else
+#define book(...)
+#endif
+
 /* Count for an open window. User memory is only copied for its owner. */
 static inline void count_here(u32 site, u32 direction, u64 bytes, u64 caller,
 			      struct window *window)
 {
-	if (is_open(window))
-		tally_as(window->role, site, direction, syscall_here(), bytes, caller);
+	u32 syscall = syscall_here();
+
+	if (!is_open(window))
+		return;
+	tally_as(window->role, site, direction, syscall, bytes, caller);
+	book(window->role, site, direction, syscall, bytes, true);
 }
 
 /*
@@ -86,8 +97,10 @@ static inline void count_anywhere(u32 site, u32 direction, u64 bytes, u64 caller
 	} else if (unsettled && role != unsettled) {
 		role = ROLE_OUTSIDE | unsettled;
 	}
-	if (role)
-		tally_as(role, site, direction, syscall, bytes, caller);
+	if (!role)
+		return;
+	tally_as(role, site, direction, syscall, bytes, caller);
+	book(role, site, direction, syscall, bytes, is_open(window) && window->role == role);
 }
 
 static inline void hit(int site)

@@ -16,16 +16,23 @@
  * anywhere else are kept apart under that role (tally.c).
  *
  * Scope THREAD is the calling thread alone. Scope PROCESS is every thread of the
- * calling process and every process it starts while the window is open.
+ * calling process and every process it starts while the window is open. Scope ALONE is
+ * every thread of the process, and none that it starts.
+ *
+ * OPEN_AT_EXEC is for a program that is traced as a whole: the window begins when the
+ * calling process has become another program, and the system call that made it so
+ * returns.
  */
 #define SYS_PRCTL 157 /* x86-64; arch/x86/entry/syscalls/syscall_64.tbl */
 
 #define MARKER_OPEN 1
 #define MARKER_CLOSE 2
 #define MARKER_SETTLED 3
+#define MARKER_OPEN_AT_EXEC 4
 
 #define SCOPE_THREAD 1
 #define SCOPE_PROCESS 2
+#define SCOPE_ALONE 3
 
 /* A thread's key never equals a process's: bit 32 tells them apart. */
 #define THREAD_KEY(tid) ((1ULL << 32) | (tid))
@@ -37,8 +44,8 @@ struct window {
 	u64 origin;  /* key of the window that a started process, or memory, belongs to; 0: this */
 	u32 role;    /* what the collector called it when it was opened */
 	u32 scope;
-	u32 opener;  /* tid that is still inside the opening marker; 0: the window is open */
-	u32 pad;
+	u32 opener;  /* tid that is still inside the opening call; 0: the window is open */
+	u32 awaits_exec; /* the opening call is an exec that is still to come */
 };
 
 BPF_HASH(windows, u64, struct window, MAX_WINDOWS);
@@ -56,7 +63,11 @@ BPF_ARRAY(watching, u64, 1);
 #define LOST_OWNER 5 /* a zero-copy send, or a socket, whose owner could not be kept */
 #define LOST_REQUEST 6 /* a disk's request that could not be kept */
 #define LOST_MAPPING 7 /* a DMA mapping that could not be kept */
-BPF_ARRAY(lost, u64, 8);
+#define LOST_OBJECT 8 /* what is to be known of a file, socket or pipe */
+#define LOST_FLOW 9   /* bytes of a file, socket or pipe */
+#define LOST_WORKER 10 /* bytes of a thread */
+#define LOST_CAUSES 11
+BPF_ARRAY(lost, u64, LOST_CAUSES);
 
 static inline void add_u64(u64 *where, u64 amount)
 {

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tracer import traced
 from tracer.commands.run import Outputs, require_controls, write
-from tracer.errors import UsageError
+from tracer.errors import ControlError, UsageError
 from tracer.evidence import Evidence
+from tracer.reports import program as reports
 
 
 def show(paths: Sequence[Path], console: Console, outputs: Outputs) -> None:
@@ -23,10 +25,15 @@ def show(paths: Sequence[Path], console: Console, outputs: Outputs) -> None:
     from tracer import summary
     from tracer.reports import terminal
 
-    judged = []
+    judged: list[summary.Judged] = []
+    programs: list[traced.Answer] = []
     for path in paths:
         try:
-            judged += summary.judge(_read(path))
+            for evidence in _read(path):
+                if evidence.trace:
+                    programs.append(traced.answer(evidence))
+                else:
+                    judged += summary.judge([evidence])
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}") from error
         except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -35,6 +42,18 @@ def show(paths: Sequence[Path], console: Console, outputs: Outputs) -> None:
                 f"{type(error).__name__}: {error}",
                 "a file that zctrace run --json has written",
             ) from error
+    if programs and outputs.chosen():
+        raise UsageError(
+            "--html and --markdown are for strategies",
+            "these are results of zctrace trace",
+            "without them; zctrace trace --csv and --json",
+        )
+    if programs:
+        reports.render(programs, console, os.uname().release)
+        if any(found.failed for found in programs):
+            raise ControlError("controls failed: the numbers are not to be trusted")
+    if not judged:
+        return
     write(judged, outputs)
     if not outputs.on_stdout:
         terminal.render(judged, console, os.uname().release)
@@ -43,6 +62,6 @@ def show(paths: Sequence[Path], console: Console, outputs: Outputs) -> None:
 
 def _read(path: Path) -> list[Evidence]:
     evidences = [Evidence.from_json(e) for e in json.loads(path.read_text())["evidence"]]
-    if not any(evidence.runs for evidence in evidences):
+    if not any(evidence.runs or evidence.trace for evidence in evidences):
         raise ValueError("no runs in it")
     return evidences

@@ -5,17 +5,14 @@ Several kernels share one table, a row each, and what differs between them is ma
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
 from rich.text import Text
 
 from tracer.evidence import Evidence
 from tracer.reports import words
+from tracer.reports.layout import new_table, print_table, say
 from tracer.reports.words import DIFFERENT, UNMEASURED, Tone, copies, differs
 from tracer.summary import Judged
 from tracer.verdict import Source, Verdict, Word
@@ -23,7 +20,6 @@ from workloads.catalogue import strategy_named
 
 __all__ = ["DIFFERENT", "UNMEASURED", "copies", "differs", "render"]
 
-_WIDTH = 80
 _STYLES = {Word.HOLDS: "green", Word.REFUTED: "red"}
 _WORDS = {Word.NOT_MEASURED: UNMEASURED, Word.NO_CLAIM: ""}
 
@@ -35,12 +31,12 @@ def render(judged: Sequence[Judged], console: Console, host_release: str) -> Non
     _alarm(rows, console)
     for evidence in evidences:
         _heading(evidence, console, host_release)
-    _say(console, words.task(judged), indent=2)
-    _say(console)
+    say(console, words.task(judged), indent=2)
+    say(console)
     settings = words.settings(rows)
     for (nic, cache), part in settings.items():
         if len(settings) > 1 or any(map(words.asks_for_dma, part)):
-            _say(console, words.circumstances(nic, cache, part), "bold")
+            say(console, words.circumstances(nic, cache, part), "bold")
         _claims(part, console)
         _bytes(part, console)
         _events(part, console)
@@ -52,52 +48,21 @@ def render(judged: Sequence[Judged], console: Console, host_release: str) -> Non
         _coverage(evidence, runs, console, several=len(evidences) > 1)
 
 
-def _say(console: Console, text: str = "", style: str = "", indent: int = 0) -> None:
-    for line in textwrap.wrap(
-        text,
-        _WIDTH - 1,
-        initial_indent=" " * indent,
-        subsequent_indent=" " * (indent + 2),
-        break_on_hyphens=False,
-    ) or [""]:
-        console.print(Text(line, style=style), soft_wrap=True)
-
-
 def _alarm(runs: Sequence[Judged], console: Console) -> None:
     headline, reasons = words.alarm(runs)
     if not headline:
         return
-    _say(console, headline, "bold red")
+    say(console, headline, "bold red")
     for reason in reasons:
-        _say(console, reason, "red", indent=2)
-    _say(console)
+        say(console, reason, "red", indent=2)
+    say(console)
 
 
 def _heading(evidence: Evidence, console: Console, host_release: str) -> None:
     first, second = words.heading(evidence, host_release)
-    _say(console, first, "bold")
+    say(console, first, "bold")
     if second:
-        _say(console, second, indent=2)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
-    for index, column in enumerate(columns):
-        left = column.startswith("<")
-        table.add_column(
-            column.lstrip("<"),
-            justify="left" if left or index == 0 else "right",
-            # What gives way where the terminal is too narrow is the name, in two lines.
-            no_wrap=index > 0,
-            overflow="fold",
-        )
-    return table
-
-
-def _print(table: Table, console: Console) -> None:
-    """Whole: a table may be wider than the terminal, a number may not be cut."""
-    needed = Measurement.get(console, console.options, table).minimum
-    console.print(table, width=max(console.width, needed), crop=False)
+        say(console, second, indent=2)
 
 
 def _first_columns(runs: Sequence[Judged]) -> tuple[str, ...]:
@@ -115,7 +80,7 @@ def _word(verdict: Verdict) -> Text:
 
 
 def _claims(runs: Sequence[Judged], console: Console) -> None:
-    table = _table(
+    table = new_table(
         *_first_columns(runs),
         "copies" if words.several(runs) else "CPU copies",
         "claim",
@@ -134,21 +99,21 @@ def _claims(runs: Sequence[Judged], console: Console) -> None:
             words.claim(j.figures["claimed_switches"]),
             _word(j.switches),
         )
-    _print(table, console)
+    print_table(table, console)
     if any(j.copies.word is Word.NO_CLAIM for j in runs):
-        _say(console, words.NO_CLAIM)
-        _say(console)
+        say(console, words.NO_CLAIM)
+        say(console)
 
 
 def _bytes(runs: Sequence[Judged], console: Console) -> None:
     receivers = {strategy_named(j.run.strategy).role.name.lower() for j in runs}
-    _say(
+    say(
         console,
         f"Bytes copied by the CPU for the {' or '.join(sorted(receivers, reverse=True))}, "
         "u: user, k: kernel memory; metadata: vectors, addresses, headers and offsets of "
         "system calls; other: user copies beside both",
     )
-    table = _table(*_first_columns(runs), "u→k", "k→u", "k→k", "metadata", "other")
+    table = new_table(*_first_columns(runs), "u→k", "k→u", "k→k", "metadata", "other")
     columns = ("u2k_bytes", "k2u_bytes", "k2k_bytes", "metadata_bytes", "other_user_bytes")
     for j in runs:
         table.add_row(
@@ -156,17 +121,19 @@ def _bytes(runs: Sequence[Judged], console: Console) -> None:
             *(words.marked(j, runs, column) for column in columns[:3]),
             *(words.number(j.figures[column]) for column in columns[3:]),
         )
-    _print(table, console)
+    print_table(table, console)
 
 
 def _events(runs: Sequence[Judged], console: Console) -> None:
-    _say(
+    say(
         console,
         "System calls. Beside the mode switches and no part of them: page faults in user "
         "mode and in the kernel; context switches, because it waited or was forced to; "
         "irq: interrupts",
     )
-    table = _table(*_first_columns(runs), "<calls", "user", "kernel", "waits", "forced", "irq")
+    table = new_table(
+        *_first_columns(runs), "<calls", "user", "kernel", "waits", "forced", "irq"
+    )
     shown = 1 if words.several(runs) else 2
     for j in runs:
         table.add_row(
@@ -183,16 +150,16 @@ def _events(runs: Sequence[Judged], console: Console) -> None:
                 )
             ),
         )
-    _print(table, console)
+    print_table(table, console)
 
 
 def _dma(runs: Sequence[Judged], console: Console) -> None:
-    _say(
+    say(
         console,
         "Payload bytes that devices moved by themselves, from the disk to the page cache and "
         "from there to the network card, headers apart",
     )
-    table = _table(
+    table = new_table(
         *_first_columns(runs), "disk→cache", "cache→NIC", "DMA copies", "claim", "<verdict"
     )
     for j in runs:
@@ -203,19 +170,19 @@ def _dma(runs: Sequence[Judged], console: Console) -> None:
             words.claim(j.figures["claimed_dma_copies"]),
             _word(j.dma),
         )
-    _print(table, console)
+    print_table(table, console)
     derived = Source.DERIVED.value
     if any(j.figures[f"dma_{way}_source"] == derived for j in runs for way in ("in", "out")):
-        _say(console, words.DERIVED)
-        _say(console)
+        say(console, words.DERIVED)
+        say(console)
 
 
 def _sentences(runs: Sequence[Judged], console: Console) -> None:
     said = words.sentences(runs)
     for sentence, word in said:
-        _say(console, sentence, _STYLES.get(word, ""))
+        say(console, sentence, _STYLES.get(word, ""))
     if said:
-        _say(console)
+        say(console)
 
 
 def _coverage(
@@ -223,11 +190,11 @@ def _coverage(
 ) -> None:
     where = f", Linux {evidence.kernel['release']}" if several else ""
     controls = words.controls_passed(runs)
-    _say(
+    say(
         console,
         f"Coverage{where}. {controls.text}",
         "bold red" if controls.tone is Tone.ALARM else "",
     )
     for line in words.coverage(evidence, runs):
-        _say(console, line.text, "yellow" if line.tone is Tone.DOUBT else "", indent=2)
-    _say(console)
+        say(console, line.text, "yellow" if line.tone is Tone.DOUBT else "", indent=2)
+    say(console)

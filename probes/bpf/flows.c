@@ -1,0 +1,356 @@
+/*
+ * Flows: what a program receives and delivers, from where and to where, and what was
+ * copied for it. Only in a meter that traces a program (FLOWS is defined).
+ *
+ * At the entry of a system call that moves bytes the files behind its descriptors are
+ * looked up; at its exit what it returned is added to their accounts. In between, what
+ * the CPU copies is booked to the same files.
+ *
+ * Parameters beside meter.c's: MAX_FLOWS, MAX_OBJECTS, MAX_WORKERS, MAX_SYSCALL, NAME_BYTES,
+ * ROLE_PROGRAM, PURPOSE_PAYLOAD, SYSCALL_EXIT_ID, SYSCALL_EXIT_RESULT, TOLD_*, and the
+ * offsets of members TASK_FILES, TASK_SIGNAL, SIGNAL_LIVE, FILES_TABLE, TABLE_SIZE, TABLE_FILES, FILE_INODE, FILE_DENTRY, FILE_MODE,
+ * FILE_PRIVATE, DENTRY_PARENT, DENTRY_NAME, INODE_MODE, INODE_NUMBER, INODE_SUPER, INODE_SIZE,
+ * INODE_DEVICE, SUPER_DEVICE, SOCKET_SOCK, SOCK_FAMILY, SOCK_PEER_PORT, SOCK_PORT,
+ * SOCK_PEER, SOCK_ADDRESS, SOCK_PEER6, SOCK_ADDRESS6, SOCK_TYPE
+ */
+struct transfer_call {
+	u8 source;      /* number of the argument, from 1; 0: the program's memory */
+	u8 destination;
+	u8 told;
+	u8 by_mode;
+};
+
+/* A file, socket or pipe. Inode numbers of the latter two are not used twice. */
+struct object_key {
+	u64 inode; /* 0: memory, or unknown */
+	u32 device;
+	u32 pad;
+};
+
+#define OBJECT_NAMES 10
+
+struct object {
+	u32 mode;   /* the inode's: which kind of thing it is */
+	u32 device; /* of a device file, which one */
+	u32 family; /* of a socket */
+	u16 type;
+	u16 port, peer_port; /* the latter in network order */
+	u8 address[16], peer[16];
+	u8 names[OBJECT_NAMES * NAME_BYTES]; /* of a file, from the last to the first */
+};
+
+struct transfer {
+	struct object_key source, destination;
+	u64 size;     /* what is moved where the result does not say */
+	u64 messages; /* address of an array of struct mmsghdr */
+	u32 number;
+	u32 source_fd, destination_fd;
+	u32 told;
+};
+
+#define WAY_IN 1
+#define WAY_OUT 2
+#define NO_DESCRIPTOR 0xffffffffU
+
+struct flow_key {
+	struct object_key object;
+	u32 process;
+	u32 descriptor; /* NO_DESCRIPTOR: the call had begun before anybody looked */
+	u32 syscall;
+	u32 way;
+};
+
+struct booking_key {
+	struct object_key object;
+	u32 syscall;
+	u32 direction;
+};
+
+struct worker {
+	u32 process;
+	u32 pad;
+	u64 calls;
+	u64 bytes;
+	char name[16];
+};
+
+BPF_ARRAY(transfer_calls, struct transfer_call, MAX_SYSCALL);
+/* What each site's bytes are for; PURPOSE_PAYLOAD, or 0 for what is never added. */
+BPF_ARRAY(purposes, u32, MAX_SITES);
+BPF_HASH(transfers, u32, struct transfer, MAX_THREADS);
+BPF_HASH(objects, struct object_key, struct object, MAX_OBJECTS);
+BPF_HASH(flows, struct flow_key, struct tally, MAX_FLOWS);
+BPF_HASH(bookings, struct booking_key, struct tally, MAX_FLOWS);
+BPF_HASH(workers, u32, struct worker, MAX_WORKERS);
+BPF_PERCPU_ARRAY(fresh_object, struct object, 1);
+/* Bytes that a full table could not take, by cause. */
+BPF_ARRAY(overflow, u64, LOST_CAUSES);
+
+static inline void overflown(u32 cause, u64 bytes)
+{
+	int slot = cause;
+
+	lose(cause);
+	add_u64(overflow.lookup(&slot), bytes);
+}
+
+static inline u64 file_of(u32 descriptor)
+{
+	u64 files = u64_at(bpf_get_current_task(), TASK_FILES);
+	u64 table = u64_at(files, FILES_TABLE);
+
+	if (!files || descriptor >= u32_at(table, TABLE_SIZE))
+		return 0;
+	return u64_at(u64_at(table, TABLE_FILES) + 8 * (u64)descriptor, 0);
+}
+
+static inline u16 u16_at(u64 structure, u64 offset)
+{
+	u16 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)(structure + offset));
+	return value;
+}
+
+static inline void describe_socket(u64 file, struct object *object)
+{
+	u64 sock = u64_at(u64_at(file, FILE_PRIVATE), SOCKET_SOCK);
+
+	object->family = u16_at(sock, SOCK_FAMILY);
+	object->type = u16_at(sock, SOCK_TYPE);
+	object->port = u16_at(sock, SOCK_PORT);
+	object->peer_port = u16_at(sock, SOCK_PEER_PORT);
+	if (object->family == 2) { /* AF_INET */
+		bpf_probe_read_kernel(object->address, 4, (void *)(sock + SOCK_ADDRESS));
+		bpf_probe_read_kernel(object->peer, 4, (void *)(sock + SOCK_PEER));
+	} else if (object->family == 10) { /* AF_INET6 */
+		bpf_probe_read_kernel(object->address, 16, (void *)(sock + SOCK_ADDRESS6));
+		bpf_probe_read_kernel(object->peer, 16, (void *)(sock + SOCK_PEER6));
+	}
+}
+
+/* Its names up to the root of its file system. */
+static inline void describe_path(u64 file, struct object *object)
+{
+	u64 dentry = u64_at(file, FILE_DENTRY);
+
+#pragma unroll
+	for (int i = 0; i < OBJECT_NAMES; i++) {
+		u64 parent = u64_at(dentry, DENTRY_PARENT);
+
+		if (!dentry || parent == dentry)
+			break;
+		bpf_probe_read_kernel_str(&object->names[i * NAME_BYTES], NAME_BYTES,
+					  (void *)u64_at(dentry, DENTRY_NAME));
+		dentry = parent;
+	}
+}
+
+#define IS_KIND(mode, kind) (((mode) & 0170000) == (kind))
+#define KIND_SOCKET 0140000
+#define KIND_PIPE 0010000
+
+/* Which thing a file is; what is to be known of it is noted when it is first seen. */
+static inline void identify(u64 file, struct object_key *key)
+{
+	u64 inode = u64_at(file, FILE_INODE);
+	struct object *object;
+	int first = 0;
+
+	key->inode = u64_at(inode, INODE_NUMBER);
+	key->device = u32_at(u64_at(inode, INODE_SUPER), SUPER_DEVICE);
+	if (!inode || objects.lookup(key))
+		return;
+	object = fresh_object.lookup(&first);
+	if (!object)
+		return;
+	__builtin_memset(object, 0, sizeof(*object));
+	object->mode = u16_at(inode, INODE_MODE);
+	object->device = u32_at(inode, INODE_DEVICE);
+	if (IS_KIND(object->mode, KIND_SOCKET))
+		describe_socket(file, object);
+	else if (!IS_KIND(object->mode, KIND_PIPE))
+		describe_path(file, object);
+	if (objects.update(key, object))
+		overflown(LOST_OBJECT, 0);
+}
+
+#define FICLONE 0x40049409U
+#define FICLONERANGE 0x4020940dU
+#define FMODE_READ 1
+
+/* The argument of that number, from 1. */
+static inline u64 nth(u64 *arguments, u32 number)
+{
+	u64 value = arguments[0];
+
+	if (number == 2)
+		value = arguments[1];
+	else if (number == 3)
+		value = arguments[2];
+	return value;
+}
+
+/* At the entry of a system call in the program's window. */
+static inline void transfer_begins(u32 number, void *ctx)
+{
+	u32 thread = bpf_get_current_pid_tgid();
+	int index = number;
+	struct transfer_call *call = transfer_calls.lookup(&index);
+	struct transfer transfer = {.number = number};
+	u64 arguments[3] = {}, range[3] = {}, file;
+
+	if (!call || !call->told)
+		return;
+	bpf_probe_read_kernel(arguments, sizeof(arguments), ctx + SYSCALL_ENTER_ARGS);
+	transfer.told = call->told;
+	transfer.source_fd = call->source ? nth(arguments, call->source) : NO_DESCRIPTOR;
+	transfer.destination_fd =
+		call->destination ? nth(arguments, call->destination) : NO_DESCRIPTOR;
+	if (call->told == TOLD_WHOLE_FILE) {
+		if ((u32)arguments[1] == FICLONERANGE) {
+			bpf_probe_read_user(range, sizeof(range), (void *)arguments[2]);
+			transfer.source_fd = range[0];
+			transfer.size = range[2];
+		} else if ((u32)arguments[1] != FICLONE) {
+			return;
+		}
+	}
+	if (call->told == TOLD_MESSAGES)
+		transfer.messages = arguments[1];
+	if (call->by_mode && (file = file_of(transfer.destination_fd)) &&
+	    u32_at(file, FILE_MODE) & FMODE_READ) {
+		transfer.source_fd = transfer.destination_fd;
+		transfer.destination_fd = NO_DESCRIPTOR;
+	}
+	if (transfer.source_fd != NO_DESCRIPTOR && (file = file_of(transfer.source_fd))) {
+		identify(file, &transfer.source);
+		if (call->told == TOLD_WHOLE_FILE && !transfer.size)
+			transfer.size = u64_at(u64_at(file, FILE_INODE), INODE_SIZE);
+	}
+	if (transfer.destination_fd != NO_DESCRIPTOR && (file = file_of(transfer.destination_fd)))
+		identify(file, &transfer.destination);
+	if (transfers.update(&thread, &transfer))
+		lose(LOST_SYSCALL);
+}
+
+static inline void flowed(struct object_key *object, u32 descriptor, u32 syscall, u32 way,
+			  u64 bytes)
+{
+	struct flow_key key = {
+		.object = *object, .process = bpf_get_current_pid_tgid() >> 32,
+		.descriptor = descriptor, .syscall = syscall, .way = way,
+	};
+	struct tally nothing = {}, *cell = flows.lookup_or_try_init(&key, &nothing);
+
+	if (!cell) {
+		overflown(LOST_FLOW, bytes);
+		return;
+	}
+	add_u64(&cell->calls, 1);
+	add_u64(&cell->bytes, bytes);
+}
+
+#define MOST_MESSAGES 64
+#define MESSAGE_BYTES 64  /* struct mmsghdr: struct msghdr, and behind it the length */
+#define MESSAGE_LENGTH 56
+
+static inline u64 length_of(u64 messages, u32 many)
+{
+	u64 bytes = 0;
+
+	if (many > MOST_MESSAGES)
+		lose(LOST_PART);
+#pragma nounroll
+	for (u32 i = 0; i < MOST_MESSAGES; i++) {
+		u32 length = 0;
+
+		if (i >= many)
+			break;
+		bpf_probe_read_user(&length, sizeof(length),
+				    (void *)(messages + i * MESSAGE_BYTES + MESSAGE_LENGTH));
+		bytes += length;
+	}
+	return bytes;
+}
+
+/* At the exit of a system call in the program's window. */
+static inline void transfer_ends(void *ctx)
+{
+	u32 thread = bpf_get_current_pid_tgid();
+	s64 result = *(s64 *)(ctx + SYSCALL_EXIT_RESULT);
+	struct transfer *found = transfers.lookup(&thread), transfer;
+	struct object_key unknown = {};
+
+	if (!found) {
+		int index = *(s64 *)(ctx + SYSCALL_EXIT_ID);
+		struct transfer_call *call = transfer_calls.lookup(&index);
+
+		/* It began before the tracing did: between what, nobody has seen. */
+		if (call && call->told == TOLD_BYTES && result > 0 &&
+		    !syscall_of.lookup(&thread))
+			flowed(&unknown, NO_DESCRIPTOR, index,
+			       call->destination ? WAY_OUT : WAY_IN, result);
+		return;
+	}
+	transfer = *found;
+	transfers.delete(&thread);
+	if (result < 0)
+		return;
+	if (transfer.told == TOLD_MESSAGES)
+		result = length_of(transfer.messages, result);
+	else if (transfer.told == TOLD_WHOLE_FILE)
+		result = transfer.size;
+	if (!result)
+		return;
+	if (transfer.source_fd != NO_DESCRIPTOR)
+		flowed(&transfer.source, transfer.source_fd, transfer.number, WAY_IN, result);
+	if (transfer.destination_fd != NO_DESCRIPTOR)
+		flowed(&transfer.destination, transfer.destination_fd, transfer.number, WAY_OUT,
+		       result);
+}
+
+/* A copy for the program: book it to the file, socket or pipe, and to the thread. */
+static inline void book(u32 role, u32 site, u32 direction, u32 syscall, u64 bytes, bool here)
+{
+	u32 thread = bpf_get_current_pid_tgid(), *purpose;
+	int number = site;
+	struct booking_key key = {.syscall = syscall, .direction = direction};
+	struct tally nothing = {}, *cell;
+	struct worker fresh = {}, *worker;
+
+	if (role != ROLE_PROGRAM)
+		return;
+	purpose = purposes.lookup(&number);
+	if (!purpose || *purpose != PURPOSE_PAYLOAD)
+		return;
+	if (here) {
+		struct transfer *transfer = transfers.lookup(&thread);
+
+		/* Bytes in the kernel are booked to where they go, if that is anywhere. */
+		if (transfer && direction != KERNEL_TO_USER && transfer->destination.inode)
+			key.object = transfer->destination;
+		else if (transfer)
+			key.object = transfer->source;
+	}
+	cell = bookings.lookup_or_try_init(&key, &nothing);
+	if (cell) {
+		add_u64(&cell->calls, 1);
+		add_u64(&cell->bytes, bytes);
+	} else {
+		overflown(LOST_FLOW, bytes);
+	}
+	if (!here)
+		thread = 0; /* a softirq, on top of anybody */
+	worker = workers.lookup_or_try_init(&thread, &fresh);
+	if (!worker) {
+		overflown(LOST_WORKER, bytes);
+		return;
+	}
+	if (here) {
+		worker->process = bpf_get_current_pid_tgid() >> 32;
+		bpf_get_current_comm(worker->name, sizeof(worker->name));
+	}
+	add_u64(&worker->calls, 1);
+	add_u64(&worker->bytes, bytes);
+}

@@ -1,0 +1,73 @@
+"""System calls that say how many bytes they moved, and between which descriptors.
+
+What a program delivers, and what it receives, is the sum of what these return. To add a
+call, add a row. Numbers are x86-64's (arch/x86/entry/syscalls/syscall_64.tbl).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Told(enum.Enum):
+    """What the return value says."""
+
+    BYTES = 1
+    """Their number."""
+    MESSAGES = 2
+    """The number of messages; how long each is stands in the caller's array of them."""
+    WHOLE_FILE = 3
+    """0 for the source as a whole; only where the second argument is ``FICLONE``."""
+    RANGE = 4
+    """0 for what the structure behind the third argument names; only where the second is
+    ``FICLONERANGE``."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One system call.
+
+    ``source`` and ``destination`` are the numbers, from 1, of the arguments that are the
+    descriptors bytes come from and go to; 0 is the program's own memory. ``by_mode`` is
+    whether the one descriptor is either, by what it is open for.
+    """
+
+    syscall: str
+    number: int
+    source: int = 0
+    destination: int = 0
+    told: Told = Told.BYTES
+    by_mode: bool = False
+
+
+TRANSFERS: tuple[Transfer, ...] = (
+    Transfer("read", 0, source=1),
+    Transfer("write", 1, destination=1),
+    Transfer("ioctl", 16, source=3, destination=1, told=Told.WHOLE_FILE),
+    Transfer("pread64", 17, source=1),
+    Transfer("pwrite64", 18, destination=1),
+    Transfer("readv", 19, source=1),
+    Transfer("writev", 20, destination=1),
+    Transfer("sendfile", 40, source=2, destination=1),
+    Transfer("sendto", 44, destination=1),
+    Transfer("recvfrom", 45, source=1),
+    Transfer("sendmsg", 46, destination=1),
+    Transfer("recvmsg", 47, source=1),
+    Transfer("splice", 275, source=1, destination=3),
+    Transfer("tee", 276, source=1, destination=2),
+    Transfer("vmsplice", 278, destination=1, by_mode=True),
+    Transfer("preadv", 295, source=1),
+    Transfer("pwritev", 296, destination=1),
+    Transfer("recvmmsg", 299, source=1, told=Told.MESSAGES),
+    Transfer("sendmmsg", 307, destination=1, told=Told.MESSAGES),
+    Transfer("copy_file_range", 326, source=1, destination=3),
+    Transfer("preadv2", 327, source=1),
+    Transfer("pwritev2", 328, destination=1),
+)
+
+NAMES = frozenset(transfer.syscall for transfer in TRANSFERS)
+RINGS = frozenset({"io_uring_enter"})
+"""What moves bytes without saying here how many, or from where to where."""
+MAX_NUMBER = 512
+"""Larger than the number of any system call."""

@@ -1,0 +1,139 @@
+"""``zctrace trace`` and ``zctrace check``: is this program really zero-copy?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from tracer import machine, output, program, traced
+from tracer.commands.progress import shown
+from tracer.commands.run import Outputs, find, require_root
+from tracer.errors import ControlError, KernelError, LimitError, UsageError
+from tracer.evidence import Subject
+from tracer.machine import HOST, Place
+from tracer.program import Wanted
+from tracer.traced import Answer
+
+
+def subject_of(
+    command: Sequence[str],
+    pids: Sequence[int],
+    cgroup: str,
+    seconds: float | None,
+    *,
+    follow: bool,
+) -> Subject:
+    """What was asked for; raises :class:`UsageError` unless it is one thing."""
+    given = [
+        name
+        for name, value in (("a command", command), ("-p", pids), ("--cgroup", cgroup))
+        if value
+    ]
+    if len(given) != 1:
+        raise UsageError(
+            f"{' and '.join(given)} together" if given else "nothing to trace",
+            "one program at a time: a command, processes, or a cgroup",
+            "zctrace trace -- COMMAND, zctrace trace -p PID or zctrace trace --cgroup PATH",
+        )
+    if seconds is not None and seconds <= 0:
+        raise UsageError(f"-d {seconds:g}: more than 0 seconds")
+    program.check_processes(tuple(pids))
+    if cgroup:
+        cgroup = program.check_cgroup(cgroup)
+    return Subject(
+        command=tuple(command),
+        folder=str(Path.cwd()),
+        pids=tuple(dict.fromkeys(pids)),
+        cgroup=cgroup,
+        seconds=seconds,
+        follow=follow,
+    )
+
+
+def trace(
+    wanted: Wanted, name: str, outputs: Outputs, *, quiet: bool, most: float | None = None
+) -> int | None:
+    """Everything; returns a command's status. Raises ``ZctraceError``.
+
+    ``most`` is how many copies for each byte are allowed, if there is a limit.
+    """
+    outputs.check()
+    require_root("only root may attach probes to a kernel")
+    machine.require_architecture()
+    machine.require_modules()
+    if wanted.subject.command and not _found(wanted.subject.command[0]):
+        raise UsageError(f"{wanted.subject.command[0]}: there is no such command")
+    with shown(quiet=quiet) as say:
+        place = _place(name, wanted, say)
+        evidence = program.trace(place, wanted, say)
+        say("adding up")
+        found = traced.answer(evidence)
+    show([found], outputs)
+    if found.failed:
+        raise ControlError(
+            "controls failed: the numbers are not to be trusted",
+            "a probe that should have counted known bytes did not count exactly those",
+            "zctrace doctor; then report it with the --json file",
+        )
+    if most is not None:
+        check(found, most)
+    return found.trace.status
+
+
+def show(answers: Sequence[Answer], outputs: Outputs) -> None:
+    """Write the forms that were asked for, and the report on the terminal."""
+    from tracer.reports import program as reports
+
+    forms = {"--csv": reports.flows_csv, "--json": reports.result_json}
+    for option, path in outputs.chosen():
+        output.write(path, forms[option](answers))
+    if not outputs.on_stdout:
+        # The command may have had standard output for itself.
+        reports.render(answers, Console(), os.uname().release)
+
+
+def check(found: Answer, most: float) -> None:
+    """Raise :class:`LimitError` where more was copied, or where that is not known."""
+    if found.copies is None or found.most_copies is None:
+        raise LimitError(
+            "nothing was delivered or received, so that copies cannot be related to it",
+            hint="a command that moves something by system calls",
+        )
+    if found.most_copies > most:
+        also = f", and {found.unassigned} B are nobody's" if found.unassigned else ""
+        raise LimitError(
+            f"{found.copies:.4g} copies for each byte {found.basis[0]}{also}; "
+            f"{most:g} are allowed",
+            traced.sentence(found),
+        )
+    if found.doubts:
+        raise LimitError(
+            f"no more than {most:g} copies were seen, but not everything was", found.doubts[0]
+        )
+
+
+def _found(command: str) -> bool:
+    return shutil.which(command) is not None
+
+
+def _place(name: str, wanted: Wanted, say: machine.Say) -> Place:
+    """Where to trace; what is there already is on this machine's own kernel."""
+    if wanted.subject.command:
+        return find(name, say)
+    if name not in (machine.AUTO, HOST):
+        raise UsageError(
+            f"--kernel {name} for a program that is running",
+            "it runs on this machine's own kernel",
+            "without --kernel; or with a command: zctrace trace --kernel 6.1 -- COMMAND",
+        )
+    if name == machine.AUTO and (reasons := machine.why_not_host()):
+        raise KernelError(
+            f"this machine's kernel {os.uname().release} cannot be measured",
+            "; ".join(reasons),
+            "a command, in a virtual machine: zctrace trace -- COMMAND; zctrace doctor",
+        )
+    return Place(None)

@@ -1,0 +1,167 @@
+"""A program of the user's: where it is traced, and how its input and output get there."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import secrets
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from tracer import machine, stage, target, vm
+from tracer.errors import UsageError
+from tracer.evidence import Evidence, Request, Subject
+from tracer.guardian import guarded
+from tracer.machine import HOST, SHARE, Place, Say
+from tracer.phases import ENVIRONMENT, OUTPUTS, STOP, TRACING
+from tracer.plan import Choice
+
+_GUEST_BYTES = 2 << 30
+_TIME_BYTES = 64 << 20
+"""What the time limit of a step is made for; see ``vm.Progress``."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to trace, and how; ``user`` is whom a command runs as, empty for the caller."""
+
+    subject: Subject
+    user: str = ""
+    mechanism: str = Choice.AUTO.value
+    sabotage: tuple[str, ...] = ()
+    keep: bool = False
+    boot_seconds: float = vm.BOOT_SECONDS
+    work: int = _TIME_BYTES
+
+
+def check_processes(pids: tuple[int, ...]) -> None:
+    """Raise :class:`UsageError` for a process that is not there, or is ourselves."""
+    for pid in pids:
+        if not Path(f"/proc/{pid}").is_dir():
+            raise UsageError(f"-p {pid}: there is no such process", hint="pgrep -a NAME")
+        if pid == os.getpid():
+            raise UsageError(f"-p {pid}: that is zctrace itself")
+
+
+def check_cgroup(path: str) -> str:
+    """The cgroup's folder; raises :class:`UsageError`."""
+    for folder in (Path(path), target.hierarchy() / path.lstrip("/")):
+        if (folder / "cgroup.procs").is_file():
+            return str(folder)
+    raise UsageError(
+        f"--cgroup {path}: there is no such cgroup",
+        hint="systemctl show --property ControlGroup UNIT; or a folder of /sys/fs/cgroup",
+    )
+
+
+def trace(place: Place, wanted: Wanted, say: Say) -> Evidence:
+    """Trace it at one place; raises ``ZctraceError``. Needs root.
+
+    The first interrupt ends the tracing, and everything until then is in the evidence.
+    """
+    run_id = secrets.token_hex(8)
+    with guarded(run_id) as run_folder:
+        code = stage.stage(run_folder.path)
+        share = run_folder.path / SHARE
+        share.mkdir(mode=0o755)
+        guest = None
+        if place.kernel:
+            guest = machine.make_guest(place.kernel, run_folder, _GUEST_BYTES, say)
+        uid, gid, groups, user = target.caller(wanted.user)
+        request = Request(
+            run_id=run_id,
+            settings=(),
+            sizes=(),
+            chunk=None,
+            pipe_size=None,
+            repeat=1,
+            uid=uid,
+            gid=gid,
+            groups=groups,
+            user=user,
+            machine=guest.machine if guest else HOST,
+            images={},
+            mount="",
+            nonce=secrets.randbits(62),
+            mechanism=wanted.mechanism,
+            sabotage=wanted.sabotage,
+            subject=wanted.subject,
+        )
+        with os.fdopen(
+            os.open(share / ENVIRONMENT, os.O_WRONLY | os.O_CREAT, 0o600), "w"
+        ) as file:
+            json.dump(_environment(user), file)
+        streams = [] if guest else [stream.fileno() for stream in _streams()]
+        step = ""
+
+        def said(text: str) -> None:
+            nonlocal step
+            step = text
+            say(text)
+
+        outputs = _Outputs(share) if guest else None
+        with _interruptible(share / STOP, lambda: step == TRACING):
+            evidence = machine.collected(
+                request,
+                guest,
+                run_folder,
+                code,
+                said,
+                wanted,
+                streams,
+                outputs.forward if outputs else None,
+            )
+        if outputs:
+            outputs.forward()
+        return evidence
+
+
+def _streams() -> tuple[BinaryIO, BinaryIO, BinaryIO]:
+    return sys.stdin.buffer, sys.stdout.buffer, sys.stderr.buffer
+
+
+def _environment(user: str) -> dict[str, str]:
+    """Ours, with the home and the name of whom the command runs as."""
+    entry = pwd.getpwnam(user)
+    return {**os.environ, "HOME": entry.pw_dir, "USER": user, "LOGNAME": user}
+
+
+class _Outputs:
+    """What a command prints in a guest, on its way to our own standard output and error."""
+
+    def __init__(self, share: Path) -> None:
+        self._paths = [share / name for name in OUTPUTS]
+        self._done = [0] * len(OUTPUTS)
+
+    def forward(self) -> None:
+        """Whatever is there and was not forwarded before."""
+        ours = (sys.stdout.buffer, sys.stderr.buffer)
+        for number, (path, out) in enumerate(zip(self._paths, ours, strict=True)):
+            with suppress(FileNotFoundError), path.open("rb") as file:
+                file.seek(self._done[number])
+                text = file.read()
+                self._done[number] += len(text)
+                out.write(text)
+                out.flush()
+
+
+@contextmanager
+def _interruptible(stop: Path, tracing: Callable[[], bool]) -> Iterator[None]:
+    """While it is traced, the first interrupt makes ``stop``; every other is one."""
+
+    def interrupt(*_: object) -> None:
+        if not tracing() or stop.exists():
+            raise KeyboardInterrupt
+        stop.touch()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

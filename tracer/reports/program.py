@@ -1,0 +1,274 @@
+"""The report on a traced program: the answer first, then who copied. Eighty columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from tracer import traced
+from tracer.flows import Thing
+from tracer.reports import words
+from tracer.reports.layout import new_table, print_table, say
+from tracer.traced import Answer, Line
+from tracer.tracing import EXITED, INTERRUPTED, TIME
+
+_ROWS = 8
+"""Of each table; --json has all of them."""
+_EXACT = 10**8
+"""From this size on, bytes are rounded in tables."""
+_LEAST_RATIO = 0.0001
+_NAME = 40
+"""The longest name in a table; of longer ones the end says more."""
+_ENDED = {
+    EXITED: "until it ended",
+    TIME: "until the time was up",
+    INTERRUPTED: "until it was told to stop",
+}
+COLUMNS = [
+    "kernel",
+    "machine",
+    "thing",
+    "kind",
+    "process",
+    "descriptor",
+    "syscall",
+    "way",
+    "direction",
+    "calls",
+    "bytes",
+]
+
+
+def render(answers: Sequence[Answer], console: Console, host_release: str) -> None:
+    """Print everything; ``host_release`` is the kernel of the machine we are on."""
+    for number, found in enumerate(answers):
+        if number:
+            say(console)
+        _one(found, console, host_release)
+
+
+def _one(found: Answer, console: Console, host_release: str) -> None:
+    if found.failed:
+        say(console, "CONTROLS FAILED: the numbers are not to be trusted", "bold red")
+        for control in found.failed:
+            say(console, f"{control.name}: {control.detail}", "red", indent=2)
+        say(console)
+    first = traced.sentence(found)
+    say(console, first[0].upper() + first[1:], "bold")
+    for doubt in found.doubts:
+        say(console, doubt, "yellow", indent=2)
+    say(console)
+    _heading(found, console, host_release)
+    _moved(found, console)
+    if found.copied is not None:
+        _lines(found.calls, "system call", console, found)
+        _lines(found.things, "file, socket or pipe", console, found)
+        _sites(found, console)
+    for reason in found.reasons:
+        say(console, f"inside the kernel: {reason}")
+    _beside(found, console)
+
+
+def _heading(found: Answer, console: Console, host_release: str) -> None:
+    subject = found.evidence.request.subject
+    assert subject is not None
+    first, second = words.heading(found.evidence, host_release)
+    if subject.command:
+        what = " ".join(subject.command)
+    elif subject.cgroup:
+        what = f"cgroup {subject.cgroup}"
+    else:
+        what = "process " + ", ".join(map(str, subject.pids))
+    say(console, f"{_short(what, 200)}; for {found.trace.seconds:.1f} s, "
+        f"{_ENDED[found.trace.ended]}")  # fmt: skip
+    say(console, first)
+    if second:
+        say(console, second, indent=2)
+    say(console)
+
+
+def _moved(found: Answer, console: Console) -> None:
+    for verb, by_kind in (("delivered", found.delivered), ("received", found.received)):
+        many = sum(by_kind.values())
+        parts = ", ".join(
+            f"{_plural(kind)} {size}"
+            for kind, size in sorted(by_kind.items(), key=lambda item: -item[1])
+        )
+        say(console, f"{verb} {many} B{': ' if parts else ''}{parts}")
+    if found.copied is None:
+        return
+    basis, _ = found.basis
+    by_way = {way.value: found.copied.get(way.value, 0) for way in traced.DIRECTIONS}
+    ratio = "" if found.copies is None else f", {_ratio(found.copies)} for each byte {basis}"
+    say(
+        console,
+        f"copied {found.copied_bytes} B by the CPU{ratio}: "
+        f"user→kernel {by_way['u2k']}, kernel→user {by_way['k2u']}, "
+        f"inside the kernel {by_way['k2k']}",
+    )
+    if found.unassigned:
+        say(
+            console,
+            f"{found.unassigned} B more were copied inside the kernel meanwhile, and nothing "
+            "tells whether for this program",
+            "yellow",
+        )
+    say(console)
+
+
+def _plural(kind: str) -> str:
+    return kind if kind == "unknown" else f"{kind}s"
+
+
+def _lines(lines: Sequence[Line], heading: str, console: Console, found: Answer) -> None:
+    rows = [line for line in lines if line.received or line.delivered or line.copied_bytes]
+    if not rows:
+        return
+    shown = new_table(heading, "calls", "in", "out", "u→k", "k→u", "k→k")
+    for line in rows[:_ROWS]:
+        shown.add_row(
+            _short(line.name, _NAME),
+            str(line.calls),
+            *(_size(size) for size in (line.received, line.delivered)),
+            *(_size(line.copied.get(way.value, 0)) for way in traced.DIRECTIONS),
+        )
+    print_table(shown, console)
+    _more(rows, console)
+
+
+def _sites(found: Answer, console: Console) -> None:
+    if not found.sites:
+        return
+    shown = new_table("who copied ← who asked for it, in which call", "copies", "bytes")
+    for line in found.sites[:_ROWS]:
+        shown.add_row(line.name, str(line.calls), str(line.copied_bytes))
+    print_table(shown, console)
+    _more(found.sites, console)
+    if len(found.threads) > 1:
+        shown = new_table("thread", "copies", "bytes")
+        for line in found.threads[:_ROWS]:
+            shown.add_row(line.name, str(line.calls), str(line.copied_bytes))
+        print_table(shown, console)
+        _more(found.threads, console)
+
+
+def _more(rows: Sequence[Line], console: Console) -> None:
+    left = rows[_ROWS:]
+    if left:
+        copied = sum(line.copied_bytes for line in left)
+        say(console, f"and {len(left)} more, for which {copied} B were copied: --json, --csv")
+        say(console)
+
+
+def _size(size: int) -> str:
+    """Exact as long as the table has room for it; what is rounded shows it by its unit."""
+    if size < _EXACT:
+        return str(size)
+    return f"{size / (1 << 30):.1f}G" if size >> 30 else f"{size / (1 << 20):.1f}M"
+
+
+def _ratio(copies: float) -> str:
+    return f"{copies:.4g}" if copies >= _LEAST_RATIO or not copies else f"< {_LEAST_RATIO}"
+
+
+def _short(name: str, longest: int) -> str:
+    return name if len(name) <= longest else f"…{name[1 - longest :]}"
+
+
+def _beside(found: Answer, console: Console) -> None:
+    if found.beside:
+        parts = ", ".join(f"{what} {many} B" for what, many in sorted(found.beside.items()))
+        say(console, f"Copied for other ends, and in no figure above: {parts}")
+    events = found.events
+    say(
+        console,
+        f"{events.get('syscall-enter', 0)} system calls, two mode switches each; page faults: "
+        f"{events.get('page-fault-user', 0)} in user mode, "
+        f"{events.get('page-fault-kernel', 0)} in the kernel; context switches: "
+        f"{events.get('context-switch-voluntary', 0)} because it waited, "
+        f"{events.get('context-switch-involuntary', 0)} forced",
+    )
+    runs = sum(runs for runs, _ in found.trace.costs.values())
+    spent = sum(ns for _, ns in found.trace.costs.values()) / 1e9
+    share = spent / found.trace.seconds if found.trace.seconds else 0
+    say(
+        console,
+        f"What it cost: zctrace's programs ran {runs} times, on everybody's account, "
+        f"{spent:.2g} s in all ({share:.1%} of the time, of one processor), without what "
+        "leads to them",
+    )
+    passed = sum(control.passed for control in found.checked)
+    rights = found.evidence.rights
+    say(console, f"Controls: {passed} of {len(found.checked)} passed."
+        + (f" It ran with uid {rights['uid']}." if rights else ""))  # fmt: skip
+
+
+def result_json(answers: Sequence[Answer]) -> str:
+    """Everything; ``zctrace report`` reads this form back."""
+    summary = [
+        {
+            "verdict": traced.sentence(found),
+            "copies": found.copies,
+            "basis": found.basis[0],
+            "delivered_bytes": found.delivered,
+            "received_bytes": found.received,
+            "copied_bytes": found.copied,
+            "beside_bytes": found.beside,
+            "unassigned_bytes": found.unassigned,
+            "doubts": list(found.doubts),
+            "status": found.trace.status,
+            "control_results": [vars(control) for control in found.checked],
+        }
+        for found in answers
+    ]
+    evidence = [found.evidence.to_json() for found in answers]
+    return json.dumps({"summary": summary, "evidence": evidence}) + "\n"
+
+
+def flows_csv(answers: Sequence[Answer]) -> str:
+    """A row for what each call moved through each descriptor, and for what was copied."""
+    text = io.StringIO()
+    rows = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    rows.writeheader()
+    for found in answers:
+        things = found.trace.account.things
+        common = {
+            "kernel": found.evidence.kernel["release"],
+            "machine": found.evidence.machine["kind"],
+        }
+
+        for flow in found.trace.account.flows:
+            rows.writerow(
+                {
+                    **common,
+                    **_named(things, flow.thing),
+                    "process": flow.process,
+                    "descriptor": flow.descriptor,
+                    "syscall": flow.syscall,
+                    "way": flow.way,
+                    "calls": flow.calls,
+                    "bytes": flow.bytes,
+                }
+            )
+        for booking in found.trace.account.bookings if found.copied is not None else ():
+            rows.writerow(
+                {
+                    **common,
+                    **_named(things, booking.thing),
+                    "syscall": booking.syscall,
+                    "way": "copied",
+                    "direction": booking.direction,
+                    "calls": booking.calls,
+                    "bytes": booking.bytes,
+                }
+            )
+    return text.getvalue()
+
+
+def _named(things: Sequence[Thing], number: int | None) -> dict[str, str]:
+    thing = traced.UNKNOWN if number is None else things[number]
+    return {"thing": "" if number is None else thing.name, "kind": thing.kind}

@@ -1,0 +1,387 @@
+"""One program, from its exec or from now on: the collector's phases for ``zctrace trace``.
+
+observe → plan → load → attach → controls → watch → controls → evidence. The controls run in
+a cgroup of ours, before and after; in between breakpoints are for the program's own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from probes.catalogue import PROGRAM_CATALOGUE
+from tracer import kernel, target
+from tracer.errors import TraceError, UsageError, WorkloadError
+from tracer.evidence import Evidence, Hits, Request, Run, Subject, Trace
+from tracer.phases import (
+    CODE,
+    TRACING,
+    Locator,
+    Say,
+    Stopwatch,
+    evidence_of,
+    hits_since,
+    import_attach,
+    require,
+)
+from tracer.plan import FLOW_MEMBERS, Choice, plan
+from workloads.marker import Role, Scope, role_name
+
+STRATEGY = "trace"
+"""What evidence has in the place of a strategy's name."""
+EXITED, TIME, INTERRUPTED = "exited", "time", "interrupted"
+_POLL_SECONDS = 0.05
+_ORDERLY_SECONDS = 5.0
+_FOLDERS = ("/dev/shm", "/run", "/tmp")
+"""Where the controls' files may live: in memory, if possible."""
+
+
+def trace(
+    request: Request,
+    streams: list[int],
+    environment: dict[str, str],
+    stop: Callable[[], bool],
+    say: Say,
+) -> Evidence:
+    """Trace what ``request.subject`` names; raises ``ZctraceError``.
+
+    A command has ``streams`` as its standard input, output and error. It ends when ``stop``,
+    asked again and again, says so.
+    """
+    subject = request.subject
+    assert subject is not None
+    watch = Stopwatch(say)
+    with watch.phase("observe", "looking at the kernel"):
+        facts = kernel.observe(PROGRAM_CATALOGUE)
+    with watch.phase("plan", "planning the probes"):
+        attach_plan = plan(PROGRAM_CATALOGUE, facts, Choice(request.mechanism))
+    require(facts, attach_plan, Choice(request.mechanism))
+    unknown = sorted({m for ms in FLOW_MEMBERS.values() for m in ms} - facts.members.keys())
+    if unknown:
+        raise TraceError(
+            f"Linux {facts.release} does not tell what is behind a descriptor",
+            f"unknown: {', '.join(unknown)}: {facts.btf or 'not in its type information'}",
+            "a kernel with BTF, in a virtual machine: --kernel 6.1",
+        )
+    with watch.phase("import", "loading BCC"):
+        attach = import_attach()
+    own_machine = request.machine != "host"
+    with (
+        target.cgroup(request.run_id, own_machine=own_machine) as cgroup,
+        attach.Meter(
+            attach_plan, request.nonce, request.sabotage, Locator(), follow_flows=True
+        ) as meter,
+    ):
+        with watch.phase("compile", "compiling the probes"):
+            meter.load(CODE / "probes")
+        with watch.phase("attach", "attaching the probes"):
+            meter.attach(cgroup)
+        meter.measure_costs()
+        tracer = Tracer(request, meter, cgroup, streams, environment, stop, say)
+        with watch.phase("trace", "running the controls"):
+            traced = tracer.run(subject)
+        evidence = evidence_of(
+            request,
+            facts,
+            attach_plan,
+            meter.refused,
+            watch,
+            attach.BCC_VERSION,
+            rights=tracer.rights,
+            trace=traced,
+        )
+        if own_machine:
+            meter.abandon()
+    return evidence
+
+
+class Tracer:
+    """One meter, attached, and the programs that are traced with it, one after the other."""
+
+    def __init__(
+        self,
+        request: Request,
+        meter: Any,
+        cgroup: Path,
+        streams: list[int],
+        environment: dict[str, str],
+        stop: Callable[[], bool],
+        say: Say,
+    ) -> None:
+        self._request, self._meter, self._cgroup = request, meter, cgroup
+        self._streams, self._environment = streams, environment
+        self._stop, self._say = stop, say
+        self.rights: dict[str, Any] = {}
+        """What the program may do; known once it was started."""
+
+    def run(self, subject: Subject) -> Trace:
+        """Trace one; raises ``ZctraceError``."""
+        meter = self._meter
+        meter.reset()
+        lost, costs = meter.lost(), meter.costs()
+        stretch = _Stretch(meter)
+        if subject.command:
+            status, ended, seconds, answer = self._command(subject, stretch)
+        else:
+            ended, seconds, answer = self._processes(subject, stretch)
+            status = None
+            meter.scope(self._cgroup)
+        self._say("running the controls again")
+        self._control("after", stretch)
+        run = Run(
+            strategy=STRATEGY,
+            role=role_name(Role.PROGRAM),
+            file_system="",
+            nic="",
+            cache="",
+            run_index=0,
+            payload_bytes=0,
+            chunk_bytes=None,
+            received_bytes=0,
+            counts=tuple(meter.counts()),
+            hits=stretch.hits,
+            lost={
+                **{cause: count - lost[cause] for cause, count in meter.lost().items()},
+                **stretch.skips,
+                "cpus-unwatched": meter.unwatched_cpus(),
+            },
+            expected=answer["expected"],
+            neighbour=answer["neighbour"],
+        )
+        spent = {
+            name: (runs - costs[name][0], ns - costs[name][1])
+            for name, (runs, ns) in meter.costs().items()
+        }
+        return Trace(run, meter.account(), seconds, ended, status, spent)
+
+    def _command(
+        self, subject: Subject, stretch: _Stretch
+    ) -> tuple[int, str, float, dict[str, Any]]:
+        with _Launcher(self, "before", subject) as launcher:
+            with stretch:
+                answer = launcher.control()
+            with stretch:
+                launcher.execute()
+                began = time.monotonic()
+                self.rights = target.rights(launcher.pid)
+                ended = self._wait(subject, lambda: launcher.runs() or bool(self._left()))
+                seconds = time.monotonic() - began
+                self._meter.close_windows()
+            status = launcher.end()
+        return status, ended, seconds, answer
+
+    def _processes(
+        self, subject: Subject, stretch: _Stretch
+    ) -> tuple[str, float, dict[str, Any]]:
+        answer = self._control("before", stretch)
+        pids = _members(Path(subject.cgroup)) if subject.cgroup else list(subject.pids)
+        folder = Path(subject.cgroup) if subject.cgroup else target.common_cgroup(pids)
+        self._meter.scope(folder)
+        scope = Scope.PROCESS if subject.follow else Scope.ALONE
+        with stretch:
+            opened: set[int] = set()
+            # Once more, for those that were started meanwhile by who had no window yet.
+            while new := set(_family(pids) if subject.follow else pids) - opened:
+                for pid in new:
+                    self._meter.open_window(pid, Role.PROGRAM, scope)
+                opened |= new
+            self.rights = _rights(pids)
+            began = time.monotonic()
+            ended = self._wait(subject, lambda: any(map(_alive, opened)))
+            seconds = time.monotonic() - began
+            self._meter.close_windows()
+        return ended, seconds, answer
+
+    def _control(self, when: str, stretch: _Stretch) -> dict[str, Any]:
+        with _Launcher(self, when) as launcher, stretch:
+            return launcher.control()
+
+    def _left(self) -> list[int]:
+        """Who is left in our cgroup."""
+        return _members(self._cgroup)
+
+    def _wait(self, subject: Subject, goes_on: Callable[[], bool]) -> str:
+        deadline = time.monotonic() + (subject.seconds or float("inf"))
+        self._say(TRACING)
+        while goes_on():
+            if self._stop():
+                return INTERRUPTED
+            if time.monotonic() > deadline:
+                return TIME
+            time.sleep(_POLL_SECONDS)
+        return EXITED
+
+    def start(
+        self, subject: Subject | None, when: str, channel: int
+    ) -> subprocess.Popen[bytes]:
+        """The launcher, as the user whose program it is, waiting."""
+        request = self._request
+        own = [sys.executable, "-I", str(CODE / "tracer" / "isolated.py"), "workloads.launch"]
+        own += ["--nonce", str(request.nonce), "--channel", str(channel)]
+        own += ["--folder", _writable(request.uid), "--control", when]
+        streams = [subprocess.DEVNULL] * 3
+        folder, environment = "/", {"PATH": os.defpath}
+        if subject:
+            own += [*([] if subject.follow else ["--alone"]), "--", *subject.command]
+            streams, folder, environment = self._streams, subject.folder, self._environment
+        try:
+            return subprocess.Popen(
+                own,
+                stdin=streams[0],
+                stdout=streams[1],
+                stderr=streams[2],
+                cwd=folder,
+                user=request.uid,
+                group=request.gid,
+                extra_groups=request.groups,
+                env=environment,
+                pass_fds=[channel],
+            )
+        except OSError as error:
+            raise WorkloadError(f"the program could not be started: {error}") from error
+
+    def enter(self, process: int) -> None:
+        """Put a process into our cgroup."""
+        (self._cgroup / "cgroup.procs").write_text(str(process))
+
+
+class _Stretch:
+    """A stretch in which the meter counts; several, added up. A context manager.
+
+    No table of the meter's is read or changed while something is being watched, except to
+    open and close windows: programs are skipped meanwhile.
+    """
+
+    def __init__(self, meter: Any) -> None:
+        self._meter = meter
+        self.hits: dict[str, Hits] = {}
+        self.skips: dict[str, int] = {}
+
+    def __enter__(self) -> None:
+        self._before = self._meter.hits()
+        self._meter.activate()
+        self._skipped = self._meter.skipped()
+
+    def __exit__(self, *_: object) -> None:
+        for cause, count in self._meter.skipped().items():
+            self.skips[cause] = self.skips.get(cause, 0) + count - self._skipped[cause]
+        self._meter.deactivate()
+        for name, now in hits_since(self._before, self._meter.hits()).items():
+            sofar = self.hits.get(name)
+            self.hits[name] = sofar.plus(now) if sofar else now
+
+
+class _Launcher:
+    """The process that becomes the program, or only runs the controls; a context manager."""
+
+    def __init__(self, tracer: Tracer, when: str, subject: Subject | None = None) -> None:
+        self._channel, far = socket.socketpair()
+        with far:
+            self._process = tracer.start(subject, when, far.fileno())
+        self._answers = self._channel.makefile("rb")
+        tracer.enter(self._process.pid)
+
+    def __enter__(self) -> _Launcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+        self._answers.close()
+        self._channel.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def control(self) -> dict[str, Any]:
+        """Have it run the controls; returns what they moved."""
+        return self._step("the controls") or self._died("the controls")
+
+    def execute(self) -> None:
+        """Have it become the program; raises :class:`UsageError` where that fails."""
+        self._step("exec")
+
+    def runs(self) -> bool:
+        return self._process.poll() is None
+
+    def end(self) -> int:
+        """Its status, as a shell has it; ends it, in good order if it can, where it runs."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(_ORDERLY_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        status = self._process.returncode
+        return status if status >= 0 else 128 - status
+
+    def _step(self, what: str) -> dict[str, Any]:
+        with suppress(BrokenPipeError):
+            self._channel.sendall(b"\n")
+        line = self._answers.readline()
+        answer: dict[str, Any] = json.loads(line) if line else {}
+        if "error" in answer and what == "exec":
+            raise UsageError(f"the command could not be started: {answer['error']}")
+        if "error" in answer:
+            raise WorkloadError(f"{what} failed: {answer['error']}")
+        return answer
+
+    def _died(self, what: str) -> dict[str, Any]:
+        raise WorkloadError(
+            f"{what} failed: their process ended with status {self._process.wait()}",
+            "it said why on standard error",
+        )
+
+
+def _members(folder: Path) -> list[int]:
+    try:
+        return [int(pid) for pid in (folder / "cgroup.procs").read_text().split()]
+    except OSError:
+        return []
+
+
+def _alive(pid: int) -> bool:
+    """Whether there is such a process; one that waits to be waited for is none."""
+    with suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+def _family(pids: list[int]) -> list[int]:
+    """The processes and all their descendants."""
+    parents = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, IndexError, ValueError):
+            parents[int(entry.parent.name)] = int(
+                entry.read_text().rpartition(")")[2].split()[1]
+            )
+    found = set(pids)
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sorted(found)
+
+
+def _rights(pids: list[int]) -> dict[str, Any]:
+    for pid in pids:
+        with suppress(OSError, KeyError):
+            return target.rights(pid)
+    return {}
+
+
+def _writable(uid: int) -> str:
+    """A folder where the user may make files, and where that touches no disk if possible."""
+    for name in _FOLDERS:
+        with suppress(OSError):
+            entry = Path(name).stat()
+            if entry.st_mode & 0o002 or entry.st_uid == uid:
+                return name
+    return _FOLDERS[-1]

@@ -1,0 +1,82 @@
+"""Run the controls, then become the program that is to be traced.
+
+``python -m workloads.launch --nonce N --channel FD --folder DIR [-- COMMAND…]``: waits for a
+line on the channel, a socket, before each of two steps: the controls, after which it
+answers with what they moved, in JSON; and the exec, after which the channel is closed, or
+has the reason why not. Without a command there is only the first step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+from workloads import libc
+from workloads.marker import Role, Scope, open_at_exec, window
+from workloads.peers import Neighbour, exercise
+
+_ROLES = {"before": Role.CONTROL_BEFORE, "after": Role.CONTROL_AFTER}
+_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT)
+"""What Python or this module ignores, and whoever it becomes would ignore, too."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="workloads.launch", description=__doc__)
+    parser.add_argument("--nonce", type=int, required=True, help="the tracer's nonce")
+    parser.add_argument("--channel", type=int, required=True, help="a socket's descriptor")
+    parser.add_argument("--folder", required=True, help="where the controls put their files")
+    parser.add_argument("--control", choices=_ROLES, default="before", help="their role")
+    parser.add_argument("--alone", action="store_true", help="do not follow children")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    return parser
+
+
+def _controls(nonce: int, role: Role, folder: str) -> dict[str, dict[str, int]]:
+    """What they moved: this process, and another one while this one was idle."""
+    neighbour = Neighbour(nonce)
+    libc.own_all_memory()
+    expected = exercise(nonce, role, folder, disk=False)
+    disturbed = {}
+    if role is Role.CONTROL_BEFORE:
+
+        def idle(let_go: Callable[[], None]) -> None:
+            with window(nonce, Role.CONTROL_IDLE, Scope.THREAD):
+                let_go()
+
+        disturbed = neighbour.disturb(folder, idle)
+    neighbour.close()
+    return {"expected": expected, "neighbour": disturbed}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns 0 if there was nothing to become, 1 after an error."""
+    options = _parser().parse_args(arguments)
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    channel = socket.socket(fileno=options.channel)
+    channel.set_inheritable(False)
+    # Ctrl-C is for the tracer, until there is a program that may want it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        if not channel.recv(1):
+            return 1
+        answer = _controls(options.nonce, _ROLES[options.control], options.folder)
+        channel.sendall(json.dumps(answer).encode() + b"\n")
+        if not command or not channel.recv(1):
+            return 0
+        for number in _IGNORED:
+            signal.signal(number, signal.SIG_DFL)
+        scope = Scope.ALONE if options.alone else Scope.PROCESS
+        open_at_exec(options.nonce, Role.PROGRAM, scope)
+        os.execvp(command[0], command)
+    except OSError as error:
+        channel.sendall(json.dumps({"error": str(error)}).encode() + b"\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

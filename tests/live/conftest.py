@@ -3,6 +3,7 @@
 import csv
 import json
 import secrets
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -63,14 +64,17 @@ def in_guest():
     """Run one of the scripts beside this file as root in a guest; returns its answer.
 
     The script gets a copy of the project that everybody can read, the files to write its
-    answer and its progress to, and further arguments; ``file_systems`` are on its disks.
+    answer and its progress to, and further arguments; ``file_systems`` are on its disks, and
+    copies of ``programs`` beside the script.
     """
 
-    def ran(line, script, *arguments, file_systems=(), boot_options=()):
+    def ran(line, script, *arguments, file_systems=(), boot_options=(), programs=()):
         with guarded(f"test-{secrets.token_hex(4)}") as run_folder:
             code = stage.stage(run_folder.path)
             for path in HERE.glob("*.py"):
                 (code / path.name).write_text(path.read_text())
+            for program in programs:
+                shutil.copy(program, code)
             run_folder.path.chmod(0o755)
             found = kernels.resolve(line, print)
             kvm = vm.kvm_works(found, run_folder, print)

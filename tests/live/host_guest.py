@@ -24,7 +24,7 @@ import traces  # noqa: E402
 from tracer import payload, target, vm  # noqa: E402
 
 OWN_BYTES, NOBODY = 300_007, 65534
-RUN = [PYTHON, "-m", "tracer", "run", "--kernel", "host"]
+ZCTRACE, HOST = [PYTHON, "-m", "tracer"], ["--kernel", "host"]
 OUT = Path("/run/out")
 
 
@@ -59,17 +59,21 @@ def swallow(listener):
                 pass
 
 
-def start(*arguments, stdout=subprocess.DEVNULL):
+def start(*arguments, stdout=subprocess.DEVNULL, command="run"):
     return subprocess.Popen(
-        [*RUN, *arguments], cwd=ROOT, text=True, stdout=stdout, stderr=subprocess.PIPE
+        [*ZCTRACE, command, *HOST, *arguments],
+        cwd=ROOT,
+        text=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
     )
 
 
-def run(*arguments):
+def run(*arguments, **options):
     """To its end; its progress is ours. Returns the status and both outputs."""
     said = []
     with tempfile.TemporaryFile("w+") as stdout:
-        process = start(*arguments, stdout=stdout)
+        process = start(*arguments, stdout=stdout, **options)
         for line in process.stderr:
             said.append(line)
             say(line.strip())
@@ -133,6 +137,15 @@ answer["own_status"], _, answer["own_stderr"] = run(
 )
 answer["own"] = json.loads((OUT / "own.json").read_text()) if not answer["own_status"] else None
 answer["own_left"] = settled(before)
+say("a program of one's own")
+answer["traced_status"], answer["traced_stdout"], answer["traced_stderr"] = run(
+    *("--json", str(OUT / "traced.json")),
+    *("--", "sh", "-c", f"cat {own}/file >/dev/null; echo printed; exit 7"),
+    command="trace",
+)
+traced = OUT / "traced.json"
+answer["traced"] = json.loads(traced.read_text()) if traced.exists() else None
+answer["traced_left"] = settled(before)
 
 partial = ANSWER.with_suffix(".partial")
 partial.write_text(json.dumps(answer))

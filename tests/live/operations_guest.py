@@ -17,8 +17,8 @@ sys.path.insert(0, str(CODE))
 from probes.catalogue import CATALOGUE  # noqa: E402
 from tracer import attach, kernel, payload, target, vm  # noqa: E402
 from tracer.evidence import losses  # noqa: E402
+from tracer.phases import Locator, describe  # noqa: E402
 from tracer.plan import Choice, plan  # noqa: E402
-from tracer.session import Locator, describe  # noqa: E402
 
 NONCE, NOBODY = 271828, 65534
 

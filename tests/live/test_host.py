@@ -61,6 +61,23 @@ def test_a_file_and_an_address_of_one_s_own(on_host):
     assert on_host["own_left"] == {}
 
 
+def test_a_program_of_one_s_own(on_host):
+    """It keeps its output and its status, and its file is read by copying, once."""
+    assert on_host["traced_status"] == 7, on_host["traced_stderr"]
+    assert on_host["traced_stdout"].startswith("printed\nNot zero-copy")
+    (found,) = on_host["traced"]["summary"]
+    assert found["delivered_bytes"]["device"] == 300_007
+    (evidence,) = on_host["traced"]["evidence"]
+    things = evidence["trace"]["account"]["things"]
+    copied = [
+        (booking["direction"], booking["bytes"])
+        for booking in evidence["trace"]["account"]["bookings"]
+        if booking["thing"] is not None and things[booking["thing"]]["name"] == "/run/own/file"
+    ]
+    assert copied == [("k2u", 300_007)]
+    assert on_host["traced_left"] == {}
+
+
 def test_killed(on_host):
     assert len(on_host["killed"]) == 2
     for case in on_host["killed"]:

@@ -30,7 +30,16 @@ def test_version(invoke):
 
 def test_help_names_every_command(invoke):
     text = invoke("--help").stdout
-    for command in ("run", "strategies", "plan", "doctor", "kernels", "report"):
+    for command in (
+        "run",
+        "trace",
+        "check",
+        "strategies",
+        "plan",
+        "doctor",
+        "kernels",
+        "report",
+    ):
         assert command in text
 
 

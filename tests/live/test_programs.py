@@ -1,0 +1,156 @@
+"""Real programs, traced on real kernels: what they deliver, and what is copied for it."""
+
+import csv
+import json
+import subprocess
+
+import pytest
+
+from tests.conftest import LIVE_KERNELS
+from tests.live.conftest import zctrace
+from tracer import traced
+from tracer.evidence import Evidence
+
+SIZE = 16 << 20
+
+
+@pytest.fixture(scope="module")
+def nginx(live, tmp_path_factory):
+    """The program alone, unpacked: installed, it would be started as a service."""
+    folder = tmp_path_factory.mktemp("nginx")
+
+    def apt(*words):
+        return subprocess.run(["apt-get", "-qq", *words], cwd=folder, capture_output=True)
+
+    if apt("download", "nginx").returncode:
+        apt("update")
+        apt("download", "nginx").check_returncode()
+    (package,) = folder.glob("*.deb")
+    subprocess.run(["dpkg-deb", "-x", package, folder], check=True)
+    return folder / "usr/sbin/nginx"
+
+
+@pytest.fixture(scope="module", params=LIVE_KERNELS)
+def programs(request, live, in_guest, nginx):
+    """What became of each, by name."""
+    found = in_guest(
+        request.param,
+        "programs_guest.py",
+        "ext4",
+        "xfs",
+        file_systems=("ext4", "xfs"),
+        programs=(nginx,),
+    )
+    # Where something went wrong there is the reason in the place of evidence.
+    assert [text for text in found.values() if isinstance(text, str)] == []
+    return {
+        name: traced.answer(Evidence.from_json(evidence)) for name, evidence in found.items()
+    }
+
+
+def line(found, name):
+    (only,) = [line for line in found.calls if line.name == name]
+    return only
+
+
+def thing(found, end):
+    (only,) = [line for line in found.things if line.name.endswith(end)]
+    return only
+
+
+def test_the_controls_of_every_program_pass(programs):
+    assert len(programs) == 8
+    for name, found in programs.items():
+        assert found.failed == [], name
+        assert found.doubts == (), name
+        assert found.trace.account.overflow == 0
+
+
+def test_cp_copies_once_inside_the_kernel(programs):
+    found = programs["cp"]
+    assert line(found, "copy_file_range").copied == {"k2k": SIZE}
+    assert line(found, "copy_file_range").delivered == SIZE
+    assert found.delivered == {"file": SIZE}
+    assert thing(found, "/ext4/copy").copied == {"k2k": SIZE}
+    assert 1 <= found.copies < 1.001
+    assert found.trace.status == 0
+
+
+def test_cp_reflink_copies_nothing(programs):
+    found = programs["cp --reflink"]
+    assert line(found, "ioctl").copied == {}
+    assert found.delivered == {"file": SIZE}
+    assert thing(found, "/xfs/copy").copied == {}
+    # Libraries are read, and nothing else.
+    assert found.copied_bytes < 16384
+    assert traced.sentence(found).startswith("zero-copy for ")
+
+
+def test_cat_reads_and_a_device_takes_it(programs):
+    found = programs["cat"]
+    assert thing(found, "/ext4/payload").copied == {"k2u": SIZE}
+    assert found.delivered == {"device": SIZE}
+    assert line(found, "write").copied == {}
+
+
+def test_children_are_followed_and_their_pipe_is_no_delivery(programs):
+    found = programs["shell"]
+    (pipe,) = [line for line in found.things if line.name.startswith("pipe:")]
+    assert pipe.copied == {"u2k": SIZE, "k2u": SIZE}
+    assert (pipe.received, pipe.delivered) == (SIZE, SIZE)
+    assert sum(found.delivered.values()) < 100
+    assert found.trace.status == 7
+    assert {line.name.split()[0] for line in found.threads} >= {"cat", "wc", "sh"}
+
+
+def test_nginx_with_sendfile_copies_nothing_of_the_file(programs):
+    found = programs["nginx, sendfile on"]
+    sent = line(found, "sendfile")
+    assert (sent.received, sent.delivered, sent.copied) == (SIZE, SIZE, {})
+    assert found.copies < 0.01
+    assert thing(found, "/ext4/payload").copied == {}
+    assert found.trace.ended == "interrupted"
+
+
+def test_nginx_without_sendfile_copies_twice(programs):
+    found = programs["nginx, sendfile off"]
+    assert line(found, "pread64").copied == {"k2u": SIZE}
+    headers = line(found, "writev").delivered - SIZE
+    assert 0 < headers < 1000
+    assert line(found, "writev").copied == {"u2k": SIZE + headers}
+    assert round(found.copies, 2) == 2
+
+
+def test_children_that_are_not_followed_stay_out(programs):
+    found = programs["alone"]
+    assert "execve" not in found.beside
+    assert all(not line.name.endswith("/ext4/payload") for line in found.things)
+    assert found.copied_bytes < 16384
+
+
+def test_time_is_up(programs):
+    found = programs["time"]
+    assert found.trace.ended == "time"
+    assert found.trace.status == 128 + 15
+
+
+def test_the_command_line(live, tmp_path):
+    """In a virtual machine: output, status, and every form of the result."""
+    result = zctrace(
+        *("trace", "--kernel", "6.1"),
+        *("--json", tmp_path / "json", "--csv", tmp_path / "csv"),
+        *("--", "sh", "-c", "echo out; head -c 300007 /dev/zero >/tmp/x; echo err >&2; exit 5"),
+    )
+    assert result.returncode == 5, result.stderr
+    assert result.stdout.startswith("out\nNot zero-copy: ")
+    assert "err\n" in result.stderr
+    rows = list(csv.DictReader((tmp_path / "csv").open()))
+    written = [row for row in rows if row["thing"] == "/tmp/x"]
+    assert sum(int(row["bytes"]) for row in written if row["way"] == "out") == 300_007
+    assert {row["direction"]: int(row["bytes"]) for row in written if row["direction"]} == {
+        "u2k": 300_007
+    }
+    (evidence,) = json.loads((tmp_path / "json").read_text())["evidence"]
+    assert "PATH" not in json.dumps(evidence["request"])
+    again = zctrace("report", tmp_path / "json")
+    assert again.stdout == result.stdout.removeprefix("out\n")

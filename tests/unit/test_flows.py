@@ -1,0 +1,134 @@
+"""Names of files, sockets and pipes; and the process that becomes a program."""
+
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from probes.transfers import MAX_NUMBER, NAMES, TRANSFERS
+from tests.conftest import HERE
+from tracer import errors, flows, target
+
+ROOT = HERE.parent
+MOUNTS = [
+    "22 1 8:1 /some/part /bind rw - ext4 /dev/sda1 rw",
+    "23 1 8:1 / / rw - ext4 /dev/sda1 rw",
+    "24 1 0:25 / /tmp rw - tmpfs tmpfs rw",
+]
+
+
+def entry(mode, **values):
+    return SimpleNamespace(mode=mode, names=b"", **values)
+
+
+def names(*parts):
+    return b"".join(part.encode().ljust(40, b"\0") for part in parts).ljust(400, b"\0")
+
+
+def test_the_whole_of_a_file_system_comes_before_a_part():
+    assert flows._mounts(MOUNTS) == {8 << 20 | 1: "/", 25: "/tmp"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "mount", "path"),
+    [
+        (("file", "folder"), "/", "/folder/file"),
+        (("file",), "/tmp", "/tmp/file"),
+        ((), "/tmp", "/tmp"),
+        (tuple("jihgfedcba"), "/", "/…/a/b/c/d/e/f/g/h/i/j"),
+    ],
+)
+def test_paths(parts, mount, path):
+    assert flows._path(names(*parts), mount) == path
+
+
+def test_sockets():
+    ends = {"address": socket.inet_aton("127.0.0.1") + bytes(12), "port": 80,
+            "peer": socket.inet_aton("192.0.2.7") + bytes(12),
+            "peer_port": socket.htons(4711)}  # fmt: skip
+    tcp = entry(stat.S_IFSOCK, family=socket.AF_INET, type=1, **ends)
+    assert flows._thing(5, 0, tcp, {}) == flows.Thing(
+        "socket", "tcp 127.0.0.1:80 → 192.0.2.7:4711"
+    )
+    six = {**ends, "address": bytes(15) + b"\1", "peer": bytes(16)}
+    udp = entry(stat.S_IFSOCK, family=socket.AF_INET6, type=2, **six)
+    assert flows._thing(5, 0, udp, {}).name == "udp [::1]:80 → [::]:4711"
+    unix = entry(stat.S_IFSOCK, family=socket.AF_UNIX, type=5)
+    assert flows._thing(5, 0, unix, {}).name == "unix packets socket:[5]"
+
+
+def test_kinds():
+    assert flows._thing(7, 0, entry(stat.S_IFIFO), {}) == flows.Thing("pipe", "pipe:[7]")
+    assert flows._thing(7, 0, entry(stat.S_IFCHR), {}).kind == "device"
+    assert flows._thing(7, 0, entry(stat.S_IFREG), {}).kind == "file"
+    # Event counters and timers have no kind of their own.
+    assert flows._thing(7, 0, entry(0), {}).kind == "other"
+
+
+def test_every_call_has_an_end_and_a_number():
+    assert len({transfer.number for transfer in TRANSFERS}) == len(TRANSFERS) == len(NAMES)
+    for transfer in TRANSFERS:
+        assert transfer.source or transfer.destination
+        assert transfer.number < MAX_NUMBER
+        assert transfer.source != transfer.destination
+
+
+def launch(*command, tmp_path):
+    """What the process answers to both steps, and its status."""
+    near, far = socket.socketpair()
+    with near, far:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workloads.launch", "--nonce", "1", "--folder", tmp_path,
+             "--channel", str(far.fileno()), "--", *command],
+            cwd=ROOT, pass_fds=[far.fileno()], stdout=subprocess.PIPE,
+        )  # fmt: skip
+        far.close()
+        answers = near.makefile()
+        near.sendall(b"\n")
+        first = json.loads(answers.readline())
+        near.sendall(b"\n")
+        second = answers.readline()
+        output, _ = process.communicate()
+    return first, second, process.returncode, output
+
+
+def test_it_does_the_controls_and_becomes_the_program(tmp_path):
+    first, second, status, output = launch("sh", "-c", "echo $$; exit 3", tmp_path=tmp_path)
+    assert first["expected"]["copy-from-iter:u2k"] > 150_000
+    assert first["neighbour"]["syscall:sendto"] >= 2
+    assert (second, status) == ("", 3)
+    assert int(output) > 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_gets_its_signals_back(tmp_path):
+    *_, output = launch("sh", "-c", "grep SigIgn /proc/self/status", tmp_path=tmp_path)
+    ignored = int(output.split()[1], 16)
+    assert not ignored & (1 << 12 | 1 << 1)
+
+
+def test_what_cannot_be_started_says_why(tmp_path):
+    _, second, status, _ = launch("/no/such/program", tmp_path=tmp_path)
+    assert "No such file" in json.loads(second)["error"]
+    assert status == 1
+
+
+def test_a_command_runs_as_who_has_called(monkeypatch):
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    assert target.caller()[0] == 0
+    monkeypatch.setenv("SUDO_USER", "nobody")
+    assert target.caller()[3] == "nobody"
+    assert target.caller("root")[0] == 0
+    with pytest.raises(errors.UsageError, match="no such user"):
+        target.caller("nobody-of-that-name")
+
+
+def test_the_root_cgroup_is_nobody_s_own():
+    folder = target.common_cgroup([os.getpid()])
+    assert folder is None or (folder / "cgroup.procs").exists()
+    assert target.common_cgroup([]) is None

@@ -1,0 +1,254 @@
+"""What is said of a traced program, from recorded evidence."""
+
+import csv
+import dataclasses
+import io
+import json
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from tests.conftest import HERE
+from tracer import cli, errors, traced
+from tracer.commands import trace as command
+from tracer.evidence import Evidence
+from tracer.flows import Account, Booking, Flow, Thing
+from tracer.reports import program as reports
+
+SIZE = 16 << 20
+
+
+@pytest.fixture(scope="module", params=("6.1", "7.3"))
+def recorded(request):
+    text = (HERE / "evidence" / f"programs-{request.param}.json").read_text()
+    return {name: Evidence.from_json(values) for name, values in json.loads(text).items()}
+
+
+@pytest.fixture(scope="module")
+def answers(recorded):
+    return {name: traced.answer(evidence) for name, evidence in recorded.items()}
+
+
+def altered(evidence, **values):
+    """With other values in its trace; ``counts``, ``lost`` and ``hits`` are the run's."""
+    of_run = {k: values.pop(k) for k in ("counts", "lost", "hits") if k in values}
+    run = dataclasses.replace(evidence.trace.run, **of_run)
+    return dataclasses.replace(
+        evidence, trace=dataclasses.replace(evidence.trace, run=run, **values)
+    )
+
+
+def rendered(found, width=80):
+    text = io.StringIO()
+    reports.render([found], Console(file=text, width=width), "6.18")
+    return text.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "beginning"),
+    [
+        ("cp", "not zero-copy: 1.00 copies for each byte delivered: 1.00 by copy_file_range"),
+        ("cp --reflink", "zero-copy for "),
+        ("cat", "not zero-copy: 1.00 copies for each byte delivered: 1.00 by read(2)"),
+        ("shell", "not zero-copy: 50338848 B were copied for 9 B delivered: 33556928 by read"),
+        ("nginx, sendfile on", "zero-copy for 99.9 % of the bytes delivered; 368 B were"),
+        ("nginx, sendfile off", "not zero-copy: 2.00 copies for each byte delivered: 1.00 by"),
+    ],
+)
+def test_the_verdict(answers, name, beginning):
+    assert traced.sentence(answers[name]).startswith(beginning)
+
+
+def test_the_answer_adds_up(answers):
+    """By call, by thing, by thread and by site it is the same bytes."""
+    for name, found in answers.items():
+        total = found.copied_bytes
+        assert sum(line.copied_bytes for line in found.calls) == total, name
+        assert sum(line.copied_bytes for line in found.things) == total, name
+        assert sum(line.copied_bytes for line in found.sites) == total, name
+        # A thread's has also what was copied for other ends.
+        assert sum(line.copied_bytes for line in found.threads) >= total, name
+
+
+def test_a_pipe_inside_the_program_is_no_delivery(answers):
+    found = answers["shell"]
+    (pipe,) = [line for line in found.things if line.name.startswith("pipe:")]
+    assert pipe.delivered == pipe.received == SIZE
+    assert found.delivered == {"device": 9}
+    assert "pipe" not in found.received
+
+
+def test_a_pipe_out_of_the_program_is_one(recorded):
+    evidence = recorded["shell"]
+    account = evidence.trace.account
+    (number,) = [n for n, thing in enumerate(account.things) if thing.kind == "pipe"]
+    flows = tuple(flow for flow in account.flows if (flow.thing, flow.way) != (number, "in"))
+    account = dataclasses.replace(account, flows=flows)
+    found = traced.answer(altered(evidence, account=account))
+    assert found.delivered["pipe"] == SIZE
+
+
+def test_without_its_probe_nothing_is_said(recorded):
+    """A dead probe cannot make a program zero-copy."""
+    evidence = recorded["nginx, sendfile off"]
+    counts = tuple(c for c in evidence.trace.run.counts if c.function != "_copy_from_iter")
+    found = traced.answer(altered(evidence, counts=counts))
+    assert found.copied is found.copied_bytes is found.copies is None
+    assert traced.sentence(found) == "not measured: the controls failed"
+    text = rendered(found)
+    assert text.startswith("CONTROLS FAILED")
+    assert "u→k" not in text
+
+
+def test_mechanisms_that_differ_are_not_believed(recorded):
+    evidence = recorded["nginx, sendfile off"]
+    counts = tuple(
+        dataclasses.replace(c, bytes=c.bytes - 1)
+        if (c.role, c.mechanism) == ("program", "breakpoint@return") and c.bytes
+        else c
+        for c in evidence.trace.run.counts
+    )
+    assert traced.answer(altered(evidence, counts=counts)).copied is None
+
+
+def test_what_was_lost_makes_lower_bounds(recorded):
+    evidence = recorded["nginx, sendfile off"]
+    lost = {**evidence.trace.run.lost, "on_call-skipped": 3}
+    found = traced.answer(altered(evidence, lost=lost))
+    assert "not zero-copy: at least 2.00" in traced.sentence(found)
+    assert any("3 events were lost" in doubt for doubt in found.doubts)
+    with pytest.raises(errors.LimitError, match="not everything was"):
+        command.check(found, 3.0)
+
+
+def test_zero_copy_with_a_doubt_says_so(recorded):
+    evidence = recorded["nginx, sendfile on"]
+    found = traced.answer(altered(evidence, lost={"call": 1}))
+    assert traced.sentence(found).startswith("as far as was seen, zero-copy")
+
+
+def test_a_full_table_is_told(recorded):
+    evidence = recorded["cp"]
+    account = dataclasses.replace(evidence.trace.account, overflow=4711)
+    found = traced.answer(altered(evidence, account=account))
+    assert any(doubt.startswith("4711 B are in no row") for doubt in found.doubts)
+
+
+def test_nobody_s_bytes_are_shown_and_bounded(recorded):
+    evidence = recorded["nginx, sendfile on"]
+    (some, *_) = [c for c in evidence.trace.run.counts if c.quantity == "copy-from-iter"]
+    stray = dataclasses.replace(
+        some, role="outside:program", quantity="skb-copy-bits", function="skb_copy_bits",
+        mechanism="kprobe", direction="k2k", syscall=None, calls=1, bytes=SIZE,
+    )  # fmt: skip
+    counts = (*evidence.trace.run.counts, stray)
+    found = traced.answer(altered(evidence, counts=counts))
+    before = traced.answer(evidence)
+    assert found.unassigned == before.unassigned + SIZE
+    assert found.copied_bytes == before.copied_bytes
+    assert found.most_copies > 0.99
+    assert traced.sentence(found).startswith("as far as was seen, zero-copy")
+    assert f"{found.unassigned} B more were copied" in rendered(found).replace("\n  ", " ")
+    with pytest.raises(errors.LimitError, match="are nobody's"):
+        command.check(found, 0.01)
+
+
+def small(flows, bookings, recorded):
+    things = (Thing("file", "/a"), Thing("socket", "tcp"))
+    account = Account(things, tuple(flows), tuple(bookings), (), 0)
+    return traced.answer(altered(recorded["cat"], account=account))
+
+
+def test_what_is_only_received_is_the_basis_then(recorded):
+    found = small([Flow(0, 1, 3, "read", "in", 1, 1000)], [], recorded)
+    assert found.basis == ("received", 1000)
+
+
+def test_calls_that_had_begun_before(recorded):
+    """Between what they moved bytes nobody has seen; how many, they say."""
+    found = small([Flow(None, 1, None, "write", "out", 1, 1000)], [], recorded)
+    assert found.delivered == {"unknown": 1000}
+    (line,) = found.things
+    assert (line.name, line.delivered) == (traced.UNKNOWN.name, 1000)
+
+
+def test_softirqs_and_unknown_things_are_different_rows(recorded):
+    bookings = [Booking(None, None, "k2k", 1, 70), Booking(None, "write", "u2k", 1, 30)]
+    found = small([Flow(1, 1, 3, "write", "out", 1, 1000)], bookings, recorded)
+    assert sorted(line.copied_bytes for line in found.things) == [0, 30, 70]
+
+
+def test_io_uring_is_a_doubt(recorded):
+    evidence = recorded["cat"]
+    (some, *_) = [
+        c
+        for c in evidence.trace.run.counts
+        if (c.role, c.quantity) == ("program", "syscall-enter")
+    ]
+    counts = (*evidence.trace.run.counts, dataclasses.replace(some, syscall="io_uring_enter"))
+    found = traced.answer(altered(evidence, counts=counts))
+    assert any("io_uring" in doubt for doubt in found.doubts)
+
+
+def test_the_limit(answers):
+    command.check(answers["nginx, sendfile on"], 0.01)
+    with pytest.raises(errors.LimitError, match="copies for each byte delivered"):
+        command.check(answers["nginx, sendfile off"], 0.01)
+
+
+def test_the_report_fits(answers):
+    for name, found in answers.items():
+        lines = rendered(found).splitlines()
+        assert max(map(len, lines)) <= 80, name
+        assert lines[0].lower().startswith(traced.sentence(found)[:20].lower())
+
+
+def test_long_names_keep_their_ends(recorded):
+    evidence = recorded["cp"]
+    things = tuple(
+        dataclasses.replace(thing, name="/very/long" * 9 + "/end")
+        for thing in evidence.trace.account.things
+    )
+    account = dataclasses.replace(evidence.trace.account, things=things)
+    text = rendered(traced.answer(altered(evidence, account=account)))
+    assert "/end" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_csv_has_everything(answers):
+    found = answers["nginx, sendfile off"]
+    rows = list(csv.DictReader(io.StringIO(reports.flows_csv([found]))))
+    assert list(rows[0]) == reports.COLUMNS
+    out = sum(int(row["bytes"]) for row in rows if row["way"] == "out")
+    copied = sum(int(row["bytes"]) for row in rows if row["way"] == "copied")
+    assert (out, copied) == (sum(found.delivered.values()), found.copied_bytes)
+
+
+def test_saved_results_are_shown_again(answers, tmp_path):
+    found = answers["nginx, sendfile off"]
+    path = tmp_path / "result"
+    path.write_text(reports.result_json([found]))
+    result = CliRunner().invoke(cli.app, ["report", str(path)])
+    assert result.exit_code == 0
+    assert traced.sentence(found)[4:40] in result.stdout
+    refused = CliRunner().invoke(cli.app, ["report", str(path), "--html", str(tmp_path / "x")])
+    assert isinstance(refused.exception, errors.UsageError)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["trace"], "nothing to trace"),
+        (["trace", "-p", "1", "--", "ls"], "a command and -p together"),
+        (["trace", "-p", "999999999"], "-p 999999999: there is no such process"),
+        (["trace", "--cgroup", "/no/such"], "--cgroup /no/such: there is no such cgroup"),
+        (["trace", "-d", "0", "--", "ls"], "-d 0: more than 0 seconds"),
+        (["check", "--max-copies=-1", "--", "ls"], "--max-copies -1: at least 0"),
+        (["trace", "--mechanism", "x", "--", "ls"], "--mechanism x: no such mechanism"),
+    ],
+)
+def test_wrong_arguments(arguments, what):
+    error = CliRunner().invoke(cli.app, arguments).exception
+    assert isinstance(error, errors.UsageError)
+    assert error.what == what

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pwd
@@ -12,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from tracer import machine, stage, target, vm
 from tracer.errors import UsageError
@@ -23,6 +23,8 @@ from tracer.phases import ENVIRONMENT, OUTPUTS, STOP, TRACING
 from tracer.plan import Choice
 
 _GUEST_BYTES = 2 << 30
+_FIRST_FREE = 10
+"""The least number for a copy of a descriptor: far from the standard ones."""
 _TIME_BYTES = 64 << 20
 """What the time limit of a step is made for; see ``vm.Progress``."""
 
@@ -97,7 +99,6 @@ def trace(place: Place, wanted: Wanted, say: Say) -> Evidence:
             os.open(share / ENVIRONMENT, os.O_WRONLY | os.O_CREAT, 0o600), "w"
         ) as file:
             json.dump(_environment(user), file)
-        streams = [] if guest else [stream.fileno() for stream in _streams()]
         step = ""
 
         def said(text: str) -> None:
@@ -106,7 +107,10 @@ def trace(place: Place, wanted: Wanted, say: Say) -> Evidence:
             say(text)
 
         outputs = _Outputs(share) if guest else None
-        with _interruptible(share / STOP, lambda: step == TRACING):
+        with (
+            _interruptible(share / STOP, lambda: step == TRACING),
+            _streams(here=guest is None) as streams,
+        ):
             evidence = machine.collected(
                 request,
                 guest,
@@ -122,8 +126,29 @@ def trace(place: Place, wanted: Wanted, say: Say) -> Evidence:
         return evidence
 
 
-def _streams() -> tuple[BinaryIO, BinaryIO, BinaryIO]:
-    return sys.stdin.buffer, sys.stdout.buffer, sys.stderr.buffer
+@contextmanager
+def _streams(*, here: bool) -> Iterator[list[int]]:
+    """Our standard input, output and error under other numbers; none for a guest.
+
+    Those from 0 to 2 are the collector's own when it starts.
+    """
+    copies = [_copied(number) for number in range(3)] if here else []
+    try:
+        yield copies
+    finally:
+        for copy in copies:
+            os.close(copy)
+
+
+def _copied(number: int) -> int:
+    try:
+        return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+    except OSError:  # whoever called has closed it
+        null = os.open(os.devnull, os.O_RDWR)
+        try:
+            return fcntl.fcntl(null, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+        finally:
+            os.close(null)
 
 
 def _environment(user: str) -> dict[str, str]:

@@ -78,15 +78,17 @@ def fetch(url):
 
 
 @contextmanager
-def nginx(folder, port, sendfile):
-    own = ROOT / f"nginx-{sendfile}"
+def nginx(folder, port, sendfile, cgroup=None):
+    """Serving ``folder``, and warm; in a cgroup of its own, where there is one."""
+    own = ROOT / f"nginx-{port}"
     own.mkdir(mode=0o777)
     configuration = own / "conf"
     configuration.write_text(
-        NGINX.format(folder=own, port=port, sendfile=sendfile, root=folder)
+        NGINX.format(folder=own, port=port, root=folder, sendfile=sendfile)
     )
     process = subprocess.Popen(
-        ["/usr/sbin/nginx", "-c", str(configuration), "-e", f"{own}/error"]
+        [str(CODE / "nginx"), "-c", str(configuration), "-e", f"{own}/error"],
+        preexec_fn=cgroup and (lambda: (cgroup / "cgroup.procs").write_text("0")),
     )
     try:
         for _ in range(600):
@@ -134,13 +136,13 @@ class Programs:
     def command(self, name, *words, **options):
         self.trace(name, Subject(command=tuple(map(str, words)), **options))
 
-    def attached(self, name, pids, work, **options):
+    def attached(self, name, work, **options):
         """``work`` is done by this process, meanwhile; the tracing ends with it."""
         self.tracing.clear()
         self.done.clear()
         worker = threading.Thread(target=self._work, args=(work,))
         worker.start()
-        self.trace(name, Subject(pids=tuple(pids), **options))
+        self.trace(name, Subject(**options))
         self.tracing.set()
         worker.join()
         self.done.clear()
@@ -200,9 +202,17 @@ def everything(programs, folders):
         with nginx(ext4, port, sendfile) as pid:
             programs.attached(
                 f"nginx, sendfile {sendfile}",
-                [pid],
                 lambda port=port: fetch(f"http://127.0.0.1:{port}/payload"),
+                pids=(pid,),
             )
+    own = Path("/sys/fs/cgroup/nginx")
+    own.mkdir()
+    with nginx(ext4, 8003, "off", own):
+        programs.attached(
+            "nginx, by its cgroup",
+            lambda: fetch("http://127.0.0.1:8003/payload"),
+            cgroup=str(own),
+        )
 
 
 main()

@@ -59,7 +59,7 @@ def thing(found, end):
 
 
 def test_the_controls_of_every_program_pass(programs):
-    assert len(programs) == 8
+    assert len(programs) == 9
     for name, found in programs.items():
         assert found.failed == [], name
         assert found.doubts == (), name
@@ -112,8 +112,10 @@ def test_nginx_with_sendfile_copies_nothing_of_the_file(programs):
     assert found.trace.ended == "interrupted"
 
 
-def test_nginx_without_sendfile_copies_twice(programs):
-    found = programs["nginx, sendfile off"]
+@pytest.mark.parametrize("name", ["nginx, sendfile off", "nginx, by its cgroup"])
+def test_nginx_without_sendfile_copies_twice(programs, name):
+    """Its breakpoints are for everybody, or for the cgroup that it has to itself."""
+    found = programs[name]
     assert line(found, "pread64").copied == {"k2u": SIZE}
     headers = line(found, "writev").delivered - SIZE
     assert 0 < headers < 1000

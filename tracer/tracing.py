@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -182,23 +182,29 @@ class Tracer:
         self, subject: Subject, stretch: _Stretch
     ) -> tuple[str, float, dict[str, Any]]:
         answer = self._control("before", stretch)
-        pids = _members(Path(subject.cgroup)) if subject.cgroup else list(subject.pids)
-        folder = Path(subject.cgroup) if subject.cgroup else target.common_cgroup(pids)
-        self._meter.scope(folder)
         scope = Scope.PROCESS if subject.follow else Scope.ALONE
+        there = self._there(subject)
+        self._meter.scope(
+            Path(subject.cgroup) if subject.cgroup else target.common_cgroup(there)
+        )
         with stretch:
             opened: set[int] = set()
             # Once more, for those that were started meanwhile by who had no window yet.
-            while new := set(_family(pids) if subject.follow else pids) - opened:
+            while new := self._there(subject) - opened:
                 for pid in new:
                     self._meter.open_window(pid, Role.PROGRAM, scope)
                 opened |= new
-            self.rights = _rights(pids)
+            self.rights = _rights(there)
             began = time.monotonic()
             ended = self._wait(subject, lambda: any(map(_alive, opened)))
             seconds = time.monotonic() - began
             self._meter.close_windows()
         return ended, seconds, answer
+
+    def _there(self, subject: Subject) -> set[int]:
+        """The processes that are to be traced, as far as they are there now."""
+        pids = _members(Path(subject.cgroup)) if subject.cgroup else subject.pids
+        return _family(pids) if subject.follow else set(pids)
 
     def _control(self, when: str, stretch: _Stretch) -> dict[str, Any]:
         with _Launcher(self, when) as launcher, stretch:
@@ -343,10 +349,12 @@ class _Launcher:
 
 
 def _members(folder: Path) -> list[int]:
-    try:
-        return [int(pid) for pid in (folder / "cgroup.procs").read_text().split()]
-    except OSError:
-        return []
+    """Who is in a cgroup, or in one inside it."""
+    found: list[int] = []
+    for file in folder.glob("**/cgroup.procs"):
+        with suppress(OSError):
+            found += map(int, file.read_text().split())
+    return found
 
 
 def _alive(pid: int) -> bool:
@@ -356,7 +364,7 @@ def _alive(pid: int) -> bool:
     return False
 
 
-def _family(pids: list[int]) -> list[int]:
+def _family(pids: Iterable[int]) -> set[int]:
     """The processes and all their descendants."""
     parents = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
@@ -367,11 +375,11 @@ def _family(pids: list[int]) -> list[int]:
     found = set(pids)
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
-    return sorted(found)
+    return found
 
 
-def _rights(pids: list[int]) -> dict[str, Any]:
-    for pid in pids:
+def _rights(pids: Iterable[int]) -> dict[str, Any]:
+    for pid in sorted(pids):
         with suppress(OSError, KeyError):
             return target.rights(pid)
     return {}

@@ -155,15 +155,19 @@ int on_merge(struct pt_regs *ctx)
 	return 0;
 }
 
-/* The same as owner_of() for a copy that the code at `caller` has asked for. */
+/*
+ * The same as owner_of() for a copy that the code at `caller` has asked for. A small packet
+ * that is put into a backlog is pulled into one piece there, for the backlog's owner.
+ */
 static inline u32 owner_of_copy(u64 skb, u64 caller)
 {
 	int first = 0;
-	u32 *role = merging.lookup(&first);
+	u32 *role = merging.lookup(&first), *backlog = waiting.lookup(&first), owner;
 
 	if (MERGE_SIZE && caller - MERGE_START < MERGE_SIZE && role && *role)
 		return *role;
-	return owner_of(skb);
+	owner = owner_of(skb);
+	return owner || !backlog ? owner : *backlog;
 }
 
 /*

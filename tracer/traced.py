@@ -140,7 +140,7 @@ def answer(evidence: Evidence) -> Answer:
         _unassigned(trace),
         calls,
         _things(trace),
-        _table(payload, lambda c: _site_name(c)),
+        _sites(payload),
         _threads(trace),
         _reasons(payload),
         _events(trace),
@@ -241,10 +241,12 @@ def _site_name(count: Count) -> str:
     return f"{where}, {count.syscall or NO_CALL}"
 
 
-def _table(payload: Iterable[tuple[Count, str]], name: Callable[[Count], str]) -> list[Line]:
+def _sites(payload: Iterable[tuple[Count, str]]) -> list[Line]:
+    """By copy site, who called it and in which system call."""
     lines: dict[str, Line] = {}
     for count, way in payload:
-        line = lines.setdefault(name(count), Line(name(count)))
+        name = _site_name(count)
+        line = lines.setdefault(name, Line(name))
         line.calls += count.calls
         line.copied[way] += count.bytes
     return sorted(

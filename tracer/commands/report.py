@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tracer import traced
 from tracer.commands.run import Outputs, require_controls, write
-from tracer.errors import ControlError, UsageError
+from tracer.errors import UsageError
 from tracer.evidence import Evidence
 from tracer.reports import program as reports
 
@@ -50,8 +50,7 @@ def show(paths: Sequence[Path], console: Console, outputs: Outputs) -> None:
         )
     if programs:
         reports.render(programs, console, os.uname().release)
-        if any(found.failed for found in programs):
-            raise ControlError("controls failed: the numbers are not to be trusted")
+        require_controls(programs)
     if not judged:
         return
     write(judged, outputs)

@@ -25,6 +25,7 @@ from workloads.strategy import Ends
 
 if TYPE_CHECKING:
     from tracer.summary import Judged
+    from tracer.traced import Answer
 
 
 _DEFAULT_BYTES = 1 << 20
@@ -289,9 +290,9 @@ def _at(place: Place, options: Options) -> Options:
     return dataclasses.replace(options, settings=settings)
 
 
-def require_controls(judged: Sequence[Judged]) -> None:
+def require_controls(results: Sequence[Judged] | Sequence[Answer]) -> None:
     """Raise :class:`ControlError` where one failed."""
-    if any(j.failed for j in judged):
+    if any(result.failed for result in results):
         raise ControlError(
             "controls failed: the numbers are not to be trusted",
             "a probe that should have counted known bytes did not count exactly those",

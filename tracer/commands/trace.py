@@ -11,8 +11,8 @@ from rich.console import Console
 
 from tracer import machine, output, program, traced
 from tracer.commands.progress import shown
-from tracer.commands.run import Outputs, find, require_root
-from tracer.errors import ControlError, KernelError, LimitError, UsageError
+from tracer.commands.run import Outputs, find, require_controls, require_root
+from tracer.errors import KernelError, LimitError, UsageError
 from tracer.evidence import Subject
 from tracer.machine import HOST, Place
 from tracer.program import Wanted
@@ -73,12 +73,7 @@ def trace(
         say("adding up")
         found = traced.answer(evidence)
     show([found], outputs)
-    if found.failed:
-        raise ControlError(
-            "controls failed: the numbers are not to be trusted",
-            "a probe that should have counted known bytes did not count exactly those",
-            "zctrace doctor; then report it with the --json file",
-        )
+    require_controls([found])
     if most is not None:
         check(found, most)
     return found.trace.status

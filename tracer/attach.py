@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import errno
 import itertools
 import os
@@ -16,7 +17,7 @@ import bcc
 import bcc.syscall
 
 from probes.site import Direction, Mechanism
-from tracer import flows, perf
+from tracer import flows, perf, stacks
 from tracer.call_sites import CALL_BYTES, Call
 from tracer.errors import TraceError
 from tracer.evidence import SKIPPED, Count, Hits
@@ -78,6 +79,8 @@ _MAPPED = {
 }
 """enum dma_data_direction (include/linux/dma-direction.h)."""
 
+_BUILD_ID_DIGITS = 40
+
 BCC_VERSION: str = bcc.__version__
 
 
@@ -112,7 +115,8 @@ class Meter:
     whose probes are set up but never armed, or, as ``mechanism:function``, those of one
     mechanism: a meter with a fault that only the controls can notice. ``locate`` turns an
     address in kernel text into the name of the function around it. With ``follow_flows`` it
-    also keeps account of files, sockets and pipes (``tracer.flows``).
+    also keeps account of files, sockets and pipes (``tracer.flows``), and with
+    ``keep_stacks``, too, of who was on the stack at each copy (``tracer.stacks``).
     """
 
     def __init__(
@@ -123,9 +127,11 @@ class Meter:
         locate: Callable[[int], str] = hex,
         *,
         follow_flows: bool = False,
+        keep_stacks: bool = False,
     ) -> None:
         self._plan = attach_plan
         self._follow_flows = follow_flows
+        self._keep_stacks = keep_stacks
         self._nonce = nonce
         self._sabotage = frozenset(sabotage)
         self._locate = locate
@@ -335,6 +341,7 @@ class Meter:
             "calls",
             "owners",
             *(flows.TABLES if self._follow_flows else ("requests", "mappings")),
+            *(stacks.TABLES if self._keep_stacks else ()),
         ):
             self._bpf[name].clear()
         self._watch_nobody()
@@ -359,9 +366,31 @@ class Meter:
         self._bpf["windows"].clear()
         self._watch_nobody()
 
-    def account(self) -> flows.Account:
-        """Files, sockets, pipes and threads since the last :meth:`reset`."""
-        return flows.read(self._bpf, _syscall_name)
+    def account(self, programs: stacks.Programs) -> flows.Account:
+        """Files, sockets, pipes and threads since the last :meth:`reset`; stacks, if kept.
+
+        ``programs`` are those that names of functions may be looked up in.
+        """
+        account = flows.read(self._bpf, _syscall_name)
+        if not self._keep_stacks:
+            return account
+        names = self._names()
+        kept = stacks.read(
+            self._bpf,
+            programs.paths(thing.name for thing in account.things if thing.kind == flows.FILE),
+            _build_id,
+            lambda site: names[site][0],
+            self._locate,
+            _syscall_name,
+            _DIRECTIONS.get,
+        )
+        return dataclasses.replace(account, stacks=kept)
+
+    def running(self) -> flows.Running:
+        """What moves and is copied, to be looked at while it does; a context manager."""
+        return flows.Running(
+            self._bpf["running"].map_fd, self._bpf["overflow"].map_fd, _syscall_name
+        )
 
     def measure_costs(self) -> None:
         """Have the kernel measure how long programs run, where it can, from now on.
@@ -432,6 +461,7 @@ class Meter:
             "MAX_CALL_SITES": str(max(places, 1)),
             "SWITCH_PREEMPTED": hex(_TASK_REPORT_MAX),
             **(flows.PARAMETERS if self._follow_flows else {}),
+            **(stacks.PARAMETERS if self._keep_stacks else {}),
             **dict(self._plan.parameters),
         }
 
@@ -549,6 +579,13 @@ class Meter:
                 (str(error), "zctrace doctor says what this kernel offers"),
             )
             raise TraceError(f"the kernel refused the probe on {what}", why, hint) from error
+
+
+def _build_id(path: str) -> str:
+    """Of a program or library, in hexadecimal digits; empty if it has none."""
+    digits = ctypes.create_string_buffer(_BUILD_ID_DIGITS + 1)
+    found = bcc.lib.bcc_elf_get_buildid(path.encode(), digits) == 0
+    return digits.value.decode() if found else ""
 
 
 def _syscall_name(number: int) -> str | None:

@@ -247,6 +247,19 @@ def trace(
         typer.Option(help="A row for each descriptor and call, and for what was copied."),
     ] = None,
     json: _Json = None,
+    interval: Annotated[
+        float | None,
+        typer.Option("--interval", "-i", help="A line on what happens every so many seconds."),
+    ] = None,
+    stacks: Annotated[
+        bool, typer.Option("--stacks", help="Who was on the stack, in the kernel and outside.")
+    ] = False,
+    folded: Annotated[
+        Path | None, typer.Option(help="Stacks and bytes for flamegraph.pl; implies --stacks.")
+    ] = None,
+    speedscope: Annotated[
+        Path | None, typer.Option(help="The same for speedscope.app; implies --stacks.")
+    ] = None,
     force: _Force = False,
     keep: _Keep = False,
     boot_timeout: _BootTimeout = BOOT_SECONDS,
@@ -260,7 +273,13 @@ def trace(
     """
     wanted = Wanted(
         trace_command.subject_of(
-            command or [], pid or [], cgroup, duration, follow=not no_follow
+            command or [],
+            pid or [],
+            cgroup,
+            duration,
+            follow=not no_follow,
+            stacks=stacks or folded is not None or speedscope is not None,
+            interval=interval,
         ),
         user,
         run_command.check_mechanism(mechanism),
@@ -268,7 +287,9 @@ def trace(
         keep,
         boot_timeout,
     )
-    outputs = run_command.Outputs(csv=csv, json=json, force=force)
+    outputs = run_command.Outputs(
+        csv=csv, json=json, folded=folded, speedscope=speedscope, force=force
+    )
     return trace_command.trace(wanted, kernel, outputs, quiet=quiet)
 
 
@@ -339,10 +360,14 @@ def report(
     markdown: Annotated[
         Path | None, typer.Option(help="Also as tables as GitHub shows them; - for stdout.")
     ] = None,
+    folded: Annotated[Path | None, typer.Option(help="As for trace; - for stdout.")] = None,
+    speedscope: Annotated[Path | None, typer.Option(help="As for trace; - for stdout.")] = None,
     force: _Force = False,
 ) -> None:
     """Show saved results again."""
-    outputs = run_command.Outputs(html=html, markdown=markdown, force=force)
+    outputs = run_command.Outputs(
+        html=html, markdown=markdown, folded=folded, speedscope=speedscope, force=force
+    )
     report_command.show(results, Console(), outputs)
 
 

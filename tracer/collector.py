@@ -1,13 +1,15 @@
 """The collecting half's entry point: ``collector REQUEST EVIDENCE PROGRESS [STREAMS]``.
 
 Reads a request, writes evidence or an error, both JSON; appends a line of JSON to
-PROGRESS at every step. Runs in an isolated interpreter as root, on a host or in a guest.
+PROGRESS at every step, and for every look at what happens meanwhile. Runs in an isolated
+interpreter as root, on a host or in a guest.
 STREAMS are the numbers of the descriptors that a traced command has as its standard input,
 output and error; without them its output goes to files beside the request, as in a guest.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -16,12 +18,14 @@ import time
 import traceback
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from tracer import errors
 from tracer.evidence import Evidence, Request
+from tracer.flows import Look
 from tracer.phases import ENVIRONMENT, OUTPUTS, STOP, Say, request_from, write_json
 from tracer.session import collect
-from tracer.tracing import trace
+from tracer.tracing import Show, trace
 
 
 class _Terminated(BaseException):
@@ -33,7 +37,9 @@ def _terminate(*_: object) -> None:
     raise _Terminated
 
 
-def _trace(request: Request, folder: Path, streams: list[str], say: Say) -> Evidence:
+def _trace(
+    request: Request, folder: Path, streams: list[str], say: Say, show: Show
+) -> Evidence:
     # Ctrl-C is for the command line, and for a command that is traced.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     environment = json.loads((folder / ENVIRONMENT).read_text())
@@ -46,7 +52,7 @@ def _trace(request: Request, folder: Path, streams: list[str], say: Say) -> Evid
             descriptors = [
                 stack.enter_context(path.open(mode)).fileno() for path, mode in files
             ]
-        return trace(request, descriptors, environment, stop.exists, say)
+        return trace(request, descriptors, environment, stop.exists, say, show)
 
 
 def main(arguments: list[str]) -> int:
@@ -55,15 +61,21 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     began = time.monotonic()
 
-    def say(step: str) -> None:
+    def tell(**line: Any) -> None:
         with progress.open("a") as file:
-            file.write(json.dumps({"step": step, "at": time.monotonic() - began}) + "\n")
+            file.write(json.dumps({**line, "at": time.monotonic() - began}) + "\n")
+
+    def say(step: str) -> None:
+        tell(step=step)
+
+    def show(seconds: float, look: Look) -> None:
+        tell(seconds=seconds, look=dataclasses.asdict(look))
 
     say("collector started")
     try:
         wanted = request_from(request)
         if wanted.subject:
-            found = _trace(wanted, request.parent, arguments[3:], say)
+            found = _trace(wanted, request.parent, arguments[3:], say, show)
         else:
             found = collect(wanted, say)
         write_json(evidence, found.to_json())

@@ -39,7 +39,8 @@ class Subject:
 
     ``pids`` and ``cgroup`` are the latter's, ``command`` with its folder the former's.
     Ends after ``seconds``, if there is a number. ``follow`` is whether to count what the
-    processes start, too.
+    processes start, too, ``stacks`` whether to keep who was on the stack at each copy. Every
+    ``interval`` seconds, if there is a number, what has happened is told.
     """
 
     command: tuple[str, ...] = ()
@@ -48,6 +49,8 @@ class Subject:
     cgroup: str = ""
     seconds: float | None = None
     follow: bool = True
+    stacks: bool = False
+    interval: float | None = None
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Subject:

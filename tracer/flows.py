@@ -6,8 +6,10 @@ Reads the tables of probes/bpf/flows.c and names what is in them. Part of collec
 from __future__ import annotations
 
 import ctypes
+import mmap
 import socket
 import stat
+import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +18,16 @@ from typing import Any
 from probes.site import Kind, Purpose
 from probes.transfers import MAX_NUMBER, TRANSFERS, Told
 from tracer.plan import DIRECTION_NUMBERS, AttachPlan
+from tracer.stacks import Stack
 from workloads.marker import Role
 
-TABLES = ("transfers", "objects", "flows", "bookings", "workers", "overflow")
+TABLES = ("transfers", "objects", "flows", "bookings", "workers", "overflow", "running")
 """Those that are cleared between one program and the next."""
 _PAYLOAD = 1
+_FIGURES, _CELL_BYTES = 3, 8
+"""The meter's RUNNING_FIGURES, and the size of a cell of an array of u64."""
+NO_CALL = "no call"
+"""In the place of a system call's name: softirqs, and kernel threads."""
 _MAX_FLOWS, _MAX_OBJECTS, _MAX_WORKERS = 65536, 16384, 16384
 _NAME_BYTES = 40
 PARAMETERS = {
@@ -98,13 +105,17 @@ class Worker:
 
 @dataclass(frozen=True)
 class Account:
-    """Everything of one program. ``overflow``: bytes that full tables did not take."""
+    """Everything of one program. ``overflow``: bytes that full tables did not take.
+
+    ``stacks`` are empty unless they were asked for.
+    """
 
     things: tuple[Thing, ...] = ()
     flows: tuple[Flow, ...] = ()
     bookings: tuple[Booking, ...] = ()
     workers: tuple[Worker, ...] = ()
     overflow: int = 0
+    stacks: tuple[Stack, ...] = ()
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Account:
@@ -114,7 +125,65 @@ class Account:
             tuple(Booking(**booking) for booking in values["bookings"]),
             tuple(Worker(**worker) for worker in values["workers"]),
             values["overflow"],
+            tuple(Stack.from_json(stack) for stack in values.get("stacks", ())),
         )
+
+
+@dataclass(frozen=True)
+class Look:
+    """What had moved, been copied and found no room until now; bytes, by system call.
+
+    Unlike an account it knows of no pipes inside the program: what goes through one is
+    received and delivered, too.
+    """
+
+    received: dict[str, int]
+    delivered: dict[str, int]
+    copied: dict[str, int]
+    overflow: int
+
+
+class Running:
+    """The meter's running totals, in our own memory; a context manager.
+
+    Reading them takes no system call, so that no program of the meter is skipped for it.
+    """
+
+    def __init__(
+        self, totals: int, overflow: int, syscall_name: Callable[[int], str | None]
+    ) -> None:
+        """``totals`` and ``overflow`` are the descriptors of the meter's tables."""
+        self._name = syscall_name
+        self._totals = _mapped(totals, MAX_NUMBER * _FIGURES)
+        self._overflow = _mapped(overflow, 1)
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._totals.close()
+        self._overflow.close()
+
+    def look(self) -> Look:
+        """What is there by now."""
+        by_call: list[dict[str, int]] = [{} for _ in range(_FIGURES)]
+        for slot, size in enumerate(_cells(self._totals)):
+            if size:
+                number, figure = divmod(slot, _FIGURES)
+                name = self._name(number) if number < MAX_NUMBER - 1 else None
+                by_call[figure][name or NO_CALL] = size
+        received, delivered, copied = by_call
+        return Look(received, delivered, copied, sum(_cells(self._overflow)))
+
+
+def _mapped(descriptor: int, cells: int) -> mmap.mmap:
+    """Whole pages, whose rest is 0."""
+    pages = -(-cells * _CELL_BYTES // mmap.PAGESIZE)
+    return mmap.mmap(descriptor, pages * mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
+
+
+def _cells(memory: mmap.mmap) -> tuple[int, ...]:
+    return struct.unpack_from(f"={len(memory) // _CELL_BYTES}Q", memory)
 
 
 def prepare(tables: Any, attach_plan: AttachPlan) -> None:

@@ -49,6 +49,7 @@ _MEMBERS = (
     ("task_struct", "mm"),
     # For flows.c: what is behind a descriptor.
     ("task_struct", "files"),
+    ("mm_struct", "exe_file"),
     ("task_struct", "signal"),
     ("signal_struct", "live"),
     ("files_struct", "fdt"),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from probes.catalogue import CATALOGUE, EVENT_SITES
 from probes.site import Kind
@@ -268,12 +268,14 @@ def collected(
     say: Say,
     limits: Limits,
     streams: Sequence[int] = (),
-    meanwhile: Callable[[], None] | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
+    show: Callable[[dict[str, Any]], None] = lambda line: None,
 ) -> Evidence:
     """Have a collector do what is requested, in ``guest`` or here; raises ``ZctraceError``.
 
     A collector here gets the descriptors ``streams`` for a traced command, and stays in our
-    session for its sake. ``meanwhile`` is called again and again while it works.
+    session for its sake. ``meanwhile`` is called again and again while it works,
+    ``show`` with every look at what happens.
     """
     share = run_folder.path / SHARE
     files = {name: share / name for name in ("request.json", "evidence.json", "progress")}
@@ -290,7 +292,8 @@ def collected(
         limits.boot_seconds,
         boots=guest is not None,
         endless=TRACING,
-        meanwhile=meanwhile or (lambda: None),
+        meanwhile=meanwhile,
+        show=show,
     )
     try:
         if guest:

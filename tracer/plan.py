@@ -49,6 +49,7 @@ _NO_ADDRESS = "0"
 
 FLOW_MEMBERS = {
     "TASK_FILES": ("task_struct.files",),
+    "MEMORY_PROGRAM": ("mm_struct.exe_file",),
     "TASK_SIGNAL": ("task_struct.signal",),
     "SIGNAL_LIVE": ("signal_struct.live",),
     "FILES_TABLE": ("files_struct.fdt",),

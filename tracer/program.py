@@ -17,6 +17,7 @@ from pathlib import Path
 from tracer import machine, stage, target, vm
 from tracer.errors import UsageError
 from tracer.evidence import Evidence, Request, Subject
+from tracer.flows import Look
 from tracer.guardian import guarded
 from tracer.machine import HOST, SHARE, Place, Say
 from tracer.phases import ENVIRONMENT, OUTPUTS, STOP, TRACING
@@ -62,10 +63,13 @@ def check_cgroup(path: str) -> str:
     )
 
 
-def trace(place: Place, wanted: Wanted, say: Say) -> Evidence:
+def trace(
+    place: Place, wanted: Wanted, say: Say, show: Callable[[float, Look], None]
+) -> Evidence:
     """Trace it at one place; raises ``ZctraceError``. Needs root.
 
     The first interrupt ends the tracing, and everything until then is in the evidence.
+    ``show`` gets what there was up to so many seconds, if that is wanted.
     """
     run_id = secrets.token_hex(8)
     with guarded(run_id) as run_folder:
@@ -119,7 +123,8 @@ def trace(place: Place, wanted: Wanted, say: Say) -> Evidence:
                 said,
                 wanted,
                 streams,
-                outputs.forward if outputs else None,
+                outputs.forward if outputs else lambda: None,
+                lambda line: show(line["seconds"], Look(**line["look"])),
             )
         if outputs:
             outputs.forward()

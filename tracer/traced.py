@@ -16,7 +16,8 @@ from tracer import controls, reasons
 from tracer.call_sites import plain
 from tracer.controls import Control
 from tracer.evidence import Count, Evidence, Trace, losses
-from tracer.flows import DEVICE, FILE, PIPE, SOCKET, Booking, Flow, Thing
+from tracer.flows import DEVICE, FILE, NO_CALL, PIPE, SOCKET, Booking, Flow, Thing
+from tracer.stacks import Stack
 
 _MANY = 10
 """More copies for each byte than this, and the bytes themselves say more."""
@@ -29,8 +30,6 @@ _PROGRAM = "program"
 _OUTSIDE = f"outside:{_PROGRAM}"
 _DELIVERING = (SOCKET, FILE, PIPE, DEVICE)
 UNKNOWN = Thing("unknown", "calls that had begun before the tracing did")
-NO_CALL = "no call"
-"""In the place of a system call's name: softirqs, and kernel threads."""
 
 
 @dataclass
@@ -42,6 +41,7 @@ class Line:
     received: int = 0
     delivered: int = 0
     copied: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    descriptors: set[int] = field(default_factory=set)
 
     @property
     def copied_bytes(self) -> int:
@@ -78,6 +78,17 @@ class Answer:
     events: dict[str, int]
     checked: Sequence[Control]
     doubts: Sequence[str]
+
+    @property
+    def stacks(self) -> list[Stack]:
+        """Those of payload, the most bytes first; none if they were not asked for."""
+        kept = [stack for stack in self.trace.account.stacks if _moves(stack.syscall)]
+        return sorted(kept, key=lambda stack: -stack.bytes) if self.copied is not None else []
+
+    @property
+    def without_stack(self) -> int:
+        """Bytes copied of which no stack is known although stacks were asked for."""
+        return (self.copied_bytes or 0) - sum(stack.bytes for stack in self.stacks)
 
     @property
     def failed(self) -> list[Control]:
@@ -187,6 +198,8 @@ def _lines(
         key, name = of_flow(flow)
         line = lines.setdefault(key, Line(name))
         line.calls += flow.calls
+        if flow.descriptor is not None:
+            line.descriptors.add(flow.descriptor)
         if flow.way == "out":
             line.delivered += flow.bytes
         else:

@@ -21,6 +21,7 @@ from probes.catalogue import PROGRAM_CATALOGUE
 from tracer import kernel, target
 from tracer.errors import TraceError, UsageError, WorkloadError
 from tracer.evidence import Evidence, Hits, Request, Run, Subject, Trace
+from tracer.flows import Look
 from tracer.phases import (
     CODE,
     TRACING,
@@ -33,12 +34,18 @@ from tracer.phases import (
     require,
 )
 from tracer.plan import FLOW_MEMBERS, Choice, plan
+from tracer.stacks import Programs
 from workloads.marker import Role, Scope, role_name
 
+Show = Callable[[float, Look], None]
+"""Takes what there was up to so many seconds from the beginning."""
 STRATEGY = "trace"
 """What evidence has in the place of a strategy's name."""
 EXITED, TIME, INTERRUPTED = "exited", "time", "interrupted"
 _POLL_SECONDS = 0.05
+_NOTES_SECONDS = 1.0
+"""How often to look which programs' files are there; those of shorter lives are noted by the
+meter, as far as they read or execute them."""
 _ORDERLY_SECONDS = 5.0
 _FOLDERS = ("/dev/shm", "/run", "/tmp")
 """Where the controls' files may live: in memory, if possible."""
@@ -50,11 +57,13 @@ def trace(
     environment: dict[str, str],
     stop: Callable[[], bool],
     say: Say,
+    show: Show,
 ) -> Evidence:
     """Trace what ``request.subject`` names; raises ``ZctraceError``.
 
     A command has ``streams`` as its standard input, output and error. It ends when ``stop``,
-    asked again and again, says so.
+    asked again and again, says so. ``show`` gets what has happened so far, every so often,
+    if that is wanted.
     """
     subject = request.subject
     assert subject is not None
@@ -77,7 +86,12 @@ def trace(
     with (
         target.cgroup(request.run_id, own_machine=own_machine) as cgroup,
         attach.Meter(
-            attach_plan, request.nonce, request.sabotage, Locator(), follow_flows=True
+            attach_plan,
+            request.nonce,
+            request.sabotage,
+            Locator(),
+            follow_flows=True,
+            keep_stacks=subject.stacks,
         ) as meter,
     ):
         with watch.phase("compile", "compiling the probes"):
@@ -85,7 +99,7 @@ def trace(
         with watch.phase("attach", "attaching the probes"):
             meter.attach(cgroup)
         meter.measure_costs()
-        tracer = Tracer(request, meter, cgroup, streams, environment, stop, say)
+        tracer = Tracer(request, meter, cgroup, streams, environment, stop, say, show)
         with watch.phase("trace", "running the controls"):
             traced = tracer.run(subject)
         evidence = evidence_of(
@@ -115,10 +129,12 @@ class Tracer:
         environment: dict[str, str],
         stop: Callable[[], bool],
         say: Say,
+        show: Show = lambda seconds, look: None,
     ) -> None:
         self._request, self._meter, self._cgroup = request, meter, cgroup
         self._streams, self._environment = streams, environment
-        self._stop, self._say = stop, say
+        self._stop, self._say, self._show = stop, say, show
+        self._programs = Programs()
         self.rights: dict[str, Any] = {}
         """What the program may do; known once it was started."""
 
@@ -160,7 +176,7 @@ class Tracer:
             name: (runs - costs[name][0], ns - costs[name][1])
             for name, (runs, ns) in meter.costs().items()
         }
-        return Trace(run, meter.account(), seconds, ended, status, spent)
+        return Trace(run, meter.account(self._programs), seconds, ended, status, spent)
 
     def _command(
         self, subject: Subject, stretch: _Stretch
@@ -172,7 +188,9 @@ class Tracer:
                 launcher.execute()
                 began = time.monotonic()
                 self.rights = target.rights(launcher.pid)
-                ended = self._wait(subject, lambda: launcher.runs() or bool(self._left()))
+                ended = self._wait(
+                    subject, lambda: launcher.runs() or bool(self._left()), self._left
+                )
                 seconds = time.monotonic() - began
                 self._meter.close_windows()
             status = launcher.end()
@@ -196,7 +214,11 @@ class Tracer:
                 opened |= new
             self.rights = _rights(there)
             began = time.monotonic()
-            ended = self._wait(subject, lambda: any(map(_alive, opened)))
+            ended = self._wait(
+                subject,
+                lambda: any(map(_alive, opened)),
+                lambda: self._there(subject) | opened,
+            )
             seconds = time.monotonic() - began
             self._meter.close_windows()
         return ended, seconds, answer
@@ -214,15 +236,31 @@ class Tracer:
         """Who is left in our cgroup."""
         return _members(self._cgroup)
 
-    def _wait(self, subject: Subject, goes_on: Callable[[], bool]) -> str:
-        deadline = time.monotonic() + (subject.seconds or float("inf"))
+    def _wait(
+        self,
+        subject: Subject,
+        goes_on: Callable[[], bool],
+        there: Callable[[], Iterable[int]],
+    ) -> str:
+        """Until it is over, and why it is; ``there`` are the processes that are traced."""
+        began = time.monotonic()
+        deadline = began + (subject.seconds or float("inf"))
+        looks = _Every(began, subject.interval)
+        notes = _Every(began, _NOTES_SECONDS if subject.stacks else None)
+        self._programs.note(there() if subject.stacks else ())
         self._say(TRACING)
-        while goes_on():
-            if self._stop():
-                return INTERRUPTED
-            if time.monotonic() > deadline:
-                return TIME
-            time.sleep(_POLL_SECONDS)
+        with self._meter.running() as running:
+            while goes_on():
+                if self._stop():
+                    return INTERRUPTED
+                now = time.monotonic()
+                if now > deadline:
+                    return TIME
+                if notes.due(now):
+                    self._programs.note(there())
+                if looks.due(now):
+                    self._show(now - began, running.look())
+                time.sleep(_POLL_SECONDS)
         return EXITED
 
     def start(
@@ -257,6 +295,21 @@ class Tracer:
     def enter(self, process: int) -> None:
         """Put a process into our cgroup."""
         (self._cgroup / "cgroup.procs").write_text(str(process))
+
+
+class _Every:
+    """Something to be done every so many seconds from ``began`` on; never, if ``None``."""
+
+    def __init__(self, began: float, seconds: float | None) -> None:
+        self._seconds = seconds or float("inf")
+        self._next = began + self._seconds
+
+    def due(self, now: float) -> bool:
+        """Whether it is time again; once for each time."""
+        if now < self._next:
+            return False
+        self._next += self._seconds * (1 + (now - self._next) // self._seconds)
+        return True
 
 
 class _Stretch:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tracer import errors
 from tracer.errors import MachineError, MissingError
@@ -206,7 +207,8 @@ def run(guest: Guest, collector: list[str], run_folder: RunFolder, progress: Pro
 class Progress:
     """The collector's steps, as they come through a file; with a time limit on each.
 
-    ``file`` gets a line of JSON per step, ``answer`` appears when there is one.
+    ``file`` gets a line of JSON per step, ``answer`` appears when there is one. Lines that
+    are no steps are for ``show``.
     """
 
     file: Path
@@ -218,26 +220,30 @@ class Progress:
     """Whether there is a machine to boot first, or only a process to start."""
     endless: str = ""
     """The step that may take as long as it likes."""
+    show: Callable[[dict[str, Any]], None] = lambda line: None
     meanwhile: Callable[[], None] = lambda: None
     """To be called all the time while waiting."""
     booted_after: float = 0.0
     """Seconds until the first step; known after :meth:`wait`."""
+    _read: int = 0
 
     def wait(self, process: subprocess.Popen[bytes], console: Path, log: Path) -> None:
         """Until there is an answer; raises :class:`MachineError` when there will be none."""
-        seen = 0
+        seen = False
         limit = self.boot_seconds
         step = "boot" if self.boots else "start"
         began = time.monotonic()
         deadline = began + limit
         while not self.answer.exists():
             self.meanwhile()
-            steps = self._steps()
-            if len(steps) > seen:
-                for step in steps[seen:]:
+            for line in self._lines():
+                if "step" in line:
+                    step = line["step"]
                     self.say(step)
+                else:
+                    self.show(line)
                 self.booted_after = self.booted_after or time.monotonic() - began
-                seen = len(steps)
+                seen = True
                 limit = _STEP_SECONDS + self.payload_bytes / _SLOWEST_BYTES_PER_SECOND
                 deadline = time.monotonic() + limit
             if process.poll() is not None:
@@ -265,16 +271,15 @@ class Progress:
             f"{hint}--keep keeps its log; zctrace doctor looks for the cause",
         )
 
-    def _steps(self) -> list[str]:
-        try:
-            text = self.file.read_text()
-        except FileNotFoundError:
-            return []
-        return [
-            json.loads(line)["step"]
-            for line in text.splitlines(keepends=True)
-            if line.endswith("\n")
-        ]
+    def _lines(self) -> list[dict[str, Any]]:
+        """What has come since the last time: whole lines only."""
+        with suppress(FileNotFoundError), self.file.open("rb") as file:
+            file.seek(self._read)
+            text = file.read()
+            whole = text[: text.rfind(b"\n") + 1]
+            self._read += len(whole)
+            return [json.loads(line) for line in whole.splitlines()]
+        return []
 
 
 def kvm_works(kernel: Kernel, run_folder: RunFolder, say: Say) -> bool:

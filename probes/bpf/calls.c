@@ -155,7 +155,7 @@ int on_return(struct pt_regs *ctx)
 		bytes = call->asked;
 		break;
 	}
-	count_here(call->site, call->direction, bytes, *caller, window_of_memory());
+	count_here(ctx, call->site, call->direction, bytes, *caller, window_of_memory());
 	calls.delete(&key);
 	return 0;
 }

@@ -12,6 +12,9 @@
  * FILE_PRIVATE, DENTRY_PARENT, DENTRY_NAME, INODE_MODE, INODE_NUMBER, INODE_SUPER, INODE_SIZE,
  * INODE_DEVICE, SUPER_DEVICE, SOCKET_SOCK, SOCK_FAMILY, SOCK_PEER_PORT, SOCK_PORT,
  * SOCK_PEER, SOCK_ADDRESS, SOCK_PEER6, SOCK_ADDRESS6, SOCK_TYPE
+ *
+ * With STACKS also who was on the stack at each copy: MAX_STACKS, and the offset
+ * MEMORY_PROGRAM.
  */
 struct transfer_call {
 	u8 source;      /* number of the argument, from 1; 0: the program's memory */
@@ -84,7 +87,24 @@ BPF_HASH(bookings, struct booking_key, struct tally, MAX_FLOWS);
 BPF_HASH(workers, u32, struct worker, MAX_WORKERS);
 BPF_PERCPU_ARRAY(fresh_object, struct object, 1);
 /* Bytes that a full table could not take, by cause. */
-BPF_ARRAY(overflow, u64, LOST_CAUSES);
+BPF_F_TABLE("array", int, u64, overflow, LOST_CAUSES, BPF_F_MMAPABLE);
+
+/*
+ * What moved and what was copied up to now, by system call; for those who look on. They have
+ * it in their memory: reading it takes no bpf(2), which would keep programs from running.
+ */
+#define RUNNING_IN 0
+#define RUNNING_OUT 1
+#define RUNNING_COPIED 2
+#define RUNNING_FIGURES 3
+BPF_F_TABLE("array", int, u64, running, MAX_SYSCALL *RUNNING_FIGURES, BPF_F_MMAPABLE);
+
+static inline void add_running(u32 syscall, u32 figure, u64 bytes)
+{
+	int slot = (syscall < MAX_SYSCALL ? syscall : MAX_SYSCALL - 1) * RUNNING_FIGURES + figure;
+
+	add_u64(running.lookup(&slot), bytes);
+}
 
 static inline void overflown(u32 cause, u64 bytes)
 {
@@ -243,6 +263,7 @@ static inline void flowed(struct object_key *object, u32 descriptor, u32 syscall
 	};
 	struct tally nothing = {}, *cell = flows.lookup_or_try_init(&key, &nothing);
 
+	add_running(syscall, way == WAY_IN ? RUNNING_IN : RUNNING_OUT, bytes);
 	if (!cell) {
 		overflown(LOST_FLOW, bytes);
 		return;
@@ -310,8 +331,58 @@ static inline void transfer_ends(void *ctx)
 		       result);
 }
 
+#ifdef STACKS
+/* Who copies, with everybody who is on the stack; below 0: why there is no such stack. */
+struct stack_key {
+	s32 kernel, user;
+	u32 process;
+	u32 site;
+	u32 syscall;
+	u32 direction;
+	char name[16];
+};
+
+BPF_STACK_TRACE(kernel_stacks, MAX_STACKS);
+/* By the build identity of the program or library and the place in its file, so that names
+ * can be looked up when the program is gone. */
+BPF_STACK_TRACE_BUILDID(user_stacks, MAX_STACKS);
+BPF_HASH(stacks, struct stack_key, struct tally, MAX_STACKS);
+
+static inline void note_stacks(void *ctx, u32 site, u32 direction, u32 syscall, u64 bytes,
+			       bool here)
+{
+	struct stack_key key = {.site = site, .syscall = syscall, .direction = direction};
+	struct tally nothing = {}, *cell;
+
+	key.kernel = kernel_stacks.get_stackid(ctx, 0);
+	key.user = -1;
+	if (here) { /* otherwise a softirq, on top of anybody */
+		key.user = user_stacks.get_stackid(ctx, BPF_F_USER_STACK);
+		key.process = bpf_get_current_pid_tgid() >> 32;
+		bpf_get_current_comm(key.name, sizeof(key.name));
+	}
+	/* What a full table does not take is missing in the sum, and can be seen there. */
+	cell = stacks.lookup_or_try_init(&key, &nothing);
+	if (cell) {
+		add_u64(&cell->calls, 1);
+		add_u64(&cell->bytes, bytes);
+	}
+}
+
+/* Note the file of the program that the current process has become. */
+static inline void noted_program(void)
+{
+	struct object_key unused = {};
+	u64 file = u64_at(memory_here(), MEMORY_PROGRAM);
+
+	if (file)
+		identify(file, &unused);
+}
+#endif
+
 /* A copy for the program: book it to the file, socket or pipe, and to the thread. */
-static inline void book(u32 role, u32 site, u32 direction, u32 syscall, u64 bytes, bool here)
+static inline void book(void *ctx, u32 role, u32 site, u32 direction, u32 syscall, u64 bytes,
+			bool here)
 {
 	u32 thread = bpf_get_current_pid_tgid(), *purpose;
 	int number = site;
@@ -324,6 +395,10 @@ static inline void book(u32 role, u32 site, u32 direction, u32 syscall, u64 byte
 	purpose = purposes.lookup(&number);
 	if (!purpose || *purpose != PURPOSE_PAYLOAD)
 		return;
+	add_running(syscall, RUNNING_COPIED, bytes);
+#ifdef STACKS
+	note_stacks(ctx, site, direction, syscall, bytes, here);
+#endif
 	if (here) {
 		struct transfer *transfer = transfers.lookup(&thread);
 

@@ -13,7 +13,7 @@
  *	IS_WATCHED(role)          whether a role's unsettled work is looked out for
  *	MAX_SITES, MAX_TALLIES, MAX_WINDOWS, MAX_THREADS
  *	MAX_CALL_SITES, TASK_MM, ITER_TYPE_*, IS_*_ITER(type)    (window.c, calls.c)
- *	SKB_*, SHINFO_DESTRUCTOR_ARG, SOCK_NET, DEVICE_*, NET_INODE, MERGE_*, MAX_OWNERS
+ *	SKB_*, SHINFO_*, SOCK_NET, DEVICE_*, NET_INODE, MERGE_*, MAX_OWNERS
  *	PEER_OF(role)             who is at the other end                   (owner.c)
  *	MAX_REQUESTS, MAX_MAPPINGS, SCATTER_*                               (devices.c)
  *	BREAKPOINT_n              SITE, LENGTH, FROM, TO of hardware breakpoint n (0..3)
@@ -31,7 +31,8 @@
  * A copy of user memory, at a breakpoint: `length` bytes moved. At a return instruction
  * that is what was really copied; at an entry, what was asked for.
  */
-static inline int copied(struct pt_regs *registers, u32 site, u64 length, u64 from, u64 to)
+static inline int copied(void *ctx, struct pt_regs *registers, u32 site, u64 length, u64 from,
+			 u64 to)
 {
 	u64 caller = 0;
 
@@ -39,7 +40,7 @@ static inline int copied(struct pt_regs *registers, u32 site, u64 length, u64 fr
 	/* Of what stands at its beginning, so that the stack begins with who called it. */
 	if (from)
 		caller = u64_at(registers->sp, 0);
-	count_here(site, direction_between(from, to), length, caller, window_here());
+	count_here(ctx, site, direction_between(from, to), length, caller, window_here());
 	return 0;
 }
 
@@ -56,15 +57,15 @@ static inline int copied_inside(struct pt_regs *ctx, u32 site, u64 length, u32 d
 	if (!length || caller - start < size)
 		return 0;
 	if (direction == KERNEL_TO_KERNEL)
-		count_anywhere(site, direction, length, caller,
+		count_anywhere(ctx, site, direction, length, caller,
 			       skb ? owner_of_copy(skb, caller) : 0);
 	else
-		count_here(site, direction, length, caller, window_here());
+		count_here(ctx, site, direction, length, caller, window_here());
 	return 0;
 }
 
 /* A second macro level, so that the parameters expand to their arguments first. */
-#define COPIED(...) copied(&ctx->regs, __VA_ARGS__)
+#define COPIED(...) copied(ctx, &ctx->regs, __VA_ARGS__)
 #define COPIED_INSIDE(...) copied_inside(ctx, __VA_ARGS__)
 
 #ifdef BREAKPOINT_0
@@ -424,8 +425,12 @@ int on_process_exec(void *ctx)
 	u64 process = bpf_get_current_pid_tgid() >> 32;
 	struct window *window = windows.lookup(&process);
 
-	if (window)
-		window->awaits_exec = 0;
+	if (!window)
+		return 0;
+	window->awaits_exec = 0;
+#ifdef STACKS
+	noted_program();
+#endif
 	return 0;
 }
 

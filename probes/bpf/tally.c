@@ -57,13 +57,14 @@ static inline u32 syscall_here(void)
 
 #ifdef FLOWS
 /* flows.c */
-static inline void book(u32 role, u32 site, u32 direction, u32 syscall, u64 bytes, bool here);
+static inline void book(void *ctx, u32 role, u32 site, u32 direction, u32 syscall, u64 bytes,
+			bool here);
 #else
 #define book(...)
 #endif
 
 /* Count for an open window. User memory is only copied for its owner. */
-static inline void count_here(u32 site, u32 direction, u64 bytes, u64 caller,
+static inline void count_here(void *ctx, u32 site, u32 direction, u64 bytes, u64 caller,
 			      struct window *window)
 {
 	u32 syscall = syscall_here();
@@ -71,7 +72,7 @@ static inline void count_here(u32 site, u32 direction, u64 bytes, u64 caller,
 	if (!is_open(window))
 		return;
 	tally_as(window->role, site, direction, syscall, bytes, caller);
-	book(window->role, site, direction, syscall, bytes, true);
+	book(ctx, window->role, site, direction, syscall, bytes, true);
 }
 
 /*
@@ -81,7 +82,8 @@ static inline void count_here(u32 site, u32 direction, u64 bytes, u64 caller,
  * under that work's role, marked ROLE_OUTSIDE: it may have been done for the watched
  * program, and must not vanish.
  */
-static inline void count_anywhere(u32 site, u32 direction, u64 bytes, u64 caller, u32 owner)
+static inline void count_anywhere(void *ctx, u32 site, u32 direction, u64 bytes, u64 caller,
+				  u32 owner)
 {
 	struct window *window = window_here();
 	u32 role = 0, syscall = NO_SYSCALL, unsettled = unsettled_role();
@@ -100,7 +102,8 @@ static inline void count_anywhere(u32 site, u32 direction, u64 bytes, u64 caller
 	if (!role)
 		return;
 	tally_as(role, site, direction, syscall, bytes, caller);
-	book(role, site, direction, syscall, bytes, is_open(window) && window->role == role);
+	book(ctx, role, site, direction, syscall, bytes,
+	     is_open(window) && window->role == role);
 }
 
 static inline void hit(int site)

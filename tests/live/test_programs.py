@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 
 import pytest
@@ -136,11 +137,35 @@ def test_time_is_up(programs):
     assert found.trace.status == 128 + 15
 
 
+def stacks_are_whole(found, folded):
+    """Every byte has its stack, and that of the write leads from the program to the copy."""
+    assert found.without_stack == 0
+    stacks = dict(line.rsplit(" ", 1) for line in folded.splitlines())
+    assert sum(map(int, stacks.values())) == found.copied_bytes
+    written = [stack for stack, size in stacks.items() if size == "300007"]
+    assert len(written) == 1, stacks
+    frames = written[0].split(";")
+    assert frames[0] == "head"
+    assert frames[-1] == "copy_page_from_iter_atomic_[k]"
+    assert {"write(2)", "vfs_write_[k]"} <= set(frames)
+    assert any(frame.endswith("[libc.so.6]") for frame in frames)
+
+
+def running_view_is_no_more_than_the_answer(found, stderr):
+    """Lines are of intervals, the last of which ended before the program did."""
+    lines = [line.split() for line in stderr.splitlines() if re.match(r" +[0-9.]+ s ", line)]
+    assert lines
+    received, delivered, copied = (sum(int(line[n]) for line in lines) for n in (2, 3, 4))
+    assert 0 < copied <= found.copied_bytes
+    assert received <= sum(line.received for line in found.calls)
+    assert delivered <= sum(line.delivered for line in found.calls)
+
+
 def test_the_command_line(live, tmp_path):
     """In a virtual machine: output, status, and every form of the result."""
+    forms = [f"--{name}={tmp_path / name}" for name in ("json", "csv", "folded", "speedscope")]
     result = zctrace(
-        *("trace", "--kernel", "6.1"),
-        *("--json", tmp_path / "json", "--csv", tmp_path / "csv"),
+        *("trace", "--kernel", "6.1", "-i", "0.5", *forms),
         *("--", "sh", "-c", "echo out; head -c 300007 /dev/zero >/tmp/x; echo err >&2; exit 5"),
     )
     assert result.returncode == 5, result.stderr
@@ -154,5 +179,10 @@ def test_the_command_line(live, tmp_path):
     }
     (evidence,) = json.loads((tmp_path / "json").read_text())["evidence"]
     assert "PATH" not in json.dumps(evidence["request"])
+    found = traced.answer(Evidence.from_json(evidence))
+    stacks_are_whole(found, (tmp_path / "folded").read_text())
+    profiles = json.loads((tmp_path / "speedscope").read_text())["profiles"]
+    assert profiles[0]["endValue"] == found.copied_bytes
+    running_view_is_no_more_than_the_answer(found, result.stderr)
     again = zctrace("report", tmp_path / "json")
     assert again.stdout == result.stdout.removeprefix("out\n")

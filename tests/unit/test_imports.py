@@ -15,7 +15,7 @@ MODULES = {
 }
 COLLECTING = {
     "tracer.attach", "tracer.btf", "tracer.call_sites", "tracer.collector", "tracer.disk",
-    "tracer.errors", "tracer.flows", "tracer.phases", "tracer.wiring",
+    "tracer.errors", "tracer.flows", "tracer.stacks", "tracer.phases", "tracer.wiring",
     "tracer.evidence", "tracer.isolated", "tracer.kernel", "tracer.kernel_text",
     "tracer.payload", "tracer.perf", "tracer.plan", "tracer.session", "tracer.target",
     "tracer.tracing",

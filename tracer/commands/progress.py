@@ -7,28 +7,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.status import Status
 from rich.text import Text
 
-from tracer.machine import Say
+
+class Steps:
+    """To be called with each step; told on ``console``, or on its ``status`` line."""
+
+    def __init__(self, console: Console, status: Status | None, *, quiet: bool) -> None:
+        self._console, self._status, self._quiet = console, status, quiet
+        self._began = time.monotonic()
+
+    def __call__(self, step: str) -> None:
+        if self._status:
+            self._status.update(Text(step))
+        elif not self._quiet:
+            self.line(f"[{time.monotonic() - self._began:6.1f} s] {step}")
+
+    def line(self, text: str) -> None:
+        """Something that was asked for: it is there to stay."""
+        self._console.print(Text(text), soft_wrap=True)
 
 
 @contextmanager
-def shown(*, quiet: bool) -> Iterator[Say]:
+def shown(*, quiet: bool) -> Iterator[Steps]:
     """A function to be told each step."""
-    if quiet:
-        yield lambda step: None
-        return
     console = Console(stderr=True)
-    if console.is_terminal:
+    if console.is_terminal and not quiet:
         with console.status("starting") as status:
-            yield lambda step: status.update(Text(step))
-        return
-    began = time.monotonic()
-
-    def say(step: str) -> None:
-        console.print(Text(f"[{time.monotonic() - began:6.1f} s] {step}"), soft_wrap=True)
-
-    yield say
+            yield Steps(console, status, quiet=False)
+    else:
+        yield Steps(console, None, quiet=quiet)
 
 
 def notice(text: str) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from rich.console import Console
 
 from tracer import traced
+from tracer.commands import trace
 from tracer.commands.run import Outputs, require_controls, write
 from tracer.errors import UsageError
 from tracer.evidence import Evidence
-from tracer.reports import program as reports
 
 
 def show(paths: Sequence[Path], console: Console, outputs: Outputs) -> None:
@@ -42,14 +42,20 @@ def show(paths: Sequence[Path], console: Console, outputs: Outputs) -> None:
                 f"{type(error).__name__}: {error}",
                 "a file that zctrace run --json has written",
             ) from error
-    if programs and outputs.chosen():
+    of_programs = [o for o, _ in outputs.chosen() if o in ("--folded", "--speedscope")]
+    if programs and len(outputs.chosen()) > len(of_programs):
         raise UsageError(
             "--html and --markdown are for strategies",
             "these are results of zctrace trace",
             "without them; zctrace trace --csv and --json",
         )
+    if of_programs and (judged or not any(found.trace.account.stacks for found in programs)):
+        raise UsageError(
+            f"{of_programs[0]}: there are no stacks in these results",
+            hint="zctrace trace --stacks --json F -- COMMAND",
+        )
     if programs:
-        reports.render(programs, console, os.uname().release)
+        trace.show(programs, outputs, console)
         require_controls(programs)
     if not judged:
         return

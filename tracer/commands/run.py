@@ -44,6 +44,8 @@ class Outputs:
     force: bool = False
     html: Path | None = None
     markdown: Path | None = None
+    folded: Path | None = None
+    speedscope: Path | None = None
 
     def chosen(self) -> list[tuple[str, Path]]:
         every = (
@@ -52,6 +54,8 @@ class Outputs:
             ("--json", self.json),
             ("--html", self.html),
             ("--markdown", self.markdown),
+            ("--folded", self.folded),
+            ("--speedscope", self.speedscope),
         )
         return [(option, path) for option, path in every if path is not None]
 

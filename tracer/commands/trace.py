@@ -14,8 +14,10 @@ from tracer.commands.progress import shown
 from tracer.commands.run import Outputs, find, require_controls, require_root
 from tracer.errors import KernelError, LimitError, UsageError
 from tracer.evidence import Subject
+from tracer.flows import Look
 from tracer.machine import HOST, Place
 from tracer.program import Wanted
+from tracer.reports import running
 from tracer.traced import Answer
 
 
@@ -26,6 +28,8 @@ def subject_of(
     seconds: float | None,
     *,
     follow: bool,
+    stacks: bool = False,
+    interval: float | None = None,
 ) -> Subject:
     """What was asked for; raises :class:`UsageError` unless it is one thing."""
     given = [
@@ -39,8 +43,9 @@ def subject_of(
             "one program at a time: a command, processes, or a cgroup",
             "zctrace trace -- COMMAND, zctrace trace -p PID or zctrace trace --cgroup PATH",
         )
-    if seconds is not None and seconds <= 0:
-        raise UsageError(f"-d {seconds:g}: more than 0 seconds")
+    for option, value in (("-d", seconds), ("-i", interval)):
+        if value is not None and value <= 0:
+            raise UsageError(f"{option} {value:g}: more than 0 seconds")
     program.check_processes(tuple(pids))
     if cgroup:
         cgroup = program.check_cgroup(cgroup)
@@ -51,6 +56,8 @@ def subject_of(
         cgroup=cgroup,
         seconds=seconds,
         follow=follow,
+        stacks=stacks,
+        interval=interval,
     )
 
 
@@ -69,26 +76,38 @@ def trace(
         raise UsageError(f"{wanted.subject.command[0]}: there is no such command")
     with shown(quiet=quiet) as say:
         place = _place(name, wanted, say)
-        evidence = program.trace(place, wanted, say)
+        lines = running.Lines()
+
+        def look_on(seconds: float, look: Look) -> None:
+            for line in lines.next(seconds, look):
+                say.line(line)
+
+        evidence = program.trace(place, wanted, say, look_on)
         say("adding up")
         found = traced.answer(evidence)
-    show([found], outputs)
+    show([found], outputs, Console())
     require_controls([found])
     if most is not None:
         check(found, most)
     return found.trace.status
 
 
-def show(answers: Sequence[Answer], outputs: Outputs) -> None:
+def show(answers: Sequence[Answer], outputs: Outputs, console: Console) -> None:
     """Write the forms that were asked for, and the report on the terminal."""
+    from tracer.reports import flamegraph
     from tracer.reports import program as reports
 
-    forms = {"--csv": reports.flows_csv, "--json": reports.result_json}
+    forms = {
+        "--csv": reports.flows_csv,
+        "--json": reports.result_json,
+        "--folded": flamegraph.folded,
+        "--speedscope": flamegraph.speedscope,
+    }
     for option, path in outputs.chosen():
         output.write(path, forms[option](answers))
     if not outputs.on_stdout:
         # The command may have had standard output for itself.
-        reports.render(answers, Console(), os.uname().release)
+        reports.render(answers, console, os.uname().release)
 
 
 def check(found: Answer, most: float) -> None:

@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 _WIDTH = 80
+_EXACT = 10**8
+"""From this size on, bytes are rounded in tables."""
 
 
 def say(console: Console, text: str = "", style: str = "", indent: int = 0) -> None:
@@ -23,6 +25,13 @@ def say(console: Console, text: str = "", style: str = "", indent: int = 0) -> N
         break_on_hyphens=False,
     ) or [""]:
         console.print(Text(line, style=style), soft_wrap=True)
+
+
+def size(many: int) -> str:
+    """Bytes, exact as long as there is room; what is rounded shows it by its unit."""
+    if many < _EXACT:
+        return str(many)
+    return f"{many / (1 << 30):.1f}G" if many >> 30 else f"{many / (1 << 20):.1f}M"
 
 
 def new_table(*columns: str) -> Table:

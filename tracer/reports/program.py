@@ -11,15 +11,15 @@ from rich.console import Console
 
 from tracer import traced
 from tracer.flows import Thing
-from tracer.reports import words
-from tracer.reports.layout import new_table, print_table, say
+from tracer.reports import flamegraph, words
+from tracer.reports.layout import new_table, print_table, say, size
 from tracer.traced import Answer, Line
 from tracer.tracing import EXITED, INTERRUPTED, TIME
 
-_ROWS = 8
-"""Of each table; --json has all of them."""
-_EXACT = 10**8
-"""From this size on, bytes are rounded in tables."""
+_ROWS, _STACKS = 8, 3
+"""Of each table; and how many stacks. --json has all of them."""
+_DESCRIPTORS = 2
+"""More of them for one file, and their number says more."""
 _LEAST_RATIO = 0.0001
 _NAME = 40
 """The longest name in a table; of longer ones the end says more."""
@@ -65,9 +65,10 @@ def _one(found: Answer, console: Console, host_release: str) -> None:
     _heading(found, console, host_release)
     _moved(found, console)
     if found.copied is not None:
-        _lines(found.calls, "system call", console, found)
-        _lines(found.things, "file, socket or pipe", console, found)
+        _lines(found.calls, "system call", console)
+        _lines(found.things, "file, socket or pipe", console, descriptors=True)
         _sites(found, console)
+        _stacks(found, console)
     for reason in found.reasons:
         say(console, f"inside the kernel: {reason}")
     _beside(found, console)
@@ -95,8 +96,8 @@ def _moved(found: Answer, console: Console) -> None:
     for verb, by_kind in (("delivered", found.delivered), ("received", found.received)):
         many = sum(by_kind.values())
         parts = ", ".join(
-            f"{_plural(kind)} {size}"
-            for kind, size in sorted(by_kind.items(), key=lambda item: -item[1])
+            f"{_plural(kind)} {part}"
+            for kind, part in sorted(by_kind.items(), key=lambda item: -item[1])
         )
         say(console, f"{verb} {many} B{': ' if parts else ''}{parts}")
     if found.copied is None:
@@ -124,20 +125,31 @@ def _plural(kind: str) -> str:
     return kind if kind == "unknown" else f"{kind}s"
 
 
-def _lines(lines: Sequence[Line], heading: str, console: Console, found: Answer) -> None:
+def _lines(
+    lines: Sequence[Line], heading: str, console: Console, *, descriptors: bool = False
+) -> None:
     rows = [line for line in lines if line.received or line.delivered or line.copied_bytes]
     if not rows:
         return
-    shown = new_table(heading, "calls", "in", "out", "u→k", "k→u", "k→k")
+    columns = ["fd", "calls"] if descriptors else ["calls"]
+    shown = new_table(heading, *columns, "in", "out", "u→k", "k→u", "k→k")
     for line in rows[:_ROWS]:
         shown.add_row(
             _short(line.name, _NAME),
+            *([_descriptors(line)] if descriptors else []),
             str(line.calls),
-            *(_size(size) for size in (line.received, line.delivered)),
-            *(_size(line.copied.get(way.value, 0)) for way in traced.DIRECTIONS),
+            *(size(many) for many in (line.received, line.delivered)),
+            *(size(line.copied.get(way.value, 0)) for way in traced.DIRECTIONS),
         )
     print_table(shown, console)
     _more(rows, console)
+
+
+def _descriptors(line: Line) -> str:
+    """Under which numbers the program had it; --csv has those of each process."""
+    if len(line.descriptors) > _DESCRIPTORS:
+        return f"{len(line.descriptors)} fds"
+    return ",".join(map(str, sorted(line.descriptors)))
 
 
 def _sites(found: Answer, console: Console) -> None:
@@ -156,19 +168,37 @@ def _sites(found: Answer, console: Console) -> None:
         _more(found.threads, console)
 
 
+def _stacks(found: Answer, console: Console) -> None:
+    """The heaviest ones, the innermost function first."""
+    if not found.stacks:
+        return
+    for stack in found.stacks[:_STACKS]:
+        say(console, f"{size(stack.bytes)} B, {stack.calls} copies, on this stack:")
+        for frame in reversed(flamegraph.frames(stack)):
+            say(console, frame, indent=2)
+        say(console)
+    left = found.stacks[_STACKS:]
+    if left:
+        copied = sum(stack.bytes for stack in left)
+        say(
+            console,
+            f"and {len(left)} stacks more, for {copied} B: --folded, --speedscope, --json",
+        )
+    if found.without_stack:
+        say(
+            console,
+            f"{found.without_stack} B were copied on stacks that there was no room for",
+            "yellow",
+        )
+    say(console)
+
+
 def _more(rows: Sequence[Line], console: Console) -> None:
     left = rows[_ROWS:]
     if left:
         copied = sum(line.copied_bytes for line in left)
         say(console, f"and {len(left)} more, for which {copied} B were copied: --json, --csv")
         say(console)
-
-
-def _size(size: int) -> str:
-    """Exact as long as the table has room for it; what is rounded shows it by its unit."""
-    if size < _EXACT:
-        return str(size)
-    return f"{size / (1 << 30):.1f}G" if size >> 30 else f"{size / (1 << 20):.1f}M"
 
 
 def _ratio(copies: float) -> str:

@@ -52,6 +52,15 @@ class Subject:
     stacks: bool = False
     interval: float | None = None
 
+    @property
+    def words(self) -> str:
+        """What is traced: the command, or whatever ran already."""
+        if self.command:
+            return " ".join(self.command)
+        if self.cgroup:
+            return f"cgroup {self.cgroup}"
+        return "process " + ", ".join(map(str, self.pids))
+
     @staticmethod
     def from_json(values: dict[str, Any]) -> Subject:
         lists = {k: tuple(values[k]) for k in ("command", "pids")}

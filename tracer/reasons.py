@@ -7,6 +7,7 @@ and nothing is guessed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tracer.call_sites import plain
 
@@ -82,16 +83,29 @@ _REASONS = (
 )
 
 
-def reason(quantity: str, caller: str | None, syscall: str | None) -> str:
-    """A sentence on bytes that were copied inside the kernel, without the full stop."""
+class Why(NamedTuple):
+    """A sentence on bytes that were copied inside the kernel, without the full stop.
+
+    ``function`` is who called, empty where that is not known. Kernels differ in that for the
+    same reason.
+    """
+
+    words: str
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.words} ({self.function})" if self.function else self.words
+
+
+def reason(quantity: str, caller: str | None, syscall: str | None) -> Why:
+    """Why bytes were copied inside the kernel."""
     function = plain((caller or "").partition("+")[0])
-    where = f" ({function})" if function else ""
     for row in _REASONS:
         if (
             row.quantity == quantity
             and row.caller in ("", function)
             and row.syscall in ("", syscall)
         ):
-            return f"{row.words}{where}"
+            return Why(row.words, function)
     by = f" for {syscall}" if syscall else ""
-    return f"copied by {quantity}{by}{where}"
+    return Why(f"copied by {quantity}{by}", function)

@@ -522,20 +522,28 @@ def _not_available(evidence: Evidence, run: Run) -> Judged:
     )
 
 
-def _reasons(run: Run, subject: Iterable[Row]) -> Iterable[str]:
-    """Why bytes were copied inside the kernel, each reason with its bytes."""
-    total: Counter[str] = Counter()
-    inside = set()
+def why(evidence: Evidence, run: Run) -> dict[reasons.Why, int]:
+    """Bytes copied inside the kernel by the process under measurement, the most first."""
+    return _why(row for row in tidy_rows(evidence, run) if row.role == run.role)
+
+
+def _why(subject: Iterable[Row]) -> dict[reasons.Why, int]:
+    total: Counter[reasons.Why] = Counter()
     for row in subject:
         size = row.bytes or 0
         within = row.direction == Direction.KERNEL_TO_KERNEL.value
         if row.kind == Kind.COPY.value and within and size > 0:
-            inside.add(row.quantity)
             total[reasons.reason(row.quantity, row.caller, row.syscall)] += size
-    for words, size in total.most_common():
-        yield f"{size} B: {words}"
+    return dict(total.most_common())
+
+
+def _reasons(run: Run, subject: Iterable[Row]) -> Iterable[str]:
+    """Why bytes were copied inside the kernel, each reason with its bytes."""
+    found = list(subject)
+    for reason, size in _why(found).items():
+        yield f"{size} B: {reason}"
     again = run.account.get("retransmitted_bytes", 0)
-    if again and "skb-copy-ubufs" in inside:
+    if again and _bytes(row for row in found if row.quantity == "skb-copy-ubufs"):
         yield f"{again} B were sent again by TCP, and what it sends again may be copied again"
 
 

@@ -17,6 +17,7 @@ from tracer.call_sites import plain
 from tracer.controls import Control
 from tracer.evidence import Count, Evidence, Trace, losses
 from tracer.flows import DEVICE, FILE, NO_CALL, PIPE, SOCKET, Booking, Flow, Thing
+from tracer.reasons import Why
 from tracer.stacks import Stack
 
 _MANY = 10
@@ -74,7 +75,7 @@ class Answer:
     things: Sequence[Line]
     sites: Sequence[Line]
     threads: Sequence[Line]
-    reasons: Sequence[str]
+    reasons: Sequence[tuple[Why, int]]
     events: dict[str, int]
     checked: Sequence[Control]
     doubts: Sequence[str]
@@ -279,14 +280,14 @@ def _threads(trace: Trace) -> list[Line]:
     return sorted(lines, key=lambda line: line.weight, reverse=True)
 
 
-def _reasons(payload: Iterable[tuple[Count, str]]) -> list[str]:
+def _reasons(payload: Iterable[tuple[Count, str]]) -> list[tuple[Why, int]]:
     """Why bytes were copied inside the kernel, the most first."""
     inside = Direction.KERNEL_TO_KERNEL.value
-    why: Counter[str] = Counter()
+    why: Counter[Why] = Counter()
     for count, way in payload:
         if way == inside and count.bytes:
             why[reasons.reason(count.quantity, count.caller, count.syscall)] += count.bytes
-    return [f"{many} B: {words}" for words, many in why.most_common()]
+    return why.most_common()
 
 
 def _events(trace: Trace) -> dict[str, int]:
@@ -350,16 +351,16 @@ def sentence(found: Answer) -> str:
     if ratio < ZERO_COPY:
         return (
             f"{seen}zero-copy for {_percent(_uncopied(found))} of the bytes {basis}; "
-            f"{copied} B were copied all the same, most by {_called(parts[0].name)}"
+            f"{copied} B were copied all the same, most by {called(parts[0].name)}"
         )
     least = "at least " if open_ended else ""
     if ratio > _MANY:
         sizes = ", ".join(
-            f"{line.copied_bytes} by {_called(line.name)}" for line in parts[:_NAMED]
+            f"{line.copied_bytes} by {called(line.name)}" for line in parts[:_NAMED]
         )
         return f"not zero-copy: {least}{copied} B were copied for {many} B {basis}: {sizes}"
     shares = ", ".join(
-        f"{line.copied_bytes / many:.2f} by {_called(line.name)}"
+        f"{line.copied_bytes / many:.2f} by {called(line.name)}"
         for line in parts[:_NAMED]
         if line.copied_bytes >= many * _SHOWN
     )
@@ -382,7 +383,8 @@ def _uncopied(found: Answer) -> float:
     return max(many - copied, 0) / many
 
 
-def _called(name: str) -> str:
+def called(name: str) -> str:
+    """A system call by the name of one of :attr:`Answer.calls`, as a sentence has it."""
     return "the kernel outside of calls" if name == NO_CALL else f"{name}(2)"
 
 

@@ -69,8 +69,8 @@ def _one(found: Answer, console: Console, host_release: str) -> None:
         _lines(found.things, "file, socket or pipe", console, descriptors=True)
         _sites(found, console)
         _stacks(found, console)
-    for reason in found.reasons:
-        say(console, f"inside the kernel: {reason}")
+    for reason, size in found.reasons:
+        say(console, f"inside the kernel: {size} B: {reason}")
     _beside(found, console)
 
 
@@ -78,13 +78,7 @@ def _heading(found: Answer, console: Console, host_release: str) -> None:
     subject = found.evidence.request.subject
     assert subject is not None
     first, second = words.heading(found.evidence, host_release)
-    if subject.command:
-        what = " ".join(subject.command)
-    elif subject.cgroup:
-        what = f"cgroup {subject.cgroup}"
-    else:
-        what = "process " + ", ".join(map(str, subject.pids))
-    say(console, f"{_short(what, 200)}; for {found.trace.seconds:.1f} s, "
+    say(console, f"{_short(subject.words, 200)}; for {found.trace.seconds:.1f} s, "
         f"{_ENDED[found.trace.ended]}")  # fmt: skip
     say(console, first)
     if second:

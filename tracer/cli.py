@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tracer import __version__, errors
+from tracer.commands import compare as compare_command
 from tracer.commands import doctor as doctor_command
 from tracer.commands import kernels as kernels_command
 from tracer.commands import plan as plan_command
@@ -369,6 +370,26 @@ def report(
         html=html, markdown=markdown, folded=folded, speedscope=speedscope, force=force
     )
     report_command.show(results, Console(), outputs)
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="A file that --json has written.")],
+    after: Annotated[Path, typer.Argument(help="Another one, of the same kind.")],
+    csv: Annotated[
+        Path | None, typer.Option(help="A row for each figure that differs; - for stdout.")
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="The same, with the sentences; - for stdout.")
+    ] = None,
+    force: _Force = False,
+) -> None:
+    """What changed between two saved results, the largest change first.
+
+    Two of run, or two of trace and check.
+    """
+    outputs = run_command.Outputs(csv=csv, json=json, force=force)
+    compare_command.show(before, after, Console(), outputs)
 
 
 @_kernels.callback()

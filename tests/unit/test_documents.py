@@ -27,7 +27,9 @@ def test_every_column_is_documented():
     assert set(summary.COLUMNS) <= documented
 
 
-@pytest.mark.parametrize(("command", "least"), [("run", 11), ("trace", 8), ("check", 6)])
+@pytest.mark.parametrize(
+    ("command", "least"), [("run", 11), ("trace", 8), ("check", 6), ("compare", 3)]
+)
 def test_every_option_is_documented(command, least):
     text = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200"}).stdout
     options = set(re.findall(r"--[a-z-]+", text))

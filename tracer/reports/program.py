@@ -69,8 +69,8 @@ def _one(found: Answer, console: Console, host_release: str) -> None:
         _lines(found.things, "file, socket or pipe", console, descriptors=True)
         _sites(found, console)
         _stacks(found, console)
-    for reason, size in found.reasons:
-        say(console, f"inside the kernel: {size} B: {reason}")
+    for reason, many in found.reasons:
+        say(console, f"inside the kernel: {many} B: {reason}")
     _beside(found, console)
 
 

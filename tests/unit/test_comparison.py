@@ -1,0 +1,623 @@
+"""What changed between two results, from recorded evidence and from altered."""
+
+import csv
+import dataclasses
+import functools
+import io
+import json
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from tests.conftest import HERE, recorded_evidence
+from tests.unit import altering
+from tracer import changes, cli, compared_programs, comparison, errors, saved, summary, traced
+from tracer.changes import COPIED, Change, Part
+from tracer.evidence import Evidence
+from tracer.flows import Thing
+from tracer.reports import comparison as reports
+from tracer.reports import files, program
+
+ON, OFF = "nginx, sendfile on", "nginx, sendfile off"
+
+
+@functools.cache
+def recordings(line):
+    text = (HERE / "evidence" / f"programs-{line}.json").read_text()
+    return {name: Evidence.from_json(values) for name, values in json.loads(text).items()}
+
+
+def recorded(name, line="6.1"):
+    return recordings(line)[name]
+
+
+def result_of(before, after):
+    """Of evidence, one or a list on each side."""
+    sides = [side if isinstance(side, list) else [side] for side in (before, after)]
+    return comparison.compare(
+        *(
+            saved.Saved(
+                HERE / name,
+                tuple(summary.judge(e for e in side if not e.trace)),
+                tuple(traced.answer(e) for e in side if e.trace),
+            )
+            for name, side in zip(("before", "after"), sides, strict=True)
+        )
+    )
+
+
+def only(before, after):
+    (compared,) = result_of(before, after).comparisons
+    return compared
+
+
+def rendered(result, width=80):
+    text = io.StringIO()
+    reports.render(result, Console(file=text, width=width))
+    return text.getvalue()
+
+
+def flat(text):
+    return " ".join(text.split())
+
+
+def rows(result):
+    return list(csv.DictReader(io.StringIO(reports.differences_csv(result))))
+
+
+def item(compared, part, name):
+    (found,) = [i for i in compared.items if i.part is part and i.name.startswith(name)]
+    return found
+
+
+def with_trace(evidence, **values):
+    of_run = {k: values.pop(k) for k in ("counts", "lost", "hits") if k in values}
+    run = dataclasses.replace(evidence.trace.run, **of_run)
+    return dataclasses.replace(
+        evidence, trace=dataclasses.replace(evidence.trace, run=run, **values)
+    )
+
+
+def larger(evidence, factor):
+    """A program that did everything so many times."""
+    trace = evidence.trace
+
+    def more(values):
+        return tuple(
+            dataclasses.replace(v, calls=v.calls * factor, bytes=v.bytes * factor)
+            if getattr(v, "role", "program") == "program"
+            else v
+            for v in values
+        )
+
+    account = dataclasses.replace(
+        trace.account, flows=more(trace.account.flows), bookings=more(trace.account.bookings)
+    )
+    return with_trace(evidence, account=account, counts=more(trace.run.counts))
+
+
+def blind_to(evidence, function):
+    """With a dead probe, which fails the controls."""
+    counts = tuple(c for c in evidence.trace.run.counts if c.function != function)
+    return with_trace(evidence, counts=counts)
+
+
+def test_from_copying_to_not():
+    compared = only(recorded(OFF), recorded(ON))
+    assert compared.changed
+    assert compared.headline == (
+        "copies per byte delivered: 2.00 → < 0.01 (33554800 → 368 B copied for 16777459 B; "
+        "-1.00 by writev(2), -1.00 by pread64(2))"
+    )
+    assert [c.figure for c in compared.circumstances] == ["traced"]
+    first = compared.items[0]
+    assert (first.part, first.name, first.of(COPIED).by) == (Part.TOTAL, "copied", -33554432)
+    assert item(compared, Part.CALL, "sendfile").of("calls") == Change("calls", 0, 20)
+    assert item(compared, Part.SITE, "_copy_from_iter").of(COPIED).by == -16777216
+
+
+@pytest.mark.parametrize("name", ["cp", "cat", "shell", ON, OFF])
+def test_kernels_that_agree(name):
+    """Some bytes are copied elsewhere, and page faults are others: neither counts."""
+    compared = only(recorded(name, "6.1"), recorded(name, "7.3"))
+    assert not compared.changed
+    assert changes.NOTHING in compared.headline
+    circumstances = {c.figure: c for c in compared.circumstances}
+    assert circumstances["kernel"].after == "7.3.4+deb13-amd64"
+    assert "kernel's build" not in circumstances
+
+
+def test_nothing_differs_from_itself():
+    for evidence in (recorded(OFF), recorded_evidence("7.3")):
+        result = result_of(evidence, evidence)
+        (compared,) = result.comparisons
+        assert [*compared.items, *compared.varying, *compared.circumstances] == []
+        assert not compared.changed
+        assert rows(result) == []
+        assert rendered(result).startswith("Nothing changed in what counts: ")
+
+
+def test_the_largest_change_is_first():
+    compared = only(recorded(ON), recorded(OFF, "7.3"))
+    weights = [compared_programs.weight(i, compared.basis) for i in compared.items]
+    assert weights == sorted(weights, reverse=True)
+    assert weights[0][0] > weights[-1][0]
+
+
+def test_of_other_amounts_copies_for_each_byte_are_compared():
+    before, after = recorded(OFF), larger(recorded(OFF), 3)
+    compared = only(before, after)
+    assert not compared.changed
+    assert "2.00 copies per byte delivered" in compared.headline
+    copied = item(compared, Part.CALL, "writev")
+    assert copied.of(COPIED).by == 2 * 16777459
+    assert not any(compared_programs.matters(i, compared.basis) for i in compared.items)
+    text = flat(rendered(result_of(before, after)))
+    assert "16777459 B before, 50332377 B after. So what was copied is compared" in text
+    assert "_copy_from_iter" not in text
+
+
+def test_less_copied_for_each_byte_is_a_change_though_more_is_copied():
+    compared = only(recorded("cat"), larger(recorded(ON), 10**6))
+    assert compared.changed
+    assert compared.headline.startswith("copies per byte delivered: 1.00 → < 0.01 (")
+    assert item(compared, Part.CALL, "recvfrom").of(COPIED).by > 0
+
+
+def test_the_same_copies_by_other_calls_are_a_change():
+    cp = recorded("cp")
+    counts = tuple(
+        dataclasses.replace(c, syscall="sendfile") if c.syscall == "copy_file_range" else c
+        for c in cp.trace.run.counts
+    )
+    account = dataclasses.replace(
+        cp.trace.account,
+        bookings=tuple(
+            dataclasses.replace(b, syscall="sendfile") if b.syscall == "copy_file_range" else b
+            for b in cp.trace.account.bookings
+        ),
+    )
+    compared = only(cp, with_trace(cp, counts=counts, account=account))
+    assert compared.changed
+    assert compared.headline.startswith(
+        "copies per byte delivered: 1.00, as before, but not in the same way: "
+    )
+    assert "-1.00 by copy_file_range(2)" in compared.headline
+    assert "+1.00 by sendfile(2)" in compared.headline
+
+
+def test_many_more_system_calls_are_told_though_nothing_else_changed():
+    cat = recorded("cat")
+    counts = tuple(
+        dataclasses.replace(c, calls=c.calls * 9)
+        if (c.role, c.quantity, c.syscall) == ("program", "syscall-enter", "read")
+        else c
+        for c in cat.trace.run.counts
+    )
+    headline = only(cat, with_trace(cat, counts=counts)).headline
+    assert headline.startswith(changes.NOTHING)
+    assert "; but system calls: " in headline
+
+
+def test_what_was_not_measured_is_no_number():
+    broken = blind_to(recorded(OFF), "_copy_from_iter")
+    result = result_of(recorded(OFF), broken)
+    (compared,) = result.comparisons
+    assert compared.headline == (
+        "copies per byte delivered: 2.00 → not measured: controls failed after"
+    )
+    copied = [row for row in rows(result) if row["figure"] == COPIED]
+    assert {row["part"] for row in copied} == {"total", "call", "thing", "site"}
+    assert "pread64 512 16777216 – 1.00 → – recvfrom" in flat(rendered(result))
+    for row in copied:
+        assert (row["after"], row["change"], row["after_per_byte"]) == ("", "", "")
+        assert row["before"] != ""
+    assert any(d.startswith("after: control failed: known bytes") for d in compared.doubts)
+    back = only(broken, recorded(OFF))
+    assert "not measured → 2.00: controls failed before" in back.headline
+
+
+def test_two_sides_without_figures_are_not_alike():
+    broken = blind_to(recorded(OFF), "_copy_from_iter")
+    compared = only(broken, broken)
+    assert "not measured on either side" in compared.headline
+    assert changes.NOTHING not in compared.headline
+    assert any(d.startswith("before and after: control failed") for d in compared.doubts)
+
+
+def test_lower_bounds_are_told():
+    lost = with_trace(recorded(ON), lost={"call": 3})
+    compared = only(recorded(OFF), lost)
+    assert "2.00 → at least < 0.01" in compared.headline
+    assert any(d.startswith("after: figures are lower bounds: 3") for d in compared.doubts)
+    assert only(recorded(ON), lost).headline.startswith("as far as was seen, nothing changed")
+
+
+def test_where_nothing_was_delivered_bytes_are_compared():
+    account = dataclasses.replace(recorded("cat").trace.account, flows=())
+    compared = only(recorded("cat"), with_trace(recorded("cat"), account=account))
+    assert compared.basis.why_not == "nothing was delivered or received after"
+    assert compared.headline == (
+        "bytes copied: 16779616 (for 16777216 B delivered → 0 B received)"
+    )
+    assert compared.changed
+
+
+def test_what_is_only_received_is_not_related_to_what_was_delivered():
+    evidence = recorded("cat")
+    flows = tuple(f for f in evidence.trace.account.flows if f.way == "in")
+    account = dataclasses.replace(evidence.trace.account, flows=flows)
+    compared = only(evidence, with_trace(evidence, account=account))
+    assert compared.basis.why_not.startswith("before, 16777216 B were delivered, and after, ")
+    assert "per byte" not in rendered(
+        result_of(evidence, with_trace(evidence, account=account))
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("pipe:[15457]", "pipe"),
+        ("unix stream socket:[88]", "unix stream socket"),
+        ("tcp 127.0.0.1:8001 → 127.0.0.1:59574", "tcp 127.0.0.1:8001 → 127.0.0.1:*"),
+        ("tcp [::1]:40000 → [::1]:443", "tcp [::1]:* → [::1]:443"),
+        ("udp 0.0.0.0:0 → 10.0.0.1:53", "udp 0.0.0.0:0 → 10.0.0.1:53"),
+        ("/proc/4711/status", "/proc/*/status"),
+        ("/dev/pts/3", "/dev/pts/*"),
+        ("/srv/release:40000", "/srv/release:40000"),
+        ("/srv/a[1]", "/srv/a[1]"),
+    ],
+)
+def test_names_without_what_changes_by_itself(name, instead):
+    assert compared_programs.stable(name) == instead
+
+
+def test_clients_of_a_server_are_one_thing():
+    evidence = recorded(OFF)
+
+    def at(port):
+        things = tuple(
+            Thing(t.kind, f"tcp 127.0.0.1:8002 → 127.0.0.1:{port}") if t.kind == "socket" else t
+            for t in evidence.trace.account.things
+        )
+        return dataclasses.replace(evidence.trace.account, things=things)
+
+    compared = only(
+        with_trace(evidence, account=at(40000)), with_trace(evidence, account=at(50000))
+    )
+    assert not compared.items
+
+
+def test_traces_are_paired_by_program_and_kernel():
+    names = ["cat", "cp", ON]
+    before = [recorded(name) for name in names] + [recorded("shell")]
+    after = [recorded(name, "7.3") for name in reversed(names)] + [recorded("cp --reflink")]
+    result = result_of(before, after)
+    assert len(result.comparisons) == 3
+    for compared in result.comparisons:
+        traced_as = [c for c in compared.circumstances if c.figure == "traced"]
+        assert all(str(c.before).startswith("process") for c in traced_as)
+    assert result.only_before == [
+        "sh -c cat /run/programs/ext4/payload | wc -c; exit 7, on 6.1.0-56-amd64"
+    ]
+    assert result.only_after[0].startswith("cp --reflink=always ")
+    assert result.headline == "nothing changed in what counts, in 3 comparisons"
+
+
+def test_of_several_the_largest_change_is_the_answer():
+    cheap = dataclasses.replace(
+        recorded("cat"),
+        trace=recorded(ON).trace,
+        sites=recorded(ON).sites,
+    )
+    result = result_of([recorded("cp"), recorded("cat")], [recorded("cp"), cheap])
+    assert result.headline.startswith(
+        "1 of 2 comparisons changed; the most cat /run/programs/ext4/payload"
+    )
+    assert "1.00 → < 0.01" in result.headline
+    assert [compared.changed for compared in result.comparisons] == [True, False]
+
+
+def test_a_key_of_several_says_nothing():
+    pairs, left, right = comparison.paired(
+        ["a1", "a2", "b"], ["a3", "b", "c"], (str, lambda x: x[0])
+    )
+    assert (pairs, left, right) == ([("b", "b")], ["a1", "a2"], ["a3", "c"])
+
+
+def test_one_reason_in_two_functions_is_one():
+    cp = recorded("cp")
+    counts = tuple(
+        dataclasses.replace(c, caller="iomap_write+0x1")
+        if c.syscall == "copy_file_range"
+        else c
+        for c in cp.trace.run.counts
+    )
+    compared = only(cp, with_trace(cp, counts=counts))
+    assert {i.part for i in compared.items} == {Part.SITE}
+    assert not compared.changed
+
+
+def test_a_trace_and_runs_have_nothing_in_common():
+    with pytest.raises(errors.UsageError, match=r"has traces, .* has runs of strategies"):
+        result_of(recorded("cat"), recorded_evidence("6.1"))
+
+
+def test_runs_without_their_like():
+    evidence = recorded_evidence("6.1")
+    some = [
+        dataclasses.replace(evidence, runs=(altering.run_of(evidence, name),))
+        for name in ("sendfile", "splice")
+    ]
+    with pytest.raises(errors.UsageError, match="nothing in common"):
+        result_of(*some)
+    result = result_of(evidence, some[0])
+    assert result.only_after == []
+    assert "splice 1 MiB, on 6.1.0-56-amd64" in result.only_before
+    assert len(result.only_before) == len(evidence.runs) - 1
+    assert f"; and {len(evidence.runs) - 7} more: " in flat(rendered(result))
+
+
+def test_runs_on_kernels_that_agree():
+    compared = only(recorded_evidence("6.1"), recorded_evidence("7.3"))
+    assert compared.headline == f"{changes.NOTHING}: {len(recorded_evidence('6.1').runs)} runs"
+    assert {i.part for i in compared.items} <= {Part.RUN}
+    figures = {c.figure for i in compared.varying for c in i.figures}
+    assert {"copy_calls", "interrupts"} <= figures
+    assert not figures & {"cpu_copied_bytes", "mode_switches"}
+
+
+def test_several_kernels_are_paired_by_release_then_by_line():
+    six, seven = recorded_evidence("6.1"), recorded_evidence("7.3")
+    newer = dataclasses.replace(six, kernel={**six.kernel, "release": "6.1.0-99-amd64"})
+    result = result_of([six, seven], [seven, newer])
+    assert sorted(c.subject for c in result.comparisons) == [
+        "on 6.1.0-56-amd64 → 6.1.0-99-amd64",
+        f"on {seven.kernel['release']}",
+    ]
+    # Of several kernels one that is left is not the other's successor.
+    other = dataclasses.replace(six, kernel={**six.kernel, "release": "5.4.0-1"})
+    with pytest.raises(errors.UsageError, match="nothing in common"):
+        result_of([six, seven], other)
+    result = result_of([six, seven], [seven, other])
+    assert [c.subject for c in result.comparisons] == [f"on {seven.kernel['release']}"]
+    assert len(result.only_before) == len(six.runs)
+
+
+def copying_more(evidence, strategy, size=4711):
+    """With a copy more inside the kernel."""
+    function = next(s for s in evidence.sites if s["quantity"] == "skb-copy-bits")
+    stray = altering.count(
+        "sender", function["function"], size, quantity="skb-copy-bits",
+        mechanism=function["mechanism"], direction="k2k", syscall="sendfile",
+        caller="skb_segment+0x1",
+    )  # fmt: skip
+    return altering.added(evidence, strategy, stray)
+
+
+def test_a_run_that_copies_more(evidence):
+    after = copying_more(evidence, "sendfile", 1 << 20)
+    result = result_of(evidence, after)
+    (compared,) = result.comparisons
+    assert compared.headline == (
+        f"CPU copies of sendfile 1 MiB: 0 → 1 (0 → 1048576 B); 1 of {len(evidence.runs)} runs "
+        "changed"
+    )
+    changed = {c.figure: c for c in compared.items[0].figures}
+    assert changed["k2k_bytes"].by == 1 << 20
+    assert changed["verdict_copies"] == Change("verdict_copies", "holds", "refuted")
+    assert "u2k_bytes" not in changed
+    reason = item(compared, Part.REASON, "sendfile 1 MiB: no scatter/gather")
+    assert reason.of(COPIED) == Change(COPIED, 0, 1 << 20)
+    assert "verdict on copies holds refuted" in flat(rendered(result))
+
+
+def test_repetitions_that_differ_alike_are_one_row(evidence):
+    run = altering.run_of(evidence, "sendfile")
+    before = dataclasses.replace(
+        evidence, runs=tuple(dataclasses.replace(run, run_index=n) for n in range(3))
+    )
+    compared = only(before, copying_more(before, "sendfile", 1 << 20))
+    assert "3 of 3 runs changed" in compared.headline
+    assert [i.name.partition(":")[0] for i in compared.items] == ["3 times sendfile 1 MiB"] * 2
+    runs = (before.runs[0], copying_more(before, "sendfile").runs[1], before.runs[2])
+    compared = only(before, dataclasses.replace(before, runs=runs))
+    assert {i.name.partition(":")[0] for i in compared.items} == {"sendfile 1 MiB #1"}
+
+
+def test_a_little_more_is_not_rounded_away(evidence):
+    result = result_of(evidence, copying_more(evidence, "mmap-write", 7))
+    assert "CPU copies of mmap-write 1 MiB: 1 → 1.0000066" in result.headline
+    assert "CPU copies 1 1.0000066" in flat(rendered(result))
+
+
+def test_a_run_with_fewer_calls(evidence):
+    def halved(c):
+        of_calls = c.quantity in ("syscall-enter", "syscall-exit") and c.syscall == "splice"
+        ours = of_calls and c.role == "sender"
+        return dataclasses.replace(c, calls=c.calls // 2) if ours else c
+
+    compared = only(evidence, altering.with_counts(evidence, "splice", halved))
+    first = compared.items[0]
+    assert compared.headline.startswith(
+        "mode switches of splice 1 MiB: 64 → 32; CPU copies as before; 1 of "
+    )
+    assert first.of("calls of splice") == Change("calls of splice", 32, 16)
+
+
+def test_runs_whose_controls_failed_are_not_compared(evidence):
+    result = result_of(evidence, altering.broken(evidence))
+    (compared,) = result.comparisons
+    assert compared.headline.startswith("CPU copies of read-write 1 MiB: 2 → not measured")
+    for row in rows(result):
+        if row["figure"] == "cpu_copied_bytes":
+            assert (row["after"], row["change"]) == ("", "")
+    more = altering.broken(copying_more(evidence, "sendfile"))
+    for other in (compared, only(evidence, more)):
+        assert not [i for i in other.items if i.part is Part.REASON]
+    assert any("control failed" in doubt for doubt in compared.doubts)
+    neither = only(altering.broken(evidence), altering.broken(evidence))
+    assert (
+        neither.headline
+        == f"copies were measured on neither side, in {len(evidence.runs)} runs"
+    )
+
+
+def test_what_one_kernel_cannot_do():
+    compared = only(recorded_evidence("5.10"), recorded_evidence("7.3"))
+    assert compared.headline.startswith("CPU copies of io-uring-zc 1 MiB: not measured → 2; ")
+    assert any("not available" in doubt for doubt in compared.doubts)
+
+
+def test_what_tcp_sends_again_is_no_change(evidence):
+    """Copied once more, which no two runs need do alike."""
+    again = 47168
+
+    def more(c):
+        ours = (c.role, c.quantity) == ("sender", "skb-copy-ubufs")
+        return dataclasses.replace(c, bytes=c.bytes + again) if ours and c is largest else c
+
+    run = altering.run_of(evidence, "msg-zerocopy")
+    largest = max(
+        (c for c in run.counts if (c.role, c.quantity) == ("sender", "skb-copy-ubufs")),
+        key=lambda c: c.bytes,
+    )
+    after = altering.with_counts(evidence, "msg-zerocopy", more)
+    after = altering.told(after, "msg-zerocopy", retransmitted_bytes=again)
+    compared = only(evidence, after)
+    assert not compared.changed
+    (first,) = [i for i in compared.items if i.part is Part.RUN]
+    assert first.of("cpu_copied_bytes").by == again
+    assert f"TCP sent 0 B again before, {again} B after" in first.note
+    # More than that is one.
+    assert only(evidence, copying_more(after, "msg-zerocopy")).changed
+
+
+def test_how_reasons_share_the_copies_of_packets_is_no_change():
+    compared = only(recorded_evidence("6.1-e1000"), recorded_evidence("7.3-e1000"))
+    assert not compared.changed
+    assert not [i for i in compared.items if i.part is Part.REASON]
+    assert [i for i in compared.varying if i.part is Part.REASON]
+
+
+def test_circumstances():
+    before = recorded("cat")
+    after = dataclasses.replace(
+        before,
+        rights={**before.rights, "uid": 0},
+        tool={**before.tool, "zctrace": "9"},
+        machine={**before.machine, "kind": "host", "memory_bytes": 1 << 40},
+        request=dataclasses.replace(before.request, mechanism="callsite"),
+        kernel={**before.kernel, "version": "#2"},
+        trace=dataclasses.replace(before.trace, status=1),
+    )
+    found = {c.figure: (c.before, c.after) for c in only(before, after).circumstances}
+    assert found.pop("kernel's build")[1] == "#2"
+    assert found == {
+        "machine": ("qemu-tcg", "host"),
+        "memory, GiB": (2.8, 1024.0),
+        "version of zctrace": ("0.1.0", "9"),
+        "mechanism": ("auto", "callsite"),
+        "rights: uid": (before.rights["uid"], 0),
+        "exit status": (0, 1),
+    }
+
+
+def test_the_readme_shows_what_is_printed():
+    section = (HERE.parent / "README.md").read_text().split("## What changed")[1]
+    block = section.split("```")[3]
+    printed = {
+        line.strip() for line in rendered(result_of(recorded(OFF), recorded(ON))).splitlines()
+    }
+    assert "2.00 → < 0.01" in block
+    assert [line for line in block.splitlines() if line.strip() not in {*printed, "…"}] == []
+
+
+PAIRS = {
+    "nginx": lambda: (recorded(OFF), recorded(ON)),
+    "other programs": lambda: (recorded("cat"), recorded(OFF, "7.3")),
+    "shell": lambda: (recorded("shell"), recorded("shell", "7.3")),
+    "not measured": lambda: (recorded(OFF), blind_to(recorded(OFF), "_copy_from_iter")),
+    "runs": lambda: (recorded_evidence("6.1"), recorded_evidence("7.3")),
+    "cannot": lambda: (recorded_evidence("5.10"), recorded_evidence("7.3")),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_the_report_fits(name):
+    result = result_of(*PAIRS[name]())
+    text = rendered(result)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\x1b" not in text
+    assert flat(text).lower().startswith(result.headline.lower())
+    faults = [n for n, line in enumerate(text.splitlines()) if "page faults" in line]
+    tables = [n for n, line in enumerate(text.splitlines()) if "───" in line]
+    assert not faults or not tables or min(faults) > max(tables)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_csv_and_json_have_the_same_rows(name):
+    result = result_of(*PAIRS[name]())
+    read = json.loads(reports.differences_json(result))
+    assert read["headline"] == result.headline
+    assert len(read["differences"]) == len(rows(result)) > 0
+    for row, other in zip(rows(result), read["differences"], strict=True):
+        assert list(row) == list(other) == reports.COLUMNS
+        for column, value in other.items():
+            assert row[column] == ("" if value is None else str(value))
+        assert (other["before"] != other["after"]) != (other["part"] == "not paired")
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """A trace on each side, and runs."""
+    found = {}
+    for name, evidence in (("off", recorded(OFF)), ("on", recorded(ON))):
+        found[name] = tmp_path / f"{name}.json"
+        found[name].write_text(program.result_json([traced.answer(evidence)]))
+    found["run"] = tmp_path / "run.json"
+    found["run"].write_text(files.result_json(summary.judge([recorded_evidence("6.1")])))
+    broken = blind_to(recorded(ON), "_copy_from_iter")
+    found["broken run"] = tmp_path / "broken-run.json"
+    judged = summary.judge([altering.broken(recorded_evidence("6.1"))])
+    found["broken run"].write_text(files.result_json(judged))
+    found["broken"] = tmp_path / "broken.json"
+    found["broken"].write_text(program.result_json([traced.answer(broken)]))
+    return {name: str(path) for name, path in found.items()}
+
+
+def test_the_command(paths, tmp_path):
+    made = tmp_path / "made.csv"
+    arguments = ["compare", paths["off"], paths["on"]]
+    shown = CliRunner().invoke(cli.app, [*arguments, "--csv", str(made)])
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith("Copies per byte delivered: 2.00 → < 0.01 (")
+    piped = CliRunner().invoke(cli.app, [*arguments, "--csv", "-"])
+    assert piped.stdout == made.read_text()
+    again = CliRunner().invoke(cli.app, [*arguments, "--csv", str(made)])
+    assert isinstance(again.exception, errors.OutputError)
+    alone = CliRunner().invoke(cli.app, [*arguments, "--json", "-"])
+    assert json.loads(alone.stdout)["comparisons"][0]["changed"] is True
+
+
+def test_the_command_refuses(paths, tmp_path):
+    (tmp_path / "bad.json").write_text("{}")
+    for arguments, kind, what in (
+        ((paths["off"], paths["run"]), errors.UsageError, "has traces"),
+        ((paths["off"], str(tmp_path / "bad.json")), errors.UsageError, "not a result of"),
+        ((paths["off"], "/absent"), errors.UsageError, "/absent: No such file"),
+    ):
+        result = CliRunner().invoke(cli.app, ["compare", *arguments])
+        assert isinstance(result.exception, kind)
+        assert what in result.exception.what
+        assert result.stdout == ""
+
+
+def test_failed_controls_on_a_side_are_shown_and_are_the_status(paths):
+    result = CliRunner().invoke(cli.app, ["compare", paths["off"], paths["broken"]])
+    assert isinstance(result.exception, errors.ControlError)
+    assert result.stdout.startswith("Copies per byte delivered: 2.00 → not measured")
+    result = CliRunner().invoke(cli.app, ["compare", paths["broken run"], paths["run"]])
+    assert isinstance(result.exception, errors.ControlError)
+    assert result.stdout.startswith("CPU copies of read-write 1 MiB: not measured → 2; ")

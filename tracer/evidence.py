@@ -40,7 +40,9 @@ class Subject:
     ``pids`` and ``cgroup`` are the latter's, ``command`` with its folder the former's.
     Ends after ``seconds``, if there is a number. ``follow`` is whether to count what the
     processes start, too, ``stacks`` whether to keep who was on the stack at each copy. Every
-    ``interval`` seconds, if there is a number, what has happened is told.
+    ``interval`` seconds, if there is a number, what has happened is told. ``marked`` is
+    whether only that counts which processes mark as their windows by themselves; asked for
+    without ``pids``, any process of the user may.
     """
 
     command: tuple[str, ...] = ()
@@ -51,6 +53,7 @@ class Subject:
     follow: bool = True
     stacks: bool = False
     interval: float | None = None
+    marked: bool = False
 
     @property
     def words(self) -> str:
@@ -248,10 +251,10 @@ class Trace:
     """What a traced program did.
 
     ``run`` has its counts, under the role ``program``, and those of the controls.
-    ``seconds`` is how long it was counted; ``ended`` why no longer: ``exited``, ``time`` or
-    ``interrupted``. ``status`` is a command's, as a shell has it; ``None`` where it was not
-    ours. ``costs`` is how often each of the meter's programs ran, for everybody, and for how
-    many ns.
+    ``seconds`` is how long it was counted; ``ended`` why no longer: ``exited``, ``time``,
+    ``interrupted`` or, of a window, ``closed``. ``status`` is a command's, as a shell has
+    it; ``None`` where it was not ours. ``costs`` is how often each of the meter's programs
+    ran, for everybody, and for how many ns.
     """
 
     run: Run

@@ -12,8 +12,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from tracer.phases import (
     import_attach,
     require,
 )
-from tracer.plan import FLOW_MEMBERS, Choice, plan
+from tracer.plan import FLOW_MEMBERS, AttachPlan, Choice, plan
 from tracer.stacks import Programs
 from workloads.marker import Role, Scope, role_name
 
@@ -41,7 +42,7 @@ Show = Callable[[float, Look], None]
 """Takes what there was up to so many seconds from the beginning."""
 STRATEGY = "trace"
 """What evidence has in the place of a strategy's name."""
-EXITED, TIME, INTERRUPTED = "exited", "time", "interrupted"
+EXITED, TIME, INTERRUPTED, CLOSED = "exited", "time", "interrupted", "closed"
 _POLL_SECONDS = 0.05
 _NOTES_SECONDS = 1.0
 """How often to look which programs' files are there; those of shorter lives are noted by the
@@ -68,6 +69,43 @@ def trace(
     subject = request.subject
     assert subject is not None
     watch = Stopwatch(say)
+    with attached(request, watch) as instrument:
+        meter, cgroup = instrument.meter, instrument.cgroup
+        tracer = Tracer(request, meter, cgroup, streams, environment, stop, say, show)
+        with watch.phase("trace", "running the controls"):
+            traced = tracer.run(subject)
+        return instrument.evidence(request, watch, tracer.rights, traced)
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """A meter, attached, the cgroup that its controls run in, and what both are made of."""
+
+    meter: Any
+    cgroup: Path
+    facts: kernel.KernelFacts
+    plan: AttachPlan
+    bcc_version: str
+
+    def evidence(
+        self, request: Request, watch: Stopwatch, rights: dict[str, Any], trace: Trace
+    ) -> Evidence:
+        """What is to be said of a trace."""
+        return evidence_of(
+            request,
+            self.facts,
+            self.plan,
+            self.meter.refused,
+            watch,
+            self.bcc_version,
+            rights=rights,
+            trace=trace,
+        )
+
+
+@contextmanager
+def attached(request: Request, watch: Stopwatch) -> Iterator[Instrument]:
+    """Everything up to attaching, with its steps announced; raises ``ZctraceError``."""
     with watch.phase("observe", "looking at the kernel"):
         facts = kernel.observe(PROGRAM_CATALOGUE)
     with watch.phase("plan", "planning the probes"):
@@ -91,7 +129,7 @@ def trace(
             request.sabotage,
             Locator(),
             follow_flows=True,
-            keep_stacks=subject.stacks,
+            keep_stacks=bool(request.subject and request.subject.stacks),
         ) as meter,
     ):
         with watch.phase("compile", "compiling the probes"):
@@ -99,22 +137,19 @@ def trace(
         with watch.phase("attach", "attaching the probes"):
             meter.attach(cgroup)
         meter.measure_costs()
-        tracer = Tracer(request, meter, cgroup, streams, environment, stop, say, show)
-        with watch.phase("trace", "running the controls"):
-            traced = tracer.run(subject)
-        evidence = evidence_of(
-            request,
-            facts,
-            attach_plan,
-            meter.refused,
-            watch,
-            attach.BCC_VERSION,
-            rights=tracer.rights,
-            trace=traced,
-        )
+        yield Instrument(meter, cgroup, facts, attach_plan, attach.BCC_VERSION)
         if own_machine:
             meter.abandon()
-    return evidence
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """What came of watching: the controls' own account, for how long, why no longer."""
+
+    answer: dict[str, Any]
+    seconds: float
+    ended: str
+    status: int | None = None
 
 
 class Tracer:
@@ -140,16 +175,24 @@ class Tracer:
 
     def run(self, subject: Subject) -> Trace:
         """Trace one; raises ``ZctraceError``."""
+        watch = self._command if subject.command else self._processes
+        return self._traced(lambda stretch: watch(subject, stretch))
+
+    def marked(self, process: int, meanwhile: Callable[[], None]) -> Trace:
+        """Trace what a process marks as its windows by itself, during ``meanwhile``.
+
+        Raises ``ZctraceError``, and whatever ``meanwhile`` raises: then the windows are
+        closed, and the next trace may begin.
+        """
+        return self._traced(lambda stretch: self._marked(process, meanwhile, stretch))
+
+    def _traced(self, watch: Callable[[_Stretch], _Watched]) -> Trace:
+        """Between controls, what ``watch`` watches; it runs those before it by itself."""
         meter = self._meter
         meter.reset()
         lost, costs = meter.lost(), meter.costs()
         stretch = _Stretch(meter)
-        if subject.command:
-            status, ended, seconds, answer = self._command(subject, stretch)
-        else:
-            ended, seconds, answer = self._processes(subject, stretch)
-            status = None
-            meter.scope(self._cgroup)
+        watched = watch(stretch)
         self._say("running the controls again")
         self._control("after", stretch)
         run = Run(
@@ -169,18 +212,23 @@ class Tracer:
                 **stretch.skips,
                 "cpus-unwatched": meter.unwatched_cpus(),
             },
-            expected=answer["expected"],
-            neighbour=answer["neighbour"],
+            expected=watched.answer["expected"],
+            neighbour=watched.answer["neighbour"],
         )
         spent = {
             name: (runs - costs[name][0], ns - costs[name][1])
             for name, (runs, ns) in meter.costs().items()
         }
-        return Trace(run, meter.account(self._programs), seconds, ended, status, spent)
+        return Trace(
+            run,
+            meter.account(self._programs),
+            watched.seconds,
+            watched.ended,
+            watched.status,
+            spent,
+        )
 
-    def _command(
-        self, subject: Subject, stretch: _Stretch
-    ) -> tuple[int, str, float, dict[str, Any]]:
+    def _command(self, subject: Subject, stretch: _Stretch) -> _Watched:
         with _Launcher(self, "before", subject) as launcher:
             with stretch:
                 answer = launcher.control()
@@ -194,18 +242,14 @@ class Tracer:
                 seconds = time.monotonic() - began
                 self._meter.close_windows()
             status = launcher.end()
-        return status, ended, seconds, answer
+        return _Watched(answer, seconds, ended, status)
 
-    def _processes(
-        self, subject: Subject, stretch: _Stretch
-    ) -> tuple[str, float, dict[str, Any]]:
+    def _processes(self, subject: Subject, stretch: _Stretch) -> _Watched:
         answer = self._control("before", stretch)
         scope = Scope.PROCESS if subject.follow else Scope.ALONE
         there = self._there(subject)
-        self._meter.scope(
-            Path(subject.cgroup) if subject.cgroup else target.common_cgroup(there)
-        )
-        with stretch:
+        cgroup = Path(subject.cgroup) if subject.cgroup else target.common_cgroup(there)
+        with self._scoped(cgroup), stretch:
             opened: set[int] = set()
             # Once more, for those that were started meanwhile by who had no window yet.
             while new := self._there(subject) - opened:
@@ -221,7 +265,35 @@ class Tracer:
             )
             seconds = time.monotonic() - began
             self._meter.close_windows()
-        return ended, seconds, answer
+        return _Watched(answer, seconds, ended)
+
+    def _marked(
+        self, process: int, meanwhile: Callable[[], None], stretch: _Stretch
+    ) -> _Watched:
+        answer = self._control("before", stretch)
+        self.rights = _rights((process,))
+        with self._scoped(target.common_cgroup((process,))):
+            try:
+                with stretch:
+                    began = time.monotonic()
+                    meanwhile()
+                    seconds = time.monotonic() - began
+            finally:
+                # Of one that has died, or been left by a process that has.
+                self._meter.close_windows()
+        return _Watched(answer, seconds, CLOSED)
+
+    @contextmanager
+    def _scoped(self, cgroup: Path | None) -> Iterator[None]:
+        """Breakpoints are for the tasks in a cgroup, or for everybody; then for ours again."""
+        if cgroup == self._cgroup:
+            yield
+            return
+        self._meter.scope(cgroup)
+        try:
+            yield
+        finally:
+            self._meter.scope(self._cgroup)
 
     def _there(self, subject: Subject) -> set[int]:
         """The processes that are to be traced, as far as they are there now."""

@@ -14,7 +14,7 @@ from tracer.flows import Thing
 from tracer.reports import flamegraph, words
 from tracer.reports.layout import new_table, print_table, say, size
 from tracer.traced import Answer, Line
-from tracer.tracing import EXITED, INTERRUPTED, TIME
+from tracer.tracing import CLOSED, EXITED, INTERRUPTED, TIME
 
 _ROWS, _STACKS = 8, 3
 """Of each table; and how many stacks. --json has all of them."""
@@ -27,6 +27,7 @@ _ENDED = {
     EXITED: "until it ended",
     TIME: "until the time was up",
     INTERRUPTED: "until it was told to stop",
+    CLOSED: "in a window of its own",
 }
 COLUMNS = [
     "kernel",

@@ -3,6 +3,24 @@
 Two halves that meet in a file. *Collect* (``session`` and below) runs as root next to the
 kernel, with the standard library, BCC and a disassembler. *Analyse* (``summary``,
 ``verdict``, ``reports``) is unprivileged and reads evidence.
+
+For programs that measure themselves there are :class:`Session` and :class:`Window`; they
+are imported when they are first asked for.
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tracer.client import Session, Window
+
+__all__ = ["Session", "Window", "__version__"]
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Session", "Window"):
+        from tracer import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -361,6 +361,14 @@ class Meter:
         if role in marker.WATCHED:
             self._bpf["watching"][ctypes.c_int(0)] = ctypes.c_ulonglong(role)
 
+    def saw_window(self, role: marker.Role) -> bool:
+        """Whether one of a watched role has been opened, and closed, since the last reset.
+
+        Or since :meth:`close_windows`; by the marker, and with nothing said to be settled.
+        """
+        opened: int = self._bpf["watching"][ctypes.c_int(0)].value
+        return opened == role and all(w.origin for w in self._bpf["windows"].values())
+
     def close_windows(self) -> None:
         """Count for nobody any more."""
         self._bpf["windows"].clear()

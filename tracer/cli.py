@@ -18,8 +18,10 @@ from tracer.commands import kernels as kernels_command
 from tracer.commands import plan as plan_command
 from tracer.commands import report as report_command
 from tracer.commands import run as run_command
+from tracer.commands import serve as serve_command
 from tracer.commands import strategies as strategies_command
 from tracer.commands import trace as trace_command
+from tracer.evidence import Subject
 from tracer.machine import AUTO, Options
 from tracer.program import Wanted
 from tracer.sizes import parse_size
@@ -322,6 +324,33 @@ def check(
     )
     outputs = run_command.Outputs(json=json, force=force)
     return trace_command.trace(wanted, kernel, outputs, quiet=quiet, most=max_copies)
+
+
+@app.command()
+def serve(
+    command: _Command = None,
+    user: _User = "",
+    kernel: _Kernel = AUTO,
+    mechanism: _Mechanism = "auto",
+    keep: _Keep = False,
+    boot_timeout: _BootTimeout = BOOT_SECONDS,
+    quiet: _Quiet = False,
+    sabotage: _Sabotage = None,
+) -> int | None:
+    """Let a command measure itself: pytest with the fixture zctrace, say.
+
+    The command keeps its input, output and exit status, and runs with the rights of whoever
+    called; every process of that user below it may ask for windows.
+    """
+    wanted = Wanted(
+        Subject(command=tuple(command or ()), folder=str(Path.cwd()), marked=True),
+        user,
+        run_command.check_mechanism(mechanism),
+        tuple(sabotage or ()),
+        keep,
+        boot_timeout,
+    )
+    return serve_command.serve(wanted, kernel, quiet=quiet)
 
 
 @app.command()

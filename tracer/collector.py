@@ -1,8 +1,8 @@
 """The collecting half's entry point: ``collector REQUEST EVIDENCE PROGRESS [STREAMS]``.
 
-Reads a request, writes evidence or an error, both JSON; appends a line of JSON to
-PROGRESS at every step, and for every look at what happens meanwhile. Runs in an isolated
-interpreter as root, on a host or in a guest.
+Reads a request, writes evidence, an error or, where windows were served, a command's
+status, all JSON; appends a line of JSON to PROGRESS at every step, and for every look at
+what happens meanwhile. Runs in an isolated interpreter as root, on a host or in a guest.
 STREAMS are the numbers of the descriptors that a traced command has as its standard input,
 output and error; without them its output goes to files beside the request, as in a guest.
 """
@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from tracer import errors
-from tracer.evidence import Evidence, Request
+from tracer.evidence import Request
 from tracer.flows import Look
 from tracer.phases import ENVIRONMENT, OUTPUTS, STOP, Say, request_from, write_json
+from tracer.serving import serve
 from tracer.session import collect
 from tracer.tracing import Show, trace
 
@@ -37,9 +38,9 @@ def _terminate(*_: object) -> None:
     raise _Terminated
 
 
-def _trace(
+def _program(
     request: Request, folder: Path, streams: list[str], say: Say, show: Show
-) -> Evidence:
+) -> dict[str, Any]:
     # Ctrl-C is for the command line, and for a command that is traced.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     environment = json.loads((folder / ENVIRONMENT).read_text())
@@ -52,7 +53,10 @@ def _trace(
             descriptors = [
                 stack.enter_context(path.open(mode)).fileno() for path, mode in files
             ]
-        return trace(request, descriptors, environment, stop.exists, say, show)
+        if request.subject and request.subject.marked:
+            status = serve(request, descriptors, environment, stop.exists, say, folder)
+            return {"status": status}
+        return trace(request, descriptors, environment, stop.exists, say, show).to_json()
 
 
 def main(arguments: list[str]) -> int:
@@ -75,10 +79,10 @@ def main(arguments: list[str]) -> int:
     try:
         wanted = request_from(request)
         if wanted.subject:
-            found = _trace(wanted, request.parent, arguments[3:], say, show)
+            found = _program(wanted, request.parent, arguments[3:], say, show)
         else:
-            found = collect(wanted, say)
-        write_json(evidence, found.to_json())
+            found = collect(wanted, say).to_json()
+        write_json(evidence, found)
     except errors.ZctraceError as error:
         write_json(evidence, error.to_json())
         return error.exit_code

@@ -13,9 +13,12 @@
     ├── OutputError              9   an output file cannot be written
     ├── ResourceError           10   not enough memory or disk
     ├── WorkloadError           11   a strategy failed while it ran
-    └── LimitError              12   a program copied more than it was allowed to
+    ├── LimitError              12   a program copied more than it was allowed to
+    ├── SessionError            13   the collector of a session is gone, busy or silent
+    └── FigureError             14   a window's figure is not known, or may be too small
 
-An interrupt ends in 130, a SIGTERM in 143.
+An interrupt ends in 130, a SIGTERM in 143. The last two are raised in the programs that
+measure themselves (``tracer.client``), and no command ends in them.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ class ZctraceError(Exception):
         self.what, self.why, self.hint = what, why, hint
 
     def to_json(self) -> dict[str, str]:
-        """For the way from the collector to the command line."""
+        """For the way from the collector to the command line, or to a session."""
         return {
             "error": type(self).__name__,
             "what": self.what,
@@ -82,6 +85,14 @@ class WorkloadError(ZctraceError):
 
 class LimitError(ZctraceError):
     exit_code = 12
+
+
+class SessionError(ZctraceError):
+    exit_code = 13
+
+
+class FigureError(ZctraceError):
+    exit_code = 14
 
 
 INTERRUPTED = 130

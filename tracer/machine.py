@@ -22,7 +22,7 @@ from tracer import errors, kernel, kernels, stage, target, vm
 from tracer.errors import KernelError, MissingError, ResourceError
 from tracer.evidence import Evidence, Request, Setting
 from tracer.guardian import RunFolder, guarded
-from tracer.phases import TRACING
+from tracer.phases import SERVING, TRACING
 from tracer.plan import Choice, plan
 from tracer.wiring import HARDWARE_ADDRESSES, NICS, Nic
 
@@ -271,11 +271,32 @@ def collected(
     meanwhile: Callable[[], None] = lambda: None,
     show: Callable[[dict[str, Any]], None] = lambda line: None,
 ) -> Evidence:
+    """Have a collector do what :func:`answered` has; its evidence, with the time to boot."""
+    answer, booted_after = answered(
+        request, guest, run_folder, code, say, limits, streams, meanwhile, show
+    )
+    evidence = Evidence.from_json(answer)
+    timings = {"boot": booted_after, **evidence.timings}
+    return dataclasses.replace(evidence, timings=timings)
+
+
+def answered(
+    request: Request,
+    guest: vm.Guest | None,
+    run_folder: RunFolder,
+    code: Path,
+    say: Say,
+    limits: Limits,
+    streams: Sequence[int] = (),
+    meanwhile: Callable[[], None] = lambda: None,
+    show: Callable[[dict[str, Any]], None] = lambda line: None,
+) -> tuple[dict[str, Any], float]:
     """Have a collector do what is requested, in ``guest`` or here; raises ``ZctraceError``.
 
-    A collector here gets the descriptors ``streams`` for a traced command, and stays in our
-    session for its sake. ``meanwhile`` is called again and again while it works,
-    ``show`` with every look at what happens.
+    Returns its answer, as JSON has it, and the seconds until it began. A collector here
+    gets the descriptors ``streams`` for a program's command, and stays in our session for
+    its sake. ``meanwhile`` is called again and again while it works, ``show`` with every
+    look at what happens.
     """
     share = run_folder.path / SHARE
     files = {name: share / name for name in ("request.json", "evidence.json", "progress")}
@@ -291,7 +312,7 @@ def collected(
         limits.work,
         limits.boot_seconds,
         boots=guest is not None,
-        endless=TRACING,
+        endless=SERVING if request.subject and request.subject.marked else TRACING,
         meanwhile=meanwhile,
         show=show,
     )
@@ -302,16 +323,14 @@ def collected(
             vm.run(guest, collector, run_folder, progress)
         else:
             _run_here(collector, run_folder, progress, streams)
-        answer = json.loads(files["evidence.json"].read_text())
+        answer: dict[str, Any] = json.loads(files["evidence.json"].read_text())
         if "error" in answer:
             raise errors.from_json(answer)
     except errors.ZctraceError:
         if limits.keep:
             say(f"logs kept in {_keep(run_folder.path, request.run_id)}")
         raise
-    evidence = Evidence.from_json(answer)
-    timings = {"boot": progress.booted_after, **evidence.timings}
-    return dataclasses.replace(evidence, timings=timings)
+    return answer, progress.booted_after
 
 
 def _images(options: Options, folder: Path) -> dict[str, Path]:

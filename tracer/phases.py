@@ -25,6 +25,10 @@ from tracer.plan import AttachPlan, CallAttachment, Choice, CopyAttachment
 Say = Callable[[str], None]
 TRACING = "tracing; Ctrl-C ends it and reports"
 """The step that takes as long as a traced program does."""
+SERVING = "serving windows"
+"""Likewise, the step that takes as long as a command whose windows are traced."""
+SOCKET_NAME = "socket"
+"""That of windows, beside the request."""
 ENVIRONMENT, STOP, OUTPUTS = "environment.json", "stop", ("stdout", "stderr")
 """Files beside the request for a traced command: its environment, which is nobody else's
 business; one whose being there ends the tracing; what it prints, in a guest."""

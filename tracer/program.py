@@ -18,9 +18,9 @@ from tracer import machine, stage, target, vm
 from tracer.errors import UsageError
 from tracer.evidence import Evidence, Request, Subject
 from tracer.flows import Look
-from tracer.guardian import guarded
+from tracer.guardian import RunFolder, guarded
 from tracer.machine import HOST, SHARE, Place, Say
-from tracer.phases import ENVIRONMENT, OUTPUTS, STOP, TRACING
+from tracer.phases import ENVIRONMENT, OUTPUTS, SERVING, SOCKET_NAME, STOP, TRACING
 from tracer.plan import Choice
 
 _GUEST_BYTES = 2 << 30
@@ -71,6 +71,104 @@ def trace(
     The first interrupt ends the tracing, and everything until then is in the evidence.
     ``show`` gets what there was up to so many seconds, if that is wanted.
     """
+    with _prepared(place, wanted, say) as ready:
+        steps = _Steps(say)
+        outputs = _Outputs(ready.share) if ready.guest else None
+        with (
+            _interruptible((ready.share / STOP).touch, lambda: steps.last == TRACING),
+            _streams(here=ready.guest is None) as streams,
+        ):
+            evidence = machine.collected(
+                *ready.whereabouts,
+                steps,
+                wanted,
+                streams,
+                outputs.forward if outputs else lambda: None,
+                lambda line: show(line["seconds"], Look(**line["look"])),
+            )
+        if outputs:
+            outputs.forward()
+        return evidence
+
+
+def serve(
+    place: Place,
+    wanted: Wanted,
+    say: Say,
+    ready: Callable[[Path], None] = lambda socket: None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> int | None:
+    """Serve windows at one place while a command runs; returns its status. Needs root.
+
+    Without a command: on this machine, until ``stopped`` says so. ``ready`` is told of the
+    socket once windows can be had. The first interrupt is for the command alone. Raises
+    ``ZctraceError``.
+    """
+    with _prepared(place, wanted, say) as prepared:
+        steps = _Steps(say)
+        stop = prepared.share / STOP
+        outputs = _Outputs(prepared.share) if prepared.guest else None
+        told = False
+
+        def meanwhile() -> None:
+            nonlocal told
+            if outputs:
+                outputs.forward()
+            if not told and steps.last == SERVING:
+                told = True
+                ready(prepared.share / SOCKET_NAME)
+            if stopped():
+                stop.touch()
+
+        # A command of this machine's has had the terminal's interrupt already.
+        interrupt = stop.touch if prepared.guest else lambda: None
+        commanded = prepared.guest is None and bool(wanted.subject.command)
+        with (
+            _interruptible(interrupt, lambda: steps.last == SERVING),
+            _streams(here=commanded) as streams,
+        ):
+            answer, _ = machine.answered(
+                *prepared.whereabouts, steps, wanted, streams, meanwhile
+            )
+        if outputs:
+            outputs.forward()
+        status: int | None = answer["status"]
+        return status
+
+
+class _Steps:
+    """Who is told each step, and remembers the last."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self.last = ""
+
+    def __call__(self, text: str) -> None:
+        self.last = text
+        self._say(text)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A run's folder with everything that a collector reads; ``guest`` to boot, if any."""
+
+    request: Request
+    guest: vm.Guest | None
+    run_folder: RunFolder
+    code: Path
+
+    @property
+    def share(self) -> Path:
+        return self.run_folder.path / SHARE
+
+    @property
+    def whereabouts(self) -> tuple[Request, vm.Guest | None, RunFolder, Path]:
+        """As :func:`tracer.machine.answered` takes them."""
+        return self.request, self.guest, self.run_folder, self.code
+
+
+@contextmanager
+def _prepared(place: Place, wanted: Wanted, say: Say) -> Iterator[_Prepared]:
     run_id = secrets.token_hex(8)
     with guarded(run_id) as run_folder:
         code = stage.stage(run_folder.path)
@@ -103,32 +201,7 @@ def trace(
             os.open(share / ENVIRONMENT, os.O_WRONLY | os.O_CREAT, 0o600), "w"
         ) as file:
             json.dump(_environment(user), file)
-        step = ""
-
-        def said(text: str) -> None:
-            nonlocal step
-            step = text
-            say(text)
-
-        outputs = _Outputs(share) if guest else None
-        with (
-            _interruptible(share / STOP, lambda: step == TRACING),
-            _streams(here=guest is None) as streams,
-        ):
-            evidence = machine.collected(
-                request,
-                guest,
-                run_folder,
-                code,
-                said,
-                wanted,
-                streams,
-                outputs.forward if outputs else lambda: None,
-                lambda line: show(line["seconds"], Look(**line["look"])),
-            )
-        if outputs:
-            outputs.forward()
-        return evidence
+        yield _Prepared(request, guest, run_folder, code)
 
 
 @contextmanager
@@ -182,13 +255,16 @@ class _Outputs:
 
 
 @contextmanager
-def _interruptible(stop: Path, tracing: Callable[[], bool]) -> Iterator[None]:
-    """While it is traced, the first interrupt makes ``stop``; every other is one."""
+def _interruptible(first: Callable[[], None], patient: Callable[[], bool]) -> Iterator[None]:
+    """The first interrupt that comes while ``patient`` calls ``first``; others are ones."""
+    seen = False
 
     def interrupt(*_: object) -> None:
-        if not tracing() or stop.exists():
+        nonlocal seen
+        if seen or not patient():
             raise KeyboardInterrupt
-        stop.touch()
+        seen = True
+        first()
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:

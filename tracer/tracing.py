@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from typing import Any
 
 from probes.catalogue import PROGRAM_CATALOGUE
 from tracer import kernel, target
-from tracer.errors import TraceError, UsageError, WorkloadError
+from tracer.errors import SessionError, TraceError, UsageError, WorkloadError
 from tracer.evidence import Evidence, Hits, Request, Run, Subject, Trace
 from tracer.flows import Look
 from tracer.phases import (
@@ -229,7 +230,7 @@ class Tracer:
         )
 
     def _command(self, subject: Subject, stretch: _Stretch) -> _Watched:
-        with _Launcher(self, "before", subject) as launcher:
+        with Launcher(self, "before", subject) as launcher:
             with stretch:
                 answer = launcher.control()
             with stretch:
@@ -273,13 +274,22 @@ class Tracer:
         answer = self._control("before", stretch)
         self.rights = _rights((process,))
         with self._scoped(target.common_cgroup((process,))):
+            self._meter.close_windows()
             try:
                 with stretch:
                     began = time.monotonic()
                     meanwhile()
                     seconds = time.monotonic() - began
+                # Otherwise nothing was counted, which is not the same as nothing copied.
+                if not self._meter.saw_window(Role.PROGRAM):
+                    raise SessionError(
+                        "the window was not seen being opened and closed",
+                        "the process's prctl(2) does not reach the kernel, as where a filter "
+                        "of system calls refuses it",
+                        "without the filter: Seccomp in /proc/PID/status says if there is one",
+                    )
             finally:
-                # Of one that has died, or been left by a process that has.
+                # That of a process that has died, or those that it has started.
                 self._meter.close_windows()
         return _Watched(answer, seconds, CLOSED)
 
@@ -301,7 +311,7 @@ class Tracer:
         return _family(pids) if subject.follow else set(pids)
 
     def _control(self, when: str, stretch: _Stretch) -> dict[str, Any]:
-        with _Launcher(self, when) as launcher, stretch:
+        with Launcher(self, when) as launcher, stretch:
             return launcher.control()
 
     def _left(self) -> list[int]:
@@ -364,6 +374,12 @@ class Tracer:
         except OSError as error:
             raise WorkloadError(f"the program could not be started: {error}") from error
 
+    def interrupt(self) -> None:
+        """As Ctrl-C does, for everybody in our cgroup."""
+        for process in self._left():
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGINT)
+
     def enter(self, process: int) -> None:
         """Put a process into our cgroup."""
         (self._cgroup / "cgroup.procs").write_text(str(process))
@@ -410,8 +426,12 @@ class _Stretch:
             self.hits[name] = sofar.plus(now) if sofar else now
 
 
-class _Launcher:
-    """The process that becomes the program, or only runs the controls; a context manager."""
+class Launcher:
+    """The process that becomes the program, or only runs the controls; a context manager.
+
+    ``when`` is which controls these are: ``before``, ``after`` or ``none``; with the last
+    the program is only run, and not traced.
+    """
 
     def __init__(self, tracer: Tracer, when: str, subject: Subject | None = None) -> None:
         self._channel, far = socket.socketpair()
@@ -420,7 +440,7 @@ class _Launcher:
         self._answers = self._channel.makefile("rb")
         tracer.enter(self._process.pid)
 
-    def __enter__(self) -> _Launcher:
+    def __enter__(self) -> Launcher:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -3,7 +3,8 @@
 ``python -m workloads.launch --nonce N --channel FD --folder DIR [-- COMMAND…]``: waits for a
 line on the channel, a socket, before each of two steps: the controls, after which it
 answers with what they moved, in JSON; and the exec, after which the channel is closed, or
-has the reason why not. Without a command there is only the first step.
+has the reason why not. Without a command there is only the first step; with ``--control
+none`` only the second, and the program is not traced.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from workloads import libc
 from workloads.marker import Role, Scope, open_at_exec, window
 from workloads.peers import Neighbour, exercise
 
-_ROLES = {"before": Role.CONTROL_BEFORE, "after": Role.CONTROL_AFTER}
+_ROLES = {"before": Role.CONTROL_BEFORE, "after": Role.CONTROL_AFTER, "none": None}
 _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT)
 """What Python or this module ignores, and whoever it becomes would ignore, too."""
 
@@ -62,16 +63,19 @@ def main(arguments: list[str] | None = None) -> int:
     # Ctrl-C is for the tracer, until there is a program that may want it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        if not channel.recv(1):
-            return 1
-        answer = _controls(options.nonce, _ROLES[options.control], options.folder)
-        channel.sendall(json.dumps(answer).encode() + b"\n")
+        role = _ROLES[options.control]
+        if role:
+            if not channel.recv(1):
+                return 1
+            answer = _controls(options.nonce, role, options.folder)
+            channel.sendall(json.dumps(answer).encode() + b"\n")
         if not command or not channel.recv(1):
             return 0
         for number in _IGNORED:
             signal.signal(number, signal.SIG_DFL)
-        scope = Scope.ALONE if options.alone else Scope.PROCESS
-        open_at_exec(options.nonce, Role.PROGRAM, scope)
+        if role:
+            scope = Scope.ALONE if options.alone else Scope.PROCESS
+            open_at_exec(options.nonce, Role.PROGRAM, scope)
         os.execvp(command[0], command)
     except OSError as error:
         channel.sendall(json.dumps({"error": str(error)}).encode() + b"\n")

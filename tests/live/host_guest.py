@@ -26,6 +26,18 @@ from tracer import payload, target, vm  # noqa: E402
 OWN_BYTES, NOBODY = 300_007, 65534
 ZCTRACE, HOST = [PYTHON, "-m", "tracer"], ["--kernel", "host"]
 OUT = Path("/run/out")
+MEASURES_ITSELF = """
+import os, sys, tracer
+with tracer.Session() as session:
+    print("a session", file=sys.stderr, flush=True)
+    with session.window() as window:
+        os.write(1, b"x" * 4099)
+    print(os.geteuid(), window.copied_bytes, window.delivered_bytes, flush=True)
+    if sys.argv[1:] == ["dies"]:
+        with session.window():
+            os.kill(os.getpid(), 9)
+"""
+MEASURING = ["env", f"PYTHONPATH={CODE}", PYTHON, "-P", "-c", MEASURES_ITSELF]
 
 
 def say(step):
@@ -146,6 +158,23 @@ answer["traced_status"], answer["traced_stdout"], answer["traced_stderr"] = run(
 traced = OUT / "traced.json"
 answer["traced"] = json.loads(traced.read_text()) if traced.exists() else None
 answer["traced_left"] = settled(before)
+say("a program that measures itself, below a collector")
+answer["served"] = run("--user", "nobody", "--", *MEASURING, command="serve")
+answer["served_left"] = settled(before)
+say("one that starts its own collector, and is killed in a window")
+with tempfile.TemporaryFile("w+") as stdout:
+    own = subprocess.Popen(
+        [*MEASURING, "dies"], stdout=stdout, stderr=subprocess.PIPE, text=True
+    )
+    said = []
+    for line in own.stderr:
+        said.append(line)
+        say(line.strip())
+    own.wait()
+    say("killed")
+    stdout.seek(0)
+    answer["measured"] = [own.returncode, stdout.read(), "".join(said)]
+answer["measured_left"] = settled(before, 60)
 
 partial = ANSWER.with_suffix(".partial")
 partial.write_text(json.dumps(answer))

@@ -78,6 +78,17 @@ def test_a_program_of_one_s_own(on_host):
     assert on_host["traced_left"] == {}
 
 
+@pytest.mark.parametrize(
+    ("how", "status", "uid"), [("served", 0, 65534), ("measured", -9, 0)], ids=str
+)
+def test_a_program_that_measures_itself(on_host, how, status, uid):
+    """By a collector that was there, or by one of its own, which ends with it."""
+    ended, output, complaint = on_host[how]
+    assert ended == status, complaint
+    assert output == "x" * 4099 + f"{uid} 4099 4099\n"
+    assert on_host[f"{how}_left"] == {}
+
+
 def test_killed(on_host):
     assert len(on_host["killed"]) == 2
     for case in on_host["killed"]:

@@ -28,7 +28,8 @@ def test_every_column_is_documented():
 
 
 @pytest.mark.parametrize(
-    ("command", "least"), [("run", 11), ("trace", 8), ("check", 6), ("compare", 3)]
+    ("command", "least"),
+    [("run", 11), ("trace", 8), ("check", 6), ("serve", 5), ("compare", 3)],
 )
 def test_every_option_is_documented(command, least):
     text = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200"}).stdout

@@ -17,8 +17,8 @@ COLLECTING = {
     "tracer.attach", "tracer.btf", "tracer.call_sites", "tracer.collector", "tracer.disk",
     "tracer.errors", "tracer.flows", "tracer.stacks", "tracer.phases", "tracer.wiring",
     "tracer.evidence", "tracer.isolated", "tracer.kernel", "tracer.kernel_text",
-    "tracer.payload", "tracer.perf", "tracer.plan", "tracer.session", "tracer.target",
-    "tracer.tracing",
+    "tracer.payload", "tracer.perf", "tracer.plan", "tracer.protocol", "tracer.serving",
+    "tracer.session", "tracer.target", "tracer.tracing",
 }  # fmt: skip
 
 
@@ -69,6 +69,7 @@ def test_probes_do_not_know_workloads():
         ("capstone", "tracer.kernel_text"),
         ("jinja2", "tracer.reports.html"),
         ("matplotlib", "tracer.reports.canvas"),
+        ("pytest", "tracer.pytest_plugin"),
     ],
 )
 def test_one_importer_each(package, module):
@@ -128,8 +129,8 @@ def test_planning_is_pure():
 
 def test_only_the_command_line_exits():
     for name, path in MODULES.items():
-        if name in ("tracer.cli", "tracer.collector", "workloads.__main__",
-                    "workloads.launch"):  # fmt: skip
+        if name in ("tracer.attending", "tracer.cli", "tracer.collector",
+                    "workloads.__main__", "workloads.launch"):  # fmt: skip
             continue
         calls = [
             node

@@ -24,6 +24,11 @@ class Steps:
         elif not self._quiet:
             self.line(f"[{time.monotonic() - self._began:6.1f} s] {step}")
 
+    def hide(self) -> None:
+        """The terminal is somebody else's from here on."""
+        if self._status:
+            self._status.stop()
+
     def line(self, text: str) -> None:
         """Something that was asked for: it is there to stay."""
         self._console.print(Text(text), soft_wrap=True)

@@ -1,0 +1,68 @@
+"""A collector without probes: the server of windows, in a thread, on recorded evidence."""
+
+import dataclasses
+import os
+import threading
+from contextlib import contextmanager
+
+from tracer.evidence import Count
+from tracer.serving import Server, listening
+
+
+class Collector:
+    """``subjects`` are what was asked for; ``evidence`` is given for every window."""
+
+    def __init__(self, evidence):
+        self.evidence = evidence
+        self.subjects = []
+        self.aborted = 0
+        self.goes_on = True
+        self.thread = None
+
+    def trace(self, subject, meanwhile):
+        self.subjects.append(subject)
+        try:
+            meanwhile()
+        except Exception:
+            self.aborted += 1
+            raise
+        if isinstance(self.evidence, Exception):
+            raise self.evidence
+        return self.evidence
+
+    def end(self):
+        self.goes_on = False
+        self.thread.join()
+
+
+@contextmanager
+def collecting(path, evidence, uid=None):
+    """One that listens at ``path`` for one user; for ourselves, if there is none named."""
+    collector = Collector(evidence)
+    with listening(path, os.getuid(), os.getgid()) as listener:
+        own = os.getuid() if uid is None else uid
+        server = Server(listener, own, 123, collector.trace)
+        collector.thread = threading.Thread(
+            target=server.run, args=(lambda: collector.goes_on,)
+        )
+        collector.thread.start()
+        try:
+            yield collector
+        finally:
+            collector.end()
+
+
+def altered(evidence, *, lost=None, outside=0, expected=None):
+    """Evidence with losses, bytes of nobody's, or controls that moved something else."""
+    run = evidence.trace.run
+    nobody = Count(
+        role="outside:program", quantity="copy-bytes", function="memcpy", mechanism="kprobe",
+        direction="k2k", syscall=None, caller=None, calls=1, bytes=outside,
+    )  # fmt: skip
+    run = dataclasses.replace(
+        run,
+        lost={**run.lost, **(lost or {})},
+        counts=(*run.counts, *([nobody] if outside else [])),
+        expected={**run.expected, **(expected or {})},
+    )
+    return dataclasses.replace(evidence, trace=dataclasses.replace(evidence.trace, run=run))

@@ -1,0 +1,154 @@
+"""A collector for a session that has none: how it is started, and what is started.
+
+``attending UID CLIENT``, as root, collects for the user UID until its standard input or the
+process CLIENT ends, whichever is first. It says one line of JSON on standard output: where
+the socket is, or what went wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from tracer import errors
+from tracer.errors import KernelError, RightsError, SessionError
+
+_START_SECONDS = 300.0
+_ORDERLY_SECONDS = 60.0
+_SERVE = "sudo zctrace serve -- pytest …"
+
+
+class Attendant:
+    """A collector of our own; raises ``ZctraceError`` where there can be none."""
+
+    def __init__(self) -> None:
+        isolated = str(Path(__file__).with_name("isolated.py"))
+        command = [sys.executable, "-I", isolated, "tracer.attending"]
+        command += [str(os.geteuid()), str(os.getpid())]
+        if os.geteuid():
+            if not shutil.which("sudo"):
+                raise _no_rights("there is no sudo here")
+            command = ["sudo", "-n", "--", *command]
+        with tempfile.TemporaryFile() as complaints:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                # Ctrl-C is for the program.
+                process_group=0,
+            )
+            try:
+                self.path = self._socket()
+            except GaveNothingError:
+                self.close()
+                complaints.seek(0)
+                last = complaints.read().decode(errors="replace").strip().splitlines()[-1:]
+                why = last[0] if last else f"it ended with status {self._process.returncode}"
+                if os.geteuid():
+                    raise _no_rights(why) from None
+                raise SessionError("no collector could be started", why, _SERVE) from None
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Have it end, and wait until it has taken its probes back."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.close()
+        stdout.close()
+        with suppress(subprocess.TimeoutExpired):
+            # It is root's: where it does not end, we could not end it either.
+            self._process.wait(_ORDERLY_SECONDS)
+
+    def _socket(self) -> str:
+        stdout = self._process.stdout
+        assert stdout is not None
+        if not select.select([stdout], [], [], _START_SECONDS)[0]:
+            raise SessionError(
+                f"the collector was not ready after {_START_SECONDS:g} s", hint=_SERVE
+            )
+        line = stdout.readline()
+        if not line:
+            raise GaveNothingError
+        answer: dict[str, str] = json.loads(line)
+        if "error" in answer:
+            raise errors.from_json(answer)
+        return answer["socket"]
+
+
+class GaveNothingError(Exception):
+    """It has ended without a word on standard output."""
+
+
+def _no_rights(why: str) -> RightsError:
+    return RightsError("counting needs a collector that is root", why, _SERVE)
+
+
+class _Terminated(BaseException):
+    """SIGTERM, on its way through every context manager."""
+
+
+def _terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _Terminated
+
+
+def _attend(uid: int, client: int) -> None:
+    # What collecting takes, nobody has to import who only asks for a window.
+    from tracer import machine, program
+    from tracer.evidence import Subject
+
+    machine.require_architecture()
+    machine.require_modules()
+    if reasons := machine.why_not_host():
+        raise KernelError(
+            f"this machine's kernel {os.uname().release} cannot be measured",
+            "; ".join(reasons),
+            "in a virtual machine: sudo zctrace serve --kernel 6.1 -- pytest …",
+        )
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError as error:
+        raise errors.UsageError(f"user {uid} has no name") from error
+    process = os.pidfd_open(client)
+
+    def ready(path: Path) -> None:
+        print(json.dumps({"socket": str(path)}), flush=True)
+
+    def stopped() -> bool:
+        # Nobody writes to our input: it can only end.
+        return bool(select.select([0, process], [], [], 0)[0])
+
+    wanted = program.Wanted(Subject(marked=True), user)
+    program.serve(machine.Place(None), wanted, lambda step: None, ready, stopped)
+
+
+def main(arguments: list[str]) -> int:
+    """Returns the exit code of ``tracer.errors``."""
+    signal.signal(signal.SIGTERM, _terminate)
+    uid, client = map(int, arguments)
+    try:
+        _attend(uid, client)
+    except errors.ZctraceError as error:
+        with suppress(BrokenPipeError):
+            print(json.dumps(error.to_json()), flush=True)
+        return error.exit_code
+    except _Terminated:
+        return errors.TERMINATED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

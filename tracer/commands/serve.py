@@ -1,0 +1,34 @@
+"""``zctrace serve``: windows for a command whose processes measure themselves."""
+
+from __future__ import annotations
+
+import shutil
+
+from tracer import machine, program
+from tracer.commands.progress import shown
+from tracer.commands.run import find, require_root
+from tracer.errors import UsageError
+from tracer.phases import SERVING
+from tracer.program import Wanted
+
+
+def serve(wanted: Wanted, name: str, *, quiet: bool) -> int | None:
+    """Everything; returns the command's status. Raises ``ZctraceError``."""
+    if not wanted.subject.command:
+        raise UsageError(
+            "nothing to serve", "windows are for a command", "zctrace serve -- pytest …"
+        )
+    require_root("only root may attach probes to a kernel")
+    machine.require_architecture()
+    machine.require_modules()
+    if not shutil.which(wanted.subject.command[0]):
+        raise UsageError(f"{wanted.subject.command[0]}: there is no such command")
+    with shown(quiet=quiet) as say:
+
+        def said(step: str) -> None:
+            if step == SERVING:
+                say.hide()
+            else:
+                say(step)
+
+        return program.serve(find(name, say), wanted, said)

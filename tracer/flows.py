@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.site import Kind, Purpose
-from probes.transfers import MAX_NUMBER, TRANSFERS, Told
+from probes.transfers import MAX_NUMBER, NAMES, RINGS, TRANSFERS, Told
 from tracer.plan import DIRECTION_NUMBERS, AttachPlan
 from tracer.stacks import Stack
 from workloads.marker import Role
@@ -29,6 +29,7 @@ _FIGURES, _CELL_BYTES = 3, 8
 NO_CALL = "no call"
 """In the place of a system call's name: softirqs, and kernel threads."""
 _MAX_FLOWS, _MAX_OBJECTS, _MAX_WORKERS = 65536, 16384, 16384
+_MOVING = NAMES | RINGS | {NO_CALL}
 _NAME_BYTES = 40
 PARAMETERS = {
     "FLOWS": "1",
@@ -173,6 +174,8 @@ class Running:
                 name = self._name(number) if number < MAX_NUMBER - 1 else None
                 by_call[figure][name or NO_CALL] = size
         received, delivered, copied = by_call
+        # As in the answer: what other calls copy (getrandom) is for other ends.
+        copied = {name: size for name, size in copied.items() if name in _MOVING}
         return Look(received, delivered, copied, sum(_cells(self._overflow)))
 
 

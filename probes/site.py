@@ -38,6 +38,8 @@ class Mechanism(enum.Enum):
     """Probes on the CALL instructions in the callers and behind them: the bytes really
     copied, whether user memory was involved, and who called."""
     TRACEPOINT = "tracepoint"
+    UPROBE = "uprobe"
+    """Probe on the entry of a function in a program: the bytes asked for."""
 
 
 class Kind(enum.Enum):

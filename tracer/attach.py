@@ -17,7 +17,8 @@ import bcc
 import bcc.syscall
 
 from probes.site import Direction, Mechanism
-from tracer import flows, perf, stacks
+from probes.user_memory import QUANTITY, USER_COPIES, UserCopy
+from tracer import flows, perf, stacks, user_memory
 from tracer.call_sites import CALL_BYTES, Call
 from tracer.errors import TraceError
 from tracer.evidence import SKIPPED, Count, Hits
@@ -33,7 +34,7 @@ _SOURCES = (
     "owner.c",
     "devices.c",
 )
-_FLOWS, _METER = "flows.c", "meter.c"
+_FLOWS, _USER_MEMORY, _METER = "flows.c", "user_memory.c", "meter.c"
 _MAX_TALLIES, _MAX_WINDOWS, _MAX_THREADS, _MAX_OWNERS = 8192, 10240, 10240, 65536
 _MAX_REQUESTS, _MAX_MAPPINGS = 65536, 256
 _NO_SYSCALL = 0xFFFFFFFF
@@ -80,6 +81,7 @@ _MAPPED = {
 """enum dma_data_direction (include/linux/dma-direction.h)."""
 
 _BUILD_ID_DIGITS = 40
+_ON_USER_COPY = "on_user_copy_"
 
 BCC_VERSION: str = bcc.__version__
 
@@ -116,7 +118,9 @@ class Meter:
     mechanism: a meter with a fault that only the controls can notice. ``locate`` turns an
     address in kernel text into the name of the function around it. With ``follow_flows`` it
     also keeps account of files, sockets and pipes (``tracer.flows``), and with
-    ``keep_stacks``, too, of who was on the stack at each copy (``tracer.stacks``).
+    ``keep_stacks``, too, of who was on the stack at each copy (``tracer.stacks``). Copies of
+    at least ``user_copies_from`` bytes within a program's own memory are counted where
+    :meth:`watch_user_memory` says so; ``None`` where nobody will.
     """
 
     def __init__(
@@ -128,10 +132,14 @@ class Meter:
         *,
         follow_flows: bool = False,
         keep_stacks: bool = False,
+        user_copies_from: int | None = None,
     ) -> None:
         self._plan = attach_plan
         self._follow_flows = follow_flows
         self._keep_stacks = keep_stacks
+        self._user_copies_from = user_copies_from
+        self._user_process = -1
+        self._user_probes = ExitStack()
         self._nonce = nonce
         self._sabotage = frozenset(sabotage)
         self._locate = locate
@@ -158,7 +166,12 @@ class Meter:
         """
         # BCC takes "kernel headers" from <here>/include; see the comments in there.
         os.environ["BCC_KERNEL_SOURCE"] = str(probes)
-        names = (*_SOURCES, *([_FLOWS] if self._follow_flows else []), _METER)
+        names = (
+            *_SOURCES,
+            *([_FLOWS] if self._follow_flows else []),
+            *([] if self._user_copies_from is None else [_USER_MEMORY]),
+            _METER,
+        )
         text = "".join(
             f'#line 1 "{name}"\n{(probes / "bpf" / name).read_text()}' for name in names
         )
@@ -242,6 +255,32 @@ class Meter:
                 stack.callback(os.close, folder)
             for copy in self._plan.breakpoints:
                 self._open_breakpoint(copy, folder)
+
+    def watch_user_memory(self, process: int) -> None:
+        """Have the functions probed that copy within the memory of ``process``, of no other.
+
+        Raises :class:`TraceError` where there is one that cannot be. Until the next time.
+        """
+        self._user_probes.close()
+        self._user_process = process
+        self._cleanup.push(self._user_probes)
+        for slot, copy in enumerate(USER_COPIES):
+            handler = f"{_ON_USER_COPY}{slot}"
+            try:
+                places = user_memory.places(copy, process, _build_id, _offset_of)
+            except OSError as error:
+                raise TraceError(f"process {process} is gone", str(error)) from error
+            if places and handler not in self._programs:
+                self._load(handler, bcc.BPF.KPROBE)
+            for place in places:
+                event = self._try(
+                    f"{copy.function} in {place.path}",
+                    perf.open_uprobe,
+                    *(place.path, place.offset, process),
+                )
+                self._user_probes.callback(os.close, event)
+                if not self._is_sabotaged(copy.function, Mechanism.UPROBE):
+                    perf.set_program(event, self._programs[handler])
 
     def activate(self) -> None:
         """Arm the breakpoints, and count."""
@@ -447,7 +486,7 @@ class Meter:
         self._bpf["watching"][ctypes.c_int(0)] = ctypes.c_ulonglong(0)
 
     def _parameters(self) -> dict[str, str]:
-        sites = len(self._plan.copies) + len(self._plan.calls) + len(self._plan.events)
+        sites = self._first_user_copy + len(USER_COPIES)
         places = len(_INSTRUCTION_POINTERS) * sum(len(c.calls) for c in self._plan.calls)
         watched = sorted(marker.WATCHED)
         return {
@@ -470,7 +509,28 @@ class Meter:
             "SWITCH_PREEMPTED": hex(_TASK_REPORT_MAX),
             **(flows.PARAMETERS if self._follow_flows else {}),
             **(stacks.PARAMETERS if self._keep_stacks else {}),
+            **(self._user_parameters() if self._user_copies_from is not None else {}),
             **dict(self._plan.parameters),
+        }
+
+    @property
+    def _first_user_copy(self) -> int:
+        """The meter's number of the first function that copies within user memory."""
+        plan = self._plan
+        numbers = [
+            *(copy.number for copy in plan.copies),
+            *(call.number for call in plan.calls),
+            *(event.number for event in plan.events),
+        ]
+        return 1 + max(numbers, default=-1)
+
+    def _user_parameters(self) -> dict[str, str]:
+        return {
+            "USER_COPIES_FROM": str(self._user_copies_from),
+            **{
+                f"USER_COPY_{slot}": f"{self._first_user_copy + slot}, {_length(copy)}"
+                for slot, copy in enumerate(USER_COPIES)
+            },
         }
 
     def _names(self) -> dict[int, tuple[str, str, Mechanism]]:
@@ -486,7 +546,11 @@ class Meter:
             e.number: (e.site.tracepoint, e.site.quantity, Mechanism.TRACEPOINT)
             for e in self._plan.events
         }
-        return calls | copies | events
+        within = {
+            number: (copy.function, QUANTITY, Mechanism.UPROBE)
+            for number, copy in enumerate(USER_COPIES, start=self._first_user_copy)
+        }
+        return calls | copies | events | within
 
     def _caller(self, mechanism: Mechanism, number: int) -> str | None:
         if not number:
@@ -495,6 +559,9 @@ class Meter:
             return f"device {number}"
         if mechanism is Mechanism.CALL_SITE:
             return self._places[number - 1]
+        if mechanism is Mechanism.UPROBE:
+            name = self._bpf.sym(number, self._user_process, show_module=True)
+            return str(name.decode(errors="replace"))
         return self._locate(number)
 
     def _is_sabotaged(self, function: str, mechanism: Mechanism) -> bool:
@@ -589,11 +656,32 @@ class Meter:
             raise TraceError(f"the kernel refused the probe on {what}", why, hint) from error
 
 
+def _length(copy: UserCopy) -> str:
+    """C, over a probe's context at the entry of a function, for the number of bytes."""
+    # Behind the address to return to come the arguments that there are no registers for.
+    many = (
+        "ctx->dx" if copy.argument == 3 else f"user_word_at(ctx->sp + {8 * copy.argument - 48})"
+    )
+    return f"{many} * {copy.unit}"
+
+
 def _build_id(path: str) -> str:
     """Of a program or library, in hexadecimal digits; empty if it has none."""
     digits = ctypes.create_string_buffer(_BUILD_ID_DIGITS + 1)
     found = bcc.lib.bcc_elf_get_buildid(path.encode(), digits) == 0
     return digits.value.decode() if found else ""
+
+
+def _offset_of(path: str, name: str) -> int | None:
+    """Where in the file a function's code is; ``None`` if there is no such symbol."""
+    symbol = bcc.bcc_symbol()
+    found = bcc.lib.bcc_resolve_symname(
+        path.encode(), name.encode(), 0, 0, None, ctypes.byref(symbol)
+    )
+    if found < 0:
+        return None
+    bcc.lib.bcc_procutils_free(symbol.module)
+    return int(symbol.offset)
 
 
 def _syscall_name(number: int) -> str | None:

@@ -36,6 +36,7 @@ _LOSSES = {
     "on_socket": (COPIES, DMA),
     "on_merge": (COPIES,),
     "on_bounced": (COPIES,),
+    "on_user_copy": (COPIES,),
     "on_request": (DMA,),
     "on_transmit": (DMA,),
     "on_page_mapped": (DMA,),

@@ -16,6 +16,8 @@ from tracer.flows import Account
 SCHEMA = 3
 
 
+USER_COPIES = 1
+"""From how many bytes on copies within a program's own memory count, if nobody says."""
 WARM, COLD = "warm", "cold"
 """Whether the payload is in the page cache when a transfer begins."""
 
@@ -83,6 +85,8 @@ class Request:
     so that there are no images; ``to`` is where its bytes are sent, ``HOST:PORT``, through the
     device that every setting's ``nic`` names. Both empty if not asked for. ``subject`` is a
     program to trace; then there are no strategies, and nothing of what they need.
+    ``user_copies`` is from how many bytes on copies within a program's own memory count,
+    where they are watched.
     """
 
     run_id: str
@@ -105,6 +109,7 @@ class Request:
     file: str = ""
     to: str = ""
     subject: Subject | None = None
+    user_copies: int = USER_COPIES
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Request:
@@ -200,7 +205,9 @@ class Run:
     controls moved, ``neighbour`` what the other process did, in bytes by
     ``quantity:direction``, and system calls by ``syscall:name``; ``account`` is the
     kernel's own word on the transfer. ``hits`` and ``lost`` are those of this run alone;
-    ``attempts`` is how often it was done until nothing was lost.
+    ``attempts`` is how often it was done until nothing was lost. ``user_copies_from`` is
+    from how many bytes on copies within the program's own memory were counted; ``None``
+    where none were.
     """
 
     strategy: str
@@ -220,6 +227,7 @@ class Run:
     account: dict[str, int] = field(default_factory=dict)
     unavailable: str = ""
     attempts: int = 1
+    user_copies_from: int | None = None
 
     @property
     def losses(self) -> dict[str, int]:

@@ -25,7 +25,6 @@ _DISABLED = 1
 _IOC_ENABLE = 0x2400
 _IOC_DISABLE = 0x2401
 _IOC_SET_BPF = 0x40042408
-_KPROBE_PMU_TYPE = "/sys/bus/event_source/devices/kprobe/type"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -111,16 +110,28 @@ def open_kprobe(address: int, *, at_return: bool = False) -> int:
     It is armed from the beginning; without a program it does nothing. Raises ``OSError``:
     EINVAL where the kernel lets nothing be traced, EILSEQ where no instruction begins.
     """
-    attributes = _Attributes(type=_kprobe_type(), config=int(at_return), config2=address)
+    attributes = _Attributes(type=_pmu_type("kprobe"), config=int(at_return), config2=address)
     return _open(attributes, -1, 0, 0)
 
 
 def open_kprobe_counter(address: int, cpu: int) -> int:
     """A disabled event that counts, on ``cpu``, executions of the instruction there."""
     attributes = _Attributes(
-        type=_kprobe_type(), config2=address, read_format=_FORMAT_TIMES, flags=_DISABLED
+        type=_pmu_type("kprobe"), config2=address, read_format=_FORMAT_TIMES, flags=_DISABLED
     )
     return _open(attributes, -1, cpu, 0)
+
+
+def open_uprobe(path: str, offset: int, process: int) -> int:
+    """A probe on the instruction at ``offset`` in a file, for one process, all its threads.
+
+    It is armed from the beginning; without a program it does nothing. Raises ``OSError``.
+    """
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    attributes = _Attributes(
+        type=_pmu_type("uprobe"), config1=ctypes.addressof(name), config2=offset
+    )
+    return _open(attributes, process, -1, 0)
 
 
 def try_kprobe(function: str) -> None:
@@ -130,13 +141,13 @@ def try_kprobe(function: str) -> None:
     it does not let be traced or does not have.
     """
     name = ctypes.create_string_buffer(function.encode())
-    attributes = _Attributes(type=_kprobe_type(), config1=ctypes.addressof(name))
+    attributes = _Attributes(type=_pmu_type("kprobe"), config1=ctypes.addressof(name))
     os.close(_open(attributes, -1, 0, 0))
 
 
 @functools.cache
-def _kprobe_type() -> int:
-    with open(_KPROBE_PMU_TYPE) as file:
+def _pmu_type(name: str) -> int:
+    with open(f"/sys/bus/event_source/devices/{name}/type") as file:
         return int(file.read())
 
 

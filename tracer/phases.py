@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from probes.site import Kind, Mechanism, Purpose
+from probes.site import Direction, Kind, Mechanism, Purpose
+from probes.user_memory import QUANTITY, USER_COPIES
 from tracer import __version__, kernel, kernel_text, perf
 from tracer.call_sites import SymbolTable
 from tracer.errors import MissingError, TraceError
@@ -119,9 +120,14 @@ def evidence_of(
     refused: dict[int, list[str]],
     watch: Stopwatch,
     bcc_version: str,
+    *,
+    user_memory: bool = False,
     **results: Any,
 ) -> Evidence:
-    """What is to be said whatever was measured, and ``results``, members of evidence."""
+    """What is to be said whatever was measured, and ``results``, members of evidence.
+
+    ``user_memory`` is whether copies within a program's own memory were watched.
+    """
     return Evidence(
         kernel=facts.to_json(),
         machine={
@@ -136,7 +142,7 @@ def evidence_of(
             "python": platform.python_version(),
         },
         request=request,
-        sites=tuple(describe(attach_plan, refused)),
+        sites=(*describe(attach_plan, refused), *(user_sites() if user_memory else ())),
         blind=tuple(
             {
                 "quantity": blind.quantity,
@@ -178,6 +184,29 @@ def _site(copy: CopyAttachment) -> dict[str, Any]:
         "why": site.why,
         "note": copy.note,
     }
+
+
+def user_sites() -> list[dict[str, Any]]:
+    return [
+        {
+            "quantity": QUANTITY,
+            "function": copy.function,
+            "kind": Kind.COPY.value,
+            "purpose": Purpose.PAYLOAD.value,
+            "direction": Direction.USER_TO_USER.value,
+            "mechanism": Mechanism.UPROBE.value,
+            "address": None,
+            "exact": True,
+            "breakpoint": "",
+            "callers": None,
+            "unreached": [],
+            # None of the kernel's.
+            "paths": [],
+            "why": copy.why,
+            "note": "",
+        }
+        for copy in USER_COPIES
+    ]
 
 
 def _target(call: CallAttachment, refused: list[str]) -> dict[str, Any]:

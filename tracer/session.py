@@ -59,7 +59,13 @@ def collect(request: Request, say: Say) -> Evidence:
         own_machine = request.machine != "host"
         with (
             target.cgroup(request.run_id, own_machine=own_machine) as cgroup,
-            attach.Meter(attach_plan, request.nonce, request.sabotage, Locator()) as meter,
+            attach.Meter(
+                attach_plan,
+                request.nonce,
+                request.sabotage,
+                Locator(),
+                user_copies_from=request.user_copies if _copies_by_itself(request) else None,
+            ) as meter,
         ):
             with watch.phase("compile", "compiling the probes"):
                 meter.load(CODE / "probes")
@@ -73,6 +79,7 @@ def collect(request: Request, say: Say) -> Evidence:
                 meter.refused,
                 watch,
                 attach.BCC_VERSION,
+                user_memory=performed.user_memory,
                 rights=performed.rights,
                 disks=performed.disks,
                 nics=performed.nics,
@@ -85,12 +92,19 @@ def collect(request: Request, say: Say) -> Evidence:
     return evidence
 
 
+def _copies_by_itself(request: Request) -> bool:
+    """Whether any of the strategies may copy within its own memory."""
+    names = {name for setting in request.settings for name in setting.strategies}
+    return any(strategy_named(name).user_memory for name in names)
+
+
 @dataclass
 class _Performed:
     """What came of a request: the runs, and what they were done with."""
 
     runs: list[Run] = field(default_factory=list)
     rights: dict[str, Any] = field(default_factory=dict)
+    user_memory: bool = False
     disks: dict[str, dict[str, Any]] = field(default_factory=dict)
     nics: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -120,6 +134,10 @@ def _perform(
             with watch.phase("start", "starting the strategies' process"):
                 pids = workload.start()
                 performed.rights = target.rights(pids["sender"])
+            if "jvm" in pids:
+                with watch.phase("probe", "probing the JVM"):
+                    meter.watch_user_memory(pids["jvm"])
+                performed.user_memory = True
             for size, name in itertools.product(request.sizes, setting.strategies):
                 of = f", {size} B" if len(request.sizes) > 1 else ""
                 over = f" over {setting.nic}" if len(request.settings) > 1 else ""
@@ -206,6 +224,7 @@ def _attempt(
         neighbour=outcome["neighbour"],
         account=outcome["account"],
         unavailable=outcome["unavailable"],
+        user_copies_from=request.user_copies if strategy_named(name).user_memory else None,
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from probes.site import Direction, Kind, Path, Purpose
+from probes.user_memory import QUANTITY
 from tracer import controls, reasons
 from tracer.call_sites import plain
 from tracer.evidence import VIRTUAL, WARM, Count, Evidence, Run
@@ -240,7 +241,8 @@ def tidy_rows(evidence: Evidence, run: Run) -> Iterator[Row]:
             note=site["note"] if site else "",
         )
     for key, site in sites.items():
-        if key not in seen:
+        unwatched = site["quantity"] == QUANTITY and run.user_copies_from is None
+        if key not in seen and not unwatched:
             yield Row(
                 *common,
                 role=run.role,
@@ -317,7 +319,7 @@ def _judge(evidence: Evidence, run: Run) -> Judged:
     sender = [row for row in found if row.role == run.role]
     elsewhere = f"outside:{run.role}"
     outside = _bytes(r for r in found if r.role == elsewhere and r.kind == Kind.COPY.value)
-    copies = _copy_figures(sender)
+    copies = _copy_figures(sender, within=run.user_copies_from is not None)
     events = _event_figures(evidence, sender)
     doubt_copies = "; ".join(
         (
@@ -558,6 +560,8 @@ def _unseen(evidence: Evidence, run: Run, paths: frozenset[Path]) -> Iterable[st
         if blind["kind"] == Kind.COPY.value and names & set(blind["paths"]):
             yield f"blind: {' or '.join(blind['functions'])}: {blind['reason']}"
     controlled = {name.partition(":")[0] for name in run.expected}
+    if run.user_copies_from is not None and QUANTITY not in controlled:
+        yield "no control: no known bytes were copied within the program's own memory"
     checked = {s["function"] for s in controls.sites_of(evidence, Kind.CROSS_CHECK)}
     routine = any(s["direction"] is None for s in controls.sites_of(evidence, Kind.CROSS_CHECK))
     for site in controls.sites_of(evidence, Kind.COPY):
@@ -601,7 +605,8 @@ def _unexplained(
         )
 
 
-def _copy_figures(subject: Sequence[Row]) -> dict[str, int]:
+def _copy_figures(subject: Sequence[Row], *, within: bool) -> dict[str, int]:
+    """``within`` is whether copies within the program's own memory were watched."""
     copies = [row for row in subject if row.kind == Kind.COPY.value]
     payload = [row for row in copies if row.purpose != Purpose.METADATA.value]
     metadata = [row for row in copies if row.purpose == Purpose.METADATA.value]
@@ -611,6 +616,7 @@ def _copy_figures(subject: Sequence[Row]) -> dict[str, int]:
             Direction.USER_TO_KERNEL,
             Direction.KERNEL_TO_USER,
             Direction.KERNEL_TO_KERNEL,
+            *([Direction.USER_TO_USER] if within else []),
         )
     }
     figures["cpu_copied_bytes"] = sum(figures.values())

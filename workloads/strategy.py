@@ -98,6 +98,8 @@ class Strategy(ABC):
     file_systems: tuple[str, ...] = ()
     """Those that can do it, by the kernel's names; empty: any."""
     ends: Ends = Ends.FILE_TO_SOCKET
+    user_memory: bool = False
+    """Whether it may copy within its own memory by functions that can be probed."""
 
     def claims(self, *, gathers: bool) -> Expected:
         """The textbook's, for a network card that can or cannot do scatter/gather."""

@@ -1,0 +1,143 @@
+"""Copies within a program's own memory: where the functions are, and what is made of them."""
+
+import ctypes
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from probes.site import Direction, Mechanism
+from probes.user_memory import QUANTITY, USER_COPIES
+from tests.unit.altering import added, altered, count, only, run_of
+from tracer import errors, phases, summary, user_memory
+
+MIB, FROM = 1 << 20, 1024
+MEMMOVE, *OF_JVM = USER_COPIES
+KEY = f"{QUANTITY}:u2u"
+
+
+def code_at(place):
+    with open(place.path, "rb") as file:
+        file.seek(place.offset)
+        return file.read(16)
+
+
+def test_the_one_that_the_loader_has_chosen():
+    """The same code as at the address that this process calls."""
+    found = user_memory.places(MEMMOVE, os.getpid(), lambda path: "same", None)
+    called = {
+        ctypes.string_at(ctypes.cast(getattr(ctypes.CDLL(None), name), ctypes.c_void_p), 16)
+        for name in MEMMOVE.names
+    }
+    assert {code_at(place) for place in found} == called
+    assert len(found) == len(called)
+
+
+def test_another_c_library_is_not_guessed_at():
+    with pytest.raises(errors.TraceError, match="which memmove is used in"):
+        user_memory.places(MEMMOVE, os.getpid(), lambda path: path, None)
+
+
+def test_nor_is_one_that_is_told_what_to_choose():
+    own = {**os.environ, "GLIBC_TUNABLES": "glibc.cpu.x86_rep_movsb_threshold=4096"}
+    program = [sys.executable, "-c", "print(flush=True); input()"]
+    with subprocess.Popen(
+        program, env=own, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        with pytest.raises(errors.TraceError, match="in process"):
+            user_memory.places(MEMMOVE, process.pid, lambda path: "same", None)
+        process.stdin.close()
+
+
+def test_what_is_not_mapped_is_nowhere():
+    assert user_memory.places(OF_JVM[0], os.getpid(), lambda path: "same", None) == []
+
+
+def test_a_library_without_symbols_is_an_error():
+    stripped = dataclasses.replace(OF_JVM[0], library="libc.so")
+    with pytest.raises(errors.TraceError, match="is not to be found in"):
+        user_memory.places(stripped, os.getpid(), lambda path: "same", lambda path, name: None)
+
+
+def test_by_symbols():
+    other = dataclasses.replace(OF_JVM[0], library="libc.so")
+    (place,) = user_memory.places(
+        other, os.getpid(), lambda path: "same", lambda path, name: 0x40
+    )
+    assert place.offset == 0x40
+    assert Path(place.path).samefile(
+        next(m.path for m in user_memory.mappings("self") if "libc.so" in m.path)
+    )
+
+
+def test_a_process_that_is_gone():
+    with pytest.raises(FileNotFoundError):
+        user_memory.places(MEMMOVE, 2**30, lambda path: "same", None)
+
+
+@pytest.fixture
+def watched(evidence):
+    """The same runs as if copies in user memory had been watched for one of them."""
+    sites = (*evidence.sites, *phases.user_sites())
+    expected = {**run_of(evidence, "read-write").expected, KEY: 180_059}
+    evidence = altered(
+        dataclasses.replace(evidence, sites=sites),
+        "read-write",
+        user_copies_from=FROM,
+        expected=expected,
+    )
+    within = {
+        "quantity": QUANTITY,
+        "mechanism": Mechanism.UPROBE.value,
+        "direction": Direction.USER_TO_USER.value,
+    }
+    return added(
+        evidence,
+        "read-write",
+        count("control_before", "memmove", size=180_059, **within),
+        count("control_after", "memmove", size=180_059, **within),
+        count("sender", "memmove", size=MIB, **within),
+        count("sender", "_Copy_arrayof_conjoint_jlongs", size=5, **within),
+    )
+
+
+def test_they_are_copies_like_others(watched):
+    figures = only(watched, "read-write").figures
+    assert (figures["u2u_bytes"], figures["cpu_copied_bytes"]) == (MIB + 5, 3 * MIB + 5)
+    assert figures["coverage"] == "complete"
+    assert figures["verdict_copies"] == "refuted"
+
+
+def test_where_nobody_watched_there_is_no_figure(watched):
+    """And no row that says 0."""
+    figures = only(watched, "sendfile").figures
+    assert figures["u2u_bytes"] is None
+    assert figures["verdict_copies"] == "holds"
+    rows = summary.tidy_rows(watched, run_of(watched, "sendfile"))
+    assert [row for row in rows if row.quantity == QUANTITY] == []
+
+
+def test_a_control_that_is_not_seen_withholds_them(watched):
+    run = run_of(watched, "read-write")
+    blind = altered(
+        watched,
+        "read-write",
+        counts=tuple(
+            c for c in run.counts if (c.quantity, c.role) != (QUANTITY, "control_after")
+        ),
+    )
+    figures = only(blind, "read-write").figures
+    assert figures["u2u_bytes"] is None
+    assert f"known bytes, {KEY}, control_after" in figures["coverage"]
+
+
+def test_without_a_control_nothing_is_said(watched):
+    expected = dict(run_of(watched, "read-write").expected)
+    del expected[KEY]
+    figures = only(altered(watched, "read-write", expected=expected), "read-write").figures
+    assert figures["cpu_copied_bytes"] is None
+    assert "within the program's own memory" in figures["coverage"]

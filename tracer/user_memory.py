@@ -1,0 +1,117 @@
+"""Where a process has the functions that copy within its own memory. Part of collecting."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from probes.user_memory import UserCopy
+from tracer.errors import TraceError
+
+_TUNABLES = b"GLIBC_TUNABLES="
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A stretch of memory that a file is mapped at, to be executed; ``offset`` in the file."""
+
+    start: int
+    end: int
+    offset: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """An instruction, as a place in a file that anybody may have mapped."""
+
+    path: str
+    offset: int
+
+
+def mappings(process: int | str) -> list[Mapping]:
+    """What the process has mapped to be executed, of files; raises ``OSError``."""
+    found = []
+    for line in Path(f"/proc/{process}/maps").read_text().splitlines():
+        fields = line.split(maxsplit=5)
+        if len(fields) == 6 and "x" in fields[1] and fields[5].startswith("/"):
+            start, _, end = fields[0].partition("-")
+            found.append(Mapping(int(start, 16), int(end, 16), int(fields[2], 16), fields[5]))
+    return found
+
+
+def as_seen_by(process: int, path: str) -> str:
+    """The same file for us, who may be in another mount namespace."""
+    return f"/proc/{process}/root{path}"
+
+
+def places(
+    copy: UserCopy,
+    process: int,
+    build_id: Callable[[str], str],
+    offset_of: Callable[[str, str], int | None],
+) -> list[Place]:
+    """All places of a function in a process; none where it has not mapped the library.
+
+    ``build_id`` is that of a file; ``offset_of`` is where in a file a symbol's code is.
+    Raises :class:`TraceError` where the library is there and the function is not found.
+    """
+    paths = {
+        mapping.path
+        for mapping in mappings(process)
+        if Path(mapping.path).name.startswith(copy.library)
+    }
+    found: list[Place] = []
+    for path in sorted(paths):
+        seen = as_seen_by(process, path)
+        if copy.chosen_at_start:
+            offsets = _chosen(copy, process, path, seen, build_id)
+        else:
+            offsets = {o for n in copy.names if (o := offset_of(seen, n)) is not None}
+        if not offsets:
+            raise TraceError(
+                f"{copy.function} is not to be found in {path}",
+                "it has no symbols for what is not exported",
+                "the library's package with debugging symbols",
+            )
+        found += [Place(seen, offset) for offset in sorted(offsets)]
+    return found
+
+
+def _chosen(
+    copy: UserCopy, process: int, path: str, seen: str, build_id: Callable[[str], str]
+) -> set[int]:
+    """Where the functions are that the loader has chosen: the same in us, on one processor.
+
+    Raises :class:`TraceError` where that need not be.
+    """
+    ours = {name: _address(name) for name in copy.names}
+    own = [m for m in mappings("self") if any(m.start <= at < m.end for at in ours.values())]
+    if len({mapping.path for mapping in own}) != 1 or build_id(own[0].path) != build_id(seen):
+        raise TraceError(
+            f"which {copy.function} is used in {path} is not known",
+            "it is another C library than zctrace's own",
+            "the distribution's own C library",
+        )
+    if _TUNABLES in Path(f"/proc/{process}/environ").read_bytes():
+        raise TraceError(
+            f"which {copy.function} is used in process {process} is not known",
+            "GLIBC_TUNABLES in its environment may choose another",
+            "without GLIBC_TUNABLES",
+        )
+    return {
+        at - mapping.start + mapping.offset
+        for at in ours.values()
+        for mapping in own
+        if mapping.start <= at < mapping.end
+    }
+
+
+def _address(name: str) -> int:
+    """Of a function of the C library's; where the name stands for several, the chosen one."""
+    function = getattr(ctypes.CDLL(None), name)
+    address = ctypes.cast(function, ctypes.c_void_p).value
+    assert address is not None
+    return address

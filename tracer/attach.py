@@ -41,8 +41,8 @@ _NO_SYSCALL = 0xFFFFFFFF
 _TASK_REPORT_MAX = 0x100
 """Set in sched_switch's prev_state for a preempted task (include/linux/sched.h)."""
 _LOST = ("tally", "window", "syscall", "call", "part", "owner", "request", "mapping")
-"""Causes of loss, in the order of the meter's LOST_* numbers; of flows there are more."""
-_LOST_FLOWS = ("object", "flow", "worker")
+"""Causes of loss, in the order of the meter's LOST_* numbers; of flows there is one more."""
+_LOST_FLOWS = ("flow",)
 _DIRECTIONS = {number: way.value for way, number in DIRECTION_NUMBERS.items()}
 _ARGUMENTS = (0, 112, 104, 96, 88, 72, 64)
 """Where struct pt_regs has the argument of that number: di, si, dx, cx, r8, r9; 0: none."""
@@ -117,10 +117,10 @@ class Meter:
     whose probes are set up but never armed, or, as ``mechanism:function``, those of one
     mechanism: a meter with a fault that only the controls can notice. ``locate`` turns an
     address in kernel text into the name of the function around it. With ``follow_flows`` it
-    also keeps account of files, sockets and pipes (``tracer.flows``), and with
-    ``keep_stacks``, too, of who was on the stack at each copy (``tracer.stacks``). Copies of
-    at least ``user_copies_from`` bytes within a program's own memory are counted where
-    :meth:`watch_user_memory` says so; ``None`` where nobody will.
+    also keeps account of files, sockets and pipes (``tracer.flows``), in as much ``room``,
+    and with ``keep_stacks``, too, of who was on the stack at each copy (``tracer.stacks``).
+    Copies of at least ``user_copies_from`` bytes within a program's own memory are counted
+    where :meth:`watch_user_memory` says so; ``None`` where nobody will.
     """
 
     def __init__(
@@ -131,11 +131,13 @@ class Meter:
         locate: Callable[[int], str] = hex,
         *,
         follow_flows: bool = False,
+        room: flows.Room = flows.Room(),  # noqa: B008 - it is frozen
         keep_stacks: bool = False,
         user_copies_from: int | None = None,
     ) -> None:
         self._plan = attach_plan
         self._follow_flows = follow_flows
+        self._room = room
         self._keep_stacks = keep_stacks
         self._user_copies_from = user_copies_from
         self._user_process = -1
@@ -507,7 +509,7 @@ class Meter:
             ),
             "MAX_CALL_SITES": str(max(places, 1)),
             "SWITCH_PREEMPTED": hex(_TASK_REPORT_MAX),
-            **(flows.PARAMETERS if self._follow_flows else {}),
+            **(flows.parameters(self._room) if self._follow_flows else {}),
             **(stacks.PARAMETERS if self._keep_stacks else {}),
             **(self._user_parameters() if self._user_copies_from is not None else {}),
             **dict(self._plan.parameters),

@@ -21,28 +21,18 @@ from tracer.plan import DIRECTION_NUMBERS, AttachPlan
 from tracer.stacks import Stack
 from workloads.marker import Role
 
-TABLES = ("transfers", "objects", "flows", "bookings", "workers", "overflow", "running")
+TABLES = (
+    *("transfers", "objects", "flows", "bookings", "workers", "running"),
+    *("more_flows", "more_bookings", "more_workers", "overflow"),
+)
 """Those that are cleared between one program and the next."""
 _PAYLOAD = 1
 _FIGURES, _CELL_BYTES = 3, 8
 """The meter's RUNNING_FIGURES, and the size of a cell of an array of u64."""
 NO_CALL = "no call"
 """In the place of a system call's name: softirqs, and kernel threads."""
-_MAX_FLOWS, _MAX_OBJECTS, _MAX_WORKERS = 65536, 16384, 16384
 _MOVING = NAMES | RINGS | {NO_CALL}
 _NAME_BYTES = 40
-PARAMETERS = {
-    "FLOWS": "1",
-    "MAX_FLOWS": str(_MAX_FLOWS),
-    "MAX_OBJECTS": str(_MAX_OBJECTS),
-    "MAX_WORKERS": str(_MAX_WORKERS),
-    "NAME_BYTES": str(_NAME_BYTES),
-    "MAX_SYSCALL": str(MAX_NUMBER),
-    "ROLE_PROGRAM": str(int(Role.PROGRAM)),
-    "PURPOSE_PAYLOAD": str(_PAYLOAD),
-    **{f"TOLD_{told.name}": str(told.value) for told in Told},
-}
-"""For the meter's ``-D``."""
 _NO_DESCRIPTOR = 0xFFFFFFFF
 _WAYS = {1: "in", 2: "out"}
 _DIRECTIONS = {number: way.value for way, number in DIRECTION_NUMBERS.items()}
@@ -51,14 +41,46 @@ _MOUNTS = Path("/proc/self/mountinfo")
 
 FILE, SOCKET, PIPE, DEVICE, OTHER = "file", "socket", "pipe", "device", "other"
 """Kinds of things."""
+_PLURALS = {kind: f"{kind}s" for kind in (FILE, SOCKET, PIPE, DEVICE)} | {OTHER: "others"}
+
+
+@dataclass(frozen=True)
+class Room:
+    """For how many things and threads a meter has rows of their own; no total depends on it.
+
+    ``flows`` are rows of a thing, a descriptor of a process, and a system call.
+    """
+
+    flows: int = 65536
+    things: int = 16384
+    threads: int = 16384
+
+
+def parameters(room: Room) -> dict[str, str]:
+    """For the meter's ``-D``."""
+    return {
+        "FLOWS": "1",
+        "MAX_FLOWS": str(room.flows),
+        "MAX_OBJECTS": str(room.things),
+        "MAX_WORKERS": str(room.threads),
+        "NAME_BYTES": str(_NAME_BYTES),
+        "MAX_SYSCALL": str(MAX_NUMBER),
+        "ROLE_PROGRAM": str(int(Role.PROGRAM)),
+        "PURPOSE_PAYLOAD": str(_PAYLOAD),
+        **{f"TOLD_{told.name}": str(told.value) for told in Told},
+    }
 
 
 @dataclass(frozen=True)
 class Thing:
-    """A file, socket, pipe or device; ``name`` is its path, or addresses, for people."""
+    """A file, socket, pipe or device; ``name`` is its path, or addresses, for people.
+
+    ``many``: all those of its kind that there was no room for.
+    """
 
     kind: str
     name: str
+    many: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,8 +88,8 @@ class Flow:
     """What one system call moved through one descriptor of one process.
 
     ``thing`` is an index, ``None`` where the descriptor was not seen, because the call had
-    begun before the tracing did (``descriptor`` is ``None``, too) or because a table was
-    full. ``way`` is ``in`` or ``out``, seen from the program.
+    begun before the tracing did. ``descriptor`` is ``None`` then, and where the row is for
+    several processes (``process`` is 0). ``way`` is ``in`` or ``out``, seen from the program.
     """
 
     thing: int | None
@@ -95,7 +117,10 @@ class Booking:
 
 @dataclass(frozen=True)
 class Worker:
-    """Payload that the CPU copied on one thread; thread 0: in softirqs, on any thread."""
+    """Payload that the CPU copied on one thread.
+
+    Thread 0: in softirqs, on any thread; with a name, on all that there was no room for.
+    """
 
     thread: int
     process: int
@@ -106,9 +131,10 @@ class Worker:
 
 @dataclass(frozen=True)
 class Account:
-    """Everything of one program. ``overflow``: bytes that full tables did not take.
+    """Everything of one program.
 
-    ``stacks`` are empty unless they were asked for.
+    ``overflow``: bytes, moved or copied, in rows of many things or threads, because there
+    were more than there is room for. ``stacks`` are empty unless they were asked for.
     """
 
     things: tuple[Thing, ...] = ()
@@ -132,7 +158,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Look:
-    """What had moved, been copied and found no room until now; bytes, by system call.
+    """What had moved, been copied and found no row of its own until now; bytes, by call.
 
     Unlike an account it knows of no pipes inside the program: what goes through one is
     received and delivered, too.
@@ -210,48 +236,69 @@ def prepare(tables: Any, attach_plan: AttachPlan) -> None:
 
 def read(tables: Any, syscall_name: Callable[[int], str | None]) -> Account:
     """Everything since the tables were cleared."""
-    mounts = _mounts(_MOUNTS.read_text().splitlines())
-    numbers: dict[tuple[int, int], int] = {}
-    things: list[Thing] = []
-    for key, entry in tables["objects"].items():
-        numbers[key.inode, key.device] = len(things)
-        things.append(_thing(key.inode, key.device, entry, mounts))
-    return Account(
-        tuple(things),
-        tuple(
-            Flow(
-                thing=numbers.get((key.object.inode, key.object.device)),
-                process=key.process,
-                descriptor=None if key.descriptor == _NO_DESCRIPTOR else key.descriptor,
-                syscall=syscall_name(key.syscall),
-                way=_WAYS[key.way],
-                calls=cell.calls,
-                bytes=cell.bytes,
-            )
-            for key, cell in tables["flows"].items()
-        ),
-        tuple(
-            Booking(
-                thing=numbers.get((key.object.inode, key.object.device)),
-                syscall=syscall_name(key.syscall),
-                direction=_DIRECTIONS.get(key.direction),
-                calls=cell.calls,
-                bytes=cell.bytes,
-            )
-            for key, cell in tables["bookings"].items()
-        ),
-        tuple(
-            Worker(
-                key.value,
-                worker.process,
-                bytes(worker.name).split(b"\0")[0].decode(errors="replace"),
-                worker.calls,
-                worker.bytes,
-            )
-            for key, worker in tables["workers"].items()
-        ),
-        sum(cell.value for cell in tables["overflow"].values()),
+    things = _Things(tables["objects"], _mounts(_MOUNTS.read_text().splitlines()))
+    flows = tuple(
+        Flow(
+            thing=things.number(key.object),
+            process=key.process,
+            descriptor=None if key.descriptor == _NO_DESCRIPTOR else key.descriptor,
+            syscall=syscall_name(key.syscall),
+            way=_WAYS[key.way],
+            calls=cell.calls,
+            bytes=cell.bytes,
+        )
+        for name in ("flows", "more_flows")
+        for key, cell in tables[name].items()
     )
+    bookings = tuple(
+        Booking(
+            thing=things.number(key.object),
+            syscall=syscall_name(key.syscall),
+            direction=_DIRECTIONS.get(key.direction),
+            calls=cell.calls,
+            bytes=cell.bytes,
+        )
+        for name in ("bookings", "more_bookings")
+        for key, cell in tables[name].items()
+    )
+    workers = [
+        Worker(
+            key.value,
+            worker.process,
+            bytes(worker.name).split(b"\0")[0].decode(errors="replace"),
+            worker.calls,
+            worker.bytes,
+        )
+        for key, worker in tables["workers"].items()
+    ]
+    more = tables["more_workers"][ctypes.c_int(0)]
+    if more.calls:
+        workers.append(Worker(0, 0, "more threads", more.calls, more.bytes))
+    overflow: int = tables["overflow"][ctypes.c_int(0)].value
+    return Account(tuple(things.all), flows, bookings, tuple(workers), overflow)
+
+
+class _Things:
+    """All of them, by number; those that there was no room for are one for each kind."""
+
+    def __init__(self, objects: Any, mounts: dict[int, str]) -> None:
+        self.all: list[Thing] = []
+        self._numbers: dict[tuple[int, int, int], int] = {}
+        self._many: dict[str, int] = {}
+        for key, entry in objects.items():
+            self._numbers[key.inode, key.device, key.kind] = len(self.all)
+            self.all.append(_thing(key, entry, mounts))
+
+    def number(self, key: Any) -> int | None:
+        """``None`` for what nobody has looked at: then not even the kind is known."""
+        number = self._numbers.get((key.inode, key.device, key.kind))
+        if number is not None or not key.kind:
+            return number
+        kind = _kind(key.kind)
+        if kind not in self._many:
+            self._many[kind] = len(self.all)
+            self.all.append(Thing(kind, f"more {_PLURALS[kind]}", many=True))
+        return self._many[kind]
 
 
 def _mounts(lines: Iterable[str]) -> dict[int, str]:
@@ -267,18 +314,23 @@ def _mounts(lines: Iterable[str]) -> dict[int, str]:
     return {device: mount for device, (_, mount) in found.items()}
 
 
-def _thing(inode: int, device: int, entry: Any, mounts: dict[int, str]) -> Thing:
-    mode = entry.mode
+def _kind(mode: int) -> str:
     if stat.S_ISSOCK(mode):
-        return Thing(SOCKET, _socket_name(inode, entry))
+        return SOCKET
     if stat.S_ISFIFO(mode):
-        return Thing(PIPE, f"pipe:[{inode}]")
-    path = _path(bytes(entry.names), mounts.get(device, ""))
+        return PIPE
     if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-        return Thing(DEVICE, path)
-    if stat.S_ISREG(mode):
-        return Thing(FILE, path)
-    return Thing(OTHER, path)
+        return DEVICE
+    return FILE if stat.S_ISREG(mode) else OTHER
+
+
+def _thing(key: Any, entry: Any, mounts: dict[int, str]) -> Thing:
+    kind = _kind(key.kind)
+    if kind == SOCKET:
+        return Thing(SOCKET, _socket_name(key.inode, entry))
+    if kind == PIPE:
+        return Thing(PIPE, f"pipe:[{key.inode}]")
+    return Thing(kind, _path(bytes(entry.names), mounts.get(key.device, "")))
 
 
 def _path(names: bytes, mount: str) -> str:

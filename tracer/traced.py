@@ -61,7 +61,7 @@ class Answer:
     copied by the CPU, by direction, ``None`` where the controls failed. ``beside`` are bytes
     copied for other ends, by what for. ``unassigned`` are bytes copied inside the kernel
     meanwhile of which nothing tells for whom. ``doubts`` are why figures may be too small by
-    nobody knows how much.
+    nobody knows how much, ``notes`` what else is to be known, and changes no total.
     """
 
     evidence: Evidence
@@ -79,6 +79,7 @@ class Answer:
     events: dict[str, int]
     checked: Sequence[Control]
     doubts: Sequence[str]
+    notes: Sequence[str]
 
     @property
     def stacks(self) -> list[Stack]:
@@ -158,6 +159,7 @@ def answer(evidence: Evidence) -> Answer:
         _events(trace),
         tuple(checked),
         tuple(_doubts(evidence, trace)),
+        tuple(_notes(trace)),
     )
 
 
@@ -273,7 +275,8 @@ def _sites(payload: Iterable[tuple[Count, str]]) -> list[Line]:
 def _threads(trace: Trace) -> list[Line]:
     lines = []
     for worker in trace.account.workers:
-        named = f"{worker.name} {worker.thread}" if worker.thread else "softirqs"
+        named = f"{worker.name} {worker.thread}" if worker.thread else worker.name
+        named = named or "softirqs"
         line = Line(named, worker.calls)
         line.copied["all"] = worker.bytes
         lines.append(line)
@@ -318,11 +321,13 @@ def _doubts(evidence: Evidence, trace: Trace) -> Iterable[str]:
         yield "figures are lower bounds: not every execution was counted of " + ", ".join(
             f"{name} ({hits.program} of {hits.perf})" for name, hits in missed.items()
         )
-    if trace.account.overflow:
-        yield (
-            f"{trace.account.overflow} B are in no row: more files, sockets or threads than "
-            "there is room for; the totals have them"
-        )
+    for number, thing in enumerate(trace.account.things):
+        if thing.many and thing.kind == PIPE:
+            size = sum(flow.bytes for flow in trace.account.flows if flow.thing == number)
+            yield (
+                f"{size} B went through more pipes than there is room for: which of them are "
+                "inside the program is not known"
+            )
     if RINGS & _made(trace).keys():
         yield (
             "it uses io_uring: what moved through its rings is not among the bytes "
@@ -331,6 +336,14 @@ def _doubts(evidence: Evidence, trace: Trace) -> Iterable[str]:
     blind = [b for b in evidence.blind if b["kind"] == Kind.COPY.value]
     for entry in blind:
         yield f"not watched: {' or '.join(entry['functions'])}: {entry['reason']}"
+
+
+def _notes(trace: Trace) -> Iterable[str]:
+    if trace.account.overflow:
+        yield (
+            f"{trace.account.overflow} B, moved or copied, are in rows of many: more files, "
+            "sockets or threads than there is room for; the totals have them"
+        )
 
 
 def sentence(found: Answer) -> str:

@@ -23,17 +23,19 @@ struct transfer_call {
 	u8 by_mode;
 };
 
-/* A file, socket or pipe. Inode numbers of the latter two are not used twice. */
+/*
+ * A file, socket or pipe. Inode numbers of the latter two are not used twice. The kind is
+ * the inode's type, so that what there is no room for is still known for what it is.
+ */
 struct object_key {
-	u64 inode; /* 0: memory, or unknown */
+	u64 inode; /* 0: memory, or unknown; with a kind: many of them */
 	u32 device;
-	u32 pad;
+	u32 kind;
 };
 
 #define OBJECT_NAMES 10
 
 struct object {
-	u32 mode;   /* the inode's: which kind of thing it is */
 	u32 device; /* of a device file, which one */
 	u32 family; /* of a socket */
 	u16 type;
@@ -86,8 +88,16 @@ BPF_HASH(flows, struct flow_key, struct tally, MAX_FLOWS);
 BPF_HASH(bookings, struct booking_key, struct tally, MAX_FLOWS);
 BPF_HASH(workers, u32, struct worker, MAX_WORKERS);
 BPF_PERCPU_ARRAY(fresh_object, struct object, 1);
-/* Bytes that a full table could not take, by cause. */
-BPF_F_TABLE("array", int, u64, overflow, LOST_CAUSES, BPF_F_MMAPABLE);
+/*
+ * What those above have no room for, all things of a kind together: no byte is lost,
+ * however many files, connections and threads there are. A kind, a call and a direction
+ * make a row, so that there is always room.
+ */
+BPF_HASH(more_flows, struct flow_key, struct tally, 1024);
+BPF_HASH(more_bookings, struct booking_key, struct tally, 4096);
+BPF_ARRAY(more_workers, struct tally, 1);
+/* Bytes, moved or copied, in rows of many. */
+BPF_F_TABLE("array", int, u64, overflow, 1, BPF_F_MMAPABLE);
 
 /*
  * What moved and what was copied up to now, by system call; for those who look on. They have
@@ -106,12 +116,11 @@ static inline void add_running(u32 syscall, u32 figure, u64 bytes)
 	add_u64(running.lookup(&slot), bytes);
 }
 
-static inline void overflown(u32 cause, u64 bytes)
+static inline void in_a_row_of_many(u64 bytes)
 {
-	int slot = cause;
+	int first = 0;
 
-	lose(cause);
-	add_u64(overflow.lookup(&slot), bytes);
+	add_u64(overflow.lookup(&first), bytes);
 }
 
 static inline u64 file_of(u32 descriptor)
@@ -166,33 +175,40 @@ static inline void describe_path(u64 file, struct object *object)
 	}
 }
 
-#define IS_KIND(mode, kind) (((mode) & 0170000) == (kind))
+#define KIND_BITS 0170000
 #define KIND_SOCKET 0140000
 #define KIND_PIPE 0010000
 
+#define KIND_OTHER 1 /* event counters, timers and the like have no type */
 /* Which thing a file is; what is to be known of it is noted when it is first seen. */
 static inline void identify(u64 file, struct object_key *key)
 {
 	u64 inode = u64_at(file, FILE_INODE);
 	struct object *object;
 	int first = 0;
+	u32 type = u16_at(inode, INODE_MODE) & KIND_BITS;
 
 	key->inode = u64_at(inode, INODE_NUMBER);
+	if (!inode)
+		return;
 	key->device = u32_at(u64_at(inode, INODE_SUPER), SUPER_DEVICE);
-	if (!inode || objects.lookup(key))
+	key->kind = type ? type : KIND_OTHER;
+	if (objects.lookup(key))
 		return;
 	object = fresh_object.lookup(&first);
 	if (!object)
 		return;
 	__builtin_memset(object, 0, sizeof(*object));
-	object->mode = u16_at(inode, INODE_MODE);
 	object->device = u32_at(inode, INODE_DEVICE);
-	if (IS_KIND(object->mode, KIND_SOCKET))
+	if (key->kind == KIND_SOCKET)
 		describe_socket(file, object);
-	else if (!IS_KIND(object->mode, KIND_PIPE))
+	else if (key->kind != KIND_PIPE)
 		describe_path(file, object);
-	if (objects.update(key, object))
-		overflown(LOST_OBJECT, 0);
+	if (objects.update(key, object)) {
+		/* There is no room: one of many of its kind. */
+		key->inode = 0;
+		key->device = 0;
+	}
 }
 
 #define FICLONE 0x40049409U
@@ -265,9 +281,18 @@ static inline void flowed(struct object_key *object, u32 descriptor, u32 syscall
 
 	add_running(syscall, way == WAY_IN ? RUNNING_IN : RUNNING_OUT, bytes);
 	if (!cell) {
-		overflown(LOST_FLOW, bytes);
+		key.object.inode = 0;
+		key.object.device = 0;
+		key.process = 0;
+		key.descriptor = NO_DESCRIPTOR;
+		cell = more_flows.lookup_or_try_init(&key, &nothing);
+	}
+	if (!cell) {
+		lose(LOST_FLOW);
 		return;
 	}
+	if (key.object.kind && !key.object.inode)
+		in_a_row_of_many(bytes);
 	add_u64(&cell->calls, 1);
 	add_u64(&cell->bytes, bytes);
 }
@@ -385,7 +410,7 @@ static inline void book(void *ctx, u32 role, u32 site, u32 direction, u32 syscal
 			bool here)
 {
 	u32 thread = bpf_get_current_pid_tgid(), *purpose;
-	int number = site;
+	int number = site, first = 0;
 	struct booking_key key = {.syscall = syscall, .direction = direction};
 	struct tally nothing = {}, *cell;
 	struct worker fresh = {}, *worker;
@@ -403,7 +428,7 @@ static inline void book(void *ctx, u32 role, u32 site, u32 direction, u32 syscal
 		struct transfer *transfer = transfers.lookup(&thread);
 
 		/* Bytes in the kernel are booked to where they go, if that is anywhere. */
-		if (transfer && direction != KERNEL_TO_USER && transfer->destination.inode)
+		if (transfer && direction != KERNEL_TO_USER && transfer->destination.kind)
 			key.object = transfer->destination;
 		else if (transfer)
 			key.object = transfer->source;
@@ -413,18 +438,30 @@ static inline void book(void *ctx, u32 role, u32 site, u32 direction, u32 syscal
 		add_u64(&cell->calls, 1);
 		add_u64(&cell->bytes, bytes);
 	} else {
-		overflown(LOST_FLOW, bytes);
+		lose(LOST_FLOW);
 	}
+	if (key.object.kind && !key.object.inode)
+		in_a_row_of_many(bytes);
 	if (!here)
 		thread = 0; /* a softirq, on top of anybody */
 	worker = workers.lookup_or_try_init(&thread, &fresh);
 	if (!worker) {
-		overflown(LOST_WORKER, bytes);
+		in_a_row_of_many(bytes);
+		cell = more_workers.lookup(&first);
+		if (cell) {
+			add_u64(&cell->calls, 1);
+			add_u64(&cell->bytes, bytes);
+		}
 		return;
 	}
 	if (here) {
 		worker->process = bpf_get_current_pid_tgid() >> 32;
 		bpf_get_current_comm(worker->name, sizeof(worker->name));
+	}
+	if (!cell) {
+		key.object.inode = 0;
+		key.object.device = 0;
+		cell = more_bookings.lookup_or_try_init(&key, &nothing);
 	}
 	add_u64(&worker->calls, 1);
 	add_u64(&worker->bytes, bytes);

@@ -63,10 +63,8 @@ BPF_ARRAY(watching, u64, 1);
 #define LOST_OWNER 5 /* a zero-copy send, or a socket, whose owner could not be kept */
 #define LOST_REQUEST 6 /* a disk's request that could not be kept */
 #define LOST_MAPPING 7 /* a DMA mapping that could not be kept */
-#define LOST_OBJECT 8 /* what is to be known of a file, socket or pipe */
-#define LOST_FLOW 9   /* bytes of a file, socket or pipe */
-#define LOST_WORKER 10 /* bytes of a thread */
-#define LOST_CAUSES 11
+#define LOST_FLOW 8 /* bytes of a kind of thing */
+#define LOST_CAUSES 9
 BPF_ARRAY(lost, u64, LOST_CAUSES);
 
 static inline void add_u64(u64 *where, u64 amount)

@@ -22,8 +22,12 @@ MOUNTS = [
 ]
 
 
-def entry(mode, **values):
-    return SimpleNamespace(mode=mode, names=b"", **values)
+def entry(**values):
+    return SimpleNamespace(names=b"", **values)
+
+
+def key(kind, inode=5, device=0):
+    return SimpleNamespace(inode=inode, device=device, kind=kind)
 
 
 def names(*parts):
@@ -51,23 +55,70 @@ def test_sockets():
     ends = {"address": socket.inet_aton("127.0.0.1") + bytes(12), "port": 80,
             "peer": socket.inet_aton("192.0.2.7") + bytes(12),
             "peer_port": socket.htons(4711)}  # fmt: skip
-    tcp = entry(stat.S_IFSOCK, family=socket.AF_INET, type=1, **ends)
-    assert flows._thing(5, 0, tcp, {}) == flows.Thing(
+    tcp = entry(family=socket.AF_INET, type=1, **ends)
+    assert flows._thing(key(stat.S_IFSOCK), tcp, {}) == flows.Thing(
         "socket", "tcp 127.0.0.1:80 → 192.0.2.7:4711"
     )
     six = {**ends, "address": bytes(15) + b"\1", "peer": bytes(16)}
-    udp = entry(stat.S_IFSOCK, family=socket.AF_INET6, type=2, **six)
-    assert flows._thing(5, 0, udp, {}).name == "udp [::1]:80 → [::]:4711"
-    unix = entry(stat.S_IFSOCK, family=socket.AF_UNIX, type=5)
-    assert flows._thing(5, 0, unix, {}).name == "unix packets socket:[5]"
+    udp = entry(family=socket.AF_INET6, type=2, **six)
+    assert flows._thing(key(stat.S_IFSOCK), udp, {}).name == "udp [::1]:80 → [::]:4711"
+    unix = entry(family=socket.AF_UNIX, type=5)
+    assert flows._thing(key(stat.S_IFSOCK), unix, {}).name == "unix packets socket:[5]"
 
 
 def test_kinds():
-    assert flows._thing(7, 0, entry(stat.S_IFIFO), {}) == flows.Thing("pipe", "pipe:[7]")
-    assert flows._thing(7, 0, entry(stat.S_IFCHR), {}).kind == "device"
-    assert flows._thing(7, 0, entry(stat.S_IFREG), {}).kind == "file"
+    assert flows._thing(key(stat.S_IFIFO, 7), entry(), {}) == flows.Thing("pipe", "pipe:[7]")
+    assert flows._thing(key(stat.S_IFCHR, 7), entry(), {}).kind == "device"
+    assert flows._thing(key(stat.S_IFREG, 7), entry(), {}).kind == "file"
     # Event counters and timers have no kind of their own.
-    assert flows._thing(7, 0, entry(0), {}).kind == "other"
+    assert flows._thing(key(1, 7), entry(), {}).kind == "other"
+
+
+class Table:
+    """A table of the meter's, with rows."""
+
+    def __init__(self, *rows):
+        self._rows = rows
+
+    def items(self):
+        return [(SimpleNamespace(**key), SimpleNamespace(**cell)) for key, cell in self._rows]
+
+    def __getitem__(self, number):
+        return SimpleNamespace(**self._rows[number.value])
+
+
+def test_what_there_is_no_room_for_is_together_by_kind():
+    pipe, other = key(stat.S_IFIFO, 7), key(stat.S_IFIFO, 0)
+    sockets, unseen = key(stat.S_IFSOCK, 0), key(0, 0)
+    tables = {
+        "objects": Table((vars(pipe), {"names": b""})),
+        "flows": Table(*(flow(thing, 1000) for thing in (pipe, other, unseen))),
+        "more_flows": Table(*(flow(thing, 200, process=0) for thing in (other, sockets))),
+        "bookings": Table(booking(pipe, 30)),
+        "more_bookings": Table(booking(sockets, 4), booking(unseen, 5)),
+        "workers": Table(),
+        "more_workers": Table({"calls": 1, "bytes": 39}),
+        "overflow": Table({"value": 4711}),
+    }
+    account = flows.read(tables, str)
+    assert account.things == (
+        flows.Thing("pipe", "pipe:[7]"),
+        flows.Thing("pipe", "more pipes", many=True),
+        flows.Thing("socket", "more sockets", many=True),
+    )
+    assert [flow.thing for flow in account.flows] == [0, 1, None, 1, 2]
+    assert [booking.thing for booking in account.bookings] == [0, 2, None]
+    assert account.workers == (flows.Worker(0, 0, "more threads", 1, 39),)
+    assert account.overflow == 4711
+
+
+def flow(thing, size, process=1):
+    where = {"object": thing, "process": process, "descriptor": 3, "syscall": 1, "way": 2}
+    return where, {"calls": 1, "bytes": size}
+
+
+def booking(thing, size):
+    return {"object": thing, "syscall": 1, "direction": 1}, {"calls": 1, "bytes": size}
 
 
 def test_every_call_has_an_end_and_a_number():

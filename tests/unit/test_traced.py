@@ -128,11 +128,23 @@ def test_zero_copy_with_a_doubt_says_so(recorded):
     assert traced.sentence(found).startswith("as far as was seen, zero-copy")
 
 
-def test_a_full_table_is_told(recorded):
+def test_a_full_table_is_told_and_no_doubt(recorded):
     evidence = recorded["cp"]
     account = dataclasses.replace(evidence.trace.account, overflow=4711)
     found = traced.answer(altered(evidence, account=account))
-    assert any(doubt.startswith("4711 B are in no row") for doubt in found.doubts)
+    assert [note.partition(",")[0] for note in found.notes] == ["4711 B"]
+    assert "  4711 B, moved or copied, are in rows of many" in rendered(found)
+    assert found.doubts == traced.answer(evidence).doubts == ()
+
+
+def test_pipes_without_room_are_a_doubt(recorded):
+    """Which of them lead out, and so how much was delivered, is not known."""
+    things = (Thing("pipe", "more pipes", many=True),)
+    flows = (Flow(0, 0, None, "write", "out", 9, 90), Flow(0, 0, None, "read", "in", 9, 70))
+    account = Account(things, flows, (), (), 160)
+    found = traced.answer(altered(recorded["cat"], account=account))
+    (doubt,) = found.doubts
+    assert doubt.startswith("160 B went through more pipes than there is room for")
 
 
 def test_nobody_s_bytes_are_shown_and_bounded(recorded):

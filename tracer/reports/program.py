@@ -62,6 +62,8 @@ def _one(found: Answer, console: Console, host_release: str) -> None:
     say(console, first[0].upper() + first[1:], "bold")
     for doubt in found.doubts:
         say(console, doubt, "yellow", indent=2)
+    for note in found.notes:
+        say(console, note, indent=2)
     say(console)
     _heading(found, console, host_release)
     _moved(found, console)
@@ -245,6 +247,7 @@ def result_json(answers: Sequence[Answer]) -> str:
             "beside_bytes": found.beside,
             "unassigned_bytes": found.unassigned,
             "doubts": list(found.doubts),
+            "notes": list(found.notes),
             "status": found.trace.status,
             "control_results": [vars(control) for control in found.checked],
         }

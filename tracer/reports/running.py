@@ -39,8 +39,8 @@ class Lines:
         lines = [f"{seconds:>7.1f} s {figures} {ratio:>9}  {most}"]
         if look.overflow > before.overflow:
             lines.append(
-                f"{'':>9} {look.overflow - before.overflow} B of these are in no row: "
-                "a table is full"
+                f"{'':>9} {look.overflow - before.overflow} B of these have no row of "
+                "their own: a table is full"
             )
         if self._count % _REPEATED == 0:
             lines.insert(0, _HEADING)

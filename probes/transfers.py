@@ -18,10 +18,8 @@ class Told(enum.Enum):
     MESSAGES = 2
     """The number of messages; how long each is stands in the caller's array of them."""
     WHOLE_FILE = 3
-    """0 for the source as a whole; only where the second argument is ``FICLONE``."""
-    RANGE = 4
-    """0 for what the structure behind the third argument names; only where the second is
-    ``FICLONERANGE``."""
+    """0 for the source as a whole, or for the range that the structure behind the third
+    argument names; only where the second is ``FICLONE``, or ``FICLONERANGE``."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@
  * the CPU copies is booked to the same files.
  *
  * Parameters beside meter.c's: MAX_FLOWS, MAX_OBJECTS, MAX_WORKERS, MAX_SYSCALL, NAME_BYTES,
- * ROLE_PROGRAM, PURPOSE_PAYLOAD, SYSCALL_EXIT_ID, SYSCALL_EXIT_RESULT, TOLD_*, and the
- * offsets of members TASK_FILES, TASK_SIGNAL, SIGNAL_LIVE, FILES_TABLE, TABLE_SIZE, TABLE_FILES, FILE_INODE, FILE_DENTRY, FILE_MODE,
+ * ROLE_PROGRAM, PURPOSE_PAYLOAD, SYSCALL_EXIT_ID,
+ * SYSCALL_EXIT_RESULT, TOLD_*, and the offsets of members TASK_FILES, TASK_SIGNAL,
+ * SIGNAL_LIVE, FILES_TABLE, TABLE_SIZE, TABLE_FILES, FILE_INODE, FILE_DENTRY, FILE_MODE,
  * FILE_PRIVATE, DENTRY_PARENT, DENTRY_NAME, INODE_MODE, INODE_NUMBER, INODE_SUPER, INODE_SIZE,
  * INODE_DEVICE, SUPER_DEVICE, SOCKET_SOCK, SOCK_FAMILY, SOCK_PEER_PORT, SOCK_PORT,
  * SOCK_PEER, SOCK_ADDRESS, SOCK_PEER6, SOCK_ADDRESS6, SOCK_TYPE
@@ -178,19 +179,19 @@ static inline void describe_path(u64 file, struct object *object)
 #define KIND_BITS 0170000
 #define KIND_SOCKET 0140000
 #define KIND_PIPE 0010000
-
 #define KIND_OTHER 1 /* event counters, timers and the like have no type */
+
 /* Which thing a file is; what is to be known of it is noted when it is first seen. */
 static inline void identify(u64 file, struct object_key *key)
 {
 	u64 inode = u64_at(file, FILE_INODE);
 	struct object *object;
-	int first = 0;
 	u32 type = u16_at(inode, INODE_MODE) & KIND_BITS;
+	int first = 0;
 
-	key->inode = u64_at(inode, INODE_NUMBER);
 	if (!inode)
 		return;
+	key->inode = u64_at(inode, INODE_NUMBER);
 	key->device = u32_at(u64_at(inode, INODE_SUPER), SUPER_DEVICE);
 	key->kind = type ? type : KIND_OTHER;
 	if (objects.lookup(key))
@@ -213,7 +214,7 @@ static inline void identify(u64 file, struct object_key *key)
 
 #define FICLONE 0x40049409U
 #define FICLONERANGE 0x4020940dU
-#define FMODE_READ 1
+#define FMODE_WRITE 2
 
 /* The argument of that number, from 1. */
 static inline u64 nth(u64 *arguments, u32 number)
@@ -234,7 +235,7 @@ static inline void transfer_begins(u32 number, void *ctx)
 	int index = number;
 	struct transfer_call *call = transfer_calls.lookup(&index);
 	struct transfer transfer = {.number = number};
-	u64 arguments[3] = {}, range[3] = {}, file;
+	u64 arguments[3] = {}, range[3] = {}, file, whole;
 
 	if (!call || !call->told)
 		return;
@@ -254,15 +255,18 @@ static inline void transfer_begins(u32 number, void *ctx)
 	}
 	if (call->told == TOLD_MESSAGES)
 		transfer.messages = arguments[1];
+	/* Of a pipe that is open for both, vmsplice takes the end for writing. */
 	if (call->by_mode && (file = file_of(transfer.destination_fd)) &&
-	    u32_at(file, FILE_MODE) & FMODE_READ) {
+	    !(u32_at(file, FILE_MODE) & FMODE_WRITE)) {
 		transfer.source_fd = transfer.destination_fd;
 		transfer.destination_fd = NO_DESCRIPTOR;
 	}
 	if (transfer.source_fd != NO_DESCRIPTOR && (file = file_of(transfer.source_fd))) {
 		identify(file, &transfer.source);
-		if (call->told == TOLD_WHOLE_FILE && !transfer.size)
-			transfer.size = u64_at(u64_at(file, FILE_INODE), INODE_SIZE);
+		whole = u64_at(u64_at(file, FILE_INODE), INODE_SIZE);
+		/* A range of length 0 goes to the end. */
+		if (call->told == TOLD_WHOLE_FILE && !transfer.size && whole > range[1])
+			transfer.size = whole - range[1];
 	}
 	if (transfer.destination_fd != NO_DESCRIPTOR && (file = file_of(transfer.destination_fd)))
 		identify(file, &transfer.destination);
@@ -297,7 +301,7 @@ static inline void flowed(struct object_key *object, u32 descriptor, u32 syscall
 	add_u64(&cell->bytes, bytes);
 }
 
-#define MOST_MESSAGES 64
+#define MOST_MESSAGES 1024 /* UIO_MAXIOV: the kernel takes no more in one call */
 #define MESSAGE_BYTES 64  /* struct mmsghdr: struct msghdr, and behind it the length */
 #define MESSAGE_LENGTH 56
 
@@ -305,8 +309,6 @@ static inline u64 length_of(u64 messages, u32 many)
 {
 	u64 bytes = 0;
 
-	if (many > MOST_MESSAGES)
-		lose(LOST_PART);
 #pragma nounroll
 	for (u32 i = 0; i < MOST_MESSAGES; i++) {
 		u32 length = 0;
@@ -332,11 +334,17 @@ static inline void transfer_ends(void *ctx)
 		int index = *(s64 *)(ctx + SYSCALL_EXIT_ID);
 		struct transfer_call *call = transfer_calls.lookup(&index);
 
+		if (!call || result <= 0 || syscall_of.lookup(&thread))
+			return;
 		/* It began before the tracing did: between what, nobody has seen. */
-		if (call && call->told == TOLD_BYTES && result > 0 &&
-		    !syscall_of.lookup(&thread))
-			flowed(&unknown, NO_DESCRIPTOR, index,
-			       call->destination ? WAY_OUT : WAY_IN, result);
+		if (call->told == TOLD_MESSAGES)
+			lose(LOST_PART); /* nor where its messages lie */
+		if (call->told != TOLD_BYTES)
+			return;
+		if (call->source)
+			flowed(&unknown, NO_DESCRIPTOR, index, WAY_IN, result);
+		if (call->destination)
+			flowed(&unknown, NO_DESCRIPTOR, index, WAY_OUT, result);
 		return;
 	}
 	transfer = *found;
@@ -434,6 +442,11 @@ static inline void book(void *ctx, u32 role, u32 site, u32 direction, u32 syscal
 			key.object = transfer->source;
 	}
 	cell = bookings.lookup_or_try_init(&key, &nothing);
+	if (!cell) {
+		key.object.inode = 0;
+		key.object.device = 0;
+		cell = more_bookings.lookup_or_try_init(&key, &nothing);
+	}
 	if (cell) {
 		add_u64(&cell->calls, 1);
 		add_u64(&cell->bytes, bytes);
@@ -457,11 +470,6 @@ static inline void book(void *ctx, u32 role, u32 site, u32 direction, u32 syscal
 	if (here) {
 		worker->process = bpf_get_current_pid_tgid() >> 32;
 		bpf_get_current_comm(worker->name, sizeof(worker->name));
-	}
-	if (!cell) {
-		key.object.inode = 0;
-		key.object.device = 0;
-		cell = more_bookings.lookup_or_try_init(&key, &nothing);
 	}
 	add_u64(&worker->calls, 1);
 	add_u64(&worker->bytes, bytes);

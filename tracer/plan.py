@@ -491,7 +491,7 @@ def _plan_events(
 
 
 def _parameters(
-    copies: Iterable[CopyAttachment],
+    copies: Sequence[CopyAttachment],
     event_sites: Sequence[EventSite],
     events: Iterable[EventAttachment],
     kernel: KernelFacts,
@@ -507,6 +507,9 @@ def _parameters(
             name = f"BREAKPOINT_{copy.slot}"
             values = [copy.source, copy.destination]
         parameters[name] = ", ".join((str(copy.number), copy.length, *values))
+    # The routine under user copies: the one whose direction the addresses tell.
+    routines = [c.number for c in copies if c.site.direction is None]
+    parameters["ROUTINE_SITE"] = str(routines[0] if routines else -1)
     # Handlers of tracepoints that this kernel lacks are compiled too, and never loaded.
     for site in event_sites:
         if site.parameter:

@@ -7,7 +7,7 @@
  * the CPU copies is booked to the same files.
  *
  * Parameters beside meter.c's: MAX_FLOWS, MAX_OBJECTS, MAX_WORKERS, MAX_SYSCALL, NAME_BYTES,
- * ROLE_PROGRAM, PURPOSE_PAYLOAD, SYSCALL_EXIT_ID,
+ * ROLE_PROGRAM, PURPOSE_PAYLOAD, ROUTINE_SITE (-1: there is none), SYSCALL_EXIT_ID,
  * SYSCALL_EXIT_RESULT, TOLD_*, and the offsets of members TASK_FILES, TASK_SIGNAL,
  * SIGNAL_LIVE, FILES_TABLE, TABLE_SIZE, TABLE_FILES, FILE_INODE, FILE_DENTRY, FILE_MODE,
  * FILE_PRIVATE, DENTRY_PARENT, DENTRY_NAME, INODE_MODE, INODE_NUMBER, INODE_SUPER, INODE_SIZE,
@@ -216,6 +216,16 @@ static inline void identify(u64 file, struct object_key *key)
 #define FICLONERANGE 0x4020940dU
 #define FMODE_WRITE 2
 
+/*
+ * Read the program's memory. That is done by the routine under user copies, where there may
+ * be a breakpoint: its event counts this, and its program does not run on top of this one.
+ */
+static inline void peek(void *to, u32 size, u64 from)
+{
+	if (!bpf_probe_read_user(to, size, (void *)from))
+		hit(ROUTINE_SITE);
+}
+
 /* The argument of that number, from 1. */
 static inline u64 nth(u64 *arguments, u32 number)
 {
@@ -246,7 +256,7 @@ static inline void transfer_begins(u32 number, void *ctx)
 		call->destination ? nth(arguments, call->destination) : NO_DESCRIPTOR;
 	if (call->told == TOLD_WHOLE_FILE) {
 		if ((u32)arguments[1] == FICLONERANGE) {
-			bpf_probe_read_user(range, sizeof(range), (void *)arguments[2]);
+			peek(range, sizeof(range), arguments[2]);
 			transfer.source_fd = range[0];
 			transfer.size = range[2];
 		} else if ((u32)arguments[1] != FICLONE) {
@@ -315,8 +325,7 @@ static inline u64 length_of(u64 messages, u32 many)
 
 		if (i >= many)
 			break;
-		bpf_probe_read_user(&length, sizeof(length),
-				    (void *)(messages + i * MESSAGE_BYTES + MESSAGE_LENGTH));
+		peek(&length, sizeof(length), messages + i * MESSAGE_BYTES + MESSAGE_LENGTH);
 		bytes += length;
 	}
 	return bytes;

@@ -117,6 +117,17 @@ def test_every_quantity_is_counted_by_something(facts):
     assert at_calls & at_functions == set()
 
 
+def test_the_meter_knows_which_site_sees_its_own_reads(facts):
+    """Of user memory, by the routine under user copies; where that is watched."""
+    found = planned(facts)
+    number = int(dict(found.parameters)["ROUTINE_SITE"])
+    assert [c.site.quantity for c in found.copies if c.number == number] == [
+        "user-copy-routine"
+    ]
+    fast = planned(dataclasses.replace(facts, cpu_flags=facts.cpu_flags - {"erms"} | {"fsrm"}))
+    assert dict(fast.parameters)["ROUTINE_SITE"] == "-1"
+
+
 def test_no_target_is_attached_in_two_ways(facts):
     functions = [call.target.function for call in planned(facts).calls]
     assert len(set(functions)) == len(functions)

@@ -20,6 +20,7 @@ PYTHON, ROOT = sys.argv[4:6]
 sys.path.insert(0, str(CODE))
 
 import traces  # noqa: E402
+from hasten import hasten  # noqa: E402
 
 from tracer import payload, target, vm  # noqa: E402
 
@@ -43,6 +44,24 @@ MEASURING = ["env", f"PYTHONPATH={CODE}", PYTHON, "-P", "-c", MEASURES_ITSELF]
 def say(step):
     with STEPS.open("a") as file:
         file.write(json.dumps({"step": step}) + "\n")
+
+
+def trace_running(pid, signal_number, work):
+    """``zctrace trace -p``, until the signal, which comes after ``work``.
+
+    Returns its status and standard output.
+    """
+    process = start("-p", str(pid), stdout=subprocess.PIPE, command="trace")
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        say(line.strip())
+        if "tracing; Ctrl-C" in line:
+            break
+    work()
+    process.send_signal(signal_number)
+    stdout, stderr = process.communicate()
+    return process.returncode, stdout, "".join(said) + stderr
 
 
 def settled(before, seconds=20.0):
@@ -94,6 +113,7 @@ def run(*arguments, **options):
         return process.returncode, stdout.read(), "".join(said)
 
 
+hasten()
 os.environ["TMPDIR"] = "/run"
 OUT.mkdir()
 subprocess.run(["modprobe", "-q", "loop"])
@@ -175,6 +195,32 @@ with tempfile.TemporaryFile("w+") as stdout:
     stdout.seek(0)
     answer["measured"] = [own.returncode, stdout.read(), "".join(said)]
 answer["measured_left"] = settled(before, 60)
+
+say("a program that runs already")
+# It reads the file once for each line that it gets.
+reader = subprocess.Popen(
+    ["sh", "-c", f"while read x; do cat {own}/file | wc -c; done"],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+)
+
+
+def read_once():
+    reader.stdin.write(b"\n")
+    reader.stdin.flush()
+    return int(reader.stdout.readline())
+
+
+before = traces.snapshot()
+answer["running"] = []
+for number in (signal.SIGINT, signal.SIGKILL):
+    read = []
+    result = trace_running(reader.pid, number, lambda read=read: read.append(read_once()))
+    # It goes on as if nothing had been.
+    read.append(read_once())
+    answer["running"].append([number.name, *result, read, settled(before)])
+reader.communicate()
+answer["reader"] = reader.returncode
 
 partial = ANSWER.with_suffix(".partial")
 partial.write_text(json.dumps(answer))

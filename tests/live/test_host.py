@@ -89,6 +89,22 @@ def test_a_program_that_measures_itself(on_host, how, status, uid):
     assert on_host[f"{how}_left"] == {}
 
 
+def test_a_program_that_runs_already(on_host):
+    """It is traced until Ctrl-C, or until zctrace is killed, and notices neither."""
+    for name, status, stdout, stderr, read, left in on_host["running"]:
+        assert read == [300_007, 300_007], name
+        assert left == {}, name
+        assert (status, bool(stdout)) == {"SIGINT": (0, True), "SIGKILL": (-9, False)}[name], (
+            stderr
+        )
+    (_, _, report, *_), _ = on_host["running"]
+    assert "until it was told to stop" in report
+    (file,) = [line for line in report.splitlines() if "/run/own/file" in line]
+    assert file.split()[-5:] == ["300007", "0", "0", "300007", "0"]
+    # The shell had no more lines.
+    assert on_host["reader"] == 0
+
+
 def test_killed(on_host):
     assert len(on_host["killed"]) == 2
     for case in on_host["killed"]:

@@ -1,6 +1,7 @@
 """Real kernels, booted for the tests."""
 
 import csv
+import functools
 import json
 import secrets
 import shutil
@@ -12,7 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from tests.conftest import LIVE_KERNELS
-from tracer import kernels, machine, stage, vm
+from tracer import kernels, machine, stage, traced, vm
+from tracer.evidence import Evidence
 from tracer.guardian import guarded
 
 ROOT = Path(__file__).parents[2]
@@ -60,27 +62,69 @@ def measure(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def unpacked(live, tmp_path_factory):
+    """Debian packages, and the libraries they need that are not here, in one folder.
+
+    Unpacked alone: installed, servers among them would be started.
+    """
+
+    def apt(folder, *words):
+        return subprocess.run(["apt-get", "-qq", *words], cwd=folder, capture_output=True)
+
+    def is_here(package):
+        status = ["dpkg-query", "-W", "-f", "${db:Status-Status}", package]
+        return subprocess.run(status, capture_output=True).stdout == b"installed"
+
+    def unpack(*packages):
+        folder = tmp_path_factory.mktemp("debs")
+        wanted = list(packages)
+        for package in wanted:
+            if apt(folder, "download", package).returncode:
+                apt(folder, "update")
+                apt(folder, "download", package).check_returncode()
+            (file,) = folder.glob(f"{package}_*.deb")
+            subprocess.run(["dpkg-deb", "-x", file, folder / "packages"], check=True)
+            needs = subprocess.run(
+                ["dpkg-deb", "-f", file, "Depends"], capture_output=True, text=True, check=True
+            ).stdout
+            for name in (need.split()[0] for need in needs.split(",") if need.strip()):
+                if name.startswith("lib") and name not in wanted and not is_here(name):
+                    wanted.append(name)
+        return folder / "packages"
+
+    return unpack
+
+
+@pytest.fixture(scope="session")
 def in_guest():
     """Run one of the scripts beside this file as root in a guest; returns its answer.
 
     The script gets a copy of the project that everybody can read, the files to write its
-    answer and its progress to, and further arguments; ``file_systems`` are on its disks, and
-    copies of ``programs`` beside the script.
+    answer and its progress to, and further arguments; ``file_systems``, with room for files
+    of ``room_bytes``, are on its disks, and copies of ``folders`` beside the script.
     """
 
-    def ran(line, script, *arguments, file_systems=(), boot_options=(), programs=()):
+    def ran(
+        line,
+        script,
+        *arguments,
+        file_systems=(),
+        boot_options=(),
+        folders=(),
+        room_bytes=1 << 20,
+    ):
         with guarded(f"test-{secrets.token_hex(4)}") as run_folder:
             code = stage.stage(run_folder.path)
             for path in HERE.glob("*.py"):
                 (code / path.name).write_text(path.read_text())
-            for program in programs:
-                shutil.copy(program, code)
+            for folder in folders:
+                shutil.copytree(folder, code / folder.name, symlinks=True)
             run_folder.path.chmod(0o755)
             found = kernels.resolve(line, print)
             kvm = vm.kvm_works(found, run_folder, print)
             images = {kind: run_folder.path / f"disk.{kind}" for kind in file_systems}
             for kind, image in images.items():
-                machine.make_image(image, kind, 1 << 20)
+                machine.make_image(image, kind, room_bytes)
             disks = tuple(images.values())
             guest = vm.Guest(found, kvm, 3 << 30, run_folder.path, disks, boot_options)
             answer, steps = run_folder.path / "answer", run_folder.path / "steps"
@@ -90,3 +134,49 @@ def in_guest():
             return json.loads(answer.read_text())
 
     return ran
+
+
+PROGRAMS = ("nginx", "haproxy", "pv", "socat", "openssl")
+"""Debian packages, for tracing_guest's suites."""
+SUITES = {"6.1": ("programs", "more_programs", "calls", "little_room"), "7.3": ("programs",)}
+"""By kernel: what is one kernel's own is tried on each, the rest on one."""
+
+
+@pytest.fixture(scope="session")
+def packages(unpacked):
+    """Those programs, and a certificate that is its own authority."""
+    folder = unpacked(*PROGRAMS)
+    subprocess.run(
+        [
+            *(folder / "usr/bin/openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes"),
+            *("-subj", "/CN=localhost", "-days", "2"),
+            *("-keyout", folder / "key", "-out", folder / "certificate"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def traced_on(in_guest, packages):
+    """By kernel: what became of the programs of its suites, by name; and what was found."""
+
+    @functools.cache
+    def traced_programs(line):
+        result = in_guest(
+            line,
+            "tracing_guest.py",
+            *SUITES[line],
+            file_systems=("ext4", "xfs"),
+            folders=(packages,),
+            room_bytes=64 << 20,
+        )
+        assert result["failures"] == {}
+        answers = {
+            name: traced.answer(Evidence.from_json(evidence))
+            for name, evidence in result["evidence"].items()
+        }
+        return SimpleNamespace(answers=answers, found=result["found"])
+
+    return traced_programs

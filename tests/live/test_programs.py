@@ -3,50 +3,27 @@
 import csv
 import json
 import re
-import subprocess
 
 import pytest
 
 from tests.conftest import LIVE_KERNELS
-from tests.live.conftest import zctrace
+from tests.live import calls_workload, scale_workload, suites
+from tests.live.conftest import SUITES, zctrace
+from tests.live.suites import SIZE
 from tracer import traced
 from tracer.evidence import Evidence
 
-SIZE = 16 << 20
+WIDELY, EVERYTHING = LIVE_KERNELS, tuple(k for k in LIVE_KERNELS if "calls" in SUITES[k])
 
 
-@pytest.fixture(scope="module")
-def nginx(live, tmp_path_factory):
-    """The program alone, unpacked: installed, it would be started as a service."""
-    folder = tmp_path_factory.mktemp("nginx")
-
-    def apt(*words):
-        return subprocess.run(["apt-get", "-qq", *words], cwd=folder, capture_output=True)
-
-    if apt("download", "nginx").returncode:
-        apt("update")
-        apt("download", "nginx").check_returncode()
-    (package,) = folder.glob("*.deb")
-    subprocess.run(["dpkg-deb", "-x", package, folder], check=True)
-    return folder / "usr/sbin/nginx"
+@pytest.fixture(scope="module", params=WIDELY)
+def programs(request, traced_on):
+    return traced_on(request.param).answers
 
 
-@pytest.fixture(scope="module", params=LIVE_KERNELS)
-def programs(request, live, in_guest, nginx):
-    """What became of each, by name."""
-    found = in_guest(
-        request.param,
-        "programs_guest.py",
-        "ext4",
-        "xfs",
-        file_systems=("ext4", "xfs"),
-        programs=(nginx,),
-    )
-    # Where something went wrong there is the reason in the place of evidence.
-    assert [text for text in found.values() if isinstance(text, str)] == []
-    return {
-        name: traced.answer(Evidence.from_json(evidence)) for name, evidence in found.items()
-    }
+@pytest.fixture(scope="module", params=EVERYTHING)
+def more(request, traced_on):
+    return traced_on(request.param)
 
 
 def line(found, name):
@@ -59,12 +36,49 @@ def thing(found, end):
     return only
 
 
+def things(found, beginning):
+    return [line for line in found.things if line.name.startswith(beginning)]
+
+
+def moved(found, kind, syscall=None):
+    """Bytes that one call, or all, took from things of a kind, and brought to them."""
+    account = found.trace.account
+    total = {"in": 0, "out": 0}
+    for flow in account.flows:
+        if flow.thing is None or account.things[flow.thing].kind != kind:
+            continue
+        if syscall in (None, flow.syscall):
+            total[flow.way] += flow.bytes
+    return total
+
+
+def copied(found, kind, syscall=None):
+    """Bytes copied for things of a kind, by direction."""
+    account = found.trace.account
+    total = {}
+    for booking in account.bookings:
+        if booking.thing is None or account.things[booking.thing].kind != kind:
+            continue
+        if syscall in (None, booking.syscall):
+            total[booking.direction] = total.get(booking.direction, 0) + booking.bytes
+    return total
+
+
+def for_users(copied):
+    """Without heads of small packets that were pulled into one piece on their way."""
+    assert copied.get("k2k", 0) < 4096
+    return {way: size for way, size in copied.items() if way != "k2k"}
+
+
 def test_the_controls_of_every_program_pass(programs):
-    assert len(programs) == 9
+    assert len(programs) >= 9
     for name, found in programs.items():
         assert found.failed == [], name
-        assert found.doubts == (), name
-        assert found.trace.account.overflow == 0
+        assert found.doubts == () or name in DOUBTED, name
+        assert found.trace.account.overflow == 0 or name in CROWDED, name
+
+
+DOUBTED, CROWDED = {"recvmmsg in the middle"}, {"little room"}
 
 
 def test_cp_copies_once_inside_the_kernel(programs):
@@ -159,6 +173,229 @@ def running_view_is_no_more_than_the_answer(found, stderr):
     assert 0 < copied <= found.copied_bytes
     assert received <= sum(line.received for line in found.calls)
     assert delivered <= sum(line.delivered for line in found.calls)
+
+
+def test_dd_copies_twice(more):
+    found = more.answers["dd"]
+    assert thing(found, "/ext4/payload").copied == {"k2u": SIZE}
+    assert thing(found, "/ext4/copied").copied == {"u2k": SIZE}
+    assert thing(found, "/ext4/payload").calls == SIZE // (64 << 10)
+    assert found.delivered["file"] == SIZE
+
+
+def test_pv_splices_where_one_end_is_a_pipe(more):
+    """The pipe takes the file's own pages, and who reads it copies; a device takes none."""
+    found = more.answers["pv to a pipe"]
+    spliced = line(found, "splice")
+    assert (spliced.received, spliced.delivered, spliced.copied) == (SIZE, SIZE, {})
+    assert thing(found, "/ext4/payload").copied == {}
+    (pipe,) = things(found, "pipe:")
+    assert (pipe.received, pipe.delivered, pipe.copied) == (SIZE, SIZE, {"k2u": SIZE})
+    found = more.answers["pv to a device"]
+    assert all(line.name != "splice" for line in found.calls)
+    assert thing(found, "/ext4/payload").copied == {"k2u": SIZE}
+    assert found.delivered == {"device": SIZE}
+
+
+def test_socat_copies_twice(more):
+    found = more.answers["socat"]
+    assert thing(found, "/ext4/payload").copied == {"k2u": SIZE}
+    assert for_users(copied(found, "socket")) == {"u2k": SIZE}
+    assert moved(found, "socket") == {"in": 0, "out": SIZE}
+
+
+def test_python_copies_a_file_inside_the_kernel(more):
+    """By which call, its version decides."""
+    found = more.answers["copyfile"]
+    assert thing(found, "/ext4/copied").copied == {"k2k": SIZE}
+    inside = {line.name for line in found.calls if line.copied.get("k2k") == SIZE}
+    assert len(inside & {"sendfile", "copy_file_range"}) == 1
+    assert found.delivered == {"file": SIZE}
+
+
+def test_python_sends_a_file_without_copying_it(more):
+    """What the interpreter reads when it starts is all that it copies."""
+    found = more.answers["socket.sendfile"]
+    sent = line(found, "sendfile")
+    assert (sent.received, sent.delivered, sent.copied) == (SIZE, SIZE, {})
+    assert moved(found, "socket") == {"in": 0, "out": SIZE}
+    assert for_users(copied(found, "socket")) == {}
+
+
+def test_python_serves_a_file_with_two_copies(more):
+    found = more.answers["http.server"]
+    assert thing(found, "/ext4/payload").copied == {"k2u": SIZE}
+    assert thing(found, "/ext4/payload").calls == SIZE // (64 << 10)
+    sent = line(found, "sendto")
+    assert 0 < sent.delivered - SIZE < 1000
+    assert for_users(sent.copied) == {"u2k": sent.delivered}
+
+
+def test_nginx_with_tls_copies_twice_whatever_sendfile_says(more):
+    """Encrypted in user space: records of 16 KiB, 22 B (TLS 1.3) to 29 B (1.2) longer each."""
+    found = more.answers["nginx with TLS"]
+    assert all(line.name != "sendfile" for line in found.calls)
+    assert line(found, "pread64").copied == {"k2u": SIZE}
+    written = line(found, "write")
+    assert for_users(written.copied) == {"u2k": written.delivered}
+    handshake = 8192
+    records = SIZE // (16 << 10)
+    assert 22 * records < written.delivered - SIZE < 29 * records + handshake
+
+
+def test_haproxy_copies_twice(more):
+    """With what the client asks, and the server's headers, each way."""
+    found = more.answers["haproxy"]
+    for way in ("in", "out"):
+        assert 0 < moved(found, "socket")[way] - SIZE < 2000
+    many = sum(found.delivered.values())
+    assert found.received == found.delivered == {"socket": many}
+    assert for_users(found.copied) == {"k2u": many, "u2k": many}
+
+
+@pytest.mark.parametrize(("option", "least"), [("auto", 0), ("response", SIZE * 9 // 10)])
+def test_haproxy_copies_what_it_does_not_splice(more, option, least):
+    """Through a pipe from socket to socket; with ``auto``, if it finds that worth while."""
+    found = more.answers[f"haproxy option splice-{option}"]
+    many = sum(found.delivered.values())
+    assert found.received == found.delivered == {"socket": many}
+    assert 0 < many - SIZE < 2000
+    spliced = moved(found, "socket", "splice")
+    assert spliced["in"] == spliced["out"] >= least
+    rest = many - spliced["out"]
+    assert for_users(found.copied) == {"k2u": rest, "u2k": rest}
+
+
+@pytest.mark.parametrize(
+    ("syscall", "kind", "way", "many", "direction"),
+    [
+        ("sendmmsg", "socket", "out", sum(calls_workload.FEW + calls_workload.MANY), "u2k"),
+        ("recvmmsg", "socket", "in", sum(calls_workload.FEW + calls_workload.MANY), "k2u"),
+        ("sendmsg", "socket", "out", calls_workload.SEND_MESSAGE, "u2k"),
+        ("recvmsg", "socket", "in", calls_workload.SEND_MESSAGE, "k2u"),
+        ("sendto", "socket", "out", calls_workload.SEND_TO + calls_workload.SIX, "u2k"),
+        ("recvfrom", "socket", "in", calls_workload.SEND_TO + calls_workload.SIX, "k2u"),
+        ("tee", "pipe", "in", calls_workload.INTO_PIPE - calls_workload.OUT_OF_PIPE, None),
+        ("tee", "pipe", "out", calls_workload.INTO_PIPE - calls_workload.OUT_OF_PIPE, None),
+        ("vmsplice", "pipe", "out", calls_workload.INTO_PIPE + calls_workload.INTO_FIFO, None),
+        ("vmsplice", "pipe", "in", calls_workload.OUT_OF_PIPE, "k2u"),
+        *((name, "file", "out", size, "u2k") for name, size in calls_workload.WRITES.items()),
+        *((name, "file", "in", size, "k2u") for name, size in calls_workload.READS.items()),
+        (
+            "ioctl",
+            "file",
+            "out",
+            calls_workload.CLONED + SIZE - calls_workload.TO_END_FROM,
+            None,
+        ),
+        (
+            "ioctl",
+            "file",
+            "in",
+            calls_workload.CLONED + SIZE - calls_workload.TO_END_FROM,
+            None,
+        ),
+    ],
+)
+def test_every_call(more, syscall, kind, way, many, direction):
+    found = more.answers["calls"]
+    assert moved(found, kind, syscall)[way] == many
+    if direction:
+        assert copied(found, kind, syscall)[direction] == many
+    else:
+        assert copied(found, kind, syscall).get({"in": "k2u", "out": "u2k"}[way], 0) == 0
+
+
+def test_each_thing_has_its_own(more):
+    found = more.answers["calls"]
+    (six,) = [line for line in things(found, "tcp [::1]") if line.delivered]
+    assert (six.delivered, six.copied) == (calls_workload.SIX, {"u2k": calls_workload.SIX})
+    udp = {line.delivered for line in things(found, "udp 127.0.0.1:") if line.delivered}
+    assert udp == {
+        sum(calls_workload.FEW),
+        sum(calls_workload.MANY),
+        calls_workload.SEND_TO,
+        calls_workload.SEND_MESSAGE,
+    }
+    assert thing(found, "/xfs/range").delivered == calls_workload.CLONED
+    assert thing(found, "/xfs/to-end").delivered == SIZE - calls_workload.TO_END_FROM
+    assert found.trace.status == 0
+
+
+def test_calls_that_had_begun_before(more):
+    """How much they moved is known, and not between what; what they copied, as it is seen."""
+    found = more.answers["read in the middle"]
+    assert found.received == {"unknown": suites.LATE_BYTES}
+    assert found.copied == {"k2u": suites.LATE_BYTES}
+    (unknown,) = [line for line in found.things if line.name == traced.UNKNOWN.name]
+    assert unknown.received == suites.LATE_BYTES
+    found = more.answers["sendfile in the middle"]
+    assert found.received == found.delivered == {"unknown": SIZE}
+    assert found.copied == {}
+    found = more.answers["recvmmsg in the middle"]
+    assert found.received == {}
+    assert found.copied == {"k2u": suites.LATE_BYTES}
+    (doubt,) = found.doubts
+    assert "1 events were lost (part 1)" in doubt
+
+
+@pytest.mark.parametrize("name", ["setuid", "setuid, by a shell"])
+def test_a_program_that_gains_rights_is_counted(more, name):
+    """It reads, as root, what who has started it cannot."""
+    found = more.answers[name]
+    secret = thing(found, "/ext4/secret")
+    assert secret.received == suites.SECRET_BYTES
+    assert secret.copied == {"k2u": suites.SECRET_BYTES}
+    assert found.trace.status == 0
+
+
+def test_a_program_that_cannot_be_read_is_counted(more):
+    found = more.answers["unreadable"]
+    assert thing(found, "/ext4/payload").copied == {"k2u": SIZE}
+    assert found.trace.status == 0
+
+
+def test_nothing_is_kept_of_processes_that_are_gone(more):
+    found = more.answers["many processes"]
+    ended = [
+        c for c in found.trace.run.counts if c.syscall == "exit_group" and c.role == "program"
+    ]
+    assert sum(c.calls for c in ended if c.quantity == "syscall-enter") >= suites.PROCESSES
+    # It may be in a call: it waits for a line.
+    assert all(size <= 1 for sizes in more.found["sizes"] for size in sizes.values())
+
+
+def test_five_hundred_threads_and_ten_thousand_descriptors(more):
+    found = more.answers["scale"]
+    many = scale_workload.total(*suites.SCALE)
+    assert moved(found, "socket") == {"in": many, "out": many}
+    assert copied(found, "socket") == {"u2k": many, "k2u": many}
+    assert len(things(found, "unix stream")) == 2 * suites.SCALE[0] * suites.SCALE[1]
+    assert len(found.threads) > suites.SCALE[0]
+    assert found.notes == ()
+
+
+def test_more_than_there_is_room_for(more):
+    """No total suffers, and what is in rows of many is told to the byte."""
+    found = more.answers["little room"]
+    many = scale_workload.total(*suites.CROWD)
+    assert moved(found, "socket") == {"in": many, "out": many}
+    assert copied(found, "socket") == {"u2k": many, "k2u": many}
+    account = found.trace.account
+    assert sum(thing.many for thing in account.things) >= 1
+    assert len(account.things) <= suites.ROOM[1] + 5
+    crowd = [line for line in found.things if line.name == "more sockets"]
+    assert [line.delivered > 0 for line in crowd] == [True]
+    together = {n for n, thing in enumerate(account.things) if thing.many}
+    rows = [row for row in (*account.flows, *account.bookings) if row.thing in together]
+    (threads,) = [worker for worker in account.workers if worker.name == "more threads"]
+    assert account.overflow == sum(row.bytes for row in rows) + threads.bytes
+    (note,) = found.notes
+    assert note.startswith(f"{account.overflow} B, moved or copied")
+    # Every copy is in some thread's row, too.
+    assert sum(worker.bytes for worker in account.workers) == sum(
+        booking.bytes for booking in account.bookings
+    )
 
 
 def test_the_command_line(live, tmp_path):

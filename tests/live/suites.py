@@ -1,0 +1,22 @@
+"""What the suites of tracing_guest, and the tests of what they answer, share."""
+
+from pathlib import Path
+
+SIZE = 16 << 20
+"""Of the payload on each file system."""
+SECRET_BYTES, LATE_BYTES = 1_048_573, 7001
+"""Of a file that only root may read; of what comes while a call waits for it."""
+PROCESSES = 2000
+"""That begin and end, one after the other."""
+SCALE = (500, 10)
+"""Threads, and pairs of sockets for each: 10 000 descriptors in all."""
+CROWD, ROOM = (40, 10), (64, 32, 16)
+"""The same where there is room for so many flows, things and threads."""
+ROOT = Path("/run/programs")
+PACKAGES = Path(__file__).parent / "packages"
+"""Programs and libraries as Debian packages have them, unpacked and not installed."""
+ENVIRONMENT = {
+    "PATH": f"/usr/bin:/bin:/usr/sbin:{PACKAGES}/usr/sbin:{PACKAGES}/usr/bin",
+    "LANG": "C.UTF-8",
+    "LD_LIBRARY_PATH": f"{PACKAGES}/usr/lib/x86_64-linux-gnu",
+}

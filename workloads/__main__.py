@@ -113,6 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
             remote=options.to,
             sink=None if options.sink is None else socket.socket(fileno=options.sink),
             source=None if options.source is None else socket.socket(fileno=options.source),
+            strategies=[strategy_named(name) for name in options.strategy],
         )
         if options.handshake:
             _say(pids=runner.pids)

@@ -16,14 +16,12 @@ from pathlib import Path
 
 from workloads import libc
 from workloads.peers import Received, Sink, Source
-from workloads.strategy import Ends, Transfer
+from workloads.strategy import Address, Ends, Strategy, Transfer
 
 _BYTES_RETRANS = 208
 """Where struct tcp_info has tcpi_bytes_retrans (include/uapi/linux/tcp.h)."""
 _READ_BYTES = 1024 * 1024
 _REMOTE_SECONDS, _POLL_SECONDS = 60.0, 0.01
-
-Address = tuple[str, int]
 _SURPLUS_SECONDS = 10.0
 
 
@@ -97,9 +95,10 @@ class OpenEnds(ABC):
 
 
 class _ToSink(OpenEnds):
-    def __init__(self, sink: Sink, *, watched: bool) -> None:
+    def __init__(self, strategy: Strategy, sink: Sink, *, watched: bool) -> None:
         self._sink = sink
-        self._socket = sink.connect(watched=watched)
+        sink.expect(watched=watched)
+        self._socket = strategy.connect(sink.address)
         self.sock = self._socket.fileno()
 
     def settle(self) -> None:
@@ -124,10 +123,11 @@ class _ToRemote(OpenEnds):
     That everything has arrived is the word of its kernel: all bytes were acknowledged.
     """
 
-    def __init__(self, address: Address, payload: Payload, size: int) -> None:
+    def __init__(
+        self, strategy: Strategy, address: Address, payload: Payload, size: int
+    ) -> None:
         self._size, self._crc = size, payload.crc
-        self._socket = socket.create_connection(address, _REMOTE_SECONDS)
-        self._socket.setblocking(True)
+        self._socket = strategy.connect(address, _REMOTE_SECONDS)
         self.sock = self._socket.fileno()
 
     def settle(self) -> None:
@@ -220,13 +220,15 @@ class Peers:
         self.sink, self.source = Sink(nonce, sink), Source(nonce, source)
         self._remote = remote
 
-    def open(self, ends: Ends, payload: Payload, size: int, *, watched: bool) -> OpenEnds:
+    def open(
+        self, strategy: Strategy, payload: Payload, size: int, *, watched: bool
+    ) -> OpenEnds:
         """Fresh ends for ``size`` bytes; the peer has a window only if ``watched``."""
-        match ends:
+        match strategy.ends:
             case Ends.FILE_TO_SOCKET if self._remote:
-                return _ToRemote(self._remote, payload, size)
+                return _ToRemote(strategy, self._remote, payload, size)
             case Ends.FILE_TO_SOCKET:
-                return _ToSink(self.sink, watched=watched)
+                return _ToSink(strategy, self.sink, watched=watched)
             case Ends.FILE_TO_FILE:
                 return _ToFile(payload)
             case Ends.SOCKET_TO_MEMORY:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from workloads import libc
 
@@ -71,6 +72,15 @@ def role_name(number: int) -> str:
     """As evidence spells it: ``sender``, or ``outside:sender``."""
     outside = "outside:" if number & OUTSIDE else ""
     return outside + Role(number & ~OUTSIDE).name.lower()
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a window says of itself, wherever it is opened."""
+
+    nonce: int
+    role: Role
+    scope: Scope
 
 
 @contextmanager

@@ -91,10 +91,15 @@ class Sink:
         self.pid = fork(lambda: self._serve(nonce, reports))
         os.close(reports)
 
-    def connect(self, *, watched: bool) -> socket.socket:
-        """A fresh connection to the sink; receiving has a window only if ``watched``."""
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it accepts connections."""
+        host, port = self._listener.getsockname()[:2]
+        return host, port
+
+    def expect(self, *, watched: bool) -> None:
+        """Of the next connection: receiving has a window only if ``watched``."""
         self._watched[0] = watched
-        return socket.create_connection(self._listener.getsockname())
 
     def received(self) -> Received:
         """What the sink has got of the connection closed last; waits for it."""
@@ -193,14 +198,22 @@ class Neighbour:
     """
 
     _WAIT, _GO, _DONE, _FAILED = 0, 1, 2, 3
+    """What a byte in that memory says; a performer knows them, too."""
 
     def __init__(self, nonce: int) -> None:
-        self._stage = mmap.mmap(-1, mmap.PAGESIZE)
+        self._memory = os.memfd_create("zctrace-stage")
+        os.ftruncate(self._memory, mmap.PAGESIZE)
+        self._stage = mmap.mmap(self._memory, mmap.PAGESIZE)
         calls, self._call = os.pipe()
         self._ready, readies = os.pipe()
         self.pid = fork(lambda: self._work(nonce, calls, readies))
         os.close(calls)
         os.close(readies)
+
+    @property
+    def stage(self) -> str:
+        """The memory's path, for other processes of this user."""
+        return f"/proc/{os.getpid()}/fd/{self._memory}"
 
     def disturb(
         self, folder: str, idle: Callable[[Callable[[], None]], None]
@@ -220,6 +233,7 @@ class Neighbour:
     def close(self) -> None:
         os.close(self._call)
         os.close(self._ready)
+        os.close(self._memory)
         _end(self.pid)
 
     def _let_go(self) -> None:

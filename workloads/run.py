@@ -5,14 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from workloads import cache, libc
-from workloads.ends import Address, OpenEnds, Payload, Peers, read_through
-from workloads.marker import Role, Scope, settled, window
+from workloads.ends import OpenEnds, Payload, Peers, read_through
+from workloads.marker import Role, Scope, Window, settled, window
 from workloads.peers import (
     Neighbour,
     Received,
@@ -20,9 +20,8 @@ from workloads.peers import (
     listen_as_sink,
     listen_as_source,
 )
-from workloads.strategy import Ends, Strategy, Task, Transfer
+from workloads.strategy import Address, Ends, Performer, Strategy, Task, Transfer
 
-_REHEARSAL_BYTES = 4096
 _ELSEWHERE = ("/dev/shm", "/tmp", "/var/tmp")
 """Where the controls make files if they may not beside the payload."""
 
@@ -58,7 +57,8 @@ class Runner:
     ``controls`` off only the transfer happens. ``scope`` overrides the strategies' own.
     With ``cold`` a payload is dropped from the page cache before every transfer. ``sink``
     and ``source`` are the sockets that those listen on; of their own on loopback if not
-    given. What is sent goes to ``remote`` instead of the sink, if that is given.
+    given. What is sent goes to ``remote`` instead of the sink, if that is given. Who performs
+    one of ``strategies`` is there from the beginning; of others, when it is needed.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Runner:
         sink: socket.socket | None = None,
         source: socket.socket | None = None,
         remote: Address | None = None,
+        strategies: Sequence[Strategy] = (),
     ) -> None:
         self._cold = cold
         self._sizes, self._chunk, self._pipe_size = sizes, chunk, pipe_size
@@ -87,10 +88,14 @@ class Runner:
             nonce, sink or listen_as_sink(), source or listen_as_source(), remote
         )
         self._neighbour = Neighbour(nonce) if controls else None
+        self._performers: dict[Performer, None] = {}
+        for strategy in strategies:
+            if strategy.performer and not strategy.performer.refusal():
+                self._start(strategy.performer)
 
     @property
     def pids(self) -> dict[str, int]:
-        """The processes of a run, by role."""
+        """The processes of a run, by role; of a performer the thread that transfers."""
         pids = {
             "sender": os.getpid(),
             "sink": self._peers.sink.pid,
@@ -98,6 +103,8 @@ class Runner:
         }
         if self._neighbour:
             pids["neighbour"] = self._neighbour.pid
+        for performer in self._performers:
+            pids |= performer.threads
         return pids
 
     def file_system_for(self, strategy: Strategy) -> str:
@@ -118,17 +125,23 @@ class Runner:
         payload = self._payloads[file_system, size or self._sizes[0]]
         if reason := _unavailable(strategy, file_system, payload):
             return Outcome(0, unavailable=reason)
+        performer = strategy.performer
+        if performer:
+            self._start(performer)
         # Code that runs for the first time takes page faults; let it be now.
-        self._transfer(strategy, payload, min(payload.size, _REHEARSAL_BYTES), watched=False)
+        for size in strategy.rehearsals(payload.size):
+            self._transfer(strategy, payload, size, watched=False)
         libc.own_all_memory()
+        if performer:
+            performer.own_all_memory()
         expected: dict[str, int] = {}
         disturbed: dict[str, int] = {}
         if self._neighbour:
-            expected = self._exercise(Role.CONTROL_BEFORE, payload)
-            disturbed = self._neighbour.disturb(payload.workshop, self._idle)
+            expected = self._exercise(Role.CONTROL_BEFORE, payload, performer)
+            disturbed = self._disturb(self._neighbour, payload, performer)
         received, account = self._transfer(strategy, payload, payload.size, watched=True)
         if self._neighbour:
-            self._exercise(Role.CONTROL_AFTER, payload)
+            self._exercise(Role.CONTROL_AFTER, payload, performer)
         if (received.size, received.crc) != (payload.size, payload.crc):
             raise PayloadError(
                 f"sent {payload.size} bytes with CRC {payload.crc:#010x}, "
@@ -138,14 +151,43 @@ class Runner:
 
     def close(self) -> None:
         """End the other processes."""
+        for performer in self._performers:
+            performer.close()
         if self._neighbour:
             self._neighbour.close()
         self._peers.close()
         for payload in self._payloads.values():
             os.close(payload.file)
 
-    def _exercise(self, role: Role, payload: Payload) -> dict[str, int]:
-        return exercise(self._nonce, role, payload.workshop, disk=payload.same_disk)
+    def _start(self, performer: Performer) -> None:
+        largest = max(self._sizes)
+        performer.start(self._nonce, min(self._chunk or largest, largest))
+        self._performers[performer] = None
+
+    def _exercise(
+        self, role: Role, payload: Payload, performer: Performer | None
+    ) -> dict[str, int]:
+        """In this thread, and before in the performer's: what both moved."""
+        moved: Counter[str] = Counter()
+        if performer:
+            stretch = Window(self._nonce, role, Scope.THREAD)
+            moved.update(performer.exercise(stretch, payload.workshop))
+        moved.update(exercise(self._nonce, role, payload.workshop, disk=payload.same_disk))
+        return dict(moved)
+
+    def _disturb(
+        self, neighbour: Neighbour, payload: Payload, performer: Performer | None
+    ) -> dict[str, int]:
+        """While this thread is idle, and once more while the performer's is."""
+        disturbed = Counter(neighbour.disturb(payload.workshop, self._idle))
+        if performer:
+            stretch = Window(self._nonce, Role.CONTROL_IDLE, Scope.THREAD)
+
+            def idle(_: Callable[[], None]) -> None:
+                performer.idle(stretch, neighbour.stage)
+
+            disturbed.update(neighbour.disturb(payload.workshop, idle))
+        return dict(disturbed)
 
     def _idle(self, let_neighbour_go: Callable[[], None]) -> None:
         with window(self._nonce, Role.CONTROL_IDLE, Scope.THREAD):
@@ -155,7 +197,7 @@ class Runner:
         self, strategy: Strategy, payload: Payload, size: int, *, watched: bool
     ) -> tuple[Received, dict[str, int]]:
         os.lseek(payload.file, 0, os.SEEK_SET)
-        ends = self._peers.open(strategy.ends, payload, size, watched=watched)
+        ends = self._peers.open(strategy, payload, size, watched=watched)
         try:
             task = Task(payload.file, ends.sock, size, self._chunk, self._pipe_size, ends.out)
             transfer = strategy.prepare(task)
@@ -184,11 +226,10 @@ class Runner:
         gc.collect()
         gc.disable()
         scope = self._scope or strategy.scope
-        stretch = window(self._nonce, strategy.role, scope) if watched else nullcontext()
+        stretch = Window(self._nonce, strategy.role, scope) if watched else None
         ends.begin()
         try:
-            with stretch:
-                transfer.run()
+            transfer.run_in(stretch)
         finally:
             gc.enable()
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import enum
+import socket
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from probes.site import Path
-from workloads.marker import Role, Scope
+from workloads.marker import Role, Scope, Window, window
+
+Address = tuple[str, int]
+
+_REHEARSAL_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,14 @@ class Transfer(ABC):
 
         Raises ``OSError``, and ``EOFError`` where the payload ends early.
         """
+
+    def run_in(self, stretch: Window | None) -> None:
+        """The same, in a window of its own if there is to be one."""
+        if stretch is None:
+            self.run()
+            return
+        with window(stretch.nonce, stretch.role, stretch.scope):
+            self.run()
 
     def account(self) -> dict[str, int]:
         """What the kernel itself said of the transfer, by name; after :meth:`run`."""
@@ -78,6 +92,48 @@ class Task:
         return min(self.chunk or self.size, self.size)
 
 
+class Performer(ABC):
+    """Another process that transfers, in one of its threads, in place of this one.
+
+    Raises ``OSError`` where something fails in it, or it ends.
+    """
+
+    @abstractmethod
+    def refusal(self) -> str:
+        """Why there can be none here; else ""."""
+
+    @abstractmethod
+    def start(self, nonce: int, step: int) -> None:
+        """Start it, for calls that move ``step`` bytes at most; once is enough."""
+
+    @property
+    @abstractmethod
+    def threads(self) -> dict[str, int]:
+        """The thread that transfers, by role; of one that has been started."""
+
+    @abstractmethod
+    def own_all_memory(self) -> None:
+        """As :func:`workloads.libc.own_all_memory`, there."""
+
+    @abstractmethod
+    def exercise(self, stretch: Window, folder: str) -> dict[str, int]:
+        """Copy known amounts in a window of that thread; returns them.
+
+        As :func:`workloads.peers.exercise` does, but nothing is said to be settled.
+        """
+
+    @abstractmethod
+    def idle(self, stretch: Window, stage: str) -> None:
+        """Let the neighbour work while that thread is idle in a window.
+
+        ``stage`` is :attr:`workloads.peers.Neighbour.stage`.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End it; it can be started again."""
+
+
 class Strategy(ABC):
     """A way of moving a file to a socket, or of a part of that way."""
 
@@ -100,6 +156,8 @@ class Strategy(ABC):
     ends: Ends = Ends.FILE_TO_SOCKET
     user_memory: bool = False
     """Whether it may copy within its own memory by functions that can be probed."""
+    performer: Performer | None = None
+    """Who transfers, if that is another process."""
 
     def claims(self, *, gathers: bool) -> Expected:
         """The textbook's, for a network card that can or cannot do scatter/gather."""
@@ -108,6 +166,16 @@ class Strategy(ABC):
     @abstractmethod
     def prepare(self, task: Task) -> Transfer:
         """Get everything ready that does not belong to the transfer itself."""
+
+    def connect(self, address: Address, seconds: float | None = None) -> socket.socket:
+        """A fresh connection for a transfer to ``address``, in so many seconds if any."""
+        connection = socket.create_connection(address, seconds)
+        connection.setblocking(True)
+        return connection
+
+    def rehearsals(self, size: int) -> Sequence[int]:
+        """How many bytes to move before ``size`` are, to have everything been used."""
+        return (min(size, _REHEARSAL_BYTES),)
 
     def unavailable(self, file: int) -> str:
         """Why this kernel, or the file system of ``file``, cannot do it; else ``""``."""

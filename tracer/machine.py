@@ -25,6 +25,9 @@ from tracer.guardian import RunFolder, guarded
 from tracer.phases import SERVING, TRACING
 from tracer.plan import Choice, plan
 from tracer.wiring import HARDWARE_ADDRESSES, NICS, Nic
+from workloads.catalogue import strategy_named
+from workloads.jvm import java
+from workloads.jvm.process import Jvm
 
 Say = Callable[[str], None]
 
@@ -99,6 +102,13 @@ class Options:
     def size(self) -> int:
         """The largest of the payloads: what room is made for."""
         return max(self.sizes)
+
+    @property
+    def java_bytes(self) -> int:
+        """Memory for the Java virtual machine; 0 where no strategy needs one."""
+        if not any(isinstance(strategy_named(n).performer, Jvm) for n in self.strategies):
+            return 0
+        return java.process_bytes(min(self.chunk or self.size, self.size))
 
     @property
     def work(self) -> int:
@@ -187,16 +197,20 @@ def image_size(payload_bytes: int, file_system: str) -> int:
 
 
 def check_resources(
-    payload_bytes: int, file_systems: Sequence[str], places: list[Place]
+    payload_bytes: int,
+    file_systems: Sequence[str],
+    places: list[Place],
+    more_bytes: int = 0,
 ) -> None:
     """Raise :class:`ResourceError` where memory or disk is too small for the payload.
 
-    Without ``file_systems`` the payload is a file that is there.
+    Without ``file_systems`` the payload is a file that is there. ``more_bytes`` of memory are
+    for what is not as large as the payload.
     """
     cached = payload_bytes * max(len(file_systems), 1)
-    wanted = cached * 5 // 2
+    wanted = cached * 5 // 2 + more_bytes
     if any(place.kernel for place in places):
-        wanted = vm.memory_for(cached)
+        wanted = vm.memory_for(cached) + more_bytes
     available = _available_memory()
     if wanted > available:
         raise ResourceError(
@@ -228,14 +242,14 @@ def collect(place: Place, options: Options, say: Say) -> Evidence:
     """Measure at one place; raises ``ZctraceError``. Needs root."""
     run_id = secrets.token_hex(8)
     with guarded(run_id) as run_folder:
-        code = stage.stage(run_folder.path)
+        code = stage.stage(run_folder.path, _java(options, say))
         (run_folder.path / SHARE).mkdir(mode=0o755)
         guest = None
         if place.kernel:
             disks = (
                 () if options.plan_only else tuple(_images(options, run_folder.path).values())
             )
-            memory = vm.memory_for(options.size * len(options.file_systems))
+            memory = guest_memory(options)
             guest = make_guest(
                 place.kernel, run_folder, memory, say, disks, emulated(options.nics)
             )
@@ -244,6 +258,24 @@ def collect(place: Place, options: Options, say: Say) -> Evidence:
                 make_image(image, kind, options.size)
         request = _request(run_id, options, guest, run_folder.path)
         return collected(request, guest, run_folder, code, say, options)
+
+
+def guest_memory(options: Options) -> int:
+    """Bytes of memory that a guest for these must have."""
+    return vm.memory_for(options.size * len(options.file_systems)) + options.java_bytes
+
+
+def _java(options: Options, say: Say) -> java.Built | java.NoJavaError | None:
+    """What the Java strategies need, if there are any; or why there is none."""
+    if options.plan_only or not options.java_bytes:
+        return None
+    say("compiling what Java performs, if that was not done before")
+    try:
+        return java.build(kernels.cache_folder())
+    except java.NoJavaError as error:
+        return error
+    except OSError as error:
+        return java.NoJavaError(f"what Java performs was not compiled: {error}")
 
 
 def make_guest(

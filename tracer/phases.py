@@ -22,6 +22,7 @@ from tracer.call_sites import SymbolTable
 from tracer.errors import MissingError, TraceError
 from tracer.evidence import Evidence, Hits, Request
 from tracer.plan import AttachPlan, CallAttachment, Choice, CopyAttachment
+from workloads.jvm import java
 
 Say = Callable[[str], None]
 TRACING = "tracing; Ctrl-C ends it and reports"
@@ -113,6 +114,15 @@ def hits_since(before: dict[str, Hits], after: dict[str, Hits]) -> dict[str, Hit
     }
 
 
+def _java() -> dict[str, str]:
+    """The version of the one that strategies were performed with, if any were."""
+    try:
+        built = java.staged()
+    except java.NoJavaError:
+        return {}
+    return {"java": built.jdk.version} if built else {}
+
+
 def evidence_of(
     request: Request,
     facts: kernel.KernelFacts,
@@ -140,6 +150,7 @@ def evidence_of(
             "zctrace": __version__,
             "bcc": bcc_version,
             "python": platform.python_version(),
+            **_java(),
         },
         request=request,
         sites=(*describe(attach_plan, refused), *(user_sites() if user_memory else ())),

@@ -5,6 +5,13 @@ from __future__ import annotations
 from workloads.direct_io import DirectIO
 from workloads.file_copy import CopyFileRange, Reflink, SendfileFile
 from workloads.io_uring import IoUring, IoUringZc
+from workloads.jvm.strategies import (
+    JavaDirectBuffer,
+    JavaHeapBuffer,
+    JavaMmap,
+    JavaTraditional,
+    JavaTransferTo,
+)
 from workloads.mmap_write import MmapWrite
 from workloads.msg_zerocopy import MsgZerocopy
 from workloads.read_write import ReadWrite
@@ -31,6 +38,11 @@ STRATEGIES: tuple[Strategy, ...] = (
     Recv(),
     RecvSplice(),
     TcpZerocopyReceive(),
+    JavaTraditional(),
+    JavaMmap(),
+    JavaTransferTo(),
+    JavaHeapBuffer(),
+    JavaDirectBuffer(),
 )
 
 

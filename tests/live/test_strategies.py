@@ -36,6 +36,11 @@ EVERYTHING = {
     "recv": (0, MIB, 0),
     "recv-splice": (0, 0, MIB),
     "tcp-zerocopy-receive": (0, 0, 0),
+    "java-traditional": (MIB, MIB, 0),
+    "java-mmap": (MIB, 0, 0),
+    "java-transfer-to": (0, 0, 0),
+    "java-heap-buffer": (MIB, MIB, 0),
+    "java-direct-buffer": (MIB, MIB, 0),
 }
 
 

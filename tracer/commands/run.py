@@ -236,7 +236,10 @@ def run(
         places = [find(name, say) for name in names]
         _check_devices(options, places)
         machine.check_resources(
-            options.size, () if options.file else options.file_systems, places
+            options.size,
+            () if options.file else options.file_systems,
+            places,
+            options.java_bytes,
         )
         try:
             for place in places:
@@ -332,7 +335,7 @@ def dry_run(options: Options, names: Sequence[str], outputs: Outputs) -> None:
         guest = vm.Guest(
             kernel,
             bool(vm.kvm_known(kernel)),
-            vm.memory_for(options.size * len(options.file_systems)),
+            machine.guest_memory(options),
             folder,
             tuple(folder / f"payload.{kind}" for kind in options.file_systems),
             nics=machine.emulated(options.nics),

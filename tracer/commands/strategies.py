@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workloads.catalogue import STRATEGIES
+from workloads.jvm import java
 
 
 def show(console: Console) -> None:
@@ -35,3 +36,10 @@ def show(console: Console) -> None:
             console.print(
                 f"To one that does not, {strategy.name}: copies {without.cpu_copies}."
             )
+    console.print()
+    try:
+        jdk = java.find()
+    except java.NoJavaError as error:
+        console.print(f"Not possible here, those of Java: {error}")
+    else:
+        console.print(f"Those of Java are performed by Java {jdk.version} in {jdk.home}.")

@@ -169,6 +169,11 @@ _ROUTES: dict[str, tuple[Leg, ...]] = {
     "recv": (Leg(Place.SOCKET, Place.USER),),
     "recv-splice": (Leg(Place.SOCKET, Place.TARGET, By.REFERENCE, "by reference"),),
     "tcp-zerocopy-receive": (Leg(Place.SOCKET, Place.USER, By.REFERENCE, "mapped"),),
+    "java-traditional": _IN_AND_OUT,
+    "java-mmap": (_MAPPED, Leg(Place.USER, Place.SOCKET)),
+    "java-transfer-to": (_PASSED,),
+    "java-heap-buffer": _IN_AND_OUT,
+    "java-direct-buffer": _IN_AND_OUT,
 }
 """A test holds that every strategy has one."""
 _PAST_THE_CACHE = frozenset({"direct-io"})

@@ -1,0 +1,1 @@
+"""Strategies that a Java virtual machine performs."""

@@ -1,0 +1,234 @@
+"""Where Java is, and the driver's classes, compiled for it.
+
+The driver is compiled when it is first needed, and again when its sources or the JDK are
+others. A folder ``built`` beside this module, as the tracer stages it, is taken as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+_HERE = Path(__file__).resolve().parent
+BUILT = _HERE / "built"
+_DESCRIPTION = "java.json"
+DEBIAN_HOME = Path("/usr/lib/jvm/java-17-openjdk-amd64")
+_PACKAGE = "openjdk-17-jdk-headless"
+_MAIN = "zctrace.Main"
+_INCUBATOR = "jdk.incubator.foreign"
+_COMPILE_SECONDS = 300
+_MOST = 1 << 30
+"""Bytes of the largest array that it makes; larger calls are cut."""
+
+
+class NoJavaError(Exception):
+    """There is none that will do, or it does not compile the driver; says why."""
+
+
+@dataclass(frozen=True)
+class Jdk:
+    """A Java development kit: its folder, and its version as ``17.0.15``."""
+
+    home: Path
+    version: str
+
+    @property
+    def java(self) -> Path:
+        return self.home / "bin" / "java"
+
+    @property
+    def linker(self) -> str:
+        """The folder of sources for the way in which it calls functions of C."""
+        return "jdk17" if self.major == 17 else "jdk22"
+
+    @property
+    def major(self) -> int:
+        return _major(self.version)
+
+    @property
+    def modules(self) -> list[str]:
+        """What compiling and running must be told to see that way."""
+        return ["--add-modules", _INCUBATOR] if self.major == 17 else []
+
+
+@dataclass(frozen=True)
+class Built:
+    """The driver's classes, in a folder, for a JDK."""
+
+    jdk: Jdk
+    classes: Path
+
+    def command(self, nonce: int, step: int) -> list[str]:
+        """How to start it, for calls that move ``step`` bytes at most.
+
+        Interpreted, with one collector's one thread: what is copied is then copied by
+        functions of the C library and of libjvm, and never by code that was compiled into
+        memory of no file; nothing is compiled, moved or profiled while a transfer runs.
+        """
+        memory = memory_bytes(step) >> 20
+        return [
+            str(self.jdk.java),
+            "-Xint",
+            "-XX:+UseSerialGC",
+            "-Xshare:auto",
+            # No stops without a reason: whoever comes back from a call then has to wait.
+            "-XX:+UnlockDiagnosticVMOptions",
+            "-XX:GuaranteedSafepointInterval=0",
+            "-XX:-UsePerfData",
+            "-XX:+DisableAttachMechanism",
+            "-XX:ErrorFile=/dev/null",
+            # Its output is for answers alone.
+            "-XX:+DisplayVMOutputToStderr",
+            "-Xlog:disable",
+            "-Xlog:all=warning:stderr",
+            "-XX:-CreateCoredumpOnCrash",
+            "-Xms16m",
+            f"-Xmx{memory}m",
+            f"-XX:MaxDirectMemorySize={memory}m",
+            *self.jdk.modules,
+            "--enable-native-access=ALL-UNNAMED",
+            "-cp",
+            str(self.classes),
+            _MAIN,
+            str(nonce),
+        ]
+
+
+def memory_bytes(step: int) -> int:
+    """Bytes that its heap may have, and so may its memory outside of that.
+
+    A buffer for ``step`` bytes, one that was not collected yet, and room.
+    """
+    return (64 << 20) + 3 * min(step, _MOST)
+
+
+def process_bytes(step: int) -> int:
+    """Bytes of memory that the whole process takes: itself, and its buffers.
+
+    Two arrays or direct buffers, and what lies between them and the kernel.
+    """
+    return (128 << 20) + 6 * min(step, _MOST)
+
+
+def find() -> Jdk:
+    """The JDK of ``$JAVA_HOME``, Debian's 17, or that of the ``java`` on the PATH.
+
+    The first of them that there is; raises :class:`NoJavaError` if that will not do.
+    """
+    for home in _homes():
+        if (home / "bin" / "java").exists():
+            return _checked(home)
+    raise NoJavaError(f"there is no Java: apt-get install {_PACKAGE}")
+
+
+def _homes() -> list[Path]:
+    homes = [Path(home)] if (home := os.environ.get("JAVA_HOME")) else []
+    homes.append(DEBIAN_HOME)
+    if program := shutil.which("java"):
+        homes.append(Path(program).resolve().parent.parent)
+    return homes
+
+
+def _checked(home: Path) -> Jdk:
+    """From the file in which a JDK tells of itself: starting it takes a second."""
+    try:
+        text = (home / "release").read_text()
+    except OSError as error:
+        raise NoJavaError(f"{home} does not say its version: {error.strerror}") from error
+    found = re.search(r'^JAVA_VERSION="([^"]+)"', text, re.MULTILINE)
+    version = found[1] if found else "unknown"
+    if _major(version) != 17 and _major(version) < 22:
+        raise NoJavaError(
+            f"Java {version} in {home} cannot call the marker; 17 can, and 22 and later: "
+            f"apt-get install {_PACKAGE}"
+        )
+    if not (home / "bin" / "javac").exists():
+        raise NoJavaError(
+            f"{home} runs Java {version} and compiles none: apt-get install {_PACKAGE}"
+        )
+    return Jdk(home, version)
+
+
+def _major(version: str) -> int:
+    digits = re.match(r"\d+", version)
+    return int(digits[0]) if digits else 0
+
+
+def build(cache: Path) -> Built:
+    """The driver compiled for the JDK that is found, in ``cache`` or from there.
+
+    Raises :class:`NoJavaError`, and ``OSError`` where ``cache`` cannot be written to.
+    """
+    jdk = find()
+    sources = sorted([*(_HERE / "src").glob("*.java"), *(_HERE / jdk.linker).glob("*.java")])
+    digest = hashlib.sha256(f"{jdk.home}\0{jdk.version}".encode())
+    for source in sources:
+        digest.update(b"\0" + source.name.encode() + b"\0" + source.read_bytes())
+    folder = cache / "java" / digest.hexdigest()[:16]
+    if not folder.is_dir():
+        _compile(jdk, sources, folder)
+    return Built(jdk, folder)
+
+
+def _compile(jdk: Jdk, sources: list[Path], folder: Path) -> None:
+    """Into the folder, which is there afterwards, whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as temporary:
+        classes = Path(temporary) / "classes"
+        command = [str(jdk.home / "bin" / "javac"), "-J-XX:-UsePerfData", "-nowarn"]
+        # Concatenating strings by a call that is linked when it first runs loads 100 classes.
+        command += [*jdk.modules, "-XDstringConcat=inline", "-d", str(classes)]
+        result = subprocess.run(
+            [*command, *map(str, sources)],
+            capture_output=True,
+            text=True,
+            timeout=_COMPILE_SECONDS,
+            env=ENVIRONMENT,
+        )
+        if result.returncode:
+            raise NoJavaError(f"javac of {jdk.home} failed: {result.stderr.strip()[-500:]}")
+        try:
+            classes.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else somebody else was faster
+                raise
+
+
+ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8"}
+"""Without the variables by which Java takes options from anybody."""
+
+
+def stage(built: Built | NoJavaError, folder: Path) -> None:
+    """Put into ``folder`` what :func:`staged` finds if that is :data:`BUILT`."""
+    if isinstance(built, NoJavaError):
+        folder.mkdir()
+        description = {"reason": str(built)}
+    else:
+        shutil.copytree(built.classes, folder)
+        description = {"home": str(built.jdk.home), "version": built.jdk.version}
+    (folder / _DESCRIPTION).write_text(json.dumps(description))
+
+
+def staged(folder: Path = BUILT) -> Built | None:
+    """What the tracer has staged, if it has; raises :class:`NoJavaError` with its reason."""
+    try:
+        description = json.loads((folder / _DESCRIPTION).read_text())
+    except FileNotFoundError:
+        return None
+    if "reason" in description:
+        raise NoJavaError(description["reason"])
+    return Built(Jdk(Path(description["home"]), description["version"]), folder)
+
+
+def own_cache() -> Path:
+    """Where the user's programs keep what can be made again."""
+    if folder := os.environ.get("ZCTRACE_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zctrace"

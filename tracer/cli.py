@@ -21,7 +21,7 @@ from tracer.commands import run as run_command
 from tracer.commands import serve as serve_command
 from tracer.commands import strategies as strategies_command
 from tracer.commands import trace as trace_command
-from tracer.evidence import Subject
+from tracer.evidence import USER_COPIES, Subject
 from tracer.machine import AUTO, Options
 from tracer.program import Wanted
 from tracer.sizes import parse_size
@@ -125,6 +125,12 @@ def run(
         str | None,
         typer.Option(help="Capacity of splice's pipe; the kernel's default if not set."),
     ] = None,
+    user_copies: Annotated[
+        str,
+        typer.Option(
+            help="Copies of so many bytes or more within a JVM's own memory count; up to 64K."
+        ),
+    ] = str(USER_COPIES),
     repeat: Annotated[int, typer.Option(help="How often; a row each.")] = 1,
     kernel: Annotated[
         list[str] | None,
@@ -214,6 +220,7 @@ def run(
         to=to,
         chunk=None if chunk is None else parse_size(chunk, "--chunk"),
         pipe_size=None if pipe_size is None else parse_size(pipe_size, "--pipe-size"),
+        user_copies=run_command.choose_user_copies(parse_size(user_copies, "--user-copies")),
         repeat=repeat,
         sabotage=tuple(sabotage or ()),
         keep=keep,

@@ -20,7 +20,7 @@ from probes.site import Kind
 from probes.site import Path as DataPath
 from tracer import errors, kernel, kernels, stage, target, vm
 from tracer.errors import KernelError, MissingError, ResourceError
-from tracer.evidence import Evidence, Request, Setting
+from tracer.evidence import USER_COPIES, Evidence, Request, Setting
 from tracer.guardian import RunFolder, guarded
 from tracer.phases import SERVING, TRACING
 from tracer.plan import Choice, plan
@@ -76,6 +76,7 @@ class Options:
     sizes: tuple[int, ...]
     chunk: int | None = None
     pipe_size: int | None = None
+    user_copies: int = USER_COPIES
     repeat: int = 1
     file_systems: tuple[str, ...] = ("ext4",)
     mechanism: str = Choice.AUTO.value
@@ -388,6 +389,7 @@ def _request(run_id: str, options: Options, guest: vm.Guest | None, folder: Path
         sizes=options.sizes,
         chunk=options.chunk,
         pipe_size=options.pipe_size,
+        user_copies=options.user_copies,
         repeat=options.repeat,
         uid=uid,
         gid=gid,

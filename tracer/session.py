@@ -38,6 +38,7 @@ from tracer.phases import (
 from tracer.plan import Choice, plan
 from workloads import marker, peers
 from workloads.catalogue import strategy_named
+from workloads.jvm.process import ROLE as JVM
 
 _ATTEMPTS = 5
 
@@ -134,9 +135,9 @@ def _perform(
             with watch.phase("start", "starting the strategies' process"):
                 pids = workload.start()
                 performed.rights = target.rights(pids["sender"])
-            if "jvm" in pids:
+            if JVM in pids:
                 with watch.phase("probe", "probing the JVM"):
-                    meter.watch_user_memory(pids["jvm"])
+                    meter.watch_user_memory(pids[JVM])
                 performed.user_memory = True
             for size, name in itertools.product(request.sizes, setting.strategies):
                 of = f", {size} B" if len(request.sizes) > 1 else ""

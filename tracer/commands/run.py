@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 _DEFAULT_BYTES = 1 << 20
+_MOST_USER_COPIES = 64 << 10
 _CARDS = {"e1000": "veth", "e1000-nosg": "veth-nosg"}
 """What stands for the textbook's network card; and on this machine's own kernel, where
 zctrace has none."""
@@ -91,6 +92,16 @@ def choose_strategies(names: Sequence[str], *, every: bool = False) -> tuple[str
             )
     chosen = STRATEGIES if every else TEXTBOOK
     return tuple(dict.fromkeys(names)) or tuple(strategy.name for strategy in chosen)
+
+
+def choose_user_copies(least: int) -> int:
+    """From how many bytes on copies in user memory count; raises :class:`UsageError`."""
+    if not 1 <= least <= _MOST_USER_COPIES:
+        raise UsageError(
+            f"--user-copies {least}: from 1 to {_MOST_USER_COPIES}",
+            "the controls copy amounts that are a little larger",
+        )
+    return least
 
 
 def choose_settings(

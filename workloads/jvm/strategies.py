@@ -35,6 +35,7 @@ class _JavaTransfer(Transfer):
 class _Java(Strategy):
     performer = _JVM
     paths = frozenset({Path.FILE, Path.TCP})
+    user_memory = True
     _channel: ClassVar[bool] = True
     """Whether the socket is a channel; else it is a stream."""
 

@@ -44,9 +44,7 @@ final class Controls {
             for (int size : SIZES) {
                 move(file.read(direct.clear().limit(size)), size);
             }
-            for (int size : SIZES) {
-                direct.clear().put(bytes, 0, size);
-            }
+            direct.clear().put(bytes);
             System.arraycopy(bytes, 0, otherBytes, 0, BYTES);
             System.arraycopy(words, 0, otherWords, 0, WORDS);
             if (role != 0) {

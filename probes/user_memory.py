@@ -19,7 +19,9 @@ class UserCopy:
     ``library`` is how the name of the file begins. The third argument, or that of another
     number, is a number of units of ``unit`` bytes. ``chosen_at_start`` is whether the names
     stand for one of several functions, which the loader chooses by the processor
-    (``STT_GNU_IFUNC``).
+    (``STT_GNU_IFUNC``). ``pushes`` is whether its first instruction is ``push %rbp``: the
+    probe is behind that one, because a probe on it would push in its place, which is a copy
+    to user memory by the kernel.
     """
 
     function: str
@@ -29,6 +31,7 @@ class UserCopy:
     why: str
     chosen_at_start: bool = False
     argument: int = 3
+    pushes: bool = False
 
 
 _ARRAYS = "what a JVM moves from one array to another (System.arraycopy)"
@@ -52,6 +55,7 @@ USER_COPIES: tuple[UserCopy, ...] = (
         "what a JVM moves between its arrays and memory outside of them, as buffers do "
         "(Unsafe.copyMemory)",
         argument=7,
+        pushes=True,
     ),
     UserCopy(
         "_Copy_arrayof_conjoint_bytes",

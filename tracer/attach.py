@@ -530,7 +530,7 @@ class Meter:
         return {
             "USER_COPIES_FROM": str(self._user_copies_from),
             **{
-                f"USER_COPY_{slot}": f"{self._first_user_copy + slot}, {_length(copy)}"
+                f"USER_COPY_{slot}": f"{self._first_user_copy + slot}, {_at_entry(copy)}"
                 for slot, copy in enumerate(USER_COPIES)
             },
         }
@@ -658,13 +658,13 @@ class Meter:
             raise TraceError(f"the kernel refused the probe on {what}", why, hint) from error
 
 
-def _length(copy: UserCopy) -> str:
-    """C, over a probe's context at the entry of a function, for the number of bytes."""
+def _at_entry(copy: UserCopy) -> str:
+    """C, over a probe's context: bytes that were pushed, and the number of bytes to copy."""
+    pushed = 8 if copy.pushes else 0
     # Behind the address to return to come the arguments that there are no registers for.
-    many = (
-        "ctx->dx" if copy.argument == 3 else f"user_word_at(ctx->sp + {8 * copy.argument - 48})"
-    )
-    return f"{many} * {copy.unit}"
+    on_stack = pushed + 8 + 8 * (copy.argument - 7)
+    many = "ctx->dx" if copy.argument == 3 else f"user_word_at(ctx->sp + {on_stack})"
+    return f"{pushed}, {many} * {copy.unit}"
 
 
 def _build_id(path: str) -> str:

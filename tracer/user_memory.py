@@ -11,6 +11,7 @@ from probes.user_memory import UserCopy
 from tracer.errors import TraceError
 
 _TUNABLES = b"GLIBC_TUNABLES="
+_PUSH = b"\x55"
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,24 @@ def places(
                 "it has no symbols for what is not exported",
                 "the library's package with debugging symbols",
             )
+        if copy.pushes:
+            offsets = {_behind_push(copy, seen, offset) for offset in offsets}
         found += [Place(seen, offset) for offset in sorted(offsets)]
     return found
+
+
+def _behind_push(copy: UserCopy, path: str, offset: int) -> int:
+    """Where the instruction behind the function's first one is."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        first = file.read(len(_PUSH))
+    if first != _PUSH:
+        raise TraceError(
+            f"{copy.function} in {path} begins in another way than is known",
+            f"with {first.hex()}, not with push %rbp",
+            "another version of it",
+        )
+    return offset + len(_PUSH)
 
 
 def _chosen(

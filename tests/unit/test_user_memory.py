@@ -64,7 +64,7 @@ def test_a_library_without_symbols_is_an_error():
 
 
 def test_by_symbols():
-    other = dataclasses.replace(OF_JVM[0], library="libc.so")
+    other = dataclasses.replace(OF_JVM[1], library="libc.so")
     (place,) = user_memory.places(
         other, os.getpid(), lambda path: "same", lambda path, name: 0x40
     )
@@ -141,3 +141,15 @@ def test_without_a_control_nothing_is_said(watched):
     figures = only(altered(watched, "read-write", expected=expected), "read-write").figures
     assert figures["cpu_copied_bytes"] is None
     assert "within the program's own memory" in figures["coverage"]
+
+
+@pytest.mark.parametrize(("offset", "found"), [(2, 3), (1, None)])
+def test_behind_what_pushes(tmp_path, offset, found):
+    library = tmp_path / "libany.so"
+    library.write_bytes(b"\x90\x48\x55\x48\x89\xe5")
+    copy = dataclasses.replace(OF_JVM[0], pushes=True)
+    if found:
+        assert user_memory._behind_push(copy, str(library), offset) == found
+    else:
+        with pytest.raises(errors.TraceError, match="begins in another way"):
+            user_memory._behind_push(copy, str(library), offset)

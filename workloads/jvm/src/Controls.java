@@ -62,6 +62,9 @@ final class Controls {
         }
         System.gc();
         byte now = stage.get(0);
+        // What runs first is linked, for which names are copied.
+        Thread.yield();
+        stage.put(0, now);
         marker.open(role, scope);
         stage.put(0, GO);
         while (now != DONE && now != FAILED) {

@@ -18,6 +18,14 @@ EXPECTED = {
 }
 
 
+IN_JAVA_S_MEMORY = {
+    # Out of the buffer that was read into, and into those that are written: 128 KiB each.
+    "java-traditional": 2 * MIB,
+    "java-mmap": 0,
+    "java-transfer-to": 0,
+    "java-heap-buffer": 2 * MIB,
+    "java-direct-buffer": 0,
+}
 EVERYTHING = {
     # u→k, k→u, k→k
     "read-write": (MIB, MIB, 0),
@@ -109,13 +117,14 @@ def assert_gathered_by_the_processor(result, row, u2k, k2u):
     assert row["outside_bytes"] == "0"
 
 
-def assert_copies(row, u2k, k2u, k2k=0):
+def assert_copies(row, u2k, k2u, k2k=0, u2u=None):
     assert (int(row["u2k_bytes"]), int(row["k2u_bytes"]), int(row["k2k_bytes"])) == (
         u2k,
         k2u,
         k2k,
     )
-    assert int(row["cpu_copied_bytes"]) == u2k + k2u + k2k
+    assert row["u2u_bytes"] == ("" if u2u is None else str(u2u))
+    assert int(row["cpu_copied_bytes"]) == u2k + k2u + k2k + (u2u or 0)
     assert (row["controls"], row["coverage"]) == ("passed", "complete")
 
 
@@ -283,7 +292,7 @@ def test_every_strategy_on_every_kernel(everything, line, strategy):
     if strategy == "tcp-zerocopy-receive":
         k2u = account["copied_bytes"]
         assert account["mapped_bytes"] > MIB // 2
-    assert_copies(row, u2k, k2u, k2k)
+    assert_copies(row, u2k, k2u, k2k, IN_JAVA_S_MEMORY.get(strategy))
     assert bool(k2k) == bool(row["reason"])
 
 
@@ -319,6 +328,30 @@ def test_a_warm_cache_reads_nothing_from_the_disk(everything):
 
 def test_direct_input_is_dma_whatever_is_in_the_cache(everything):
     assert {row["dma_in_bytes"] for row in rows_of(everything, "direct-io")} == {str(MIB)}
+
+
+@pytest.mark.parametrize("line", KERNELS)
+@pytest.mark.parametrize(
+    ("strategy", "calls"),
+    [
+        ("java-traditional", {"read": 1, "write": 8}),
+        ("java-mmap", {"newfstatat": 1, "mmap": 1, "write": 1}),
+        ("java-transfer-to", {"newfstatat": 1, "sendfile": 1}),
+        ("java-heap-buffer", {"read": 1, "write": 1}),
+        ("java-direct-buffer", {"read": 1, "write": 1}),
+    ],
+)
+def test_what_java_asks_of_the_kernel(everything, line, strategy, calls):
+    """In its window is the transfer, and neither the loading of classes nor a compiler."""
+    (row,) = [r for r in rows_of(everything, strategy) if r["kernel"].startswith(f"{line}.")]
+    made = {
+        counted["syscall"]: int(counted["calls"])
+        for counted in everything.evidence
+        if (counted["strategy"], counted["kernel"]) == (strategy, row["kernel"])
+        and (counted["role"], counted["quantity"]) == ("sender", "syscall-enter")
+    }
+    assert made == calls
+    assert row["verdict_switches"] in ("refuted", "no claim")
 
 
 def test_every_strategy_is_expected():

@@ -25,8 +25,9 @@ RECORDED = ("5.10", "6.1", "7.3", "6.1-e1000", "7.3-e1000")
 SHOWN = {
     "kernel", "cpu_copies", "claimed_cpu_copies", "verdict_copies", "mode_switches",
     "claimed_switches", "verdict_switches", "dma_copies", "claimed_dma_copies", "verdict_dma",
-    "k2u_bytes", "u2k_bytes", "k2k_bytes", "cpu_copied_bytes", "metadata_bytes",
-    "other_user_bytes", "dma_in_bytes", "dma_out_bytes", "syscalls", "page_faults",
+    "k2u_bytes", "u2k_bytes", "k2k_bytes", "u2u_bytes", "cpu_copied_bytes",
+    "metadata_bytes", "other_user_bytes", "dma_in_bytes", "dma_out_bytes", "syscalls",
+    "page_faults",
     "page_faults_kernel", "context_switches_voluntary", "context_switches_involuntary",
     "interrupts",
 }  # fmt: skip

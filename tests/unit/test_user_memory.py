@@ -2,17 +2,20 @@
 
 import ctypes
 import dataclasses
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from probes.site import Direction, Mechanism
 from probes.user_memory import QUANTITY, USER_COPIES
 from tests.unit.altering import added, altered, count, only, run_of
 from tracer import errors, phases, summary, user_memory
+from tracer.reports import markdown, terminal
 
 MIB, FROM = 1 << 20, 1024
 MEMMOVE, *OF_JVM = USER_COPIES
@@ -153,3 +156,15 @@ def test_behind_what_pushes(tmp_path, offset, found):
     else:
         with pytest.raises(errors.TraceError, match="begins in another way"):
             user_memory._behind_push(copy, str(library), offset)
+
+
+def test_the_table_has_a_column_for_them_where_they_were_watched(evidence, watched):
+    def headings(evidence):
+        text = io.StringIO()
+        terminal.render(summary.judge([evidence]), Console(file=text, width=80), "6.18")
+        (line,) = [one for one in text.getvalue().splitlines() if "k→u" in one]
+        return line.split()
+
+    assert "u→u" not in headings(evidence)
+    assert "u→u" in headings(watched)
+    assert "u→u" in markdown.document(summary.judge([watched]))

@@ -57,11 +57,12 @@ def _setting(rows: Sequence[Judged]) -> list[str]:
         "memory), and payload bytes that devices moved by themselves:",
         "",
     ]
+    ways = words.ways_watched(rows)
     lines += _table(
         rows,
-        ("u→k", "k→u", "k→k", "disk→cache", "cache→NIC", "system calls"),
+        (*(words.WAYS[way] for way in ways), "disk→cache", "cache→NIC", "system calls"),
         lambda j: (
-            *(words.number(j.figures[f"{way}_bytes"]) for way in ("u2k", "k2u", "k2k")),
+            *(words.number(j.figures[f"{way}_bytes"]) for way in ways),
             *(words.moved_by_dma(j, (j,), way) for way in ("in", "out")),
             words.calls(j, len(j.calls)),
         ),

@@ -91,6 +91,7 @@ _MOVED = [
     Column("kernel to user", "k2u_bytes", "Copied by the CPU, B"),
     Column("user to kernel", "u2k_bytes", "Copied by the CPU, B"),
     Column("inside the kernel", "k2k_bytes", "Copied by the CPU, B"),
+    Column("in user memory", "u2u_bytes", "Copied by the CPU, B"),
     Column("in all", "cpu_copied_bytes", "Copied by the CPU, B"),
     Column("metadata", "metadata_bytes", "Beside it, B"),
     Column("other", "other_user_bytes", "Beside it, B"),
@@ -129,6 +130,7 @@ _COMPARED = {
     "u2k_bytes",
     "k2u_bytes",
     "k2k_bytes",
+    "u2u_bytes",
     "dma_in_bytes",
     "dma_out_bytes",
 }

@@ -113,13 +113,15 @@ def _bytes(runs: Sequence[Judged], console: Console) -> None:
         "u: user, k: kernel memory; metadata: vectors, addresses, headers and offsets of "
         "system calls; other: user copies beside both",
     )
-    table = new_table(*_first_columns(runs), "u→k", "k→u", "k→k", "metadata", "other")
-    columns = ("u2k_bytes", "k2u_bytes", "k2k_bytes", "metadata_bytes", "other_user_bytes")
+    ways = words.ways_watched(runs)
+    table = new_table(
+        *_first_columns(runs), *(words.WAYS[way] for way in ways), "metadata", "other"
+    )
     for j in runs:
         table.add_row(
             *_first_cells(j, runs),
-            *(words.marked(j, runs, column) for column in columns[:3]),
-            *(words.number(j.figures[column]) for column in columns[3:]),
+            *(words.marked(j, runs, f"{way}_bytes") for way in ways),
+            *(words.number(j.figures[c]) for c in ("metadata_bytes", "other_user_bytes")),
         )
     print_table(table, console)
 

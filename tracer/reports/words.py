@@ -17,6 +17,8 @@ UNMEASURED = "–"
 DIFFERENT = "≠"
 DERIVED = "~: handed to a driver that was not seen mapping memory for DMA."
 NO_CLAIM = "No claim, no verdict: the textbook does not speak of these."
+WAYS = {"u2k": "u→k", "k2u": "k→u", "k2k": "k→k", "u2u": "u→u"}
+"""Headings of columns: u is user memory, k the kernel's."""
 _CACHES = {
     WARM: "the payload in the page cache before",
     COLD: "the payload on the disk, not in the page cache",
@@ -42,6 +44,12 @@ class Tone(enum.Enum):
 class Line:
     text: str
     tone: Tone = Tone.PLAIN
+
+
+def ways_watched(judged: Iterable[Judged]) -> list[str]:
+    """Directions with a column: within user memory only where that was watched for any."""
+    within = any(j.run.user_copies_from is not None for j in judged)
+    return [way for way in WAYS if way != "u2u" or within]
 
 
 def evidences_of(judged: Iterable[Judged]) -> list[Evidence]:

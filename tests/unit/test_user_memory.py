@@ -13,6 +13,7 @@ from rich.console import Console
 
 from probes.site import Direction, Mechanism
 from probes.user_memory import QUANTITY, USER_COPIES
+from tests.conftest import recorded_evidence
 from tests.unit.altering import added, altered, count, only, run_of
 from tracer import errors, phases, summary, user_memory
 from tracer.reports import markdown, terminal
@@ -168,3 +169,37 @@ def test_the_table_has_a_column_for_them_where_they_were_watched(evidence, watch
     assert "u→u" not in headings(evidence)
     assert "u→u" in headings(watched)
     assert "u→u" in markdown.document(summary.judge([watched]))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "u2k", "k2u", "u2u", "words"),
+    [
+        ("java-traditional", MIB, MIB, 2 * MIB, ("refuted", "refuted")),
+        ("java-mmap", MIB, 0, 0, ("holds", "refuted")),
+        ("java-transfer-to", 0, 0, 0, ("holds", "refuted")),
+        ("java-heap-buffer", MIB, MIB, 2 * MIB, ("no claim", "no claim")),
+        ("java-direct-buffer", MIB, MIB, 0, ("no claim", "no claim")),
+    ],
+)
+def test_recorded_runs_of_java(strategy, u2k, k2u, u2u, words):
+    """What a JVM did on a real kernel; every control of its own passed."""
+    judged = only(recorded_evidence("6.1-java"), strategy)
+    figures = judged.figures
+    assert [figures[f"{way}_bytes"] for way in ("u2k", "k2u", "u2u")] == [u2k, k2u, u2u]
+    assert figures["cpu_copies"] == (u2k + k2u + u2u) / MIB
+    assert (figures["verdict_copies"], figures["verdict_switches"]) == words
+    assert figures["coverage"] == "complete"
+    assert {c.name for c in judged.checked if KEY in c.name} == {
+        f"known bytes, {KEY}, {role}" for role in ("control_before", "control_after")
+    }
+
+
+def test_who_copies_in_a_jvm():
+    run = run_of(recorded_evidence("6.1-java"), "java-traditional")
+    callers = {
+        (c.function, c.caller.partition("(")[0].partition(" ")[0]): c.bytes
+        for c in run.counts
+        if (c.role, c.quantity) == ("sender", QUANTITY)
+    }
+    assert sum(callers.values()) == 2 * MIB
+    assert {function for function, _ in callers} == {"memmove", "Unsafe_CopyMemory0"}

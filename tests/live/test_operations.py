@@ -12,11 +12,13 @@ FILE_SYSTEMS = ("ext4", "xfs", "btrfs", "tmpfs")
 FSRM = "setcpuid=fsrm"
 """Makes the kernel believe that the processor moves short strings fast: from 6.4 on it then
 copies without calling a routine."""
+LINES = tuple(line for line in KERNELS if line != "6.12")
+"""That one copies as 7.3 does, and performs every strategy elsewhere."""
 
 
 @pytest.fixture(
     scope="module",
-    params=[*((line, ()) for line in KERNELS), ("7.3", (FSRM,))],
+    params=[*((line, ()) for line in LINES), ("7.3", (FSRM,))],
     ids=lambda guest: " ".join((guest[0], *guest[1])),
 )
 def performed(request, live, in_guest):

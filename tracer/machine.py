@@ -258,7 +258,7 @@ def collect(place: Place, options: Options, say: Say) -> Evidence:
             for kind, image in _images(options, run_folder.path).items():
                 make_image(image, kind, options.size)
         request = _request(run_id, options, guest, run_folder.path)
-        return collected(request, guest, run_folder, code, say, options)
+        return evidence_from(*answered(request, guest, run_folder, code, say, options))
 
 
 def guest_memory(options: Options) -> int:
@@ -293,24 +293,10 @@ def make_guest(
     return vm.Guest(booted, kvm, memory_bytes, run_folder.path, disks, nics=nics)
 
 
-def collected(
-    request: Request,
-    guest: vm.Guest | None,
-    run_folder: RunFolder,
-    code: Path,
-    say: Say,
-    limits: Limits,
-    streams: Sequence[int] = (),
-    meanwhile: Callable[[], None] = lambda: None,
-    show: Callable[[dict[str, Any]], None] = lambda line: None,
-) -> Evidence:
-    """Have a collector do what :func:`answered` has; its evidence, with the time to boot."""
-    answer, booted_after = answered(
-        request, guest, run_folder, code, say, limits, streams, meanwhile, show
-    )
+def evidence_from(answer: dict[str, Any], booted_after: float) -> Evidence:
+    """What :func:`answered` returns, of a collector that was asked for evidence."""
     evidence = Evidence.from_json(answer)
-    timings = {"boot": booted_after, **evidence.timings}
-    return dataclasses.replace(evidence, timings=timings)
+    return dataclasses.replace(evidence, timings={"boot": booted_after, **evidence.timings})
 
 
 def answered(

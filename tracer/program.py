@@ -78,7 +78,7 @@ def trace(
             _interruptible((ready.share / STOP).touch, lambda: steps.last == TRACING),
             _streams(here=ready.guest is None) as streams,
         ):
-            evidence = machine.collected(
+            answer = machine.answered(
                 *ready.whereabouts,
                 steps,
                 wanted,
@@ -88,7 +88,7 @@ def trace(
             )
         if outputs:
             outputs.forward()
-        return evidence
+        return machine.evidence_from(*answer)
 
 
 def serve(

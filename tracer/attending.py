@@ -12,7 +12,6 @@ import os
 import pwd
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from tracer import errors
 from tracer.errors import KernelError, RightsError, SessionError
+from tracer.termination import Terminated, raise_terminated
 
 _START_SECONDS = 300.0
 _ORDERLY_SECONDS = 60.0
@@ -96,15 +96,6 @@ def _no_rights(why: str) -> RightsError:
     return RightsError("counting needs a collector that is root", why, _SERVE)
 
 
-class _Terminated(BaseException):
-    """SIGTERM, on its way through every context manager."""
-
-
-def _terminate(*_: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _Terminated
-
-
 def _attend(uid: int, client: int) -> None:
     # What collecting takes, nobody has to import who only asks for a window.
     from tracer import machine, program
@@ -137,7 +128,7 @@ def _attend(uid: int, client: int) -> None:
 
 def main(arguments: list[str]) -> int:
     """Returns the exit code of ``tracer.errors``."""
-    signal.signal(signal.SIGTERM, _terminate)
+    raise_terminated()
     uid, client = map(int, arguments)
     try:
         _attend(uid, client)
@@ -145,7 +136,7 @@ def main(arguments: list[str]) -> int:
         with suppress(BrokenPipeError):
             print(json.dumps(error.to_json()), flush=True)
         return error.exit_code
-    except _Terminated:
+    except Terminated:
         return errors.TERMINATED
     return 0
 

@@ -25,6 +25,7 @@ from tracer.evidence import USER_COPIES, Subject
 from tracer.machine import AUTO, Options
 from tracer.program import Wanted
 from tracer.sizes import parse_size
+from tracer.termination import Terminated, raise_terminated
 from tracer.vm import BOOT_SECONDS
 
 _HELP = """Measure how often the CPU really copies data, and how often a program enters
@@ -73,10 +74,6 @@ _User = Annotated[
     str, typer.Option(help="Whom a command runs as; whoever called sudo, or root.")
 ]
 _Kernel = Annotated[str, typer.Option(help="auto, host, a version such as 6.1, or a path.")]
-
-
-class _Terminated(BaseException):
-    """SIGTERM, on its way through every context manager."""
 
 
 def _version(wanted: bool) -> None:
@@ -451,14 +448,9 @@ def _remove_kernel(
     kernels_command.remove(version, Console())
 
 
-def _terminate(*_: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _Terminated
-
-
 def main() -> NoReturn:
     """Run the command line and exit with a code of ``tracer.errors``."""
-    signal.signal(signal.SIGTERM, _terminate)
+    raise_terminated()
     # Whoever reads our output may stop when it has enough; then we end as others do.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(_status())
@@ -475,7 +467,7 @@ def _status() -> int:
     except typer.TyperException as error:
         _complain(errors.UsageError(error.format_message(), hint="zctrace --help"))
         return errors.UsageError.exit_code
-    except _Terminated:
+    except Terminated:
         _complain(errors.ZctraceError("terminated; everything was cleaned up"))
         return errors.TERMINATED
     status = result if isinstance(result, int) else 0

@@ -26,16 +26,8 @@ from tracer.flows import Look
 from tracer.phases import ENVIRONMENT, OUTPUTS, STOP, Say, request_from, write_json
 from tracer.serving import serve
 from tracer.session import collect
+from tracer.termination import Terminated, raise_terminated
 from tracer.tracing import Show, trace
-
-
-class _Terminated(BaseException):
-    """SIGTERM, on its way through every context manager."""
-
-
-def _terminate(*_: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _Terminated
 
 
 def _program(
@@ -62,7 +54,7 @@ def _program(
 def main(arguments: list[str]) -> int:
     """Returns the exit code of ``tracer.errors``."""
     request, evidence, progress = map(Path, arguments[:3])
-    signal.signal(signal.SIGTERM, _terminate)
+    raise_terminated()
     began = time.monotonic()
 
     def tell(**line: Any) -> None:
@@ -88,7 +80,7 @@ def main(arguments: list[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return errors.INTERRUPTED
-    except _Terminated:
+    except Terminated:
         return errors.TERMINATED
     except Exception as error:
         traceback.print_exc()

@@ -18,7 +18,8 @@ COLLECTING = {
     "tracer.errors", "tracer.flows", "tracer.stacks", "tracer.phases", "tracer.wiring",
     "tracer.evidence", "tracer.isolated", "tracer.kernel", "tracer.kernel_text",
     "tracer.payload", "tracer.perf", "tracer.plan", "tracer.protocol", "tracer.serving",
-    "tracer.session", "tracer.target", "tracer.tracing", "tracer.user_memory",
+    "tracer.session", "tracer.target", "tracer.termination", "tracer.tracing",
+    "tracer.user_memory",
 }  # fmt: skip
 
 

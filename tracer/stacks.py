@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tracer.mappings import as_seen_by, mappings
+
 TABLES = ("stacks",)
 """Those that are cleared between one program and the next."""
 _MAX_STACKS = 8192
@@ -62,12 +64,10 @@ class Programs:
         """Everything that these processes have mapped to be executed."""
         for pid in pids:
             with suppress(OSError):
-                for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-                    fields = line.split(maxsplit=5)
-                    if len(fields) == 6 and "x" in fields[1] and fields[5].startswith("/"):
-                        # As that process sees it, which may be in a container.
-                        seen = f"/proc/{pid}/root{fields[5]}"
-                        self._paths[seen if Path(seen).exists() else fields[5]] = None
+                for path in dict.fromkeys(mapping.path for mapping in mappings(pid)):
+                    # As that process sees it, which may be in a container.
+                    seen = as_seen_by(pid, path)
+                    self._paths[seen if Path(seen).exists() else path] = None
 
     def paths(self, others: Iterable[str]) -> list[str]:
         """All of these that are programs or libraries, and those of ``others`` that are."""

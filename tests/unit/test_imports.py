@@ -17,6 +17,7 @@ COLLECTING = {
     "tracer.attach", "tracer.btf", "tracer.call_sites", "tracer.collector", "tracer.disk",
     "tracer.errors", "tracer.flows", "tracer.stacks", "tracer.phases", "tracer.wiring",
     "tracer.evidence", "tracer.isolated", "tracer.kernel", "tracer.kernel_text",
+    "tracer.mappings",
     "tracer.payload", "tracer.perf", "tracer.plan", "tracer.protocol", "tracer.serving",
     "tracer.session", "tracer.target", "tracer.termination", "tracer.tracing",
     "tracer.user_memory",

@@ -16,6 +16,7 @@ from probes.user_memory import QUANTITY, USER_COPIES
 from tests.conftest import recorded_evidence
 from tests.unit.altering import added, altered, count, only, run_of
 from tracer import errors, phases, summary, user_memory
+from tracer.mappings import mappings
 from tracer.reports import markdown, terminal
 
 MIB, FROM = 1 << 20, 1024
@@ -74,7 +75,7 @@ def test_by_symbols():
     )
     assert place.offset == 0x40
     assert Path(place.path).samefile(
-        next(m.path for m in user_memory.mappings("self") if "libc.so" in m.path)
+        next(m.path for m in mappings("self") if "libc.so" in m.path)
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.site import Kind, Purpose
-from probes.transfers import MAX_NUMBER, NAMES, RINGS, TRANSFERS, Told
+from probes.transfers import MAX_NUMBER, MOVING, TRANSFERS, Told
 from tracer.plan import DIRECTION_NUMBERS, AttachPlan
 from tracer.stacks import Stack
 from workloads.marker import Role
@@ -31,7 +31,6 @@ _FIGURES, _CELL_BYTES = 3, 8
 """The meter's RUNNING_FIGURES, and the size of a cell of an array of u64."""
 NO_CALL = "no call"
 """In the place of a system call's name: softirqs, and kernel threads."""
-_MOVING = NAMES | RINGS | {NO_CALL}
 _NAME_BYTES = 40
 _NO_DESCRIPTOR = 0xFFFFFFFF
 _WAYS = {1: "in", 2: "out"}
@@ -201,7 +200,7 @@ class Running:
                 by_call[figure][name or NO_CALL] = size
         received, delivered, copied = by_call
         # As in the answer: what other calls copy (getrandom) is for other ends.
-        copied = {name: size for name, size in copied.items() if name in _MOVING}
+        copied = {n: size for n, size in copied.items() if n == NO_CALL or n in MOVING}
         return Look(received, delivered, copied, sum(_cells(self._overflow)))
 
 

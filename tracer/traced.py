@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from probes.site import Direction, Kind, Purpose
-from probes.transfers import NAMES, RINGS
+from probes.transfers import MOVING, RINGS
 from tracer import controls, reasons
 from tracer.call_sites import plain
 from tracer.controls import Control
@@ -164,7 +164,7 @@ def answer(evidence: Evidence) -> Answer:
 
 
 def _moves(syscall: str | None) -> bool:
-    return syscall is None or syscall in NAMES or syscall in RINGS
+    return syscall is None or syscall in MOVING
 
 
 def _moved(trace: Trace) -> tuple[dict[str, int], dict[str, int]]:

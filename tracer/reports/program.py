@@ -167,14 +167,15 @@ def _sites(found: Answer, console: Console) -> None:
 
 def _stacks(found: Answer, console: Console) -> None:
     """The heaviest ones, the innermost function first."""
-    if not found.stacks:
+    stacks = found.stacks
+    if not stacks:
         return
-    for stack in found.stacks[:_STACKS]:
+    for stack in stacks[:_STACKS]:
         say(console, f"{size(stack.bytes)} B, {stack.calls} copies, on this stack:")
         for frame in reversed(flamegraph.frames(stack)):
             say(console, frame, indent=2)
         say(console)
-    left = found.stacks[_STACKS:]
+    left = stacks[_STACKS:]
     if left:
         copied = sum(stack.bytes for stack in left)
         say(

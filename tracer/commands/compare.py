@@ -6,7 +6,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tracer import output
 from tracer.commands.run import Outputs, require_controls
 
 
@@ -23,8 +22,7 @@ def show(before: Path, after: Path, console: Console, outputs: Outputs) -> None:
     sides = saved.read(before), saved.read(after)
     result = comparison.compare(*sides)
     forms = {"--csv": reports.differences_csv, "--json": reports.differences_json}
-    for option, path in outputs.chosen():
-        output.write(path, forms[option](result))
+    outputs.write(forms, result)
     if not outputs.on_stdout:
         reports.render(result, console)
     for side in sides:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from tracer.summary import Judged
     from tracer.traced import Answer
 
-
+_Found = TypeVar("_Found")
 _DEFAULT_BYTES = 1 << 20
 _MOST_USER_COPIES = 64 << 10
 _CARDS = {"e1000": "veth", "e1000-nosg": "veth-nosg"}
@@ -75,6 +76,11 @@ class Outputs:
             )
         for option, path in self.chosen():
             output.check(path, option, force=self.force)
+
+    def write(self, forms: Mapping[str, Callable[[_Found], str]], found: _Found) -> None:
+        """Every form that was asked for, by its option; raises :class:`OutputError`."""
+        for option, path in self.chosen():
+            output.write(path, forms[option](found))
 
 
 def choose_strategies(names: Sequence[str], *, every: bool = False) -> tuple[str, ...]:
@@ -222,6 +228,19 @@ def check_options(options: Options) -> None:
         raise UsageError(f"--boot-timeout {options.boot_seconds:g}: more than 0 seconds")
 
 
+def require_collector() -> None:
+    """Raise ``ZctraceError`` for the first thing without which nothing can be counted."""
+    require_root("only root may attach probes to a kernel")
+    machine.require_architecture()
+    machine.require_modules()
+
+
+def require_command(command: Sequence[str]) -> None:
+    """Raise :class:`UsageError` where a command to start is not there."""
+    if command and not shutil.which(command[0]):
+        raise UsageError(f"{command[0]}: there is no such command")
+
+
 def require_root(why: str) -> None:
     if os.geteuid() != 0:
         raise RightsError(
@@ -237,9 +256,7 @@ def run(
     """Everything; raises ``ZctraceError``."""
     check_options(options)
     outputs.check()
-    require_root("only root may attach probes to a kernel")
-    machine.require_architecture()
-    machine.require_modules()
+    require_collector()
     began = time.monotonic()
     evidences: list[Evidence] = []
     failure: ZctraceError | None = None
@@ -389,8 +406,7 @@ def write(judged: Sequence[Judged], outputs: Outputs) -> None:
         "--html": _page,
         "--markdown": markdown.document,
     }
-    for option, path in outputs.chosen():
-        output.write(path, forms[option](judged))
+    outputs.write(forms, judged)
 
 
 def _page(judged: Sequence[Judged]) -> str:

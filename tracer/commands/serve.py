@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-
-from tracer import machine, program
+from tracer import program
 from tracer.commands.progress import shown
-from tracer.commands.run import find, require_root
+from tracer.commands.run import find, require_collector, require_command
 from tracer.errors import UsageError
 from tracer.phases import SERVING
 from tracer.program import Wanted
@@ -18,11 +16,8 @@ def serve(wanted: Wanted, name: str, *, quiet: bool) -> int | None:
         raise UsageError(
             "nothing to serve", "windows are for a command", "zctrace serve -- pytest …"
         )
-    require_root("only root may attach probes to a kernel")
-    machine.require_architecture()
-    machine.require_modules()
-    if not shutil.which(wanted.subject.command[0]):
-        raise UsageError(f"{wanted.subject.command[0]}: there is no such command")
+    require_collector()
+    require_command(wanted.subject.command)
     with shown(quiet=quiet) as say:
 
         def said(step: str) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from tracer import machine, output, program, traced
+from tracer import machine, program, traced
 from tracer.commands.progress import shown
-from tracer.commands.run import Outputs, find, require_controls, require_root
+from tracer.commands.run import (
+    Outputs,
+    find,
+    require_collector,
+    require_command,
+    require_controls,
+)
 from tracer.errors import KernelError, LimitError, UsageError
 from tracer.evidence import Subject
 from tracer.flows import Look
@@ -69,11 +74,8 @@ def trace(
     ``most`` is how many copies for each byte are allowed, if there is a limit.
     """
     outputs.check()
-    require_root("only root may attach probes to a kernel")
-    machine.require_architecture()
-    machine.require_modules()
-    if wanted.subject.command and not _found(wanted.subject.command[0]):
-        raise UsageError(f"{wanted.subject.command[0]}: there is no such command")
+    require_collector()
+    require_command(wanted.subject.command)
     with shown(quiet=quiet) as say:
         place = _place(name, wanted, say)
         lines = running.Lines()
@@ -103,8 +105,7 @@ def show(answers: Sequence[Answer], outputs: Outputs, console: Console) -> None:
         "--folded": flamegraph.folded,
         "--speedscope": flamegraph.speedscope,
     }
-    for option, path in outputs.chosen():
-        output.write(path, forms[option](answers))
+    outputs.write(forms, answers)
     if not outputs.on_stdout:
         # The command may have had standard output for itself.
         reports.render(answers, console, os.uname().release)
@@ -128,10 +129,6 @@ def check(found: Answer, most: float) -> None:
         raise LimitError(
             f"no more than {most:g} copies were seen, but not everything was", found.doubts[0]
         )
-
-
-def _found(command: str) -> bool:
-    return shutil.which(command) is not None
 
 
 def _place(name: str, wanted: Wanted, say: machine.Say) -> Place:

@@ -48,7 +48,7 @@ test: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 ZCTRACE_REQUIRE_LIVE=$(ZCTRACE_REQUIRE_LIVE) \
-		$(VENV)/bin/python -m pytest -p no:cacheprovider $(ARGS)
+		$(VENV)/bin/python -m pytest -p no:cacheprovider --durations=25 --durations-min=10 $(ARGS)
 
 # Fetches small root file systems, 300 MB for each release, into zctrace's cache; remove
 # /var/cache/zctrace/bcc to have them built anew. ARGS=6.1 takes that kernel only.

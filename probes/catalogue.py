@@ -25,6 +25,7 @@ from probes.site import (
 
 _ANY_PATH = frozenset(Path)
 _ON_RETURN = (Mechanism.BREAKPOINT_RETURN, Mechanism.BREAKPOINT_ENTRY)
+_AT_ENTRY = (Mechanism.FENTRY, Mechanism.KPROBE)
 
 COPY_SITES: tuple[CopySite, ...] = (
     CopySite(
@@ -134,6 +135,8 @@ COPY_SITES: tuple[CopySite, ...] = (
         function="__skb_datagram_iter",
         kind=Kind.COPY,
         direction=Direction.KERNEL_TO_USER,
+        # Of more arguments than an older kernel's trampoline can pass on; and never called in
+        # an interrupt, where a probe could be passed over.
         mechanisms=(Mechanism.KPROBE,),
         at_entry=Where("r8", "cx"),
         paths=frozenset({Path.UDP}),
@@ -147,7 +150,7 @@ COPY_SITES: tuple[CopySite, ...] = (
         function="skb_copy_ubufs",
         kind=Kind.COPY,
         direction=Direction.KERNEL_TO_KERNEL,
-        mechanisms=(Mechanism.KPROBE,),
+        mechanisms=_AT_ENTRY,
         at_entry=Member("di", "sk_buff", "data_len"),
         skb=Register("di"),
         paths=frozenset({Path.TCP, Path.UDP}),
@@ -160,7 +163,7 @@ COPY_SITES: tuple[CopySite, ...] = (
         function="skb_copy_bits",
         kind=Kind.COPY,
         direction=Direction.KERNEL_TO_KERNEL,
-        mechanisms=(Mechanism.KPROBE,),
+        mechanisms=_AT_ENTRY,
         at_entry=Within("di", "si", "cx"),
         skb=Register("di"),
         paths=frozenset({Path.TCP, Path.UDP}),
@@ -172,7 +175,7 @@ COPY_SITES: tuple[CopySite, ...] = (
         function="skb_copy_and_csum_bits",
         kind=Kind.COPY,
         direction=Direction.KERNEL_TO_KERNEL,
-        mechanisms=(Mechanism.KPROBE,),
+        mechanisms=_AT_ENTRY,
         at_entry=Within("di", "si", "cx"),
         skb=Register("di"),
         paths=frozenset({Path.TCP, Path.UDP}),

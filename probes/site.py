@@ -32,6 +32,9 @@ class Mechanism(enum.Enum):
     """Hardware execution breakpoint on the only RET: the bytes really copied."""
     BREAKPOINT_ENTRY = "breakpoint@entry"
     """Hardware execution breakpoint on the first instruction: the bytes asked for."""
+    FENTRY = "fentry"
+    """Program that the function calls at its entry: the bytes asked for. It runs also in an
+    interrupt that came in the middle of another program, where probes are passed over."""
     KPROBE = "kprobe"
     """Probe on the function's entry: the bytes asked for."""
     CALL_SITE = "call sites"

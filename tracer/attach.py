@@ -18,10 +18,10 @@ import bcc.syscall
 
 from probes.site import Direction, Mechanism
 from probes.user_memory import QUANTITY, USER_COPIES, UserCopy
-from tracer import flows, perf, stacks, user_memory
+from tracer import bpf, flows, perf, stacks, user_memory
 from tracer.call_sites import CALL_BYTES, Call
 from tracer.errors import TraceError
-from tracer.evidence import SKIPPED, Count, Hits
+from tracer.evidence import CALLED, SKIPPED, Count, Hits
 from tracer.plan import DIRECTION_NUMBERS, AttachPlan, CallAttachment, CopyAttachment
 from workloads import marker
 
@@ -49,14 +49,9 @@ _ARGUMENTS = (0, 112, 104, 96, 88, 72, 64)
 _INSTRUCTION_POINTERS = (0, 1)
 """What the instruction pointer may say in a probe: the place probed, or, on x86, the byte
 behind the breakpoint instruction that the probe puts there."""
-_SYS_BPF, _OBJ_GET_INFO_BY_FD, _ENABLE_STATS = 321, 15, 32
-_INFO_BYTES, _RUN_TIME, _RECURSION_MISSES = 256, 192, 208
-"""bpf(2): size asked for of struct bpf_prog_info, where run_time_ns and behind it run_cnt
-stand, and where recursion_misses (Since Linux kernel commit 9ed9e9ba2337 ("bpf: Count the
-number of times recursion was prevented") (in v5.12))."""
 
-_ON_BREAKPOINT = "on_breakpoint_"
-"""How the names of breakpoints' programs begin."""
+_ON_BREAKPOINT, _ON_FENTRY = "on_breakpoint_", f"{CALLED}_"
+"""How the names of the programs begin of breakpoints, and of those that functions call."""
 _REFUSALS: dict[int | None, tuple[str, str]] = {
     errno.ENOSPC: (
         "all debug registers are in use",
@@ -198,23 +193,11 @@ class Meter:
         self._cpus = set(perf.online_cpus())
         self._cleanup.callback(self._close_breakpoints)
         self.scope(cgroup)
-        for copy in self._plan.kprobes:
-            name = f"on_kprobe_{copy.slot}"
-            self._load(name, bcc.BPF.KPROBE)
-            if not self._is_sabotaged(copy.site.function, copy.mechanism):
-                self._try(
-                    copy.site.function,
-                    self._bpf.attach_kprobe,
-                    event=copy.site.function.encode(),
-                    fn_name=name.encode(),
-                )
-            # Another event at the same place that only counts. The kernel passes over a
-            # program while another one runs on the same processor, as when an interrupt
-            # comes in the middle of it, and before Linux 6.7 it does not tell.
-            self._counters[copy.site.function] = [
-                self._try(copy.site.function, self._open_counter, copy.address, cpu)
-                for cpu in sorted(self._cpus)
-            ]
+        for copy in self._plan.at_entries:
+            if copy.mechanism is Mechanism.FENTRY:
+                self._attach_fentry(copy)
+            else:
+                self._attach_kprobe(copy)
         self._attach_calls()
         for attachment in self._plan.hooks:
             hook = attachment.hook
@@ -349,19 +332,20 @@ class Meter:
         """Times the kernel has skipped each program since loading; of none if it does not tell.
 
         It never tells of breakpoints' programs (``bpf_overflow_handler`` in
-        kernel/events/core.c): what they have missed is in :meth:`hits`.
+        kernel/events/core.c): what they have missed is in :meth:`hits`. Of programs that
+        functions call it tells since it skips them at all; they are skipped only on top of
+        themselves.
 
         Reading or clearing a map from here makes the kernel skip every program on this
         processor, and while that system call is preempted, for other threads too. So this
         is to be read with no such call between it and what is being watched; it makes
         none itself.
         """
-        if not self._plan.tells_skips:
-            return {}
         skips = {
-            name: _recursion_misses(fd)
+            name: bpf.recursion_misses(fd)
             for name, fd in self._programs.items()
-            if not name.startswith(_ON_BREAKPOINT)
+            if name.startswith(_ON_FENTRY)
+            or (self._plan.tells_skips and not name.startswith(_ON_BREAKPOINT))
         }
         return {f"{name}{SKIPPED}": count for name, count in skips.items() if count is not None}
 
@@ -442,20 +426,14 @@ class Meter:
         )
 
     def measure_costs(self) -> None:
-        """Have the kernel measure how long programs run, where it can, from now on.
-
-        Since Linux kernel commit d46edd671a14 ("bpf: Sharing bpf runtime stats with
-        BPF_ENABLE_STATS") (in v5.8).
-        """
-        attributes = ctypes.create_string_buffer(128)  # BPF_STATS_RUN_TIME is 0
-        libc = ctypes.CDLL(None, use_errno=True)
-        switch = libc.syscall(_SYS_BPF, _ENABLE_STATS, attributes, 4)
-        if switch >= 0:
+        """Have the kernel measure how long programs run, where it can, from now on."""
+        switch = bpf.measure_run_times()
+        if switch is not None:
             self._cleanup.callback(os.close, switch)
 
     def costs(self) -> dict[str, tuple[int, int]]:
         """How often each program has run, and for how many ns, while that was measured."""
-        return {name: _run_time(fd) for name, fd in self._programs.items()}
+        return {name: bpf.run_time(fd) for name, fd in self._programs.items()}
 
     def requests(self) -> list[DiskRequest]:
         """What disks were told to do since the last :meth:`reset`, while work was watched."""
@@ -611,6 +589,35 @@ class Meter:
             sites[sites.Key(call.address + offset)] = site
             returns[returns.Key(call.address + CALL_BYTES + offset)] = returns.Leaf(caller)
 
+    def _attach_fentry(self, copy: CopyAttachment) -> None:
+        function = copy.site.function
+        name = f"{_ON_FENTRY}{copy.slot}"
+        instructions = self._bpf.dump_func(name.encode())
+        program = self._try(function, bpf.load_at_entry, function, instructions)
+        self._cleanup.callback(os.close, program)
+        self._programs[name] = program
+        if not self._is_sabotaged(function, copy.mechanism):
+            self._cleanup.callback(os.close, self._try(function, bpf.attach_at_entry, program))
+
+    def _attach_kprobe(self, copy: CopyAttachment) -> None:
+        function = copy.site.function
+        name = f"on_kprobe_{copy.slot}"
+        self._load(name, bcc.BPF.KPROBE)
+        if not self._is_sabotaged(function, copy.mechanism):
+            self._try(
+                function,
+                self._bpf.attach_kprobe,
+                event=function.encode(),
+                fn_name=name.encode(),
+            )
+        # Another event at the same place that only counts. The kernel passes over a program
+        # while another one runs on the same processor, as when an interrupt comes in the
+        # middle of it, and before Linux 6.7 it does not tell.
+        self._counters[function] = [
+            self._try(function, self._open_counter, copy.address, cpu)
+            for cpu in sorted(self._cpus)
+        ]
+
     def _open_counter(self, address: int, cpu: int) -> int:
         event = perf.open_kprobe_counter(address, cpu)
         self._cleanup.callback(os.close, event)
@@ -691,38 +698,3 @@ def _syscall_name(number: int) -> str | None:
         return None
     name = bcc.syscall.syscalls.get(number)
     return name.decode() if name else _NEWER_SYSCALLS.get(number, f"syscall_{number}")
-
-
-def _recursion_misses(program: int) -> int | None:
-    """How often the kernel skipped the program because one was running; None if untold.
-
-    Of probes' and tracepoints' programs not every kernel that has the figure counts in it
-    (``KernelFacts.tells_skips``); of others it stays 0.
-    """
-    info = _program_info(program)
-    if len(info) < _RECURSION_MISSES + 8:
-        return None
-    (misses,) = struct.unpack_from("=Q", info, _RECURSION_MISSES)
-    return int(misses)
-
-
-def _run_time(program: int) -> tuple[int, int]:
-    """Runs and ns; (0, 0) where the kernel does not tell, or was not asked to measure."""
-    info = _program_info(program)
-    if len(info) < _RUN_TIME + 16:
-        return 0, 0
-    spent, runs = struct.unpack_from("=QQ", info, _RUN_TIME)
-    return int(runs), int(spent)
-
-
-def _program_info(program: int) -> bytes:
-    """struct bpf_prog_info, as far as the kernel fills it in; empty if it does not."""
-    info = ctypes.create_string_buffer(_INFO_BYTES)
-    attributes = ctypes.create_string_buffer(
-        struct.pack("=IIQ", program, _INFO_BYTES, ctypes.addressof(info)), 128
-    )
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syscall(_SYS_BPF, _OBJ_GET_INFO_BY_FD, attributes, 16):
-        return b""
-    (length,) = struct.unpack_from("=I", attributes.raw, 4)
-    return info.raw[:length]

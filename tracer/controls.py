@@ -26,6 +26,7 @@ _LOSSES = {
     "request": (DMA,),
     "mapping": (DMA,),
     "on_breakpoint": (COPIES,),
+    "on_fentry": (COPIES,),
     "on_kprobe": (COPIES,),
     "on_call": (COPIES,),
     "on_return": (COPIES,),

@@ -185,9 +185,10 @@ INTERRUPTS = "on_interrupt"
 """How the causes begin of which nothing but a lower bound depends: interrupts come on top of
 the meter's programs, too, and are passed over then."""
 
-SKIPPED = "-skipped"
+SKIPPED, CALLED = "-skipped", "on_fentry"
 """How the causes end that are programs that the kernel has skipped; where it does not tell, a
-run has none of them, so that nothing can be taken for not lost."""
+run has none of them, so that nothing can be taken for not lost. And how those begin of which
+more kernels tell: programs that functions call."""
 
 
 def losses(lost: dict[str, int]) -> dict[str, int]:
@@ -233,6 +234,11 @@ class Run:
     def losses(self) -> dict[str, int]:
         """What was lost, by cause; without interrupts, whose number is a lower bound."""
         return losses(self.lost)
+
+    @property
+    def tells_skips(self) -> bool:
+        """Whether it is known how often programs of probes and tracepoints were skipped."""
+        return any(c.endswith(SKIPPED) and not c.startswith(CALLED) for c in self.lost)
 
     def moved(self, quantity: str, role: str, caller: str | None = None) -> int:
         """Bytes of a quantity, for one role; of one caller, where it is named."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.site import Catalogue, CopySite, EventSite, Mechanism, Member
-from tracer import btf, call_sites, kernel_text, perf
+from tracer import bpf, btf, call_sites, kernel_text, perf
 from tracer.call_sites import Call
 
 _EVENTS = (Path("/sys/kernel/tracing/events"), Path("/sys/kernel/debug/tracing/events"))
@@ -85,6 +85,8 @@ _COUNTS_SKIPS, _RUNS_PROGRAMS = "bpf_prog_inc_misses_counter", "trace_call_bpf"
 """Who counts that a program was skipped, and who runs those of probes and tracepoints, or
 skips them. The one calls the other since Linux kernel commit dd8657894c11 ("bpf: Count missed
 stats in trace_call_bpf") (in v6.7); before, a kernel may have both, and the count stays 0."""
+NOT_ASKED = "not asked"
+"""Instead of the reason why a function cannot be probed: nobody wants to."""
 _FIELD = re.compile(
     r"field:(?P<declaration>[^;]+);\s*offset:(?P<offset>\d+);\s*size:(?P<size>\d+);"
 )
@@ -96,7 +98,7 @@ class Function:
 
     ``returns`` and ``jumps`` are offsets (see :class:`kernel_text.Exits`), ``None`` where
     the text could not be read. ``kprobe`` is ``None`` where a probe is accepted,
-    otherwise why not.
+    otherwise why not; ``fentry`` likewise for a program that the function calls.
     """
 
     address: int
@@ -104,6 +106,7 @@ class Function:
     jumps: tuple[int, ...] | None
     kprobe: str | None
     size: int = 0
+    fentry: str | None = NOT_ASKED
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ class KernelFacts:
                 offsets(function["jumps"]),
                 function["kprobe"],
                 function["size"],
+                function.get("fentry", NOT_ASKED),
             )
             for name, function in facts["functions"].items()
         }
@@ -248,6 +252,7 @@ def _symbols(
 def _functions(
     catalogue: Catalogue, symbols: dict[str, kernel_text.Symbol]
 ) -> dict[str, Function]:
+    copying = {s.function for s in catalogue.copies if Mechanism.FENTRY in s.mechanisms}
     probed = {s.function for s in catalogue.copies if Mechanism.KPROBE in s.mechanisms}
     probed |= {hook.function for hook in catalogue.hooks}
     names = _function_names(catalogue)
@@ -256,8 +261,9 @@ def _functions(
             symbols[name].address,
             None,
             None,
-            _kprobe_refused(name) if name in probed else "not asked",
+            _kprobe_refused(name) if name in probed else NOT_ASKED,
             symbols[name].size,
+            _fentry_refused(name) if name in copying else NOT_ASKED,
         )
         for name in sorted(names & symbols.keys())
     }
@@ -268,6 +274,14 @@ def _kprobe_refused(name: str) -> str | None:
         perf.try_kprobe(name)
     except FileNotFoundError:
         return "the kernel has no probes on functions (CONFIG_KPROBES)"
+    except OSError as error:
+        return f"refused by the kernel: {error.strerror}"
+    return None
+
+
+def _fentry_refused(name: str) -> str | None:
+    try:
+        bpf.try_at_entry(name)
     except OSError as error:
         return f"refused by the kernel: {error.strerror}"
     return None

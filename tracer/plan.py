@@ -34,8 +34,8 @@ from tracer.kernel import Function, KernelFacts
 
 BREAKPOINT_SLOTS = 4
 """Debug address registers of x86-64."""
-KPROBE_SLOTS = 16
-"""Handlers for function probes that the meter has."""
+ENTRY_SLOTS = 8
+"""Handlers for the entries of functions that the meter has, of either kind."""
 
 DIRECTION_NUMBERS = {
     Direction.USER_TO_KERNEL: 1,
@@ -46,6 +46,9 @@ DIRECTION_NUMBERS = {
 """What the meter calls them (probes/bpf/direction.h)."""
 
 _NO_ADDRESS = "0"
+_AT_ENTRY = (Mechanism.FENTRY, Mechanism.KPROBE)
+_CONTEXTS = {Mechanism.FENTRY: "entered.", Mechanism.KPROBE: "ctx->"}
+"""C for where a handler finds registers; others have the interrupted code's."""
 
 FLOW_MEMBERS = {
     "TASK_FILES": ("task_struct.files",),
@@ -99,7 +102,7 @@ class CopyAttachment:
     the instruction for a breakpoint, of the function for a probe. ``kind`` is the
     site's, or a cross-check where call sites count the same bytes. ``exact`` is whether
     this is the mechanism that the catalogue prefers; a fallback only shows the bytes asked
-    for. ``note`` says why it had to be one.
+    for, or is passed over in some interrupts. ``note`` says why it had to be one.
     """
 
     number: int
@@ -174,11 +177,12 @@ class AttachPlan:
 
     @property
     def breakpoints(self) -> tuple[CopyAttachment, ...]:
-        return tuple(a for a in self.copies if a.mechanism is not Mechanism.KPROBE)
+        return tuple(a for a in self.copies if a.mechanism not in _AT_ENTRY)
 
     @property
-    def kprobes(self) -> tuple[CopyAttachment, ...]:
-        return tuple(a for a in self.copies if a.mechanism is Mechanism.KPROBE)
+    def at_entries(self) -> tuple[CopyAttachment, ...]:
+        """Those that the function itself calls, or that are probes on it."""
+        return tuple(a for a in self.copies if a.mechanism in _AT_ENTRY)
 
     def blind_for(self, paths: frozenset[Path]) -> tuple[Blind, ...]:
         """What a statement about copies on ``paths`` would have to leave open."""
@@ -197,7 +201,7 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
     at_calls = {attachment.target.breakpoint for attachment in calls if attachment.calls}
     copies: list[CopyAttachment] = []
     blind: list[Blind] = []
-    used = {Mechanism.KPROBE: 0, Mechanism.BREAKPOINT_RETURN: 0}
+    used = {Mechanism.FENTRY: 0, Mechanism.BREAKPOINT_RETURN: 0}
     quantities = dict.fromkeys(site.quantity for site in catalogue.copies)
     for quantity in quantities:
         rows = [site for site in catalogue.copies if site.quantity == quantity]
@@ -349,7 +353,7 @@ def _zerocopy_flag(kernel: KernelFacts) -> tuple[int, int]:
 
 
 def _budget(mechanism: Mechanism) -> Mechanism:
-    return mechanism if mechanism is Mechanism.KPROBE else Mechanism.BREAKPOINT_RETURN
+    return Mechanism.FENTRY if mechanism in _AT_ENTRY else Mechanism.BREAKPOINT_RETURN
 
 
 def _attach(
@@ -375,7 +379,8 @@ def _attach(
         reason = _refused(mechanism, site, function, kernel, used)
         if reason is None:
             return _attachment(site, mechanism, function, kernel, number, kind, used, reasons)
-        reasons.append(f"{mechanism.value}: {reason}")
+        said = "the same" if reasons and reasons[-1].endswith(f": {reason}") else reason
+        reasons.append(f"{mechanism.value}: {said}")
     return "; ".join(reasons)
 
 
@@ -392,10 +397,10 @@ def _refused(
     for name in _members(length):
         if name not in kernel.members:
             return f"offset of {name} unknown: {kernel.btf or 'not in the type information'}"
-    if mechanism is Mechanism.KPROBE:
-        if used[Mechanism.KPROBE] >= KPROBE_SLOTS:
-            return f"all {KPROBE_SLOTS} handlers are taken"
-        return function.kprobe
+    if mechanism in _AT_ENTRY:
+        if used[Mechanism.FENTRY] >= ENTRY_SLOTS:
+            return f"all {ENTRY_SLOTS} handlers are taken"
+        return function.fentry if mechanism is Mechanism.FENTRY else function.kprobe
     if kernel.breakpoint:
         return kernel.breakpoint
     if used[Mechanism.BREAKPOINT_RETURN] >= BREAKPOINT_SLOTS:
@@ -430,7 +435,7 @@ def _attachment(
     at_return = mechanism is Mechanism.BREAKPOINT_RETURN
     length = site.at_return if at_return else site.at_entry
     assert length is not None
-    context = "ctx->" if mechanism is Mechanism.KPROBE else "ctx->regs."
+    context = _CONTEXTS.get(mechanism, "ctx->regs.")
     offset = function.returns[0] if at_return and function.returns else 0
     return CopyAttachment(
         number=number,
@@ -498,8 +503,8 @@ def _parameters(
 ) -> dict[str, str]:
     parameters = _kernel_parameters(kernel)
     for copy in copies:
-        if copy.mechanism is Mechanism.KPROBE:
-            name = f"KPROBE_{copy.slot}"
+        if copy.mechanism in _AT_ENTRY:
+            name = f"{copy.mechanism.name}_{copy.slot}"
             assert copy.site.direction is not None
             direction = DIRECTION_NUMBERS[copy.site.direction]
             values = [str(direction), copy.skb, f"{copy.address:#x}ULL", str(copy.size)]

@@ -110,11 +110,13 @@ def read(
             places[address] = locate(address).partition("+")[0]
         return places[address]
 
-    def kernel_frames(number: int) -> tuple[str, ...]:
+    def kernel_frames(number: int, copier: str) -> tuple[str, ...]:
         if number < 0:
             return (_missing(number),)
         addresses = bpf["kernel_stacks"][ctypes.c_int(number)].ip
-        return tuple(place(address) for address in addresses if address)
+        frames = tuple(place(address) for address in addresses if address)
+        # Where a function calls the program, that comes first, and how it was called.
+        return frames[frames.index(copier) :] if copier in frames else frames
 
     def user_frames(number: int) -> tuple[str, ...]:
         if number < 0:
@@ -129,7 +131,7 @@ def read(
             function=function(key.site),
             syscall=syscall_name(key.syscall),
             direction=direction(key.direction),
-            kernel=kernel_frames(key.kernel),
+            kernel=kernel_frames(key.kernel, function(key.site)),
             user=user_frames(key.user) if key.process else (),
             calls=cell.calls,
             bytes=cell.bytes,

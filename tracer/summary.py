@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from probes.site import Direction, Kind, Path, Purpose
+from probes.site import Direction, Kind, Mechanism, Path, Purpose
 from probes.user_memory import QUANTITY
 from tracer import controls, reasons
 from tracer.call_sites import plain
@@ -568,7 +568,7 @@ def _unseen(evidence: Evidence, run: Run, paths: frozenset[Path]) -> Iterable[st
         if site["purpose"] == Purpose.METADATA.value or not names & set(site["paths"]):
             continue
         if not site["exact"]:
-            yield f"inexact: {site['function']} shows the bytes asked for ({site['note']})"
+            yield f"inexact: {site['function']} {_short_of(site)} ({site['note']})"
         if site["quantity"] not in controlled:
             yield f"no control: nothing is known to go through {site['function']}"
         seen_otherwise = routine or site["breakpoint"] in checked
@@ -579,6 +579,13 @@ def _unseen(evidence: Evidence, run: Run, paths: frozenset[Path]) -> Iterable[st
         ):
             callers = ", ".join(site["unreached"])
             yield f"blind: {site['function']}, called by {callers}: no probe there"
+
+
+def _short_of(site: dict[str, Any]) -> str:
+    """What a mechanism that is not the best of a site does not see."""
+    if site["mechanism"] == Mechanism.KPROBE.value:
+        return "is passed over in some interrupts"
+    return "shows the bytes asked for"
 
 
 def _unexplained(

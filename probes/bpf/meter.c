@@ -17,13 +17,14 @@
  *	PEER_OF(role)             who is at the other end                   (owner.c)
  *	MAX_REQUESTS, MAX_MAPPINGS, SCATTER_*                               (devices.c)
  *	BREAKPOINT_n              SITE, LENGTH, FROM, TO of hardware breakpoint n (0..3)
- *	KPROBE_n                  SITE, LENGTH, DIRECTION, SKB, START, SIZE of function probe
- *	                          n (0..15): the function's own first address and size
+ *	FENTRY_n or KPROBE_n      SITE, LENGTH, DIRECTION, SKB, START, SIZE of the n-th function
+ *	                          (0..7) that calls, or is probed at, its entry: its own first
+ *	                          address and size
  *	SITE_SYSCALL_ENTER, ...   the catalogue's numbers of the event sites
  *	SYSCALL_ENTER_ID, SYSCALL_ENTER_ARGS,
  *	FORK_CHILD_PID, SWITCH_PREV_STATE   byte offsets in the tracepoints' records
  *
- * LENGTH, FROM, TO and SKB are expressions over `ctx`; FROM and TO are 0 where the
+ * LENGTH, FROM, TO and SKB are expressions over `ctx`, or over `entered` of FENTRY_n; FROM and TO are 0 where the
  * direction does not depend on the addresses, SKB is 0 where there is no socket buffer.
  */
 
@@ -45,14 +46,12 @@ static inline int copied(void *ctx, struct pt_regs *registers, u32 site, u64 len
 }
 
 /*
- * A copy at the entry of a function that is probed: `length` bytes asked for. A
+ * A copy at the entry of a function that is watched: `length` bytes asked for. A
  * function that calls itself for the parts of a socket buffer has counted them already.
  */
-static inline int copied_inside(struct pt_regs *ctx, u32 site, u64 length, u32 direction,
+static inline int copied_inside(void *ctx, u64 caller, u32 site, u64 length, u32 direction,
 				u64 skb, u64 start, u64 size)
 {
-	u64 caller = u64_at(ctx->sp, 0);
-
 	hit(site);
 	if (!length || caller - start < size)
 		return 0;
@@ -64,9 +63,55 @@ static inline int copied_inside(struct pt_regs *ctx, u32 site, u64 length, u32 d
 	return 0;
 }
 
+/*
+ * What a program finds that a function calls at its entry: the function's arguments, as many
+ * as it has, and above them on the stack the trampoline's own words and the two addresses to
+ * return to, the function's and its caller's. How many words lie in between is up to the
+ * kernel (arch_prepare_bpf_trampoline in arch/x86/net/bpf_jit_comp.c).
+ */
+struct entered {
+	u64 di, si, dx, cx, r8, r9;
+	u64 more[8];
+};
+
+#define ENTERED_WORDS (sizeof(struct entered) / 8)
+#define LONGEST_CALL 16 /* endbr64, and a call of five bytes */
+
+/* The address behind the call of the function at `start`; 0 if it is not there. */
+static inline u64 caller_of(struct entered *entered, u64 start)
+{
+	u64 *words = (u64 *)entered, caller = 0;
+
+#pragma unroll
+	for (int i = 1; i < ENTERED_WORDS - 1; i++)
+		if (!caller && words[i] - start - 1 < LONGEST_CALL)
+			caller = words[i + 1];
+	return caller;
+}
+
+static inline int copied_by_call(void *ctx, struct entered *entered, u32 site, u64 length,
+				 u32 direction, u64 skb, u64 start, u64 size)
+{
+	u64 caller = caller_of(entered, start);
+
+	/* Whether it has called itself is not known then. */
+	if (!caller)
+		lose(LOST_CALL);
+	return copied_inside(ctx, caller, site, length, direction, skb, start, size);
+}
+
 /* A second macro level, so that the parameters expand to their arguments first. */
 #define COPIED(...) copied(ctx, &ctx->regs, __VA_ARGS__)
-#define COPIED_INSIDE(...) copied_inside(ctx, __VA_ARGS__)
+#define COPIED_INSIDE(...) copied_inside(ctx, u64_at(ctx->sp, 0), __VA_ARGS__)
+#define COPIED_BY_CALL(...) \
+	({ \
+		struct entered entered = {}; \
+		if (bpf_probe_read_kernel(&entered, sizeof(entered), ctx)) \
+			lose(LOST_CALL); \
+		else \
+			copied_by_call(ctx, &entered, __VA_ARGS__); \
+		0; \
+	})
 
 #ifdef BREAKPOINT_0
 int on_breakpoint_0(struct bpf_perf_event_data *ctx)
@@ -96,115 +141,99 @@ int on_breakpoint_3(struct bpf_perf_event_data *ctx)
 }
 #endif
 
-#ifdef KPROBE_0
+#ifdef FENTRY_0
+int on_fentry_0(void *ctx)
+{
+	return COPIED_BY_CALL(FENTRY_0);
+}
+#elif defined(KPROBE_0)
 int on_kprobe_0(struct pt_regs *ctx)
 {
 	return COPIED_INSIDE(KPROBE_0);
 }
 #endif
 
-#ifdef KPROBE_1
+#ifdef FENTRY_1
+int on_fentry_1(void *ctx)
+{
+	return COPIED_BY_CALL(FENTRY_1);
+}
+#elif defined(KPROBE_1)
 int on_kprobe_1(struct pt_regs *ctx)
 {
 	return COPIED_INSIDE(KPROBE_1);
 }
 #endif
 
-#ifdef KPROBE_2
+#ifdef FENTRY_2
+int on_fentry_2(void *ctx)
+{
+	return COPIED_BY_CALL(FENTRY_2);
+}
+#elif defined(KPROBE_2)
 int on_kprobe_2(struct pt_regs *ctx)
 {
 	return COPIED_INSIDE(KPROBE_2);
 }
 #endif
 
-#ifdef KPROBE_3
+#ifdef FENTRY_3
+int on_fentry_3(void *ctx)
+{
+	return COPIED_BY_CALL(FENTRY_3);
+}
+#elif defined(KPROBE_3)
 int on_kprobe_3(struct pt_regs *ctx)
 {
 	return COPIED_INSIDE(KPROBE_3);
 }
 #endif
 
-#ifdef KPROBE_4
+#ifdef FENTRY_4
+int on_fentry_4(void *ctx)
+{
+	return COPIED_BY_CALL(FENTRY_4);
+}
+#elif defined(KPROBE_4)
 int on_kprobe_4(struct pt_regs *ctx)
 {
 	return COPIED_INSIDE(KPROBE_4);
 }
 #endif
 
-#ifdef KPROBE_5
+#ifdef FENTRY_5
+int on_fentry_5(void *ctx)
+{
+	return COPIED_BY_CALL(FENTRY_5);
+}
+#elif defined(KPROBE_5)
 int on_kprobe_5(struct pt_regs *ctx)
 {
 	return COPIED_INSIDE(KPROBE_5);
 }
 #endif
 
-#ifdef KPROBE_6
+#ifdef FENTRY_6
+int on_fentry_6(void *ctx)
+{
+	return COPIED_BY_CALL(FENTRY_6);
+}
+#elif defined(KPROBE_6)
 int on_kprobe_6(struct pt_regs *ctx)
 {
 	return COPIED_INSIDE(KPROBE_6);
 }
 #endif
 
-#ifdef KPROBE_7
+#ifdef FENTRY_7
+int on_fentry_7(void *ctx)
+{
+	return COPIED_BY_CALL(FENTRY_7);
+}
+#elif defined(KPROBE_7)
 int on_kprobe_7(struct pt_regs *ctx)
 {
 	return COPIED_INSIDE(KPROBE_7);
-}
-#endif
-
-#ifdef KPROBE_8
-int on_kprobe_8(struct pt_regs *ctx)
-{
-	return COPIED_INSIDE(KPROBE_8);
-}
-#endif
-
-#ifdef KPROBE_9
-int on_kprobe_9(struct pt_regs *ctx)
-{
-	return COPIED_INSIDE(KPROBE_9);
-}
-#endif
-
-#ifdef KPROBE_10
-int on_kprobe_10(struct pt_regs *ctx)
-{
-	return COPIED_INSIDE(KPROBE_10);
-}
-#endif
-
-#ifdef KPROBE_11
-int on_kprobe_11(struct pt_regs *ctx)
-{
-	return COPIED_INSIDE(KPROBE_11);
-}
-#endif
-
-#ifdef KPROBE_12
-int on_kprobe_12(struct pt_regs *ctx)
-{
-	return COPIED_INSIDE(KPROBE_12);
-}
-#endif
-
-#ifdef KPROBE_13
-int on_kprobe_13(struct pt_regs *ctx)
-{
-	return COPIED_INSIDE(KPROBE_13);
-}
-#endif
-
-#ifdef KPROBE_14
-int on_kprobe_14(struct pt_regs *ctx)
-{
-	return COPIED_INSIDE(KPROBE_14);
-}
-#endif
-
-#ifdef KPROBE_15
-int on_kprobe_15(struct pt_regs *ctx)
-{
-	return COPIED_INSIDE(KPROBE_15);
 }
 #endif
 

@@ -14,7 +14,8 @@ MODULES = {
     for path in (ROOT / package).rglob("*.py")
 }
 COLLECTING = {
-    "tracer.attach", "tracer.btf", "tracer.call_sites", "tracer.collector", "tracer.disk",
+    "tracer.attach", "tracer.bpf", "tracer.btf", "tracer.call_sites", "tracer.collector",
+    "tracer.disk",
     "tracer.errors", "tracer.flows", "tracer.stacks", "tracer.phases", "tracer.wiring",
     "tracer.evidence", "tracer.isolated", "tracer.kernel", "tracer.kernel_text",
     "tracer.mappings",

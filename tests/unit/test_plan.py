@@ -10,7 +10,7 @@ from probes.site import CallTarget, Direction, Kind, Mechanism, Path, Purpose, R
 from tests.conftest import KERNELS, recorded_kernel
 from tracer.call_sites import Call, plain
 from tracer.kernel import KernelFacts
-from tracer.plan import BREAKPOINT_SLOTS, KPROBE_SLOTS, Choice, plan
+from tracer.plan import BREAKPOINT_SLOTS, ENTRY_SLOTS, Choice, plan
 
 TRANSFER = frozenset({Path.FILE, Path.PIPE, Path.TCP})
 ITERATORS = {"copy-to-iter", "copy-from-iter", "copy-from-iter-atomic"}
@@ -381,9 +381,9 @@ def test_no_more_handlers_than_the_meter_has(facts, choice):
     assert [b.slot for b in attach_plan.breakpoints] == list(
         range(len(attach_plan.breakpoints))
     )
-    assert [k.slot for k in attach_plan.kprobes] == list(range(len(attach_plan.kprobes)))
+    assert [k.slot for k in attach_plan.at_entries] == list(range(len(attach_plan.at_entries)))
     assert len(attach_plan.breakpoints) <= BREAKPOINT_SLOTS
-    assert len(attach_plan.kprobes) <= KPROBE_SLOTS
+    assert len(attach_plan.at_entries) <= ENTRY_SLOTS
 
 
 @pytest.mark.parametrize("line", KERNELS)
@@ -543,14 +543,14 @@ def test_no_quantity_has_two_copy_sites(facts):
 
 def test_socket_buffer_length_comes_from_type_information(facts):
     length = by_quantity(planned(facts))["skb-copy-ubufs"].length
-    assert length == f"u32_at(ctx->di, {facts.members['sk_buff.data_len']})"
+    assert length == f"u32_at(entered.di, {facts.members['sk_buff.data_len']})"
 
 
 def test_unknown_member_leaves_the_site_blind(facts):
     attach_plan = planned(dataclasses.replace(facts, members={}, btf="no BTF"))
     assert "skb-copy-ubufs" not in by_quantity(attach_plan)
     reason = reasons(attach_plan)["skb-copy-ubufs"]
-    assert reason == "kprobe: offset of sk_buff.data_len unknown: no BTF"
+    assert reason == "fentry: offset of sk_buff.data_len unknown: no BTF; kprobe: the same"
     blind = {b.quantity for b in attach_plan.blind_for(TRANSFER)}
     assert {"skb-copy-ubufs", "skb-copy-bits", "skb-copy-and-csum-bits"} <= blind
 
@@ -591,9 +591,23 @@ def test_no_breakpoints_leaves_every_iterator_to_its_callers(facts):
 
 
 def test_a_refused_probe_is_blind_with_the_kernel_s_reason(facts):
-    attach_plan = planned(changed(facts, "skb_copy_bits", kprobe="refused by the kernel: no"))
-    assert reasons(attach_plan)["skb-copy-bits"] == "kprobe: refused by the kernel: no"
+    refused = changed(facts, "skb_copy_bits", fentry="not described", kprobe="refused")
+    attach_plan = planned(refused)
+    reason = reasons(attach_plan)["skb-copy-bits"]
+    assert reason == "fentry: not described; kprobe: refused"
     assert {b.quantity for b in attach_plan.blind_for(TRANSFER)} == {"skb-copy-bits"}
+
+
+def test_where_a_function_cannot_call_the_program_it_is_probed(facts):
+    attach_plan = planned(changed(facts, "skb_copy_bits", fentry="no trampolines"))
+    copy = by_quantity(attach_plan)["skb-copy-bits"]
+    assert copy.mechanism is Mechanism.KPROBE
+    assert (copy.exact, copy.note) == (False, "fentry: no trampolines")
+    assert copy.length == "within(ctx->di, ctx->si, ctx->cx)"
+    parameters = dict(attach_plan.parameters)
+    assert f"KPROBE_{copy.slot}" in parameters
+    assert f"FENTRY_{copy.slot}" not in parameters
+    assert by_quantity(attach_plan)["skb-copy-ubufs"].mechanism is Mechanism.FENTRY
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def skipped(monkeypatch):
     monkeypatch.setitem(sys.modules, "bcc.syscall", fake.syscall)
     monkeypatch.delitem(sys.modules, "tracer.attach", raising=False)
     attach = importlib.import_module("tracer.attach")
-    monkeypatch.setattr(attach, "_recursion_misses", lambda program: program)
+    monkeypatch.setattr(attach.bpf, "recursion_misses", lambda program: program)
     yield lambda tells, **programs: attach.Meter.skipped(
         SimpleNamespace(_plan=SimpleNamespace(tells_skips=tells), _programs=programs)
     )
@@ -105,9 +105,11 @@ def skipped(monkeypatch):
 
 
 def test_skips_are_read_where_the_kernel_tells(skipped):
-    programs = {"on_call": 3, "on_kprobe_0": 0, "on_breakpoint_0": 0}
-    assert skipped(True, **programs) == {"on_call-skipped": 3, "on_kprobe_0-skipped": 0}
-    assert skipped(False, **programs) == {}
+    programs = {"on_call": 3, "on_kprobe_0": 0, "on_fentry_1": 2, "on_breakpoint_0": 0}
+    always = {"on_fentry_1-skipped": 2}
+    probes = {"on_call-skipped": 3, "on_kprobe_0-skipped": 0}
+    assert skipped(True, **programs) == probes | always
+    assert skipped(False, **programs) == always
 
 
 def untold(evidence):
@@ -144,7 +146,13 @@ def test_the_report_says_what_is_not_told(evidence):
         lines = words.coverage(evidence, summary.judge([evidence]))
         return [line.text for line in lines if line.text.startswith("Not told")]
 
+    def called(run):
+        return dataclasses.replace(run, lost={**run.lost, "on_fentry_1-skipped": 0})
+
+    more = untold(evidence)
+    more = dataclasses.replace(more, runs=tuple(map(called, more.runs)))
     assert said(evidence) == []
+    assert said(more) == said(untold(evidence))
     assert said(untold(evidence)) == [
         "Not told by this kernel: when an interrupt keeps the program of a probe or "
         "tracepoint from running."

@@ -116,6 +116,19 @@ def _programs() -> Iterator[Finding]:
     )
 
 
+def _accepted(what: str, of: str, reasons: list[str | None]) -> Finding:
+    """How many of those that are wanted the kernel lets be watched that way."""
+    asked = [reason for reason in reasons if reason != kernel.NOT_ASKED]
+    accepted = asked.count(None)
+    refused = next(filter(None, asked), "no function known")
+    return Finding(
+        what,
+        accepted > 0,
+        f"accepted on {accepted} of {len(asked)} {of}" if accepted else refused,
+        _VIRTUAL,
+    )
+
+
 def _host() -> Iterator[Finding]:
     if os.geteuid() != 0:
         yield Finding(
@@ -129,15 +142,10 @@ def _host() -> Iterator[Finding]:
         facts.breakpoint or "accepted",
         _VIRTUAL,
     )
-    refused = {n: f.kprobe for n, f in facts.functions.items() if f.kprobe != "not asked"}
-    accepted = [name for name, reason in refused.items() if reason is None]
-    yield Finding(
-        "probes on functions",
-        bool(accepted),
-        f"accepted on {len(accepted)} of {len(refused)} in-kernel copiers"
-        if accepted
-        else next((r for r in refused.values() if r), "no function known"),
-        _VIRTUAL,
+    functions = facts.functions.values()
+    yield _accepted("probes on functions", "functions", [f.kprobe for f in functions])
+    yield _accepted(
+        "programs that functions call", "in-kernel copiers", [f.fentry for f in functions]
     )
     yield Finding(
         "kernel text", facts.text is None, facts.text or "readable", _text_remedy(facts)

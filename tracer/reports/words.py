@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from tracer.evidence import COLD, SKIPPED, WARM, Evidence
+from tracer.evidence import COLD, WARM, Evidence
 from tracer.sizes import human_size
 from tracer.summary import Judged
 from tracer.verdict import Source, Word
@@ -295,7 +295,7 @@ def coverage(evidence: Evidence, runs: Sequence[Judged]) -> list[Line]:
     for j in runs:
         lost.update(j.run.losses)
     said.append(Line(f"Lost: {dict(lost) or 'nothing'}."))
-    if runs and not any(c.endswith(SKIPPED) for j in runs for c in j.run.lost):
+    if runs and not any(j.run.tells_skips for j in runs):
         said.append(
             Line(
                 "Not told by this kernel: when an interrupt keeps the program of a probe or "

@@ -1,0 +1,172 @@
+"""bpf(2) for the programs that BCC does not manage well.
+
+To load a program for a function's entry (*fentry*: a trampoline that the function calls, since
+Linux kernel commit fec56f5890d9 ("bpf: Introduce BPF trampoline") (in v5.5)), BCC goes by the
+program's name, which differs from version to version. And it does not ask what became of
+programs. Source: bpf(2), include/uapi/linux/bpf.h. x86-64.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import os
+import struct
+from typing import Any
+
+_SYS_BPF = 321
+_PROG_LOAD, _OBJ_GET_INFO_BY_FD, _RAW_TRACEPOINT_OPEN, _ENABLE_STATS = 5, 15, 17, 32
+_ATTRIBUTES_BYTES = 128
+_PROG_TYPE_TRACING, _TRACE_FENTRY = 26, 24
+_INSTRUCTION_BYTES = 8
+_NOTHING = struct.pack("=BBhi", 0xB7, 0, 0, 0) + struct.pack("=BBhi", 0x95, 0, 0, 0)
+"""A program: r0 = 0; exit."""
+_LICENSE = b"GPL\0"
+_LOG_BYTES = 1 << 20
+_EXPECTED_ATTACH_TYPE, _ATTACH_BTF_ID = 68, 108
+"""Where union bpf_attr has them for a program to be loaded."""
+_INFO_BYTES, _RUN_TIME, _RECURSION_MISSES = 256, 192, 208
+"""Size asked for of struct bpf_prog_info, where run_time_ns and behind it run_cnt stand, and
+where recursion_misses (Since Linux kernel commit 9ed9e9ba2337 ("bpf: Count the number of times
+recursion was prevented") (in v5.12))."""
+_KIND_FUNC = 12
+_LIBBPF = ("libbpf.so.1", "libbpf.so.0")
+_MAX_ERRNO = 4095
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def load_at_entry(function: str, instructions: bytes) -> int:
+    """Load a program for the entry of a kernel function; returns its descriptor.
+
+    The maps that ``instructions`` name are open. Raises ``OSError``: ENOENT where the kernel
+    describes no such function, ENOSYS where nobody can look that up, else the kernel's own,
+    with the end of what its verifier says.
+    """
+    number = _type_number(function)
+    log = ctypes.create_string_buffer(_LOG_BYTES)
+    for level in (0, 1):  # once more, only to be told why
+        code, terms = ctypes.c_char_p(instructions), ctypes.c_char_p(_LICENSE)
+        attributes = ctypes.create_string_buffer(_ATTRIBUTES_BYTES)
+        struct.pack_into(
+            "=IIQQIIQ",
+            attributes,
+            0,
+            *(_PROG_TYPE_TRACING, len(instructions) // _INSTRUCTION_BYTES),
+            *(_address(code), _address(terms)),
+            *(level, _LOG_BYTES * level, ctypes.addressof(log) * level),
+        )
+        struct.pack_into("=I", attributes, _EXPECTED_ATTACH_TYPE, _TRACE_FENTRY)
+        struct.pack_into("=I", attributes, _ATTACH_BTF_ID, number)
+        program: int = _libc.syscall(_SYS_BPF, _PROG_LOAD, attributes, _ATTRIBUTES_BYTES)
+        if program >= 0:
+            return program
+    error = ctypes.get_errno()
+    said = log.value.decode(errors="replace").strip().splitlines()
+    raise OSError(error, "; ".join((os.strerror(error), *said[-2:-1])))
+
+
+def attach_at_entry(program: int) -> int:
+    """Have it run where it was loaded for, until the returned descriptor is closed.
+
+    Raises ``OSError``.
+    """
+    attributes = ctypes.create_string_buffer(struct.pack("=QI", 0, program), _ATTRIBUTES_BYTES)
+    link: int = _libc.syscall(_SYS_BPF, _RAW_TRACEPOINT_OPEN, attributes, 16)
+    if link < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return link
+
+
+def try_at_entry(function: str) -> None:
+    """Have a program that does nothing run at the function's entry, for a moment.
+
+    Raises ``OSError`` as :func:`load_at_entry` and :func:`attach_at_entry`.
+    """
+    program = load_at_entry(function, _NOTHING)
+    try:
+        os.close(attach_at_entry(program))
+    finally:
+        os.close(program)
+
+
+def recursion_misses(program: int) -> int | None:
+    """How often the kernel skipped the program because one was running; None if untold.
+
+    Of probes' and tracepoints' programs not every kernel that has the figure counts in it
+    (``KernelFacts.tells_skips``); of others it stays 0.
+    """
+    info = _program_info(program)
+    if len(info) < _RECURSION_MISSES + 8:
+        return None
+    (misses,) = struct.unpack_from("=Q", info, _RECURSION_MISSES)
+    return int(misses)
+
+
+def run_time(program: int) -> tuple[int, int]:
+    """Runs and ns; (0, 0) where the kernel does not tell, or was not asked to measure."""
+    info = _program_info(program)
+    if len(info) < _RUN_TIME + 16:
+        return 0, 0
+    spent, runs = struct.unpack_from("=QQ", info, _RUN_TIME)
+    return int(runs), int(spent)
+
+
+def measure_run_times() -> int | None:
+    """Have the kernel measure how long programs run, until the descriptor is closed.
+
+    ``None`` where it does not. Since Linux kernel commit d46edd671a14 ("bpf: Sharing bpf
+    runtime stats with BPF_ENABLE_STATS") (in v5.8).
+    """
+    attributes = ctypes.create_string_buffer(_ATTRIBUTES_BYTES)  # BPF_STATS_RUN_TIME is 0
+    switch: int = _libc.syscall(_SYS_BPF, _ENABLE_STATS, attributes, 4)
+    return None if switch < 0 else switch
+
+
+def _program_info(program: int) -> bytes:
+    """struct bpf_prog_info, as far as the kernel fills it in; empty if it does not."""
+    info = ctypes.create_string_buffer(_INFO_BYTES)
+    attributes = ctypes.create_string_buffer(
+        struct.pack("=IIQ", program, _INFO_BYTES, ctypes.addressof(info)), _ATTRIBUTES_BYTES
+    )
+    if _libc.syscall(_SYS_BPF, _OBJ_GET_INFO_BY_FD, attributes, 16):
+        return b""
+    (length,) = struct.unpack_from("=I", attributes.raw, 4)
+    return info.raw[:length]
+
+
+def _address(text: ctypes.c_char_p) -> int:
+    return ctypes.cast(text, ctypes.c_void_p).value or 0
+
+
+def _type_number(function: str) -> int:
+    """The function's number in the running kernel's type information."""
+    libbpf, types = _type_information()
+    number: int = libbpf.btf__find_by_name_kind(types, function.encode(), _KIND_FUNC)
+    if number < 0:
+        raise OSError(-number, "the kernel's type information has no such function")
+    return number
+
+
+@functools.cache
+def _type_information() -> tuple[Any, ctypes.c_void_p]:
+    """libbpf, which BCC is built on, and the kernel's type information, read by it."""
+    for name in _LIBBPF:
+        try:
+            libbpf = ctypes.CDLL(name, use_errno=True)
+            load = libbpf.btf__load_vmlinux_btf
+        except (OSError, AttributeError):
+            continue
+        load.restype = ctypes.c_void_p
+        libbpf.btf__find_by_name_kind.argtypes = (
+            ctypes.c_void_p,
+            ctypes.c_char_p,
+            ctypes.c_uint32,
+        )
+        types = load()
+        if not types or types >= 2**64 - _MAX_ERRNO:
+            raise OSError(ctypes.get_errno(), "the kernel's type information was not read")
+        return libbpf, ctypes.c_void_p(types)
+    raise OSError(errno.ENOSYS, f"there is no {_LIBBPF[0]}")

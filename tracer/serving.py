@@ -33,7 +33,7 @@ from tracer.protocol import (
     Channel,
     GoneError,
 )
-from tracer.tracing import Launcher, Tracer, attached
+from tracer.tracing import Launcher, Tracer, following
 
 _POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = 5.0
@@ -64,7 +64,7 @@ def serve(
     watch = Stopwatch(say)
     with (
         listening(path, request.uid, request.gid) as listener,
-        attached(request, watch) as instrument,
+        following(request, watch) as instrument,
     ):
         tracer = Tracer(
             request,
@@ -81,7 +81,7 @@ def serve(
             with began.phase("trace"):
                 traced = tracer.marked(wanted.pids[0], meanwhile)
             asked = dataclasses.replace(request, subject=wanted)
-            return instrument.evidence(asked, began, tracer.rights, traced)
+            return instrument.evidence(asked, began, rights=tracer.rights, trace=traced)
 
         server = Server(listener, request.uid, request.nonce, trace)
         if not subject.command:

@@ -21,21 +21,20 @@ from typing import IO, Any
 
 from probes.catalogue import CATALOGUE
 from probes.site import Direction, Mechanism
-from tracer import disk, kernel, payload, target, wiring
+from tracer import disk, payload, target, wiring
 from tracer.disk import Disk
 from tracer.errors import WorkloadError
 from tracer.evidence import COLD, Count, Evidence, Request, Run, Setting
+from tracer.instrument import attached, survey
 from tracer.phases import (
     CODE,
-    Locator,
     Say,
     Stopwatch,
     evidence_of,
     hits_since,
-    import_attach,
     require,
 )
-from tracer.plan import Choice, plan
+from tracer.plan import Choice
 from workloads import marker, peers
 from workloads.catalogue import strategy_named
 from workloads.jvm.process import ROLE as JVM
@@ -48,49 +47,24 @@ def collect(request: Request, say: Say) -> Evidence:
     watch = Stopwatch(say)
     # First the file systems: what they are made of may be modules, with call sites.
     with payload.mounted(request) as files:
-        with watch.phase("observe", "looking at the kernel"):
-            facts = kernel.observe(CATALOGUE)
-        with watch.phase("plan", "planning the probes"):
-            attach_plan = plan(CATALOGUE, facts, Choice(request.mechanism))
+        facts, attach_plan = survey(CATALOGUE, request, watch)
         if request.plan_only:
             return evidence_of(request, facts, attach_plan, {}, watch, "not loaded")
         require(facts, attach_plan, Choice(request.mechanism))
-        with watch.phase("import", "loading BCC"):
-            attach = import_attach()
-        own_machine = request.machine != "host"
-        with (
-            target.cgroup(request.run_id, own_machine=own_machine) as cgroup,
-            attach.Meter(
-                attach_plan,
-                request.nonce,
-                request.sabotage,
-                Locator(),
-                user_copies_from=request.user_copies if _copies_by_itself(request) else None,
-            ) as meter,
-        ):
-            with watch.phase("compile", "compiling the probes"):
-                meter.load(CODE / "probes")
-            with watch.phase("attach", "attaching the probes"):
-                meter.attach(cgroup)
-            performed = _perform(request, files, cgroup, meter, watch)
-            evidence = evidence_of(
+        user_copies = request.user_copies if _copies_by_itself(request) else None
+        with attached(
+            request, facts, attach_plan, watch, user_copies_from=user_copies
+        ) as instrument:
+            performed = _perform(request, files, instrument.cgroup, instrument.meter, watch)
+            return instrument.evidence(
                 request,
-                facts,
-                attach_plan,
-                meter.refused,
                 watch,
-                attach.BCC_VERSION,
                 user_memory=performed.user_memory,
                 rights=performed.rights,
                 disks=performed.disks,
                 nics=performed.nics,
                 runs=tuple(performed.runs),
             )
-            if own_machine:
-                # The machine ends now, and its probes with it; taking back hundreds of
-                # them one by one takes longer than the runs did.
-                meter.abandon()
-    return evidence
 
 
 def _copies_by_itself(request: Request) -> bool:

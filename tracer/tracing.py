@@ -20,22 +20,20 @@ from pathlib import Path
 from typing import Any
 
 from probes.catalogue import PROGRAM_CATALOGUE
-from tracer import kernel, target
+from tracer import target
 from tracer.errors import SessionError, TraceError, UsageError, WorkloadError
 from tracer.evidence import Evidence, Hits, Request, Run, Subject, Trace
 from tracer.flows import Look
+from tracer.instrument import Instrument, attached, survey
 from tracer.phases import (
     CODE,
     TRACING,
-    Locator,
     Say,
     Stopwatch,
-    evidence_of,
     hits_since,
-    import_attach,
     require,
 )
-from tracer.plan import FLOW_MEMBERS, AttachPlan, Choice, plan
+from tracer.plan import FLOW_MEMBERS, Choice
 from tracer.stacks import Programs
 from workloads.marker import Role, Scope, role_name
 
@@ -70,47 +68,18 @@ def trace(
     subject = request.subject
     assert subject is not None
     watch = Stopwatch(say)
-    with attached(request, watch) as instrument:
+    with following(request, watch) as instrument:
         meter, cgroup = instrument.meter, instrument.cgroup
         tracer = Tracer(request, meter, cgroup, streams, environment, stop, say, show)
         with watch.phase("trace", "running the controls"):
             traced = tracer.run(subject)
-        return instrument.evidence(request, watch, tracer.rights, traced)
-
-
-@dataclass(frozen=True)
-class Instrument:
-    """A meter, attached, the cgroup that its controls run in, and what both are made of."""
-
-    meter: Any
-    cgroup: Path
-    facts: kernel.KernelFacts
-    plan: AttachPlan
-    bcc_version: str
-
-    def evidence(
-        self, request: Request, watch: Stopwatch, rights: dict[str, Any], trace: Trace
-    ) -> Evidence:
-        """What is to be said of a trace."""
-        return evidence_of(
-            request,
-            self.facts,
-            self.plan,
-            self.meter.refused,
-            watch,
-            self.bcc_version,
-            rights=rights,
-            trace=trace,
-        )
+        return instrument.evidence(request, watch, rights=tracer.rights, trace=traced)
 
 
 @contextmanager
-def attached(request: Request, watch: Stopwatch) -> Iterator[Instrument]:
-    """Everything up to attaching, with its steps announced; raises ``ZctraceError``."""
-    with watch.phase("observe", "looking at the kernel"):
-        facts = kernel.observe(PROGRAM_CATALOGUE)
-    with watch.phase("plan", "planning the probes"):
-        attach_plan = plan(PROGRAM_CATALOGUE, facts, Choice(request.mechanism))
+def following(request: Request, watch: Stopwatch) -> Iterator[Instrument]:
+    """An instrument that follows bytes from thing to thing; raises ``ZctraceError``."""
+    facts, attach_plan = survey(PROGRAM_CATALOGUE, request, watch)
     require(facts, attach_plan, Choice(request.mechanism))
     unknown = sorted({m for ms in FLOW_MEMBERS.values() for m in ms} - facts.members.keys())
     if unknown:
@@ -119,28 +88,12 @@ def attached(request: Request, watch: Stopwatch) -> Iterator[Instrument]:
             f"unknown: {', '.join(unknown)}: {facts.btf or 'not in its type information'}",
             "a kernel with BTF, in a virtual machine: --kernel 6.1",
         )
-    with watch.phase("import", "loading BCC"):
-        attach = import_attach()
-    own_machine = request.machine != "host"
-    with (
-        target.cgroup(request.run_id, own_machine=own_machine) as cgroup,
-        attach.Meter(
-            attach_plan,
-            request.nonce,
-            request.sabotage,
-            Locator(),
-            follow_flows=True,
-            keep_stacks=bool(request.subject and request.subject.stacks),
-        ) as meter,
-    ):
-        with watch.phase("compile", "compiling the probes"):
-            meter.load(CODE / "probes")
-        with watch.phase("attach", "attaching the probes"):
-            meter.attach(cgroup)
-        meter.measure_costs()
-        yield Instrument(meter, cgroup, facts, attach_plan, attach.BCC_VERSION)
-        if own_machine:
-            meter.abandon()
+    stacks = bool(request.subject and request.subject.stacks)
+    with attached(
+        request, facts, attach_plan, watch, follow_flows=True, keep_stacks=stacks
+    ) as instrument:
+        instrument.meter.measure_costs()
+        yield instrument
 
 
 @dataclass(frozen=True)

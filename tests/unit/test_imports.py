@@ -15,7 +15,7 @@ MODULES = {
 }
 COLLECTING = {
     "tracer.attach", "tracer.bpf", "tracer.btf", "tracer.call_sites", "tracer.collector",
-    "tracer.disk",
+    "tracer.disk", "tracer.instrument",
     "tracer.errors", "tracer.flows", "tracer.stacks", "tracer.phases", "tracer.wiring",
     "tracer.evidence", "tracer.isolated", "tracer.kernel", "tracer.kernel_text",
     "tracer.mappings",

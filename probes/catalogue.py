@@ -355,6 +355,7 @@ LIFE_SITES: tuple[EventSite, ...] = (
         tracepoint="sched:sched_process_exec",
         handler="on_process_exec",
         parameter=None,
+        fields=(("old_pid", "EXEC_FORMER_THREAD"),),
         why="where a traced program begins",
     ),
     EventSite(

@@ -22,7 +22,8 @@
  *	                          address and size
  *	SITE_SYSCALL_ENTER, ...   the catalogue's numbers of the event sites
  *	SYSCALL_ENTER_ID, SYSCALL_ENTER_ARGS,
- *	FORK_CHILD_PID, SWITCH_PREV_STATE   byte offsets in the tracepoints' records
+ *	FORK_CHILD_PID, SWITCH_PREV_STATE, EXEC_FORMER_THREAD
+ *	                          byte offsets in the tracepoints' records
  *
  * LENGTH, FROM, TO and SKB are expressions over `ctx`, or over `entered` of FENTRY_n; FROM and TO are 0 where the
  * direction does not depend on the addresses, SKB is 0 where there is no socket buffer.
@@ -448,15 +449,27 @@ int on_process_fork(void *ctx)
 }
 
 #ifdef FLOWS
-/* Tracepoint sched:sched_process_exec: the process has become another program. */
+/*
+ * Tracepoint sched:sched_process_exec: the process has become another program. The thread that
+ * did it is the first of its process now, if it was not, and in the same system call still.
+ */
 int on_process_exec(void *ctx)
 {
-	u64 process = bpf_get_current_pid_tgid() >> 32;
+	u64 id = bpf_get_current_pid_tgid(), process = id >> 32;
+	u32 thread = id, former = *(u32 *)(ctx + EXEC_FORMER_THREAD), *number;
 	struct window *window = windows.lookup(&process);
 
 	if (!window)
 		return 0;
 	window->awaits_exec = 0;
+	number = former == thread ? 0 : syscall_of.lookup(&former);
+	if (number) {
+		u32 same = *number;
+
+		syscall_of.delete(&former);
+		if (syscall_of.update(&thread, &same))
+			lose(LOST_SYSCALL);
+	}
 #ifdef STACKS
 	noted_program();
 #endif

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections import Counter
 
 import pytest
 
@@ -363,6 +364,12 @@ def test_nothing_is_kept_of_processes_that_are_gone(more):
     assert sum(c.calls for c in ended if c.quantity == "syscall-enter") >= suites.PROCESSES
     # It may be in a call: it waits for a line.
     assert all(size <= 1 for sizes in more.found["sizes"] for size in sizes.values())
+    # The call has the same name when it is over, although the thread has another number.
+    execs = Counter()
+    for count in found.trace.run.counts:
+        if count.syscall == "execve" and count.role == "program":
+            execs[count.quantity] += count.calls
+    assert (execs["syscall-enter"], execs["syscall-exit"]) == (2, 2)
 
 
 def test_five_hundred_threads_and_ten_thousand_descriptors(more):

@@ -122,8 +122,7 @@ def command(guest: Guest, script: Path) -> list[str]:
     if not guest.kvm:
         # Four levels of page tables instead of five: each missed translation is cheaper.
         arguments += ["--disable-kvm", "--append", "no5lvl"]
-    # The C library and BCC's 200 MB of compiler a second time, cached: the root file
-    # system is shared without a page cache, which triples the time to import bcc.
+    # The C library, Python's and BCC's 200 MB of compiler a second time: guest_script.
     devices = [
         "-fsdev",
         f"local,id=zctracelib,path={_LIBRARIES},security_model=none,readonly=on,multidevs=remap",
@@ -150,18 +149,33 @@ def command(guest: Guest, script: Path) -> list[str]:
     return [*arguments, "--exec", f"sh {shlex.quote(str(script))}"]
 
 
+_CACHE_LIBRARIES = """
+mkdir -p "$lower" "$over/upper" "$over/work" "$over/lib"
+mount -t 9p -o "$options" "$tag" "$lower" &&
+    mount -t overlay -o "lowerdir=$lower,upperdir=$over/upper,workdir=$over/work" overlay \\
+        "$over/lib" || cached=no
+# Where the kernel's modules are is a mount of its own, which comes along.
+if [ "$cached" = yes ] && mountpoint -q "$libraries/modules"; then
+    mkdir -p "$over/lib/modules" && mount --move "$libraries/modules" "$over/lib/modules" ||
+        cached=no
+fi
+[ "$cached" = yes ] && mount --move "$over/lib" "$libraries"
+"""
+"""The root file system is shared without a page cache, which triples the time to import bcc,
+and has what programs read from their libraries put into their memory by the host. Libraries
+are shared a second time, cached, and take the place of the others, changeable as these are."""
+
+
 def guest_script(collector: list[str], log: Path) -> str:
     """What the guest runs: drivers, the cached libraries, then the collector."""
-    triplet = _LIBRARIES / "x86_64-linux-gnu"
-    libraries = f"{_GUEST_LIBRARIES}/{triplet.name}" if triplet.is_dir() else _GUEST_LIBRARIES
-    options = "ro,trans=virtio,version=9p2000.L,cache=loose,msize=512000"
     return "\n".join(
         (
             f"exec >{shlex.quote(str(log))} 2>&1",
             "modprobe -q nvme",
-            f"mkdir -p {_GUEST_LIBRARIES}",
-            f"mount -t 9p -o {options} {_LIBRARIES_TAG} {_GUEST_LIBRARIES} &&",
-            f"    export LD_LIBRARY_PATH={libraries}",
+            f"libraries={_LIBRARIES} lower={_GUEST_LIBRARIES} over={_GUEST_LIBRARIES}-over",
+            f"tag={_LIBRARIES_TAG} cached=yes",
+            "options=ro,trans=virtio,version=9p2000.L,cache=loose,msize=512000",
+            _CACHE_LIBRARIES.strip(),
             # Otherwise importing capstone imports all of setuptools, ten seconds emulated.
             "export SETUPTOOLS_USE_DISTUTILS=stdlib",
             f"exec {shlex.join(collector)}",

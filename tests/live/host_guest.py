@@ -20,7 +20,6 @@ PYTHON, ROOT = sys.argv[4:6]
 sys.path.insert(0, str(CODE))
 
 import traces  # noqa: E402
-from hasten import hasten  # noqa: E402
 
 from tracer import payload, target, vm  # noqa: E402
 
@@ -113,7 +112,6 @@ def run(*arguments, **options):
         return process.returncode, stdout.read(), "".join(said)
 
 
-hasten()
 os.environ["TMPDIR"] = "/run"
 OUT.mkdir()
 subprocess.run(["modprobe", "-q", "loop"])

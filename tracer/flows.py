@@ -36,10 +36,13 @@ _NO_DESCRIPTOR = 0xFFFFFFFF
 _WAYS = {1: "in", 2: "out"}
 _DIRECTIONS = {number: way.value for way, number in DIRECTION_NUMBERS.items()}
 _SOCKET_TYPES = {1: "stream", 2: "datagram", 3: "raw", 5: "packets"}
+_MAPPED = bytes(10) + b"\xff\xff"
+"""What comes before an IPv4 address where it stands for one of IPv6."""
 _MOUNTS = Path("/proc/self/mountinfo")
 
 FILE, SOCKET, PIPE, DEVICE, OTHER = "file", "socket", "pipe", "device", "other"
 """Kinds of things."""
+_NAMELESS = {OTHER: "anon_inode"}
 _PLURALS = {kind: f"{kind}s" for kind in (FILE, SOCKET, PIPE, DEVICE)} | {OTHER: "others"}
 
 
@@ -329,7 +332,9 @@ def _thing(key: Any, entry: Any, mounts: dict[int, str]) -> Thing:
         return Thing(SOCKET, _socket_name(key.inode, entry))
     if kind == PIPE:
         return Thing(PIPE, f"pipe:[{key.inode}]")
-    return Thing(kind, _path(bytes(entry.names), mounts.get(key.device, "")))
+    path = _path(bytes(entry.names), mounts.get(key.device, ""))
+    # What is in no folder, like event counters, which share one inode, and memfd_create(2).
+    return Thing(kind, path or f"{_NAMELESS.get(kind, kind)}:[{key.inode}]")
 
 
 def _path(names: bytes, mount: str) -> str:
@@ -356,7 +361,10 @@ def _socket_name(inode: int, entry: Any) -> str:
         (entry.address, entry.port),
         (entry.peer, socket.ntohs(entry.peer_port)),
     ):
-        text = socket.inet_ntop(family, bytes(address)[:size])
-        ends.append(f"[{text}]:{port}" if family == socket.AF_INET6 else f"{text}:{port}")
+        # Java's sockets are of IPv6, and what they carry may be IPv4.
+        raw = bytes(address)[:size].removeprefix(_MAPPED)
+        six = len(raw) > len(_MAPPED)
+        text = socket.inet_ntop(socket.AF_INET6 if six else socket.AF_INET, raw)
+        ends.append(f"[{text}]:{port}" if six else f"{text}:{port}")
     name = {"stream": "tcp", "datagram": "udp"}.get(kind, kind)
     return f"{name} {ends[0]} → {ends[1]}"

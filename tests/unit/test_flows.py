@@ -62,6 +62,10 @@ def test_sockets():
     six = {**ends, "address": bytes(15) + b"\1", "peer": bytes(16)}
     udp = entry(family=socket.AF_INET6, type=2, **six)
     assert flows._thing(key(stat.S_IFSOCK), udp, {}).name == "udp [::1]:80 → [::]:4711"
+    four = bytes(10) + b"\xff\xff" + socket.inet_aton("192.0.2.9")
+    mapped = entry(family=socket.AF_INET6, type=1, **{**six, "address": four, "peer": four})
+    tcp = flows._thing(key(stat.S_IFSOCK), mapped, {})
+    assert tcp.name == "tcp 192.0.2.9:80 → 192.0.2.9:4711"
     unix = entry(family=socket.AF_UNIX, type=5)
     assert flows._thing(key(stat.S_IFSOCK), unix, {}).name == "unix packets socket:[5]"
 
@@ -70,8 +74,14 @@ def test_kinds():
     assert flows._thing(key(stat.S_IFIFO, 7), entry(), {}) == flows.Thing("pipe", "pipe:[7]")
     assert flows._thing(key(stat.S_IFCHR, 7), entry(), {}).kind == "device"
     assert flows._thing(key(stat.S_IFREG, 7), entry(), {}).kind == "file"
-    # Event counters and timers have no kind of their own.
-    assert flows._thing(key(1, 7), entry(), {}).kind == "other"
+
+
+def test_what_is_in_no_folder_has_a_name_all_the_same():
+    """Event counters and timers have no kind of their own."""
+    nameless = SimpleNamespace(names=names())
+    assert flows._thing(key(1, 7), nameless, {}) == flows.Thing("other", "anon_inode:[7]")
+    memfd = flows._thing(key(stat.S_IFREG, 8), nameless, {})
+    assert memfd == flows.Thing("file", "file:[8]")
 
 
 class Table:

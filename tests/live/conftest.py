@@ -95,45 +95,48 @@ def unpacked(live, tmp_path_factory):
     return unpack
 
 
-@pytest.fixture(scope="session")
-def in_guest():
+def run_in_guest(
+    line,
+    script,
+    *arguments,
+    file_systems=(),
+    boot_options=(),
+    folders=(),
+    modules=(),
+    room_bytes=1 << 20,
+):
     """Run one of the scripts beside this file as root in a guest; returns its answer.
 
     The script gets a copy of the project that everybody can read, the files to write its
     answer and its progress to, and further arguments; ``file_systems``, with room for files
-    of ``room_bytes``, are on its disks, and copies of ``folders`` beside the script.
+    of ``room_bytes``, are on its disks, and copies of ``folders`` and of ``modules``, which
+    are files, beside the script.
     """
+    with guarded(f"test-{secrets.token_hex(4)}") as run_folder:
+        code = stage.stage(run_folder.path)
+        for path in [*HERE.glob("*.py"), *modules]:
+            (code / path.name).write_text(path.read_text())
+        for folder in folders:
+            shutil.copytree(folder, code / folder.name, symlinks=True)
+        run_folder.path.chmod(0o755)
+        found = kernels.resolve(line, print)
+        kvm = vm.kvm_works(found, run_folder, print)
+        images = {kind: run_folder.path / f"disk.{kind}" for kind in file_systems}
+        for kind, image in images.items():
+            machine.make_image(image, kind, room_bytes)
+        disks = tuple(images.values())
+        guest = vm.Guest(found, kvm, 3 << 30, run_folder.path, disks, boot_options)
+        answer, steps = run_folder.path / "answer", run_folder.path / "steps"
+        progress = vm.Progress(steps, answer, print, 0)
+        command = [vm.PYTHON, "-I", str(code / script), str(code), str(answer), str(steps)]
+        vm.run(guest, [*command, *map(str, arguments)], run_folder, progress)
+        return json.loads(answer.read_text())
 
-    def ran(
-        line,
-        script,
-        *arguments,
-        file_systems=(),
-        boot_options=(),
-        folders=(),
-        room_bytes=1 << 20,
-    ):
-        with guarded(f"test-{secrets.token_hex(4)}") as run_folder:
-            code = stage.stage(run_folder.path)
-            for path in HERE.glob("*.py"):
-                (code / path.name).write_text(path.read_text())
-            for folder in folders:
-                shutil.copytree(folder, code / folder.name, symlinks=True)
-            run_folder.path.chmod(0o755)
-            found = kernels.resolve(line, print)
-            kvm = vm.kvm_works(found, run_folder, print)
-            images = {kind: run_folder.path / f"disk.{kind}" for kind in file_systems}
-            for kind, image in images.items():
-                machine.make_image(image, kind, room_bytes)
-            disks = tuple(images.values())
-            guest = vm.Guest(found, kvm, 3 << 30, run_folder.path, disks, boot_options)
-            answer, steps = run_folder.path / "answer", run_folder.path / "steps"
-            progress = vm.Progress(steps, answer, print, 0)
-            command = [vm.PYTHON, "-I", str(code / script), str(code), str(answer), str(steps)]
-            vm.run(guest, [*command, *map(str, arguments)], run_folder, progress)
-            return json.loads(answer.read_text())
 
-    return ran
+@pytest.fixture(scope="session")
+def in_guest():
+    """What runs a script in a guest: :func:`run_in_guest`."""
+    return run_in_guest
 
 
 PROGRAMS = ("nginx", "haproxy", "pv", "socat", "openssl")

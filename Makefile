@@ -21,12 +21,16 @@ PACKAGES := python3-bpfcc python3-capstone python3-venv qemu-system-x86 \
 # the strategies of Java, which are not possible without.
 TEST_PACKAGES := chromium openjdk-17-jdk-headless
 
-.PHONY: help run results test test-bcc check install uninstall clean system
+# For the systems of others that are traced: what fetches them, and what runs them.
+SYSTEMS_PACKAGES := maven openjdk-17-jdk-headless
+
+.PHONY: help run results test test-bcc test-systems check install uninstall clean system
 help:
 	@echo "make run        set up what is missing, then: zctrace run"
 	@echo "make results    measure everything on four kernels, in virtual machines; write docs/results.md"
 	@echo "make test       set up what is missing, then every test, live ones included"
 	@echo "make test-bcc   the meter with the BCC of Debian 12, 13 and sid, in virtual machines"
+	@echo "make test-systems  a Kafka broker, fetched, traced in a virtual machine: eight minutes"
 	@echo "make check      ruff, mypy and the tests that need neither root, kernel nor browser"
 	@echo "make install    put zctrace on everybody's PATH, root's included"
 	@echo "make uninstall  undo that; fetched kernels stay in /var/cache/zctrace"
@@ -54,6 +58,15 @@ test: $(VENV)/.installed
 # /var/cache/zctrace/bcc to have them built anew. ARGS=6.1 takes that kernel only.
 test-bcc: $(VENV)/.installed
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.bcc.check_bcc $(ARGS)
+
+# Fetches Apache Kafka from Maven Central, as Maven is set up here, 45 MB with all that it
+# needs, into zctrace's cache; remove /var/cache/zctrace/kafka to have it fetched anew.
+test-systems: PACKAGES += $(SYSTEMS_PACKAGES)
+test-systems: $(VENV)/.installed
+	@echo "Apache Kafka comes from Maven Central, once, into /var/cache/zctrace/kafka"
+	@mkdir -p build
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 ZCTRACE_REQUIRE_LIVE=$(ZCTRACE_REQUIRE_LIVE) \
+		$(VENV)/bin/python -m pytest -p no:cacheprovider tests/systems $(ARGS)
 
 check: $(VENV)/.installed
 	$(VENV)/bin/ruff check .

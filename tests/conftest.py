@@ -22,6 +22,8 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.live)
         if "browser" in item.path.parts:
             item.add_marker(pytest.mark.browser)
+        if "systems" in item.path.parts:
+            item.add_marker(pytest.mark.systems)
 
 
 def _cannot_run_live():

@@ -101,7 +101,7 @@ CLAIMS, BYTES, CALLS = range(3)
 def rows_of(text, table):
     """The words of each row of one of the three tables."""
     lines = text.splitlines()
-    rules = [n for n, line in enumerate(lines) if line.startswith(" ──")]
+    rules = [n for n, line in enumerate(lines) if line.lstrip().startswith("──")]
     assert len(rules) == 3
     rows = []
     for line in lines[rules[table] + 1 :]:

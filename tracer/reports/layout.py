@@ -51,5 +51,11 @@ def new_table(*columns: str) -> Table:
 
 def print_table(table: Table, console: Console) -> None:
     """Whole: a table may be wider than the terminal, a number may not be cut."""
+    wide = console.options.update(max_width=2 * console.width)
+    # The margin gives way first, before the name does; above and below it stays.
+    table.show_edge = Measurement.get(console, wide, table).maximum <= console.width
     needed = Measurement.get(console, console.options, table).minimum
+    margin = "" if table.show_edge else "\n"
+    console.print(margin, end="")
     console.print(table, width=max(console.width, needed), crop=False)
+    console.print(margin, end="")

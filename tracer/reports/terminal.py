@@ -21,6 +21,10 @@ from workloads.catalogue import strategy_named
 __all__ = ["DIFFERENT", "UNMEASURED", "copies", "differs", "render"]
 
 _STYLES = {Word.HOLDS: "green", Word.REFUTED: "red"}
+_LONG_NAME = 25
+"""Characters that a name may have beside the longer words."""
+_NAME_AND_CALLS = 42
+"""Those that there is room for of a name and two system calls; else there is one."""
 _WORDS = {Word.NOT_MEASURED: UNMEASURED, Word.NO_CLAIM: ""}
 
 
@@ -79,10 +83,16 @@ def _word(verdict: Verdict) -> Text:
     return Text(_WORDS.get(word, word.value), style=_STYLES.get(word, ""))
 
 
+def _longest(runs: Sequence[Judged]) -> int:
+    """Characters of the longest name."""
+    return max(len(words.name(j, runs)) for j in runs)
+
+
 def _claims(runs: Sequence[Judged], console: Console) -> None:
+    narrow = words.several(runs) or _longest(runs) > _LONG_NAME
     table = new_table(
         *_first_columns(runs),
-        "copies" if words.several(runs) else "CPU copies",
+        "copies" if narrow else "CPU copies",
         "claim",
         "<verdict",
         "switches",
@@ -136,11 +146,12 @@ def _events(runs: Sequence[Judged], console: Console) -> None:
     table = new_table(
         *_first_columns(runs), "<calls", "user", "kernel", "waits", "forced", "irq"
     )
-    shown = 1 if words.several(runs) else 2
+    room = 0 if words.several(runs) else _NAME_AND_CALLS - _longest(runs)
     for j in runs:
+        calls = words.calls(j, 2)
         table.add_row(
             *_first_cells(j, runs),
-            words.calls(j, shown),
+            calls if len(calls) <= room else words.calls(j, 1),
             *(
                 words.number(j.figures[column])
                 for column in (

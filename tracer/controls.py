@@ -387,14 +387,14 @@ def _devices(evidence: Evidence, run: Run) -> list[Control]:
             )
     if "retransmitted_bytes" in run.account and "transmit-payload" in evidence.events:
         again = run.account["retransmitted_bytes"]
-        sent = transmitted(evidence, run, "payload")
+        sent, arrived = transmitted(evidence, run, "payload"), run.arrived_bytes
         # Where packets went unseen, so may have copies of them.
         controls += [
             Control(
                 "what arrived was transmitted",
                 figures,
-                run.received_bytes <= sent <= run.received_bytes + again,
-                f"{sent} B transmitted, {run.received_bytes} B arrived, {again} B sent again",
+                arrived <= sent <= arrived + again,
+                f"{sent} B transmitted, {arrived} B arrived, {again} B sent again",
             )
             for figures in (COPIES, DMA)
         ]

@@ -231,6 +231,11 @@ class Run:
     user_copies_from: int | None = None
 
     @property
+    def arrived_bytes(self) -> int:
+        """What came over the wire, without headers of packets: of TLS more than payload."""
+        return self.account.get("secured_bytes", self.received_bytes)
+
+    @property
     def losses(self) -> dict[str, int]:
         """What was lost, by cause; without interrupts, whose number is a lower bound."""
         return losses(self.lost)

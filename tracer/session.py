@@ -145,7 +145,7 @@ def _repeated(
         # its program nor its counter has seen.
         unseen = (
             "retransmitted_bytes" in run.account
-            and run.moved("transmit-payload", run.role) < run.received_bytes
+            and run.moved("transmit-payload", run.role) < run.arrived_bytes
         )
         last = (
             (lossless and not twice and not unseen)

@@ -18,8 +18,9 @@ from workloads import libc
 from workloads.peers import Received, Sink, Source
 from workloads.strategy import Address, Ends, Strategy, Transfer
 
-_BYTES_RETRANS = 208
-"""Where struct tcp_info has tcpi_bytes_retrans (include/uapi/linux/tcp.h)."""
+_BYTES_SENT, _BYTES_RETRANS = 200, 208
+"""Where struct tcp_info has tcpi_bytes_sent and tcpi_bytes_retrans, which is a part of it
+(include/uapi/linux/tcp.h)."""
 _READ_BYTES = 1024 * 1024
 _REMOTE_SECONDS, _POLL_SECONDS = 60.0, 0.01
 _SURPLUS_SECONDS = 10.0
@@ -59,11 +60,29 @@ def read_through(file: int, size: int) -> Received:
     return Received(size - left, crc)
 
 
-def sent_again(connection: socket.socket) -> int:
-    """Bytes that TCP has sent more than once."""
+def sent(connection: socket.socket) -> tuple[int, int]:
+    """Bytes that TCP has sent, each counted once, and those that it has sent again."""
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    (every,) = struct.unpack_from("=Q", info, _BYTES_SENT)
     (again,) = struct.unpack_from("=Q", info, _BYTES_RETRANS)
-    return int(again)
+    return int(every) - int(again), int(again)
+
+
+class _Connection:
+    """To whoever receives, and what TCP says of it: of what is sent from now on."""
+
+    def __init__(
+        self, strategy: Strategy, address: Address, seconds: float | None = None
+    ) -> None:
+        self._secured = bool(strategy.certificate())
+        self.socket = strategy.connect(address, seconds)
+        self._before, _ = sent(self.socket)
+
+    def account(self) -> dict[str, int]:
+        """Besides what was sent again, of what is encrypted how much that is."""
+        once, again = sent(self.socket)
+        secured = {"secured_bytes": once - self._before} if self._secured else {}
+        return {"retransmitted_bytes": again, **secured}
 
 
 class OpenEnds(ABC):
@@ -97,18 +116,19 @@ class OpenEnds(ABC):
 class _ToSink(OpenEnds):
     def __init__(self, strategy: Strategy, sink: Sink, *, watched: bool) -> None:
         self._sink = sink
-        sink.expect(watched=watched)
-        self._socket = strategy.connect(sink.address)
+        sink.expect(watched=watched, certificate=strategy.certificate())
+        self._connection = _Connection(strategy, sink.address)
+        self._socket = self._connection.socket
         self.sock = self._socket.fileno()
 
     def settle(self) -> None:
         self._socket.shutdown(socket.SHUT_WR)
         self._received = self._sink.received()
-        self._again = sent_again(self._socket)
+        self._account = self._connection.account()
         self._socket.close()
 
     def account(self) -> dict[str, int]:
-        return {"retransmitted_bytes": self._again}
+        return self._account
 
     def received(self, transfer: Transfer) -> Received:
         return self._received
@@ -127,7 +147,8 @@ class _ToRemote(OpenEnds):
         self, strategy: Strategy, address: Address, payload: Payload, size: int
     ) -> None:
         self._size, self._crc = size, payload.crc
-        self._socket = strategy.connect(address, _REMOTE_SECONDS)
+        self._connection = _Connection(strategy, address, _REMOTE_SECONDS)
+        self._socket = self._connection.socket
         self.sock = self._socket.fileno()
 
     def settle(self) -> None:
@@ -139,7 +160,7 @@ class _ToRemote(OpenEnds):
             time.sleep(_POLL_SECONDS)
 
     def account(self) -> dict[str, int]:
-        return {"retransmitted_bytes": sent_again(self._socket)}
+        return self._connection.account()
 
     def received(self, transfer: Transfer) -> Received:
         # Of the bytes themselves nothing is known here.

@@ -86,7 +86,7 @@ class Sink:
 
     def __init__(self, nonce: int, listener: socket.socket) -> None:
         self._listener = listener
-        self._watched = mmap.mmap(-1, mmap.PAGESIZE)
+        self._expected = mmap.mmap(-1, _PATH_MAX + mmap.PAGESIZE)
         self._reports, reports = os.pipe()
         self.pid = fork(lambda: self._serve(nonce, reports))
         os.close(reports)
@@ -97,9 +97,14 @@ class Sink:
         host, port = self._listener.getsockname()[:2]
         return host, port
 
-    def expect(self, *, watched: bool) -> None:
-        """Of the next connection: receiving has a window only if ``watched``."""
-        self._watched[0] = watched
+    def expect(self, *, watched: bool, certificate: str = "") -> None:
+        """Of the next connection: receiving has a window only if ``watched``.
+
+        With a ``certificate``, a file of that and its key, what comes is TLS: received is
+        then what was encrypted.
+        """
+        self._expected.seek(0)
+        self._expected.write(bytes([watched]) + os.fsencode(certificate) + b"\0")
 
     def received(self) -> Received:
         """What the sink has got of the connection closed last; waits for it."""
@@ -118,15 +123,39 @@ class Sink:
         view = buffer.view()
         while True:
             connection, _ = self._listener.accept()
-            fd = connection.fileno()
+            certificate = os.fsdecode(self._expected[1:].split(b"\0", 1)[0])
+            if certificate:
+                connection = _secured(connection, certificate)
+            receive = self._receiver(connection, buffer, view, secured=bool(certificate))
             got = crc = 0
             watched = window(nonce, Role.SINK, Scope.THREAD)
-            with watched if self._watched[0] else nullcontext():
-                while n := libc.read(fd, buffer.address, buffer.size):
+            with watched if self._expected[0] else nullcontext():
+                while n := receive():
                     crc = zlib.crc32(view[:n], crc)
                     got += n
             connection.close()
             os.write(reports, _REPORT.pack(got, crc))
+
+    @staticmethod
+    def _receiver(
+        connection: socket.socket, buffer: libc.Buffer, view: memoryview, *, secured: bool
+    ) -> Callable[[], int]:
+        """What fills the buffer, and returns how many bytes it did; 0 at the end."""
+        if secured:
+            return lambda: connection.recv_into(view)
+        fd = connection.fileno()
+        return lambda: libc.read(fd, buffer.address, buffer.size)
+
+
+def _secured(connection: socket.socket, certificate: str) -> socket.socket:
+    """The connection after the handshake of TLS, in which nothing more is sent."""
+    import ssl  # hardly anybody needs it
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    # Tickets would come to the sender while it sends.
+    context.num_tickets = 0
+    return context.wrap_socket(connection, server_side=True)
 
 
 class Source:

@@ -173,6 +173,10 @@ class Strategy(ABC):
         connection.setblocking(True)
         return connection
 
+    def certificate(self) -> str:
+        """A file with the key and certificate by which a receiver must speak TLS; or ""."""
+        return ""
+
     def rehearsals(self, size: int) -> Sequence[int]:
         """How many bytes to move before ``size`` are, to have everything been used."""
         return (min(size, _REHEARSAL_BYTES),)

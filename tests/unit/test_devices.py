@@ -87,6 +87,19 @@ def test_what_was_not_seen_mapped_is_derived(cold, way, side):
     assert "was not seen mapping" in judged.dma.sentence
 
 
+def test_of_what_is_encrypted_more_leaves_than_arrives(line):
+    """TCP says how much that is, and the packets are to have carried it."""
+    recorded = over(recorded_evidence(f"{line}-e1000"), "e1000")
+
+    def judged(secured):
+        run = run_of(recorded, "sendfile")
+        run = dataclasses.replace(run, account={**run.account, "secured_bytes": secured})
+        return only(dataclasses.replace(recorded, runs=(run,)), "sendfile")
+
+    assert not judged(MIB).failed
+    assert [c.name for c in judged(MIB + 38).failed] == ["what arrived was transmitted"] * 2
+
+
 def test_packets_that_were_not_seen_leave_dma_and_copies_open(cold):
     def unsent(count):
         return None if count.quantity == "transmit-payload" else count

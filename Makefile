@@ -17,9 +17,9 @@ SUDO    := $(if $(filter 0,$(shell id -u)),,sudo)
 PACKAGES := python3-bpfcc python3-capstone python3-venv qemu-system-x86 \
 	busybox-static kmod zstd e2fsprogs xfsprogs btrfs-progs iproute2 ethtool distro-info-data
 
-# For the tests alone: the browser that the HTML report is looked at with, and what performs
-# the strategies of Java, which are not possible without.
-TEST_PACKAGES := chromium openjdk-17-jdk-headless
+# For the tests alone: the browser that the HTML report is looked at with, what performs the
+# strategies of Java, which are not possible without, and what fetches Netty for some of them.
+TEST_PACKAGES := chromium openjdk-17-jdk-headless maven
 
 # For the systems of others that are traced: what fetches them, and what runs them.
 SYSTEMS_PACKAGES := maven openjdk-17-jdk-headless

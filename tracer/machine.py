@@ -26,8 +26,9 @@ from tracer.phases import SERVING, TRACING
 from tracer.plan import Choice, plan
 from tracer.wiring import HARDWARE_ADDRESSES, NICS, Nic
 from workloads.catalogue import strategy_named
-from workloads.jvm import java
+from workloads.jvm import java, netty
 from workloads.jvm.process import Jvm
+from workloads.jvm.strategies import Netty
 
 Say = Callable[[str], None]
 
@@ -243,7 +244,8 @@ def collect(place: Place, options: Options, say: Say) -> Evidence:
     """Measure at one place; raises ``ZctraceError``. Needs root."""
     run_id = secrets.token_hex(8)
     with guarded(run_id) as run_folder:
-        code = stage.stage(run_folder.path, _java(options, say))
+        driver = _java(options, say)
+        code = stage.stage(run_folder.path, driver, _netty(options, driver, say))
         (run_folder.path / SHARE).mkdir(mode=0o755)
         guest = None
         if place.kernel:
@@ -277,6 +279,21 @@ def _java(options: Options, say: Say) -> java.Built | java.NoJavaError | None:
         return error
     except OSError as error:
         return java.NoJavaError(f"what Java performs was not compiled: {error}")
+
+
+def _netty(
+    options: Options, driver: java.Built | java.NoJavaError | None, say: Say
+) -> netty.Netty | netty.NoNettyError | None:
+    """The same for those of Netty. Without Java that is the reason, for them as well."""
+    needed = any(isinstance(strategy_named(name), Netty) for name in options.strategies)
+    if not needed or not isinstance(driver, java.Built):
+        return None
+    try:
+        return netty.build(driver, kernels.cache_folder(), say)
+    except netty.NoNettyError as error:
+        return error
+    except OSError as error:
+        return netty.NoNettyError(f"Netty is not to be had: {error}")
 
 
 def make_guest(

@@ -11,7 +11,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from tracer.call_sites import SymbolTable
 from tracer.errors import MissingError, TraceError
 from tracer.evidence import Evidence, Hits, Request
 from tracer.plan import AttachPlan, CallAttachment, Choice, CopyAttachment
-from workloads.jvm import java
+from workloads.jvm import java, netty
 
 Say = Callable[[str], None]
 TRACING = "tracing; Ctrl-C ends it and reports"
@@ -115,12 +115,14 @@ def hits_since(before: dict[str, Hits], after: dict[str, Hits]) -> dict[str, Hit
 
 
 def _java() -> dict[str, str]:
-    """The version of the one that strategies were performed with, if any were."""
-    try:
-        built = java.staged()
-    except java.NoJavaError:
-        return {}
-    return {"java": built.jdk.version} if built else {}
+    """The versions of what strategies of Java were performed with, if any were."""
+    versions = {}
+    with suppress(java.NoJavaError, netty.NoNettyError):
+        if built := java.staged():
+            versions["java"] = built.jdk.version
+        if netty.staged():
+            versions["netty"] = netty.version()
+    return versions
 
 
 def evidence_of(

@@ -11,6 +11,16 @@ from workloads.jvm.strategies import (
     JavaMmap,
     JavaTraditional,
     JavaTransferTo,
+    NettyChunkedFile,
+    NettyComposite,
+    NettyCopied,
+    NettyDirectBuffer,
+    NettyFileRegion,
+    NettyFileRegionEpoll,
+    NettyHeapBuffer,
+    NettySlice,
+    NettyTls,
+    NettyWrapped,
 )
 from workloads.mmap_write import MmapWrite
 from workloads.msg_zerocopy import MsgZerocopy
@@ -43,6 +53,16 @@ STRATEGIES: tuple[Strategy, ...] = (
     JavaTransferTo(),
     JavaHeapBuffer(),
     JavaDirectBuffer(),
+    NettyDirectBuffer(),
+    NettyHeapBuffer(),
+    NettyComposite(),
+    NettyWrapped(),
+    NettySlice(),
+    NettyCopied(),
+    NettyFileRegion(),
+    NettyFileRegionEpoll(),
+    NettyChunkedFile(),
+    NettyTls(),
 )
 
 

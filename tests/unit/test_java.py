@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,20 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit import forked
+from tests.unit import forked, straced
 from tracer import machine, stage
 from tracer.errors import ResourceError
 from tracer.evidence import Setting
 from workloads.catalogue import STRATEGIES, strategy_named
 from workloads.exercise import stimuli
 from workloads.jvm import java, process, strategies
-from workloads.marker import OPTION, Operation, Role
+from workloads.marker import Role
 from workloads.peers import total
 from workloads.run import Runner
 from workloads.strategy import Task
 
 ROOT = Path(__file__).parents[2]
-NAMES = [strategy.name for strategy in STRATEGIES if strategy.performer]
+NAMES = [strategy.name for strategy in STRATEGIES if strategy.name.startswith("java-")]
 MIB = 1 << 20
 SIZES = (1, 4095, 65537, MIB)
 _SECONDS = 60
@@ -87,7 +86,6 @@ def workload(*arguments):
 
 
 def test_there_are_five():
-    assert [name for name in NAMES if name.startswith("java-")] == NAMES
     assert len(NAMES) == 5
     assert {strategy_named(name).performer for name in NAMES} == {strategies._JVM}
 
@@ -128,72 +126,13 @@ def test_controls_of_both_processes_add_up(payload):
         assert line["neighbour"] == {name: 2 * n for name, n in once["neighbour"].items()}
 
 
-class Window:
-    """What a thread did between two markers: lines of strace."""
-
-    def __init__(self, thread, role):
-        self.thread, self.role, self.lines = thread, role, []
-
-    @property
-    def calls(self):
-        return [line.split("(")[0] for line in self.lines]
-
-    @property
-    def sizes(self):
-        """What the calls returned, by name, where they move something."""
-        results = [line.split("= ")[-1].split()[0] for line in self.lines]
-        return [
-            (call, int(result))
-            for call, result in zip(self.calls, results, strict=True)
-            if call in ("read", "write", "sendfile")
-        ]
-
-
-def windows_of(thread, log):
-    open_window, found = None, []
-    for line in log.splitlines():
-        if hex(OPTION) not in line:
-            if open_window:
-                open_window.lines.append(line)
-            continue
-        numbers = re.findall(r"0x[0-9a-f]+|\b\d+\b", line.split("=")[0].split(",", 1)[1])
-        operation, role = (int(number, 0) for number in numbers[1:3])
-        if operation == Operation.OPEN:
-            open_window = Window(thread, Role(role))
-        elif operation == Operation.CLOSE:
-            assert open_window.role is Role(role)
-            found.append(open_window)
-            open_window = None
-    assert open_window is None
-    return found
-
-
 @pytest.fixture(scope="module")
 def traced(tmp_path_factory, cache):
     """The number of the thread that transfers, and every window, by an independent tracer."""
-    if why_not() or not shutil.which("strace"):
-        pytest.skip(why_not() or "needs strace: apt-get install strace")
-    folder = tmp_path_factory.mktemp("strace")
-    (folder / "payload").write_bytes(bytes(MIB))
-    command = [sys.executable, "-m", "workloads", *NAMES, "--file", folder / "payload"]
-    command += ["--controls", "--handshake"]
-    result = subprocess.run(
-        ["strace", "-ff", "-qq", "-s", "1", "-o", folder / "log", *command],
-        cwd=ROOT,
-        input="go\n" + "go\non\n" * len(NAMES),
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        env={**os.environ, "ZCTRACE_CACHE": str(cache)},
-    )
-    pids, *outcomes = lines_of(result)
-    assert [outcome["received"] for outcome in outcomes] == [MIB] * len(NAMES)
-    windows = [
-        window
-        for log in folder.glob("log.*")
-        for window in windows_of(int(log.suffix[1:]), log.read_text())
-    ]
-    return pids["pids"], windows
+    if reason := why_not() or straced.why_not():
+        pytest.skip(reason)
+    (folder := tmp_path_factory.mktemp("strace")).joinpath("payload").write_bytes(bytes(MIB))
+    return straced.performed(folder, NAMES, "--controls", cache=cache)
 
 
 def test_the_thread_that_is_named_is_the_one_that_transfers(traced):
@@ -414,7 +353,7 @@ def test_what_is_compiled_is_kept(cache, monkeypatch):
     built = java.build(cache)
     assert (built.classes / "zctrace" / "Main.class").is_file()
     assert not list(built.classes.parent.glob(".*"))
-    monkeypatch.setattr(java, "_compile", None)
+    monkeypatch.setattr(java, "compile_into", None)
     assert java.build(cache) == built
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from tracer import kernels
 from workloads.catalogue import STRATEGIES
-from workloads.jvm import java
+from workloads.jvm import java, netty
 
 
 def show(console: Console) -> None:
@@ -43,3 +44,16 @@ def show(console: Console) -> None:
         console.print(f"Not possible here, those of Java: {error}")
     else:
         console.print(f"Those of Java are performed by Java {jdk.version} in {jdk.home}.")
+        console.print(_of_netty())
+
+
+def _of_netty() -> str:
+    cache = kernels.cache_folder()
+    if reason := netty.why_not(cache):
+        return f"Not possible here, those of Netty: {reason}"
+    if netty.is_in(cache):
+        return f"Those of Netty are performed by Netty {netty.version()}, which is in {cache}."
+    return (
+        f"Those of Netty are performed by Netty {netty.version()}, which Maven fetches when it "
+        "is first needed."
+    )

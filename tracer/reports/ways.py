@@ -174,6 +174,16 @@ _ROUTES: dict[str, tuple[Leg, ...]] = {
     "java-transfer-to": (_PASSED,),
     "java-heap-buffer": _IN_AND_OUT,
     "java-direct-buffer": _IN_AND_OUT,
+    "netty-direct-buffer": _IN_AND_OUT,
+    "netty-heap-buffer": _IN_AND_OUT,
+    "netty-composite": _IN_AND_OUT,
+    "netty-wrapped": _IN_AND_OUT,
+    "netty-slice": _IN_AND_OUT,
+    "netty-copied": _IN_AND_OUT,
+    "netty-file-region": (_PASSED,),
+    "netty-file-region-epoll": (_PASSED,),
+    "netty-chunked-file": _IN_AND_OUT,
+    "netty-tls": _IN_AND_OUT,
 }
 """A test holds that every strategy has one."""
 _PAST_THE_CACHE = frozenset({"direct-io"})

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
 
 from workloads import libc
-from workloads.jvm import java
+from workloads.jvm import java, netty
 from workloads.marker import Window
 from workloads.strategy import Address, Performer
 
@@ -36,6 +38,21 @@ interpreted, it is ``memmove`` for bytes, and for words ``_Copy_conjoint_jlongs_
 libjvm."""
 
 
+class Kind(enum.Enum):
+    """Of a connection, by its name there."""
+
+    STREAM = "stream"
+    """Of one of the classes that Java began with."""
+    CHANNEL = "channel"
+    NETTY_NIO = "nio"
+    NETTY_EPOLL = "epoll"
+    NETTY_TLS = "tls"
+
+    @property
+    def of_netty(self) -> bool:
+        return self not in (Kind.STREAM, Kind.CHANNEL)
+
+
 class Jvm(Performer):
     """One for all strategies that are given it; nothing happens before :meth:`start`."""
 
@@ -44,6 +61,9 @@ class Jvm(Performer):
         self._thread = 0
         self._stack = ExitStack()
         self._built: java.Built | None = None
+        self._netty: netty.Netty | None = None
+        self._no_netty = ""
+        self._has_netty = False
 
     def refusal(self) -> str:
         try:
@@ -52,6 +72,21 @@ class Jvm(Performer):
             return str(error)
         # Whoever compiled it may have had other rights, or have seen other folders.
         return "" if os.access(program, os.X_OK) else f"{program} cannot be run from here"
+
+    def netty_refusal(self) -> str:
+        """Why it cannot do what takes Netty, which is fetched if need be; else ""."""
+        if reason := self.refusal() or self._no_netty:
+            return reason
+        try:
+            self._build_netty()
+        except (netty.NoNettyError, OSError) as error:
+            # Remembered: to be told so by Maven may take minutes.
+            self._no_netty = str(error)
+        return self._no_netty
+
+    def certificate(self) -> Path:
+        """For whoever it is to send to by TLS; there where nothing refuses Netty."""
+        return self._build_netty().certificate
 
     def start(self, nonce: int, step: int) -> None:
         if self._process:
@@ -80,13 +115,12 @@ class Jvm(Performer):
     def threads(self) -> dict[str, int]:
         return {ROLE: self._thread}
 
-    def connect(self, address: Address, *, channel: bool) -> socket.socket:
-        """Have it connect, and return a second descriptor of the same connection.
-
-        Without ``channel`` it is one of the classes that Java began with, and a stream.
-        """
-        port = self._ask("connect", "channel" if channel else "stream", *address)
-        return self._second(port)
+    def connect(self, address: Address, kind: Kind) -> socket.socket:
+        """Have it connect, and return a second descriptor of the same connection."""
+        if kind.of_netty and not self._has_netty:
+            self._ask(*self._build_netty().words())
+            self._has_netty = True
+        return self._second(self._ask("connect", kind.value, *address))
 
     def prepare(self, strategy: str, file: int, size: int, step: int) -> None:
         """Have it open our file, at the beginning, and make its buffers."""
@@ -128,7 +162,9 @@ class Jvm(Performer):
             self._process.communicate()
             self._process = None
         self._stack.close()
-        self._built = None
+        self._built = self._netty = None
+        self._no_netty = ""
+        self._has_netty = False
 
     def _build(self) -> java.Built:
         """Raises :class:`java.NoJavaError`."""
@@ -142,6 +178,14 @@ class Jvm(Performer):
         except OSError:
             folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="zctrace-"))
             return java.build(Path(folder))
+
+    def _build_netty(self) -> netty.Netty:
+        """Raises :class:`netty.NoNettyError` and ``OSError``."""
+        if self._netty is None:
+            self._netty = netty.staged() or netty.build(
+                self._build(), java.own_cache(), lambda text: print(text, file=sys.stderr)
+            )
+        return self._netty
 
     def _second(self, port: int) -> socket.socket:
         """A descriptor here of the socket there that is bound to ``port``.

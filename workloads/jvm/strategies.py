@@ -11,16 +11,18 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from probes.site import Path
-from workloads.jvm.process import Jvm
+from workloads.jvm.process import Jvm, Kind
 from workloads.marker import Window
 from workloads.strategy import Address, Expected, Strategy, Task, Transfer
 
 _JVM = Jvm()
+_CHUNK_BYTES = 8192
+"""ChunkedStream.DEFAULT_CHUNK_SIZE."""
 
 
 class _JavaTransfer(Transfer):
-    def __init__(self, name: str, task: Task) -> None:
-        _JVM.prepare(name, task.file, task.size, task.step)
+    def __init__(self, name: str, task: Task, step: int) -> None:
+        _JVM.prepare(name, task.file, task.size, step)
 
     def run(self) -> None:
         _JVM.run(None)
@@ -36,14 +38,13 @@ class _Java(Strategy):
     performer = _JVM
     paths = frozenset({Path.FILE, Path.TCP})
     user_memory = True
-    _channel: ClassVar[bool] = True
-    """Whether the socket is a channel; else it is a stream."""
+    _kind: ClassVar[Kind] = Kind.CHANNEL
 
     def prepare(self, task: Task) -> Transfer:
-        return _JavaTransfer(self.name, task)
+        return _JavaTransfer(self.name, task, task.step)
 
     def connect(self, address: Address, seconds: float | None = None) -> socket.socket:
-        return _JVM.connect(address, channel=self._channel)
+        return _JVM.connect(address, self._kind)
 
     def rehearsals(self, size: int) -> Sequence[int]:
         # It keeps buffers for the next call, as large as the last one has needed.
@@ -57,7 +58,7 @@ class JavaTraditional(_Java):
     name = "java-traditional"
     summary = "RandomAccessFile.read(array); OutputStream.write(array)"
     expected = Expected(cpu_copies=2, switches=4, dma_copies=2)
-    _channel = False
+    _kind = Kind.STREAM
 
 
 class JavaMmap(_Java):
@@ -82,3 +83,81 @@ class JavaHeapBuffer(_Java):
 class JavaDirectBuffer(_Java):
     name = "java-direct-buffer"
     summary = "the same; b = ByteBuffer.allocateDirect(), outside the heap"
+
+
+class Netty(_Java):
+    """Those of its library."""
+
+    _kind = Kind.NETTY_NIO
+
+    def unavailable(self, file: int) -> str:
+        return _JVM.netty_refusal()
+
+
+class NettyDirectBuffer(Netty):
+    name = "netty-direct-buffer"
+    summary = "b.writeBytes(file); channel.write(b); b outside the heap"
+    expected = Expected(cpu_copies=2, switches=None, dma_copies=2)
+
+
+class NettyHeapBuffer(Netty):
+    name = "netty-heap-buffer"
+    summary = "the same; b in the heap"
+
+
+class NettyComposite(Netty):
+    name = "netty-composite"
+    summary = "4 × writeBytes; write(CompositeByteBuf)"
+    expected = Expected(cpu_copies=2, switches=None, dma_copies=2)
+
+
+class NettyWrapped(Netty):
+    name = "netty-wrapped"
+    summary = "4 × writeBytes; write(wrappedBuffer(…))"
+    expected = Expected(cpu_copies=2, switches=None, dma_copies=2)
+
+
+class NettySlice(Netty):
+    name = "netty-slice"
+    summary = "writeBytes; 4 × write(retainedSlice())"
+    expected = Expected(cpu_copies=2, switches=None, dma_copies=2)
+
+
+class NettyCopied(Netty):
+    name = "netty-copied"
+    summary = "4 × writeBytes; write(copiedBuffer(…))"
+
+
+class _NettyRegion(Netty):
+    paths = frozenset({Path.FILE, Path.PIPE, Path.TCP})
+    expected = Expected(cpu_copies=0, switches=None, dma_copies=2)
+    expected_without_gather = Expected(cpu_copies=1, switches=None, dma_copies=2)
+
+
+class NettyFileRegion(_NettyRegion):
+    name = "netty-file-region"
+    summary = "channel.write(DefaultFileRegion)"
+
+
+class NettyFileRegionEpoll(_NettyRegion):
+    name = "netty-file-region-epoll"
+    summary = "the same, over Netty's own epoll"
+    _kind = Kind.NETTY_EPOLL
+
+
+class NettyChunkedFile(Netty):
+    name = "netty-chunked-file"
+    summary = "channel.write(ChunkedFile), of 8 KiB each"
+
+    def prepare(self, task: Task) -> Transfer:
+        # A chunk is what Netty reads and writes at a time: as large as it says, if nobody does.
+        return _JavaTransfer(self.name, task, task.chunk or _CHUNK_BYTES)
+
+
+class NettyTls(NettyChunkedFile):
+    name = "netty-tls"
+    summary = "the same, encrypted by SslHandler"
+    _kind = Kind.NETTY_TLS
+
+    def certificate(self) -> str:
+        return str(_JVM.certificate())

@@ -1,37 +1,16 @@
 package zctrace;
 
 import java.io.IOException;
-import java.io.OutputStream;
-import java.net.InetSocketAddress;
-import java.net.Socket;
-import java.nio.channels.SocketChannel;
+import java.io.RandomAccessFile;
 
-/** A connection of one of Java's two kinds: a socket's stream, or a channel. */
-final class Connection implements AutoCloseable {
-    final OutputStream stream;
-    final SocketChannel channel;
-    private final Socket socket;
+/** A connection, and the ways of moving a file over it. */
+public interface Connection extends AutoCloseable {
+    int localPort();
 
-    Connection(boolean asChannel, String host, int port) throws IOException {
-        InetSocketAddress address = new InetSocketAddress(host, port);
-        if (asChannel) {
-            channel = SocketChannel.open(address);
-            socket = channel.socket();
-            stream = null;
-        } else {
-            channel = null;
-            socket = new Socket();
-            socket.connect(address);
-            stream = socket.getOutputStream();
-        }
-    }
-
-    int localPort() {
-        return socket.getLocalPort();
-    }
+    /** Gets the transfer of that name ready: {@code size} bytes, {@code step} with a call. */
+    Transfer prepare(String name, RandomAccessFile file, long size, long step)
+            throws IOException;
 
     @Override
-    public void close() throws IOException {
-        socket.close();
-    }
+    void close() throws IOException;
 }

@@ -7,6 +7,7 @@ import java.io.PrintStream;
 import java.io.RandomAccessFile;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 
 /**
  * Does what it is told, line by line, in this one thread. The argument is the nonce.
@@ -20,6 +21,7 @@ public final class Main {
 
     private final Marker marker;
     private final Controls controls;
+    private Library library;
     private Connection connection;
     private Transfer transfer;
 
@@ -52,12 +54,14 @@ public final class Main {
         switch (words[0]) {
             case "connect":
                 release();
-                connection = new Connection(
-                        words[1].equals("channel"), words[2], Integer.parseInt(words[3]));
+                connection = connect(words[1], words[2], Integer.parseInt(words[3]));
                 return connection.localPort();
+            case "library":
+                library = Library.load(words[1], Arrays.copyOfRange(words, 2, words.length));
+                return 0;
             case "prepare":
-                transfer = Transfer.of(words[1], new RandomAccessFile(words[2], "r"),
-                        Long.parseLong(words[3]), Long.parseLong(words[4]), connection);
+                transfer = connection.prepare(words[1], new RandomAccessFile(words[2], "r"),
+                        Long.parseLong(words[3]), Long.parseLong(words[4]));
                 return 0;
             case "run":
                 run(Integer.parseInt(words[1]), Integer.parseInt(words[2]));
@@ -76,6 +80,17 @@ public final class Main {
                 return 0;
             default:
                 throw new IllegalArgumentException(words[0]);
+        }
+    }
+
+    private Connection connect(String kind, String host, int port) throws IOException {
+        switch (kind) {
+            case "stream":
+                return new JavaConnection(false, host, port);
+            case "channel":
+                return new JavaConnection(true, host, port);
+            default:
+                return library.connect(kind, host, port);
         }
     }
 

@@ -11,28 +11,28 @@ import java.util.ArrayList;
 import java.util.List;
 
 /** One prepared transfer of {@code size} bytes, at most {@code step} with a call. */
-abstract class Transfer implements AutoCloseable {
+public abstract class Transfer implements AutoCloseable {
     /** Arrays and buffers are indexed by an int; workloads/jvm/java.py knows the number, too. */
     private static final long MOST = 1 << 30;
     private static final int SPARE = 1 << 20;
 
-    final RandomAccessFile file;
-    final long size;
-    final long step;
+    protected final RandomAccessFile file;
+    protected final long size;
+    protected final long step;
 
-    Transfer(RandomAccessFile file, long size, long step) {
+    protected Transfer(RandomAccessFile file, long size, long step) {
         this.file = file;
         this.size = size;
         this.step = step;
     }
 
     /** What an array or a buffer for a call has. */
-    final int room() {
+    protected final int room() {
         return (int) Math.min(step, MOST);
     }
 
     static Transfer of(
-            String name, RandomAccessFile file, long size, long step, Connection to)
+            String name, RandomAccessFile file, long size, long step, JavaConnection to)
             throws IOException {
         switch (name) {
             case "java-traditional":
@@ -51,14 +51,14 @@ abstract class Transfer implements AutoCloseable {
     }
 
     /** Moves everything. Called inside the window. */
-    abstract void run() throws IOException;
+    public abstract void run() throws IOException;
 
     @Override
     public void close() throws IOException {
         file.close();
     }
 
-    static EOFException early(long left) {
+    protected static EOFException early(long left) {
         return new EOFException("the file ended " + left + " bytes early");
     }
 
@@ -91,7 +91,7 @@ abstract class Transfer implements AutoCloseable {
         }
 
         @Override
-        void run() throws IOException {
+        public void run() throws IOException {
             for (long left = size; left > 0; ) {
                 int got = file.read(buffer, 0, (int) Math.min(buffer.length, left));
                 if (got <= 0) {
@@ -116,7 +116,7 @@ abstract class Transfer implements AutoCloseable {
         }
 
         @Override
-        void run() throws IOException {
+        public void run() throws IOException {
             for (long done = 0; done < size; ) {
                 int part = (int) Math.min(MOST, size - done);
                 ByteBuffer map = in.map(FileChannel.MapMode.READ_ONLY, done, part);
@@ -149,7 +149,7 @@ abstract class Transfer implements AutoCloseable {
         }
 
         @Override
-        void run() throws IOException {
+        public void run() throws IOException {
             for (long done = 0; done < size; ) {
                 long moved = in.transferTo(done, Math.min(step, size - done), out);
                 if (moved <= 0) {
@@ -176,7 +176,7 @@ abstract class Transfer implements AutoCloseable {
         }
 
         @Override
-        void run() throws IOException {
+        public void run() throws IOException {
             for (long left = size; left > 0; ) {
                 buffer.clear().limit((int) Math.min(buffer.capacity(), left));
                 int got = in.read(buffer);

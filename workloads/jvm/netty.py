@@ -1,0 +1,195 @@
+"""Netty, and the classes of ours that transfer by it, compiled for it.
+
+What is Netty's is fetched when it is first needed, by Maven, so from where the user's settings
+say; ``netty/pom.xml`` says what. From then on it is in the cache, and no network is needed. A
+folder ``netty-built`` beside this module, as the tracer stages it, is taken as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from workloads.jvm import java
+
+_HERE = Path(__file__).resolve().parent
+_SOURCES = _HERE / "netty"
+_POM = _SOURCES / "pom.xml"
+BUILT = _HERE / "netty-built"
+_DESCRIPTION = "netty.json"
+_MAIN = "zctrace.netty.Netty"
+_CERTIFICATE = "certificate.pem"
+_WRITE_CERTIFICATE = "zctrace.netty.Certificate"
+_PASSWORD = "zctrace"
+_KEY_SECONDS = 60
+_EPOLL = "libnetty_transport_native_epoll_x86_64.so"
+_FETCH_SECONDS = 300
+_LAST_WORDS = 300
+"""Characters of what a program has said that are shown."""
+
+
+class NoNettyError(Exception):
+    """It is not here and cannot be had, or its driver does not compile; says why."""
+
+
+@dataclass(frozen=True)
+class Netty:
+    """Archives of Netty, and classes that use them, in folders of their own."""
+
+    archives: Path
+    classes: Path
+
+    @property
+    def certificate(self) -> Path:
+        """A key and its certificate, for whoever is to receive by TLS.
+
+        The key is no secret: it protects what is sent to a process of zctrace's own.
+        """
+        return self.classes / _CERTIFICATE
+
+    def words(self) -> list[str]:
+        """What :class:`workloads.jvm.process.Jvm` is told, to load it."""
+        places = [self.classes, self.archives, *sorted(self.archives.glob("*.jar"))]
+        return ["library", _MAIN, *(_address(place) for place in places)]
+
+
+def _address(place: Path) -> str:
+    """Without blanks in it; a folder's must end like one."""
+    return place.resolve().as_uri() + ("/" if place.is_dir() else "")
+
+
+def version() -> str:
+    """The one that is taken, as ``4.2.18.Final``."""
+    found = re.search(r"<netty.version>(.+)</netty.version>", _POM.read_text())
+    assert found
+    return found[1]
+
+
+def is_in(cache: Path) -> bool:
+    """Whether it was fetched into there."""
+    return _archives(cache).is_dir()
+
+
+def why_not(cache: Path) -> str:
+    """Why there is none in ``cache``, and none to be fetched either; else ""."""
+    if is_in(cache) or shutil.which("mvn"):
+        return ""
+    return (
+        f"Netty {version()} is not here, nor is Maven, which fetches it: apt-get install maven"
+    )
+
+
+def build(driver: java.Built, cache: Path, say: Callable[[str], None]) -> Netty:
+    """Netty in ``cache``, fetched if it is not there; and compiled for it, what uses it.
+
+    Raises :class:`NoNettyError`, and ``OSError`` where ``cache`` cannot be written to.
+    """
+    archives = _archives(cache)
+    if not is_in(cache):
+        if reason := why_not(cache):
+            raise NoNettyError(reason)
+        say(f"fetching Netty {version()} (3 MB) by Maven, once")
+        java.whole(archives, _fetch)
+    sources = sorted(_SOURCES.glob("*.java"))
+    digest = hashlib.sha256(f"{driver.classes}\0{archives}".encode())
+    for source in sources:
+        digest.update(b"\0" + source.name.encode() + b"\0" + source.read_bytes())
+    folder = cache / "java" / f"netty-{digest.hexdigest()[:16]}"
+    if not folder.is_dir():
+        path = os.pathsep.join(map(str, [driver.classes, *archives.glob("*.jar")]))
+
+        def fill(filled: Path) -> None:
+            java.compile_into(filled, driver.jdk, sources, ["-cp", path])
+            _certify(driver.jdk, filled)
+
+        try:
+            java.whole(folder, fill)
+        except java.NoJavaError as error:
+            raise NoNettyError(str(error)) from error
+    return Netty(archives, folder)
+
+
+def _certify(jdk: java.Jdk, classes: Path) -> None:
+    """Make a key and a certificate beside the classes."""
+    programs = jdk.home / "bin"
+    store = classes / "keys"
+    make = [programs / "keytool", "-genkeypair", "-keystore", store, "-storetype", "PKCS12"]
+    make += ["-storepass", _PASSWORD, "-alias", _PASSWORD, "-dname", "CN=zctrace"]
+    make += ["-keyalg", "RSA", "-keysize", "2048", "-validity", "3650"]
+    write = [jdk.java, "-XX:-UsePerfData", "-cp", classes, _WRITE_CERTIFICATE]
+    write += [store, _PASSWORD, _PASSWORD]
+    for command in (make, write):
+        result = subprocess.run(
+            [*map(str, command)],
+            capture_output=True,
+            text=True,
+            timeout=_KEY_SECONDS,
+            env=java.ENVIRONMENT,
+        )
+        if result.returncode:
+            said = (result.stdout + result.stderr).strip()[-_LAST_WORDS:]
+            raise NoNettyError(f"no certificate for TLS: {command[0]}: {said}")
+    store.unlink()
+    (classes / _CERTIFICATE).write_text(result.stdout)
+
+
+def _archives(cache: Path) -> Path:
+    """Where they are, by what is asked for: another version is another folder."""
+    digest = hashlib.sha256(_POM.read_bytes())
+    return cache / "netty" / f"{version()}-{digest.hexdigest()[:8]}"
+
+
+def _fetch(folder: Path) -> None:
+    """What the project file names, and the library for epoll, unpacked."""
+    command = ["mvn", "--batch-mode", "--quiet", "--file", str(_POM)]
+    command += ["dependency:copy-dependencies", f"-DoutputDirectory={folder}"]
+    try:
+        result = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_FETCH_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NoNettyError(
+            f"Maven did not fetch Netty in {_FETCH_SECONDS} s: {' '.join(command)}"
+        ) from error
+    if result.returncode:
+        said = [line for line in result.stdout.splitlines() if line.startswith("[ERROR]")]
+        why = (said[0] if said else result.stderr.strip())[:_LAST_WORDS]
+        raise NoNettyError(f"Maven could not fetch Netty: {why}: {' '.join(command)}")
+    (archive,) = folder.glob("netty-transport-native-epoll-*.jar")
+    with zipfile.ZipFile(archive) as unpacked:
+        (folder / _EPOLL).write_bytes(unpacked.read(f"META-INF/native/{_EPOLL}"))
+
+
+def stage(built: Netty | NoNettyError, folder: Path) -> None:
+    """Put into ``folder`` what :func:`staged` finds if that is :data:`BUILT`."""
+    folder.mkdir()
+    description = {}
+    if isinstance(built, NoNettyError):
+        description["reason"] = str(built)
+    else:
+        shutil.copytree(built.archives, folder / "archives")
+        shutil.copytree(built.classes, folder / "classes")
+    (folder / _DESCRIPTION).write_text(json.dumps(description))
+
+
+def staged(folder: Path = BUILT) -> Netty | None:
+    """What the tracer has staged, if it has; raises :class:`NoNettyError` with its reason."""
+    try:
+        description = json.loads((folder / _DESCRIPTION).read_text())
+    except FileNotFoundError:
+        return None
+    if "reason" in description:
+        raise NoNettyError(description["reason"])
+    return Netty(folder / "archives", folder / "classes")

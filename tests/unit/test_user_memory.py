@@ -195,6 +195,40 @@ def test_recorded_runs_of_java(strategy, u2k, k2u, u2u, words):
     }
 
 
+@pytest.mark.parametrize(
+    ("strategy", "u2k", "k2u", "u2u", "verdict"),
+    [
+        ("netty-direct-buffer", MIB, MIB, 0, "holds"),
+        ("netty-heap-buffer", MIB, MIB, 2 * MIB, "no claim"),
+        ("netty-composite", MIB, MIB, 0, "holds"),
+        ("netty-wrapped", MIB, MIB, 0, "holds"),
+        ("netty-slice", MIB, MIB, 0, "holds"),
+        ("netty-copied", MIB, MIB, 2 * MIB, "no claim"),
+        ("netty-file-region", 0, 0, 0, "holds"),
+        ("netty-file-region-epoll", 0, 0, 0, "holds"),
+        ("netty-chunked-file", MIB, MIB, 2 * MIB, "no claim"),
+    ],
+)
+def test_recorded_runs_of_netty(strategy, u2k, k2u, u2u, verdict):
+    judged = only(recorded_evidence("6.1-netty"), strategy)
+    figures = judged.figures
+    assert [figures[f"{way}_bytes"] for way in ("u2k", "k2u", "u2u")] == [u2k, k2u, u2u]
+    assert (figures["verdict_copies"], figures["verdict_switches"]) == (verdict, "no claim")
+    assert (figures["coverage"], figures["controls"]) == ("complete", "passed")
+
+
+def test_a_recorded_run_by_tls():
+    """More leaves than is payload; copies beside the payload's are small ones."""
+    evidence = recorded_evidence("6.1-netty")
+    figures = only(evidence, "netty-tls").figures
+    secured = run_of(evidence, "netty-tls").account["secured_bytes"]
+    assert secured == MIB + 128 * 38
+    assert (figures["u2k_bytes"], figures["k2u_bytes"]) == (secured, MIB)
+    assert 0 < figures["u2u_bytes"] - (2 * MIB + secured) < MIB // 16
+    assert (figures["coverage"], figures["controls"]) == ("complete", "passed")
+    assert evidence.tool["netty"] == "4.2.18.Final"
+
+
 def test_who_copies_in_a_jvm():
     run = run_of(recorded_evidence("6.1-java"), "java-traditional")
     callers = {

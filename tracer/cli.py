@@ -108,6 +108,13 @@ def run(
             "card, with and without scatter/gather.",
         ),
     ] = False,
+    skip: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Strategies to leave out, by name or pattern: 'netty-*'. Can be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     size: Annotated[
         list[str] | None,
         typer.Option(
@@ -197,7 +204,7 @@ def run(
 
     Needs root for the probes; the strategies run as the user who called sudo.
     """
-    chosen = run_command.choose_strategies(strategies or [], every=every)
+    chosen = run_command.choose_strategies(strategies or [], every=every, skip=skip or [])
     names = list(dict.fromkeys(kernel or [AUTO]))
     options = Options(
         settings=run_command.choose_settings(

@@ -92,8 +92,7 @@ NETTY_KERNEL = "6.1"
 def everything(live, measure):
     """All strategies but those of Netty, on all kernels, in one command."""
     others = [text for line in KERNELS[1:] for text in ("--kernel", line)]
-    names = [name for name in EVERYTHING if name not in NETTY]
-    return measure(KERNELS[0], *others, *names, seconds=1500)
+    return measure(KERNELS[0], *others, "--all", "--skip", "netty-*", seconds=1500)
 
 
 @pytest.fixture(scope="module")

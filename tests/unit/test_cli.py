@@ -1,6 +1,7 @@
 """The command line: every wrong use has one clear message and its own exit code."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from tests.conftest import HERE
 from tests.unit import forked
 from tracer import __version__, cli, errors
+from tracer.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 
@@ -256,3 +258,33 @@ def test_strategies_are_the_textbook_s_if_none_is_named():
     assert choose_strategies([]) == tuple(s.name for s in TEXTBOOK)
     assert choose_strategies([], every=True) == tuple(s.name for s in STRATEGIES)
     assert choose_strategies(["tee", "recv", "tee"]) == ("tee", "recv")
+
+
+def test_strategies_are_left_out():
+    from tracer.commands.run import choose_settings, choose_strategies
+
+    everything = choose_strategies([], every=True)
+    some = choose_strategies([], every=True, skip=["netty-*", "sendfile"])
+    assert set(everything) - set(some) == {"sendfile"} | {
+        name for name in everything if name.startswith("netty-")
+    }
+    first, *cards = choose_settings(some, [], [], every=True)
+    assert first.strategies == some
+    assert cards
+    assert {card.strategies for card in cards} == {("read-write", "mmap-write", "splice")}
+    only_tee = choose_settings(("tee",), [], [], every=True)
+    assert [setting.strategies for setting in only_tee] == [("tee",)]
+
+
+@pytest.mark.parametrize(
+    ("names", "skip", "said"),
+    [
+        ([], ["tee"], "--skip tee: none of the strategies"),
+        (["tee", "recv"], ["recv", "t*"], "--skip leaves no strategy"),
+    ],
+)
+def test_leaving_out_nothing_or_everything_is_an_error(names, skip, said):
+    from tracer.commands.run import choose_strategies
+
+    with pytest.raises(UsageError, match=re.escape(said)):
+        choose_strategies(names, skip=skip)

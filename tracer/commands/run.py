@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import os
 import shlex
 import shutil
@@ -83,10 +84,13 @@ class Outputs:
             output.write(path, forms[option](found))
 
 
-def choose_strategies(names: Sequence[str], *, every: bool = False) -> tuple[str, ...]:
+def choose_strategies(
+    names: Sequence[str], *, every: bool = False, skip: Sequence[str] = ()
+) -> tuple[str, ...]:
     """The named ones, each once; without names the textbook's, or ``every`` one.
 
-    Raises :class:`UsageError`.
+    Without those that match one of ``skip``, names or patterns as a shell has them. Raises
+    :class:`UsageError`.
     """
     known = [strategy.name for strategy in STRATEGIES]
     if names and every:
@@ -97,7 +101,18 @@ def choose_strategies(names: Sequence[str], *, every: bool = False) -> tuple[str
                 f"no strategy {name}", f"there are {', '.join(known)}", "zctrace strategies"
             )
     chosen = STRATEGIES if every else TEXTBOOK
-    return tuple(dict.fromkeys(names)) or tuple(strategy.name for strategy in chosen)
+    wanted = tuple(dict.fromkeys(names)) or tuple(strategy.name for strategy in chosen)
+    for pattern in skip:
+        if not fnmatch.filter(wanted, pattern):
+            raise UsageError(
+                f"--skip {pattern}: none of the strategies",
+                f"these would be performed: {', '.join(wanted)}",
+                "zctrace strategies",
+            )
+    left = tuple(w for w in wanted if not any(fnmatch.fnmatchcase(w, p) for p in skip))
+    if not left:
+        raise UsageError("--skip leaves no strategy", f"there were {', '.join(wanted)}")
+    return left
 
 
 def choose_user_copies(least: int) -> int:
@@ -130,10 +145,11 @@ def choose_settings(
         if cache not in (WARM, COLD):
             raise UsageError(f"--cache {cache}: no such state", f"there are {WARM}, {COLD}")
     if every and not nics and not caches:
-        textbook = tuple(strategy.name for strategy in TEXTBOOK)
+        textbook = tuple(s.name for s in TEXTBOOK if s.name in strategies)
+        cards = _CARDS if textbook else ()
         return (
             Setting(tuple(strategies)),
-            *(Setting(textbook, nic, COLD) for nic in _CARDS),
+            *(Setting(textbook, nic, COLD) for nic in cards),
         )
     return tuple(
         Setting(tuple(strategies), nic, cache)

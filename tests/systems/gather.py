@@ -5,31 +5,24 @@ which ``zctrace report FILE`` shows, and :mod:`tests.systems.report` judges.
 """
 
 import json
-import os
-import pwd
 import re
 import secrets
 import shutil
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from tests.live.conftest import run_in_guest
 from tracer import kernels, output
 from tracer.guardian import guarded
-from workloads.jvm import java
+from workloads.jvm import java, maven
 
 HERE = Path(__file__).parent
 POM = HERE / "kafka" / "pom.xml"
 KERNEL = "6.1"
 _ROOM_BYTES = 256 << 20
-_FETCH_SECONDS = 900
-_NAMESPACE = {"maven": "http://maven.apache.org/POM/4.0.0"}
-_REMEDIES = {
-    "mvn": "apt-get install maven",
-    str(java.DEBIAN_HOME / "bin" / "javac"): "apt-get install openjdk-17-jdk-headless",
-}
+_COMPILER = java.DEBIAN_HOME / "bin" / "javac"
+_REMEDY = "apt-get install openjdk-17-jdk-headless"
 
 
 class NotAvailableError(Exception):
@@ -38,70 +31,33 @@ class NotAvailableError(Exception):
 
 def version():
     """Which Kafka the pom names."""
-    (found,) = ElementTree.parse(POM).iterfind(
-        "maven:dependencies/maven:dependency[maven:artifactId='kafka_2.13']/maven:version",
-        _NAMESPACE,
-    )
-    return found.text
+    return maven.version(POM)
 
 
-def jars(scratch):
-    """The folder of Kafka's jars, fetched through ``scratch`` if it is not at hand.
+def jars():
+    """The folder of Kafka's jars, fetched if it is not at hand.
 
-    As Maven is set up here: its settings say where from. Raises :class:`NotAvailableError`.
+    Raises :class:`NotAvailableError`.
     """
-    for program, remedy in _REMEDIES.items():
-        if not shutil.which(program):
-            raise NotAvailableError(f"Kafka needs {program}: {remedy}")
-    folder = kernels.cache_folder() / "kafka" / version()
-    if folder.is_dir() and (folder / "pom.xml").read_bytes() == POM.read_bytes():
-        return folder / "libs"
-    fetched = scratch / "fetched"
-    fetched.mkdir()
-    shutil.copy(POM, fetched / "pom.xml")
-    result = subprocess.run(
-        [
-            *("mvn", "--batch-mode", "--quiet", "--file", fetched / "pom.xml", *_settings()),
-            *("dependency:copy-dependencies", "-DincludeScope=runtime"),
-            f"-DoutputDirectory={fetched / 'libs'}",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=_FETCH_SECONDS,
-        stdin=subprocess.DEVNULL,
-    )
-    if result.returncode:
-        said = " ".join((result.stdout + result.stderr).split())[:400]
-        raise NotAvailableError(
-            f"Kafka {version()} could not be fetched: {said}: connect to Maven Central, or "
-            "name a mirror of it in ~/.m2/settings.xml"
-        )
-    # Whole or not at all, and a part that was left by whoever was killed is nobody's.
-    part = folder.with_name(f".{folder.name}")
-    for former in (part, folder):
-        shutil.rmtree(former, ignore_errors=True)
-    shutil.copytree(fetched, part)
-    part.rename(folder)
-    return folder / "libs"
-
-
-def _settings():
-    """Those of whoever called sudo; otherwise Maven finds them by itself."""
-    if not (name := os.environ.get("SUDO_USER")):
-        return []
-    file = Path(pwd.getpwnam(name).pw_dir) / ".m2" / "settings.xml"
-    return ["--settings", file] if file.exists() else []
+    if not _COMPILER.exists():
+        raise NotAvailableError(f"Kafka needs {_COMPILER}: {_REMEDY}")
+    folder = maven.archives(POM, "kafka", kernels.cache_folder())
+    if not folder.is_dir():
+        try:
+            maven.fetch(POM, folder, f"Kafka {version()}")
+        except maven.NoMavenError as error:
+            raise NotAvailableError(str(error)) from error
+    return folder
 
 
 def kafka_home(folder):
     """Put together, in ``folder``, everything that a guest needs for a broker and a client."""
-    libs, home = jars(folder), folder / "kafka"
+    libs, home = jars(), folder / "kafka"
     shutil.copytree(HERE / "kafka", home, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(libs, home / "libs")
-    compiler = java.DEBIAN_HOME / "bin" / "javac"
     subprocess.run(
         [
-            *(compiler, "-J-XX:-UsePerfData", "-d", home / "classes", "-cp", f"{libs}/*"),
+            *(_COMPILER, "-J-XX:-UsePerfData", "-d", home / "classes", "-cp", f"{libs}/*"),
             home / "Client.java",
         ],
         check=True,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import zipfile
@@ -18,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from workloads.jvm import java
+from workloads.jvm import java, maven
 
 _HERE = Path(__file__).resolve().parent
 _SOURCES = _HERE / "netty"
@@ -31,7 +30,6 @@ _WRITE_CERTIFICATE = "zctrace.netty.Certificate"
 _PASSWORD = "zctrace"
 _KEY_SECONDS = 60
 _EPOLL = "libnetty_transport_native_epoll_x86_64.so"
-_FETCH_SECONDS = 300
 _LAST_WORDS = 300
 """Characters of what a program has said that are shown."""
 
@@ -68,9 +66,7 @@ def _address(place: Path) -> str:
 
 def version() -> str:
     """The one that is taken, as ``4.2.18.Final``."""
-    found = re.search(r"<netty.version>(.+)</netty.version>", _POM.read_text())
-    assert found
-    return found[1]
+    return maven.version(_POM)
 
 
 def is_in(cache: Path) -> bool:
@@ -80,11 +76,7 @@ def is_in(cache: Path) -> bool:
 
 def why_not(cache: Path) -> str:
     """Why there is none in ``cache``, and none to be fetched either; else ""."""
-    if is_in(cache) or shutil.which("mvn"):
-        return ""
-    return (
-        f"Netty {version()} is not here, nor is Maven, which fetches it: apt-get install maven"
-    )
+    return "" if is_in(cache) else maven.why_not(f"Netty {version()}")
 
 
 def build(driver: java.Built, cache: Path, say: Callable[[str], None]) -> Netty:
@@ -94,10 +86,11 @@ def build(driver: java.Built, cache: Path, say: Callable[[str], None]) -> Netty:
     """
     archives = _archives(cache)
     if not is_in(cache):
-        if reason := why_not(cache):
-            raise NoNettyError(reason)
         say(f"fetching Netty {version()} (3 MB) by Maven, once")
-        java.whole(archives, _fetch)
+        try:
+            maven.fetch(_POM, archives, f"Netty {version()}", _unpack)
+        except maven.NoMavenError as error:
+            raise NoNettyError(str(error)) from error
     sources = sorted(_SOURCES.glob("*.java"))
     digest = hashlib.sha256(f"{driver.classes}\0{archives}".encode())
     for source in sources:
@@ -142,31 +135,11 @@ def _certify(jdk: java.Jdk, classes: Path) -> None:
 
 
 def _archives(cache: Path) -> Path:
-    """Where they are, by what is asked for: another version is another folder."""
-    digest = hashlib.sha256(_POM.read_bytes())
-    return cache / "netty" / f"{version()}-{digest.hexdigest()[:8]}"
+    return maven.archives(_POM, "netty", cache)
 
 
-def _fetch(folder: Path) -> None:
-    """What the project file names, and the library for epoll, unpacked."""
-    command = ["mvn", "--batch-mode", "--quiet", "--file", str(_POM)]
-    command += ["dependency:copy-dependencies", f"-DoutputDirectory={folder}"]
-    try:
-        result = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_FETCH_SECONDS,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise NoNettyError(
-            f"Maven did not fetch Netty in {_FETCH_SECONDS} s: {' '.join(command)}"
-        ) from error
-    if result.returncode:
-        said = [line for line in result.stdout.splitlines() if line.startswith("[ERROR]")]
-        why = (said[0] if said else result.stderr.strip())[:_LAST_WORDS]
-        raise NoNettyError(f"Maven could not fetch Netty: {why}: {' '.join(command)}")
+def _unpack(folder: Path) -> None:
+    """The library for epoll, out of its archive."""
     (archive,) = folder.glob("netty-transport-native-epoll-*.jar")
     with zipfile.ZipFile(archive) as unpacked:
         (folder / _EPOLL).write_bytes(unpacked.read(f"META-INF/native/{_EPOLL}"))

@@ -1,0 +1,113 @@
+"""What Maven is asked for, and what becomes of its answers; no network, no Maven."""
+
+import pwd
+import re
+
+import pytest
+
+from tests.systems import gather
+from workloads.jvm import maven, netty
+
+PROJECT = "<dependency><version>{}</version></dependency>"
+MVN = """#!/bin/sh
+echo "$@" >> {log}
+for word; do
+    folder="${{word#-DoutputDirectory=}}"
+    [ "$folder" = "$word" ] || {{ mkdir -p "$folder"; echo code > "$folder/a.jar"; }}
+done
+{ending}
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    file = tmp_path / "pom.xml"
+    file.write_text(PROJECT.format("1.2"))
+    return file
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """A function that puts a Maven on the PATH; returns where it notes how it was called."""
+    log, programs = tmp_path / "log", tmp_path / "bin"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.delenv("SUDO_USER", raising=False)
+
+    def put(ending=""):
+        program = programs / "mvn"
+        program.write_text(MVN.format(log=log, ending=ending))
+        program.chmod(0o755)
+        return log
+
+    return put
+
+
+@pytest.mark.parametrize(("pom", "first"), [(netty._POM, "4"), (gather.POM, "4")])
+def test_the_version_is_the_project_file_s(pom, first):
+    assert re.fullmatch(rf"{first}\.\d+\.\d+(\.Final)?", maven.version(pom))
+
+
+def test_another_project_file_is_another_folder(project, tmp_path):
+    one = maven.archives(project, "it", tmp_path)
+    project.write_text(PROJECT.format("1.2") + "<!-- with more -->")
+    other = maven.archives(project, "it", tmp_path)
+    assert one != other
+    assert {one.parent, other.parent} == {tmp_path / "it"}
+    assert one.name.startswith("1.2-")
+
+
+def test_what_is_fetched_is_added_to(project, tmp_path, install):
+    log, folder = install(), tmp_path / "cache" / "it"
+    maven.fetch(project, folder, "It", lambda filled: (filled / "b").write_text("more"))
+    assert sorted(path.name for path in folder.iterdir()) == ["a.jar", "b"]
+    (called,) = log.read_text().splitlines()
+    assert f"--file {project} dependency:copy-dependencies" in called
+    assert "--settings" not in called
+
+
+def test_settings_are_of_whoever_called_sudo(project, tmp_path, install, monkeypatch):
+    log, settings = install(), tmp_path / ".m2" / "settings.xml"
+    user = pwd.getpwuid(0)
+    home = pwd.struct_passwd((*user[:5], str(tmp_path), user.pw_shell))
+    monkeypatch.setenv("SUDO_USER", user.pw_name)
+    monkeypatch.setattr(maven.pwd, "getpwnam", {user.pw_name: home}.__getitem__)
+    maven.fetch(project, tmp_path / "one", "It")
+    assert "--settings" not in log.read_text()
+    settings.parent.mkdir()
+    settings.write_text("<settings/>")
+    maven.fetch(project, tmp_path / "other", "It")
+    assert f"--settings {settings} dependency" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("ending", "reason"),
+    [
+        (
+            "echo [INFO] so; echo '[ERROR] no such luck'; exit 1",
+            "fetch It: [ERROR] no such luck:",
+        ),
+        ("echo no Java >&2; exit 1", "Maven could not fetch It: no Java: connect to Maven"),
+        ("exec sleep 60", "Maven did not fetch It in 0.2 s: connect to Maven"),
+    ],
+)
+def test_what_is_not_fetched_whole_is_not_kept(
+    project, tmp_path, install, monkeypatch, ending, reason
+):
+    install(ending)
+    if "sleep" in ending:
+        monkeypatch.setattr(maven, "_SECONDS", 0.2)
+    with pytest.raises(maven.NoMavenError, match=re.escape(reason)) as caught:
+        maven.fetch(project, tmp_path / "cache" / "it", "It")
+    assert "settings.xml" in str(caught.value)
+    assert [*(tmp_path / "cache").iterdir()] == []
+    install()
+    maven.fetch(project, tmp_path / "cache" / "it", "It")
+    assert (tmp_path / "cache" / "it" / "a.jar").exists()
+
+
+def test_without_maven_the_remedy_is_named(project, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(maven.NoMavenError, match=r"^It is not here, .*apt-get install maven$"):
+        maven.fetch(project, tmp_path / "it", "It")
+    assert maven.why_not("It")

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from probes.catalogue import CATALOGUE, EVENT_SITES
 from tracer import kernel, kernels, machine, vm
+from tracer.commands.strategies import performers
 from tracer.errors import MissingError, RightsError
 from tracer.kernel import KernelFacts
 from tracer.machine import MODULES
@@ -29,7 +30,7 @@ class Finding:
 
 def findings() -> list[Finding]:
     """Everything, in the order in which a run needs it."""
-    return [*_rights(), *_programs(), *_host(), *_kernels()]
+    return [*_rights(), *_programs(), *_host(), *_kernels(), *_systems()]
 
 
 def show(console: Console) -> None:
@@ -114,6 +115,12 @@ def _programs() -> Iterator[Finding]:
         }[works],
         "nested virtualisation, where this machine is itself virtual",
     )
+
+
+def _systems() -> Iterator[Finding]:
+    """What some strategies are performed by. The reasons name the remedies."""
+    for system, there, what in performers():
+        yield Finding(f"strategies of {system}", there, what)
 
 
 def _accepted(what: str, of: str, reasons: list[str | None]) -> Finding:

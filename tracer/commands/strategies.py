@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Console
 from rich.table import Table
 
@@ -38,22 +40,26 @@ def show(console: Console) -> None:
                 f"To one that does not, {strategy.name}: copies {without.cpu_copies}."
             )
     console.print()
+    for system, there, what in performers():
+        console.print(
+            f"Those of {system} are performed by {what}."
+            if there
+            else f"Not possible here, those of {system}: {what}"
+        )
+
+
+def performers() -> Iterator[tuple[str, bool, str]]:
+    """Systems that have strategies, whether these are possible here, and by what or why not."""
     try:
         jdk = java.find()
     except java.NoJavaError as error:
-        console.print(f"Not possible here, those of Java: {error}")
-    else:
-        console.print(f"Those of Java are performed by Java {jdk.version} in {jdk.home}.")
-        console.print(_of_netty())
-
-
-def _of_netty() -> str:
+        for system in ("Java", "Netty"):
+            yield system, False, str(error)
+        return
+    yield "Java", True, f"Java {jdk.version} in {jdk.home}"
     cache = kernels.cache_folder()
     if reason := netty.why_not(cache):
-        return f"Not possible here, those of Netty: {reason}"
-    if netty.is_in(cache):
-        return f"Those of Netty are performed by Netty {netty.version()}, which is in {cache}."
-    return (
-        f"Those of Netty are performed by Netty {netty.version()}, which Maven fetches when it "
-        "is first needed."
-    )
+        yield "Netty", False, reason
+        return
+    where = f"is in {cache}" if netty.is_in(cache) else "Maven fetches when it is first needed"
+    yield "Netty", True, f"Netty {netty.version()}, which {where}"

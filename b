@@ -1,1 +1,0 @@
-{"error": "ZctraceError", "what": "FileNotFoundError: [Errno 2] No such file or directory: 'a'", "why": "a fault in zctrace, or a kernel that behaves in a way not seen before", "hint": "run again with --keep and read the log"}

@@ -1,1 +1,0 @@
-{"step": "collector started", "at": 0.0002284460006194422}

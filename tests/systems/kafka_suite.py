@@ -10,8 +10,6 @@ sys.path.insert(0, str(HOME))
 from broker import PORT, TLS_PORT, Kafka  # noqa: E402
 
 RECORDS, WARM_RECORDS = 256, 16
-_CACHED = Path("/run/zctrace-lib")
-"""Where a guest has /usr/lib a second time, with a page cache."""
 TOPICS = {"plain": "producer", "lz4": "producer", "gzip": "gzip", "warm": "producer"}
 """How the broker compresses: as the producer did, or by a codec of its own."""
 CASES = {
@@ -25,15 +23,9 @@ CASES = {
 }
 
 
-def java():
-    """The JDK that the host has chosen, from where reading it is fast."""
-    home = Path((HOME / "java").read_text())
-    cached = _CACHED / home.relative_to("/usr/lib")
-    return cached if cached.is_dir() else home
-
-
 def everything(programs):
-    kafka = Kafka(HOME, java(), programs.folders["ext4"] / "kafka")
+    java = (HOME / "java").read_text()  # the JDK that the host has chosen
+    kafka = Kafka(HOME, java, programs.folders["ext4"] / "kafka")
     programs.say("formatting Kafka's storage")
     kafka.prepare()
     with kafka.broker(programs.say) as broker, kafka.client() as perform:

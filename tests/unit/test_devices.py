@@ -326,10 +326,10 @@ def test_a_missed_execution_is_noticed(hits, agree):
 def test_everything_is_also_what_the_textbook_speaks_of():
     from tracer.commands.run import choose_settings
 
-    settings = choose_settings(("tee",), (), (), every=True)
-    assert settings[0] == Setting(("tee",))
-    assert [(s.nic, s.cache) for s in settings[1:]] == [
-        ("e1000", "cold"),
-        ("e1000-nosg", "cold"),
-    ]
+    settings = choose_settings(("tee", "sendfile"), (), (), every=True)
+    assert settings[0] == Setting(("tee", "sendfile"))
+    assert settings[1:] == (
+        Setting(("sendfile",), "e1000", "cold"),
+        Setting(("sendfile",), "e1000-nosg", "cold"),
+    )
     assert choose_settings(("tee",), ("veth",), (), every=True) == (Setting(("tee",), "veth"),)

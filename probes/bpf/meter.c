@@ -449,20 +449,13 @@ int on_process_fork(void *ctx)
 }
 
 #ifdef FLOWS
-/*
- * Tracepoint sched:sched_process_exec: the process has become another program. The thread that
- * did it is the first of its process now, if it was not, and in the same system call still.
- */
-int on_process_exec(void *ctx)
+/* A thread has the number of its process's first now, and is in the same system call still. */
+static inline void became_first(u32 former, u32 thread)
 {
-	u64 id = bpf_get_current_pid_tgid(), process = id >> 32;
-	u32 thread = id, former = *(u32 *)(ctx + EXEC_FORMER_THREAD), *number;
-	struct window *window = windows.lookup(&process);
+	u32 *number = syscall_of.lookup(&former);
+	u64 key = former;
 
-	if (!window)
-		return 0;
-	window->awaits_exec = 0;
-	number = former == thread ? 0 : syscall_of.lookup(&former);
+	windows.delete(&key);
 	if (number) {
 		u32 same = *number;
 
@@ -470,6 +463,23 @@ int on_process_exec(void *ctx)
 		if (syscall_of.update(&thread, &same))
 			lose(LOST_SYSCALL);
 	}
+}
+
+/*
+ * Tracepoint sched:sched_process_exec: the process has become another program, by whichever of
+ * its threads, which is its first from then on.
+ */
+int on_process_exec(void *ctx)
+{
+	u64 id = bpf_get_current_pid_tgid(), process = id >> 32;
+	u32 thread = id, former = *(u32 *)(ctx + EXEC_FORMER_THREAD);
+	struct window *window = windows.lookup(&process);
+
+	if (!window)
+		return 0;
+	window->awaits_exec = 0;
+	if (former != thread)
+		became_first(former, thread);
 #ifdef STACKS
 	noted_program();
 #endif

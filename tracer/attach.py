@@ -17,7 +17,7 @@ import bcc
 import bcc.syscall
 
 from probes.site import Direction, Mechanism
-from probes.user_memory import QUANTITY, USER_COPIES, UserCopy
+from probes.user_memory import QUANTITY, USER_COPIES
 from tracer import bpf, flows, perf, stacks, user_memory
 from tracer.call_sites import CALL_BYTES, Call
 from tracer.errors import TraceError
@@ -489,7 +489,11 @@ class Meter:
             "SWITCH_PREEMPTED": hex(_TASK_REPORT_MAX),
             **(flows.parameters(self._room) if self._follow_flows else {}),
             **(stacks.PARAMETERS if self._keep_stacks else {}),
-            **(self._user_parameters() if self._user_copies_from is not None else {}),
+            **(
+                {}
+                if self._user_copies_from is None
+                else user_memory.parameters(self._first_user_copy, self._user_copies_from)
+            ),
             **dict(self._plan.parameters),
         }
 
@@ -503,15 +507,6 @@ class Meter:
             *(event.number for event in plan.events),
         ]
         return 1 + max(numbers, default=-1)
-
-    def _user_parameters(self) -> dict[str, str]:
-        return {
-            "USER_COPIES_FROM": str(self._user_copies_from),
-            **{
-                f"USER_COPY_{slot}": f"{self._first_user_copy + slot}, {_at_entry(copy)}"
-                for slot, copy in enumerate(USER_COPIES)
-            },
-        }
 
     def _names(self) -> dict[int, tuple[str, str, Mechanism]]:
         """Function, quantity and mechanism by the meter's site numbers."""
@@ -663,15 +658,6 @@ class Meter:
                 (str(error), "zctrace doctor says what this kernel offers"),
             )
             raise TraceError(f"the kernel refused the probe on {what}", why, hint) from error
-
-
-def _at_entry(copy: UserCopy) -> str:
-    """C, over a probe's context: bytes that were pushed, and the number of bytes to copy."""
-    pushed = 8 if copy.pushes else 0
-    # Behind the address to return to come the arguments that there are no registers for.
-    on_stack = pushed + 8 + 8 * (copy.argument - 7)
-    many = "ctx->dx" if copy.argument == 3 else f"user_word_at(ctx->sp + {on_stack})"
-    return f"{pushed}, {many} * {copy.unit}"
 
 
 def _build_id(path: str) -> str:

@@ -1,4 +1,7 @@
-"""Where a process has the functions that copy within its own memory. Part of collecting."""
+"""The functions that copy within a process's own memory, and where it has them.
+
+Part of collecting: the standard library.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from probes.user_memory import UserCopy
+from probes.user_memory import USER_COPIES, UserCopy
 from tracer.errors import TraceError
 from tracer.mappings import as_seen_by, mappings
 
 _TUNABLES = b"GLIBC_TUNABLES="
 _PUSH = b"\x55"
+
+
+def parameters(first: int, least: int) -> dict[str, str]:
+    """For the meter's ``-D``: the functions, numbered from ``first``, and from how many bytes
+    on their copies count."""
+    return {
+        "USER_COPIES_FROM": str(least),
+        **{
+            f"USER_COPY_{slot}": f"{first + slot}, {_at_entry(copy)}"
+            for slot, copy in enumerate(USER_COPIES)
+        },
+    }
+
+
+def _at_entry(copy: UserCopy) -> str:
+    """C, over a probe's context: bytes that were pushed, and the number of bytes to copy."""
+    pushed = 8 if copy.pushes else 0
+    # Behind the address to return to come the arguments that there are no registers for.
+    on_stack = pushed + 8 + 8 * (copy.argument - 7)
+    many = "ctx->dx" if copy.argument == 3 else f"user_word_at(ctx->sp + {on_stack})"
+    return f"{pushed}, {many} * {copy.unit}"
 
 
 @dataclass(frozen=True)

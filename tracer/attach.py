@@ -9,7 +9,7 @@ import itertools
 import os
 import struct
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -368,13 +368,13 @@ class Meter:
             *(flows.TABLES if self._follow_flows else ("requests", "mappings")),
             *(stacks.TABLES if self._keep_stacks else ()),
         ):
-            self._bpf[name].clear()
+            _empty(self._bpf[name])
         self._watch_nobody()
 
     def set_ends(self, namespaces: Iterable[tuple[int, ...]]) -> None:
         """Which network namespaces, by inode, are the subject's and which its peer's."""
         table = self._bpf["ends"]
-        table.clear()
+        _empty(table)
         for end, inodes in enumerate(namespaces, start=1):
             for inode in inodes:
                 table[table.Key(inode)] = table.Leaf(end)
@@ -396,7 +396,7 @@ class Meter:
 
     def close_windows(self) -> None:
         """Count for nobody any more."""
-        self._bpf["windows"].clear()
+        _empty(self._bpf["windows"])
         self._watch_nobody()
 
     def account(self, programs: stacks.Programs) -> flows.Account:
@@ -658,6 +658,18 @@ class Meter:
                 (str(error), "zctrace doctor says what this kernel offers"),
             )
             raise TraceError(f"the kernel refused the probe on {what}", why, hint) from error
+
+
+def _empty(table: Any) -> None:
+    """Take everything out of a table, also while the meter's programs do.
+
+    BCC takes it for an error when a row is gone that it has just seen: that of a process which
+    ends at this moment, say.
+    """
+    while True:
+        with suppress(KeyError):
+            table.clear()
+            return
 
 
 def _build_id(path: str) -> str:

@@ -87,21 +87,42 @@ def test_recorded_kernels(line, tells):
 
 
 @pytest.fixture
-def skipped(monkeypatch):
-    """What a meter says was skipped, of programs that all have the figure."""
+def attach(monkeypatch):
+    """The module, without a BCC."""
     fake = ModuleType("bcc")
     fake.__version__ = "0"
     fake.syscall = ModuleType("bcc.syscall")
     monkeypatch.setitem(sys.modules, "bcc", fake)
     monkeypatch.setitem(sys.modules, "bcc.syscall", fake.syscall)
     monkeypatch.delitem(sys.modules, "tracer.attach", raising=False)
-    attach = importlib.import_module("tracer.attach")
-    monkeypatch.setattr(attach.bpf, "recursion_misses", lambda program: program)
-    yield lambda tells, **programs: attach.Meter.skipped(
-        SimpleNamespace(_plan=SimpleNamespace(tells_skips=tells), _programs=programs)
-    )
+    yield importlib.import_module("tracer.attach")
     sys.modules.pop("tracer.attach", None)
     vars(tracer).pop("attach", None)
+
+
+@pytest.fixture
+def skipped(attach, monkeypatch):
+    """What a meter says was skipped, of programs that all have the figure."""
+    monkeypatch.setattr(attach.bpf, "recursion_misses", lambda program: program)
+    return lambda tells, **programs: attach.Meter.skipped(
+        SimpleNamespace(_plan=SimpleNamespace(tells_skips=tells), _programs=programs)
+    )
+
+
+class Rows(dict):
+    """A table of BCC's, out of which somebody else takes a row at the wrong moment."""
+
+    def clear(self):
+        if self.pop("ending", None):
+            raise KeyError
+        super().clear()
+
+
+def test_a_row_that_vanishes_meanwhile_is_no_error(attach):
+    windows = Rows(ending=1, other=2)
+    meter = SimpleNamespace(_bpf={"windows": windows}, _watch_nobody=lambda: None)
+    attach.Meter.close_windows(meter)
+    assert windows == {}
 
 
 def test_skips_are_read_where_the_kernel_tells(skipped):

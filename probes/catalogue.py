@@ -10,6 +10,7 @@ from __future__ import annotations
 from probes.calls import CALL_TARGETS
 from probes.hooks import HOOKS, LIST_MAPPED, PAGE_MAPPED
 from probes.site import (
+    AT_ENTRY,
     Catalogue,
     CopySite,
     Direction,
@@ -25,7 +26,6 @@ from probes.site import (
 
 _ANY_PATH = frozenset(Path)
 _ON_RETURN = (Mechanism.BREAKPOINT_RETURN, Mechanism.BREAKPOINT_ENTRY)
-_AT_ENTRY = (Mechanism.FENTRY, Mechanism.KPROBE)
 
 COPY_SITES: tuple[CopySite, ...] = (
     CopySite(
@@ -150,7 +150,7 @@ COPY_SITES: tuple[CopySite, ...] = (
         function="skb_copy_ubufs",
         kind=Kind.COPY,
         direction=Direction.KERNEL_TO_KERNEL,
-        mechanisms=_AT_ENTRY,
+        mechanisms=AT_ENTRY,
         at_entry=Member("di", "sk_buff", "data_len"),
         skb=Register("di"),
         paths=frozenset({Path.TCP, Path.UDP}),
@@ -163,7 +163,7 @@ COPY_SITES: tuple[CopySite, ...] = (
         function="skb_copy_bits",
         kind=Kind.COPY,
         direction=Direction.KERNEL_TO_KERNEL,
-        mechanisms=_AT_ENTRY,
+        mechanisms=AT_ENTRY,
         at_entry=Within("di", "si", "cx"),
         skb=Register("di"),
         paths=frozenset({Path.TCP, Path.UDP}),
@@ -175,7 +175,7 @@ COPY_SITES: tuple[CopySite, ...] = (
         function="skb_copy_and_csum_bits",
         kind=Kind.COPY,
         direction=Direction.KERNEL_TO_KERNEL,
-        mechanisms=_AT_ENTRY,
+        mechanisms=AT_ENTRY,
         at_entry=Within("di", "si", "cx"),
         skb=Register("di"),
         paths=frozenset({Path.TCP, Path.UDP}),

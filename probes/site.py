@@ -45,6 +45,10 @@ class Mechanism(enum.Enum):
     """Probe on the entry of a function in a program: the bytes asked for."""
 
 
+AT_ENTRY = (Mechanism.FENTRY, Mechanism.KPROBE)
+"""Those at the entry of a function that get its arguments, the better one first."""
+
+
 class Kind(enum.Enum):
     """What a site's count is used for."""
 

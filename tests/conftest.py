@@ -39,14 +39,18 @@ def _cannot_run_live():
     return None
 
 
+def or_skip(reason):
+    """Skip for that reason; or fail, where nothing may be skipped."""
+    if os.environ.get("ZCTRACE_REQUIRE_LIVE") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 @pytest.fixture(scope="session")
 def live():
     """Skip without what live tests need; fail where they must not be skipped."""
-    reason = _cannot_run_live()
-    if reason and os.environ.get("ZCTRACE_REQUIRE_LIVE") == "1":
-        pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
+    if reason := _cannot_run_live():
+        or_skip(reason)
 
 
 def recorded_kernel(line):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from probes import hooks
 from probes.site import (
+    AT_ENTRY,
     CallTarget,
     Catalogue,
     CopySite,
@@ -46,7 +47,6 @@ DIRECTION_NUMBERS = {
 """What the meter calls them (probes/bpf/direction.h)."""
 
 _NO_ADDRESS = "0"
-_AT_ENTRY = (Mechanism.FENTRY, Mechanism.KPROBE)
 _CONTEXTS = {Mechanism.FENTRY: "entered.", Mechanism.KPROBE: "ctx->"}
 """C for where a handler finds registers; others have the interrupted code's."""
 
@@ -177,12 +177,12 @@ class AttachPlan:
 
     @property
     def breakpoints(self) -> tuple[CopyAttachment, ...]:
-        return tuple(a for a in self.copies if a.mechanism not in _AT_ENTRY)
+        return tuple(a for a in self.copies if a.mechanism not in AT_ENTRY)
 
     @property
     def at_entries(self) -> tuple[CopyAttachment, ...]:
         """Those that the function itself calls, or that are probes on it."""
-        return tuple(a for a in self.copies if a.mechanism in _AT_ENTRY)
+        return tuple(a for a in self.copies if a.mechanism in AT_ENTRY)
 
     def blind_for(self, paths: frozenset[Path]) -> tuple[Blind, ...]:
         """What a statement about copies on ``paths`` would have to leave open."""
@@ -353,7 +353,7 @@ def _zerocopy_flag(kernel: KernelFacts) -> tuple[int, int]:
 
 
 def _budget(mechanism: Mechanism) -> Mechanism:
-    return Mechanism.FENTRY if mechanism in _AT_ENTRY else Mechanism.BREAKPOINT_RETURN
+    return Mechanism.FENTRY if mechanism in AT_ENTRY else Mechanism.BREAKPOINT_RETURN
 
 
 def _attach(
@@ -397,7 +397,7 @@ def _refused(
     for name in _members(length):
         if name not in kernel.members:
             return f"offset of {name} unknown: {kernel.btf or 'not in the type information'}"
-    if mechanism in _AT_ENTRY:
+    if mechanism in AT_ENTRY:
         if used[Mechanism.FENTRY] >= ENTRY_SLOTS:
             return f"all {ENTRY_SLOTS} handlers are taken"
         return function.fentry if mechanism is Mechanism.FENTRY else function.kprobe
@@ -503,7 +503,7 @@ def _parameters(
 ) -> dict[str, str]:
     parameters = _kernel_parameters(kernel)
     for copy in copies:
-        if copy.mechanism in _AT_ENTRY:
+        if copy.mechanism in AT_ENTRY:
             name = f"{copy.mechanism.name}_{copy.slot}"
             assert copy.site.direction is not None
             direction = DIRECTION_NUMBERS[copy.site.direction]

@@ -25,8 +25,9 @@
  *	FORK_CHILD_PID, SWITCH_PREV_STATE, EXEC_FORMER_THREAD
  *	                          byte offsets in the tracepoints' records
  *
- * LENGTH, FROM, TO and SKB are expressions over `ctx`, or over `entered` of FENTRY_n; FROM and TO are 0 where the
- * direction does not depend on the addresses, SKB is 0 where there is no socket buffer.
+ * LENGTH, FROM, TO and SKB are expressions over `ctx`, or over `entered` of FENTRY_n; FROM
+ * and TO are 0 where the direction does not depend on the addresses, SKB is 0 where there
+ * is no socket buffer.
  */
 
 /*

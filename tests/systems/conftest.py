@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.conftest import HERE
+from tests.conftest import HERE, or_skip
 from tests.systems import gather, seen
 from tracer import traced
 from tracer.evidence import Evidence
@@ -27,13 +27,6 @@ def there(*marks):
             if path.parent.name != str(os.getpid()):
                 found.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
     return {name for name in found if any(mark in name for mark in marks)}
-
-
-def or_skip(reason):
-    """Skip for that reason; or fail, where nothing may be skipped."""
-    if os.environ.get("ZCTRACE_REQUIRE_LIVE") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

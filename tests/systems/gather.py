@@ -5,7 +5,6 @@ which ``zctrace report FILE`` shows, and :mod:`tests.systems.report` judges.
 """
 
 import json
-import re
 import secrets
 import shutil
 import subprocess
@@ -84,17 +83,12 @@ def gather():
         "evidence": list(answer["evidence"].values()),
         "kafka": {
             "version": version(),
-            "java": _java_version(),
+            "java": java.jdk_in(java.DEBIAN_HOME).version,
             "cases": list(answer["evidence"]),
             "seconds": {k: round(s, 1) for k, s in answer["seconds"].items()},
             **answer["found"]["kafka"],
         },
     }
-
-
-def _java_version():
-    text = (java.DEBIAN_HOME / "release").read_text()
-    return re.search(r'^JAVA_VERSION="([^"]+)"', text, re.MULTILINE)[1]
 
 
 def save(gathered, path):

@@ -137,7 +137,7 @@ def find() -> Jdk:
     """
     for home in _homes():
         if (home / "bin" / "java").exists():
-            return _checked(home)
+            return jdk_in(home)
     raise NoJavaError(f"there is no Java: apt-get install {_PACKAGE}")
 
 
@@ -149,8 +149,11 @@ def _homes() -> list[Path]:
     return homes
 
 
-def _checked(home: Path) -> Jdk:
-    """From the file in which a JDK tells of itself: starting it takes a second."""
+def jdk_in(home: Path) -> Jdk:
+    """The one in a folder, if it will do; else raises :class:`NoJavaError`.
+
+    From the file in which it tells of itself: starting it takes a second.
+    """
     try:
         text = (home / "release").read_text()
     except OSError as error:

@@ -57,6 +57,7 @@ test: PACKAGES += $(TEST_PACKAGES)
 test: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/python -m tests.links
 	$(VENV)/bin/mypy
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 ZCTRACE_REQUIRE_LIVE=$(ZCTRACE_REQUIRE_LIVE) \
 		$(VENV)/bin/python -m pytest -p no:cacheprovider --durations=25 --durations-min=10 $(ARGS)
@@ -78,6 +79,7 @@ test-systems: $(VENV)/.installed
 check: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/python -m tests.links
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest -q -m "not live and not browser" $(ARGS)
 

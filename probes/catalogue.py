@@ -2,14 +2,14 @@
 
 ``COPY_SITES`` is in order of preference: breakpoints are handed out from the top, and
 among rows with the same quantity the first that the kernel has is used. What is probed in
-the callers stands in :mod:`probes.calls`.
+the callers stands in :mod:`zctrace.probes.callsites`.
 """
 
 from __future__ import annotations
 
-from probes.calls import CALL_TARGETS
-from probes.hooks import HOOKS, LIST_MAPPED, PAGE_MAPPED
-from probes.site import (
+from zctrace.probes.callsites import CALL_TARGETS
+from zctrace.probes.hooks import HOOKS, LIST_MAPPED, PAGE_MAPPED
+from zctrace.probes.model import (
     AT_ENTRY,
     Catalogue,
     CopySite,

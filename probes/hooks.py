@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from probes.site import Hook
+from zctrace.probes.model import Hook
 
 ZEROCOPY_BEGUN = "zero-copy send begun"
 MERGE = "buffers merged"

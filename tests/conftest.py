@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tracer.evidence import Evidence
-from tracer.kernel import KernelFacts
+from zctrace.evidence.schema import Evidence
+from zctrace.kernel.facts import KernelFacts
 
 HERE = Path(__file__).parent
 LIVE_KERNELS = ("6.1", "7.3")
@@ -27,14 +27,14 @@ def pytest_collection_modifyitems(items):
 
 
 def _cannot_run_live():
-    from tracer import machine, vm
+    from zctrace.machine import places, qemu
 
     if os.geteuid() != 0:
         return "live tests need root: sudo make test"
-    for name, package in machine.MODULES:
-        if not machine.has_module(name):
+    for name, package in places.MODULES:
+        if not places.has_module(name):
             return f"live tests need {name}: apt-get install {package}"
-    for what, remedy in vm.missing():
+    for what, remedy in qemu.missing():
         return f"live tests need {what}: {remedy}"
     return None
 

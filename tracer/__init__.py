@@ -11,16 +11,15 @@ are imported when they are first asked for.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tracer.client import Session, Window
+    from zctrace.session.api import Session, Window
+
 
 __all__ = ["Session", "Window", "__version__"]
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     if name in ("Session", "Window"):
-        from tracer import client
+        from zctrace.session import api
 
-        return getattr(client, name)
+        return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

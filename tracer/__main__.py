@@ -1,5 +1,5 @@
-"""``python -m tracer`` is ``zctrace``."""
+"""``python -m zctrace`` is ``zctrace``."""
 
-from tracer.cli import main
+from zctrace.cli import main
 
 main()

@@ -11,22 +11,25 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tracer import __version__, errors
-from tracer.commands import compare as compare_command
-from tracer.commands import doctor as doctor_command
-from tracer.commands import kernels as kernels_command
-from tracer.commands import plan as plan_command
-from tracer.commands import report as report_command
-from tracer.commands import run as run_command
-from tracer.commands import serve as serve_command
-from tracer.commands import strategies as strategies_command
-from tracer.commands import trace as trace_command
-from tracer.evidence import USER_COPIES, Subject
-from tracer.machine import AUTO, Options
-from tracer.program import Wanted
-from tracer.sizes import parse_size
-from tracer.termination import Terminated, raise_terminated
-from tracer.vm import BOOT_SECONDS
+from zctrace import errors
+from zctrace._version import __version__
+from zctrace.commands import choices, common
+from zctrace.commands import compare as compare_command
+from zctrace.commands import doctor as doctor_command
+from zctrace.commands import kernels as kernels_command
+from zctrace.commands import plan as plan_command
+from zctrace.commands import report as report_command
+from zctrace.commands import run as run_command
+from zctrace.commands import serve as serve_command
+from zctrace.commands import strategies as strategies_command
+from zctrace.commands import trace as trace_command
+from zctrace.evidence.schema import USER_COPIES, Subject
+from zctrace.machine.job import Options
+from zctrace.machine.places import AUTO
+from zctrace.machine.program_job import Wanted
+from zctrace.machine.progress import BOOT_SECONDS
+from zctrace.signals import Terminated, raise_terminated
+from zctrace.sizes import parse_size
 
 _HELP = """Measure how often the CPU really copies data, and how often a program enters
 the kernel, for each way of moving a file to a socket."""
@@ -204,33 +207,33 @@ def run(
 
     Needs root for the probes; the strategies run as the user who called sudo.
     """
-    chosen = run_command.choose_strategies(strategies or [], every=every, skip=skip or [])
+    chosen = choices.choose_strategies(strategies or [], every=every, skip=skip or [])
     names = list(dict.fromkeys(kernel or [AUTO]))
     options = Options(
-        settings=run_command.choose_settings(
+        settings=choices.choose_settings(
             chosen,
-            run_command.choose_device(to, nic or [], chosen),
+            choices.choose_device(to, nic or [], chosen),
             cache or [],
             every=every,
             to=to,
         ),
         everything=every and not (nic or cache or to),
-        file_systems=run_command.choose_file_systems(fs, chosen),
-        mechanism=run_command.check_mechanism(mechanism),
-        sizes=run_command.choose_file(
+        file_systems=choices.choose_file_systems(fs, chosen),
+        mechanism=common.check_mechanism(mechanism),
+        sizes=choices.choose_file(
             file, list(dict.fromkeys(parse_size(one, "--size") for one in size or []))
         ),
         file=None if file is None else file.absolute(),
         to=to,
         chunk=None if chunk is None else parse_size(chunk, "--chunk"),
         pipe_size=None if pipe_size is None else parse_size(pipe_size, "--pipe-size"),
-        user_copies=run_command.choose_user_copies(parse_size(user_copies, "--user-copies")),
+        user_copies=choices.choose_user_copies(parse_size(user_copies, "--user-copies")),
         repeat=repeat,
         sabotage=tuple(sabotage or ()),
         keep=keep,
         boot_seconds=boot_timeout,
     )
-    outputs = run_command.Outputs(csv, evidence, json, force, html, markdown)
+    outputs = common.Outputs(csv, evidence, json, force, html, markdown)
     if dry_run:
         run_command.dry_run(options, names, outputs)
     else:
@@ -296,12 +299,12 @@ def trace(
             interval=interval,
         ),
         user,
-        run_command.check_mechanism(mechanism),
+        common.check_mechanism(mechanism),
         tuple(sabotage or ()),
         keep,
         boot_timeout,
     )
-    outputs = run_command.Outputs(
+    outputs = common.Outputs(
         csv=csv, json=json, folded=folded, speedscope=speedscope, force=force
     )
     return trace_command.trace(wanted, kernel, outputs, quiet=quiet)
@@ -333,7 +336,7 @@ def check(
         user,
         boot_seconds=boot_timeout,
     )
-    outputs = run_command.Outputs(json=json, force=force)
+    outputs = common.Outputs(json=json, force=force)
     return trace_command.trace(wanted, kernel, outputs, quiet=quiet, most=max_copies)
 
 
@@ -356,7 +359,7 @@ def serve(
     wanted = Wanted(
         Subject(command=tuple(command or ()), folder=str(Path.cwd()), marked=True),
         user,
-        run_command.check_mechanism(mechanism),
+        common.check_mechanism(mechanism),
         tuple(sabotage or ()),
         keep,
         boot_timeout,
@@ -380,9 +383,7 @@ def plan(
     quiet: _Quiet = False,
 ) -> None:
     """What would be attached where on a kernel, why, and what would be blind."""
-    plan_command.show(
-        kernel, run_command.check_mechanism(mechanism), json, Console(), quiet=quiet
-    )
+    plan_command.show(kernel, common.check_mechanism(mechanism), json, Console(), quiet=quiet)
 
 
 @app.command()
@@ -406,7 +407,7 @@ def report(
     force: _Force = False,
 ) -> None:
     """Show saved results again."""
-    outputs = run_command.Outputs(
+    outputs = common.Outputs(
         html=html, markdown=markdown, folded=folded, speedscope=speedscope, force=force
     )
     report_command.show(results, Console(), outputs)
@@ -428,7 +429,7 @@ def compare(
 
     Two of run, or two of trace and check.
     """
-    outputs = run_command.Outputs(csv=csv, json=json, force=force)
+    outputs = common.Outputs(csv=csv, json=json, force=force)
     compare_command.show(before, after, Console(), outputs)
 
 
@@ -456,7 +457,7 @@ def _remove_kernel(
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with a code of ``tracer.errors``."""
+    """Run the command line and exit with a code of ``zctrace.errors``."""
     raise_terminated()
     # Whoever reads our output may stop when it has enough; then we end as others do.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)

@@ -18,7 +18,7 @@
     └── FigureError             14   a window's figure is not known, or may be too small
 
 An interrupt ends in 130, a SIGTERM in 143. The last two are raised in the programs that
-measure themselves (``tracer.client``), and no command ends in them.
+measure themselves (``zctrace.session.api``), and no command ends in them.
 """
 
 from __future__ import annotations

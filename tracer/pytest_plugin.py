@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tracer.client import Session
+    from zctrace.session.api import Session
+
 
 AUTO, REQUIRE, OFF = "auto", "require", "off"
 
@@ -44,8 +45,8 @@ def zctrace(request: pytest.FixtureRequest) -> Iterator[Session]:
     wanted = request.config.getoption("--zctrace")
     if wanted == OFF:
         pytest.skip("--zctrace=off")
-    from tracer.client import Session
-    from tracer.errors import ZctraceError
+    from zctrace.errors import ZctraceError
+    from zctrace.session.api import Session
 
     try:
         session = Session()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tracer.errors import UsageError
+from zctrace.errors import UsageError
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _SIZE = re.compile(r"(\d+)([KMG]?)(?:i?B)?", re.IGNORECASE)

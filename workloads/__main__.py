@@ -1,4 +1,4 @@
-"""``python -m workloads STRATEGY… --file F``: strategies alone, without a tracer.
+"""``python -m zctrace.workloads STRATEGY… --file F``: strategies alone, without a tracer.
 
 With ``--handshake`` the program waits for a line on standard input before it starts its
 peers and before each run, and answers with JSON lines on standard output; after each run
@@ -16,9 +16,9 @@ import socket
 import sys
 from pathlib import Path
 
-from workloads.catalogue import STRATEGIES, strategy_named
-from workloads.marker import Scope
-from workloads.run import PayloadError, Runner
+from zctrace.workloads.catalogue import STRATEGIES, strategy_named
+from zctrace.workloads.marker import Scope
+from zctrace.workloads.runner import PayloadError, Runner
 
 _AGAIN = "again\n"
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -44,7 +44,9 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m workloads", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        "python -m zctrace.workloads", description=__doc__.split("\n")[0]
+    )
     names = [strategy.name for strategy in STRATEGIES]
     parser.add_argument("strategy", nargs="+", choices=names)
     parser.add_argument(

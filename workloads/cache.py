@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 
-from workloads import libc
+from zctrace.workloads import libc
 
 
 def evict(file: int) -> None:

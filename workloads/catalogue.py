@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from workloads.direct_io import DirectIO
-from workloads.file_copy import CopyFileRange, Reflink, SendfileFile
-from workloads.io_uring import IoUring, IoUringZc
-from workloads.jvm.strategies import (
+from zctrace.workloads.jvm.strategies import (
     JavaDirectBuffer,
     JavaHeapBuffer,
     JavaMmap,
@@ -22,14 +19,17 @@ from workloads.jvm.strategies import (
     NettyTls,
     NettyWrapped,
 )
-from workloads.mmap_write import MmapWrite
-from workloads.msg_zerocopy import MsgZerocopy
-from workloads.read_write import ReadWrite
-from workloads.receive import Recv, RecvSplice
-from workloads.sendfile import Sendfile
-from workloads.splice import Splice, Tee, Vmsplice
-from workloads.strategy import Strategy
-from workloads.tcp_zerocopy_receive import TcpZerocopyReceive
+from zctrace.workloads.strategies.direct_io import DirectIO
+from zctrace.workloads.strategies.file_copy import CopyFileRange, Reflink, SendfileFile
+from zctrace.workloads.strategies.io_uring import IoUring, IoUringZc
+from zctrace.workloads.strategies.mmap_write import MmapWrite
+from zctrace.workloads.strategies.msg_zerocopy import MsgZerocopy
+from zctrace.workloads.strategies.read_write import ReadWrite
+from zctrace.workloads.strategies.receive import Recv, RecvSplice
+from zctrace.workloads.strategies.sendfile import Sendfile
+from zctrace.workloads.strategies.splice import Splice, Tee, Vmsplice
+from zctrace.workloads.strategies.tcp_zerocopy_receive import TcpZerocopyReceive
+from zctrace.workloads.strategy import Strategy
 
 TEXTBOOK: tuple[Strategy, ...] = (ReadWrite(), MmapWrite(), Sendfile(), Splice())
 """Those of which the textbook claims something."""

@@ -1,7 +1,7 @@
 """Run the controls, then become the program that is to be traced.
 
-``python -m workloads.launch --nonce N --channel FD --folder DIR [-- COMMAND…]``: waits for a
-line on the channel, a socket, before each of two steps: the controls, after which it
+``python -m zctrace.workloads.launch --nonce N --channel FD --folder DIR [-- COMMAND…]``: waits
+for a line on the channel, a socket, before each of two steps: the controls, after which it
 answers with what they moved, in JSON; and the exec, after which the channel is closed, or
 has the reason why not. Without a command there is only the first step; with ``--control
 none`` only the second, and the program is not traced.
@@ -17,9 +17,9 @@ import socket
 import sys
 from collections.abc import Callable
 
-from workloads import libc
-from workloads.marker import Role, Scope, open_at_exec, window
-from workloads.peers import Neighbour, exercise
+from zctrace.workloads import libc
+from zctrace.workloads.marker import Role, Scope, open_at_exec, window
+from zctrace.workloads.peers import Neighbour, exercise
 
 _ROLES = {"before": Role.CONTROL_BEFORE, "after": Role.CONTROL_AFTER, "none": None}
 _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT)
@@ -27,7 +27,7 @@ _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="workloads.launch", description=__doc__)
+    parser = argparse.ArgumentParser(prog="zctrace.workloads.launch", description=__doc__)
     parser.add_argument("--nonce", type=int, required=True, help="the tracer's nonce")
     parser.add_argument("--channel", type=int, required=True, help="a socket's descriptor")
     parser.add_argument("--folder", required=True, help="where the controls put their files")

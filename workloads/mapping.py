@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workloads import libc
+from zctrace.workloads import libc
 
 _FAULT_AROUND_BYTES = 64 * 1024
 

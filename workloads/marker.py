@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from workloads import libc
+from zctrace.workloads import libc
 
 OPTION = 0x7A637472
 """The prctl option: "zctr" in ASCII, far from the numbers that the kernel hands out."""

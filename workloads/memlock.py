@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 
-from workloads import libc
+from zctrace.workloads import libc
 
 _EXTRA_PAGES = 2
 """Charged to each zero-copy send besides its own, see msg_zerocopy_realloc()."""

@@ -21,10 +21,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NoReturn
 
-from workloads import libc, loopback
-from workloads.exercise import Stimulus, stimuli
-from workloads.marker import Role, Scope, settled, window
-from workloads.pipe import Pipe
+from zctrace.workloads import libc, loopback
+from zctrace.workloads.control_stimuli import Stimulus, stimuli
+from zctrace.workloads.marker import Role, Scope, settled, window
+from zctrace.workloads.pipe import Pipe
 
 _PR_SET_PDEATHSIG = 1
 _REPORT = struct.Struct("=QI")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 
-from workloads import libc
+from zctrace.workloads import libc
 
 
 class Pipe:

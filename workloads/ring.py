@@ -13,7 +13,7 @@ import errno
 import os
 from dataclasses import dataclass
 
-from workloads import libc
+from zctrace.workloads import libc
 
 _SETUP, _ENTER, _REGISTER = 425, 426, 427
 _ENTRIES = 4

@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from probes.site import Path
-from workloads.marker import Role, Scope, Window, window
+from zctrace.probes.model import Path
+from zctrace.workloads.marker import Role, Scope, Window, window
 
 Address = tuple[str, int]
 
@@ -113,13 +113,13 @@ class Performer(ABC):
 
     @abstractmethod
     def own_all_memory(self) -> None:
-        """As :func:`workloads.libc.own_all_memory`, there."""
+        """As :func:`zctrace.workloads.libc.own_all_memory`, there."""
 
     @abstractmethod
     def exercise(self, stretch: Window, folder: str) -> dict[str, int]:
         """Copy known amounts in a window of that thread; returns them.
 
-        As :func:`workloads.peers.exercise` does, but nothing is said to be settled.
+        As :func:`zctrace.workloads.peers.exercise` does, but nothing is said to be settled.
         """
 
     @abstractmethod

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from tests.bcc.roots import root_of
 from tests.conftest import LIVE_KERNELS
-from tracer import kernels, stage, vm
-from tracer.errors import ZctraceError
-from tracer.guardian import guarded
+from zctrace.errors import ZctraceError
+from zctrace.machine import kernels, kvm, qemu, staging
+from zctrace.machine import progress as machine_progress
+from zctrace.machine.guardian import guarded
 
 RELEASES = ("bookworm", "trixie", "sid")
 HERE = Path(__file__).parent
@@ -35,18 +36,18 @@ def on_kernel(line, roots):
     """What became of the meter in each of ``roots``, by release, on one kernel."""
     found = kernels.resolve(line, say)
     with guarded(f"bcc-{secrets.token_hex(4)}") as run_folder:
-        code = stage.stage(run_folder.path)
+        code = staging.stage(run_folder.path)
         for name in ("releases_guest.py", "meter_release.py"):
             (code / name).write_text((HERE / name).read_text())
-        guest = vm.Guest(
-            found, vm.kvm_works(found, run_folder, say), _MEMORY_BYTES, run_folder.path
+        guest = qemu.Guest(
+            found, kvm.kvm_works(found, run_folder, say), _MEMORY_BYTES, run_folder.path
         )
         answer, steps = run_folder.path / "answer", run_folder.path / "steps"
-        command = [vm.PYTHON, "-IB", code / "releases_guest.py", code, answer, steps]
+        command = [qemu.PYTHON, "-IB", code / "releases_guest.py", code, answer, steps]
         folders = [f"{release}={root}" for release, root in roots.items()]
         say(f"booting Linux {found.release}")
-        progress = vm.Progress(steps, answer, say, 0)
-        vm.run(guest, [*map(str, command), *folders], run_folder, progress)
+        progress = machine_progress.Progress(steps, answer, say, 0)
+        qemu.run(guest, [*map(str, command), *folders], run_folder, progress)
         return json.loads(answer.read_text())
 
 
@@ -95,7 +96,7 @@ def check(lines):
 def main():
     if os.geteuid():
         return "check_bcc boots virtual machines on all files: sudo make test-bcc"
-    for what, remedy in vm.missing():
+    for what, remedy in qemu.missing():
         return f"check_bcc needs {what}: {remedy}"
     return 0 if check(sys.argv[1:] or LIVE_KERNELS) else 1
 

@@ -12,12 +12,13 @@ from pathlib import Path
 CODE = Path(__file__).parent
 sys.path.insert(0, str(CODE))
 
-from probes.catalogue import CATALOGUE  # noqa: E402
-from probes.site import Mechanism  # noqa: E402
-from tracer import attach, target  # noqa: E402
-from tracer.kernel import KernelFacts  # noqa: E402
-from tracer.plan import plan  # noqa: E402
-from workloads import marker  # noqa: E402
+from zctrace.collect import cgroups
+from zctrace.collect import meter as attach
+from zctrace.kernel.facts import KernelFacts
+from zctrace.plan.plan import plan
+from zctrace.probes.catalogue import CATALOGUE
+from zctrace.probes.model import Mechanism
+from zctrace.workloads import marker
 
 NONCE, PAYLOAD = 271828, bytes(4999)
 
@@ -37,10 +38,10 @@ def copy_through_pipe(cgroup):
 facts = KernelFacts.from_json(json.loads((CODE / "facts.json").read_text()))
 attach_plan = plan(CATALOGUE, facts)
 with (
-    target.cgroup("bcc", own_machine=True) as cgroup,
+    cgroups.cgroup("bcc", own_machine=True) as cgroup,
     attach.Meter(attach_plan, NONCE) as meter,
 ):
-    meter.load(CODE / "probes")
+    meter.load(CODE / "zctrace" / "probes")
     meter.attach(cgroup)
     meter.activate()
     copy_through_pipe(cgroup)

@@ -13,8 +13,8 @@ CODE, ANSWER, STEPS = map(Path, sys.argv[1:4])
 ROOTS = dict(argument.split("=", 1) for argument in sys.argv[4:])
 sys.path.insert(0, str(CODE))
 
-from probes.catalogue import CATALOGUE  # noqa: E402
-from tracer import kernel  # noqa: E402
+from zctrace.kernel import facts as kernel
+from zctrace.probes.catalogue import CATALOGUE
 
 HOST = Path("/run/zctrace-host")
 

@@ -11,9 +11,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tracer import archive
-from tracer.errors import KernelError
-from tracer.kernels import cache_folder
+from zctrace.errors import KernelError
+from zctrace.machine import debian_archive
+from zctrace.machine.kernels import cache_folder
 
 PYTHON = "/usr/bin/python3"
 _PACKAGES = ("python3", "python3-bpfcc")
@@ -22,7 +22,7 @@ _MERGED = ("bin", "sbin", "lib", "lib64")
 _MOUNT_POINTS = ("dev", "proc", "run", "sys", "tmp")
 
 
-class _Suite(archive.Archive):
+class _Suite(debian_archive.Archive):
     """One release of the machine's archive, with lists and packages in ``folder``."""
 
     def packages(self):
@@ -62,14 +62,14 @@ def root_of(release, say):
 
 def _build(release, folder, say):
     sites = dict.fromkeys(
-        site for site, suite in archive._configured() if "security" not in suite
+        site for site, suite in debian_archive._configured() if "security" not in suite
     )
     if not sites:
         raise KernelError(
             "apt has no Debian archive configured",
             hint="apt-get indextargets lists what it has",
         )
-    suite = _Suite(folder / "apt", [archive._source(site, release) for site in sites])
+    suite = _Suite(folder / "apt", [debian_archive._source(site, release) for site in sites])
     say(f"fetching {release}'s {_PACKAGES[-1]} and what it needs")
     packages = suite.packages()
     say(f"unpacking {len(packages)} packages")

@@ -10,8 +10,9 @@ import pytest
 
 from tests.browser.chromium import Chromium
 from tests.conftest import recorded_evidence
-from tracer import summary
-from tracer.reports import files, html, words
+from zctrace.analysis import runs
+from zctrace.reports import machine_readable, wording
+from zctrace.reports.html import page as html
 
 LINES = ("5.10", "6.1", "7.3", "6.1-e1000", "7.3-e1000")
 WIDTHS = (320, 360, 768, 1280)
@@ -85,7 +86,7 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def judged():
-    return summary.judge([recorded_evidence(line) for line in LINES])
+    return runs.judge([recorded_evidence(line) for line in LINES])
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ def test_a_complaint_would_be_seen(chromium, tmp_path):
 
 def test_the_numbers_on_it_are_the_csvs(chromium, page, judged):
     chromium.open(page)
-    rows = list(csv.DictReader(io.StringIO(files.summary_csv(judged))))
+    rows = list(csv.DictReader(io.StringIO(machine_readable.summary_csv(judged))))
     cells = chromium.evaluate(CELLS)
     assert {cell["row"] for cell in cells} == set(range(len(rows)))
     for cell in cells:
@@ -135,7 +136,7 @@ def test_the_numbers_on_it_are_the_csvs(chromium, page, judged):
         else:
             assert float(cell["value"]) == float(expected), cell
             shown = re.search(r"[\d.]+", cell["text"])[0]
-            assert shown == words.copies(float(expected)), cell
+            assert shown == wording.copies(float(expected)), cell
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -232,11 +233,11 @@ def test_it_prints_with_everything_open(chromium, page):
 def test_a_failed_control_is_seen_first(chromium, tmp_path):
     from tests.unit.test_html import broken
 
-    failed = summary.judge([broken(recorded_evidence("6.1"))])
+    failed = runs.judge([broken(recorded_evidence("6.1"))])
     path = tmp_path / "failed.html"
     path.write_text(html.page(failed, "0.0-host"))
     chromium.open(path)
-    headline, _ = words.alarm(failed)
+    headline, _ = wording.alarm(failed)
     assert headline in chromium.evaluate("document.body.innerText.slice(0, 300)")
     top = "document.querySelector('section.alarm').getBoundingClientRect().top < innerHeight"
     assert chromium.evaluate(top)

@@ -13,9 +13,13 @@ from types import SimpleNamespace
 import pytest
 
 from tests.conftest import LIVE_KERNELS
-from tracer import kernels, machine, stage, traced, vm
-from tracer.evidence import Evidence
-from tracer.guardian import guarded
+from zctrace.analysis import program
+from zctrace.evidence.schema import Evidence
+from zctrace.machine import images as machine_images
+from zctrace.machine import kernels, qemu, staging
+from zctrace.machine import kvm as machine_kvm
+from zctrace.machine import progress as machine_progress
+from zctrace.machine.guardian import guarded
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -31,7 +35,7 @@ def kernel(request, live):
 def zctrace(*arguments, seconds=900, **options):
     """Run the command line to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "tracer", *map(str, arguments)],
+        [sys.executable, "-m", "zctrace", *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -113,23 +117,23 @@ def run_in_guest(
     are files, beside the script.
     """
     with guarded(f"test-{secrets.token_hex(4)}") as run_folder:
-        code = stage.stage(run_folder.path)
+        code = staging.stage(run_folder.path)
         for path in [*HERE.glob("*.py"), *modules]:
             (code / path.name).write_text(path.read_text())
         for folder in folders:
             shutil.copytree(folder, code / folder.name, symlinks=True)
         run_folder.path.chmod(0o755)
         found = kernels.resolve(line, print)
-        kvm = vm.kvm_works(found, run_folder, print)
+        kvm = machine_kvm.kvm_works(found, run_folder, print)
         images = {kind: run_folder.path / f"disk.{kind}" for kind in file_systems}
         for kind, image in images.items():
-            machine.make_image(image, kind, room_bytes)
+            machine_images.make_image(image, kind, room_bytes)
         disks = tuple(images.values())
-        guest = vm.Guest(found, kvm, 3 << 30, run_folder.path, disks, boot_options)
+        guest = qemu.Guest(found, kvm, 3 << 30, run_folder.path, disks, boot_options)
         answer, steps = run_folder.path / "answer", run_folder.path / "steps"
-        progress = vm.Progress(steps, answer, print, 0)
-        command = [vm.PYTHON, "-I", str(code / script), str(code), str(answer), str(steps)]
-        vm.run(guest, [*command, *map(str, arguments)], run_folder, progress)
+        progress = machine_progress.Progress(steps, answer, print, 0)
+        command = [qemu.PYTHON, "-I", str(code / script), str(code), str(answer), str(steps)]
+        qemu.run(guest, [*command, *map(str, arguments)], run_folder, progress)
         return json.loads(answer.read_text())
 
 
@@ -177,7 +181,7 @@ def traced_on(in_guest, packages):
         )
         assert result["failures"] == {}
         answers = {
-            name: traced.answer(Evidence.from_json(evidence))
+            name: program.answer(Evidence.from_json(evidence))
             for name, evidence in result["evidence"].items()
         }
         return SimpleNamespace(answers=answers, found=result["found"])

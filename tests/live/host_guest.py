@@ -19,16 +19,17 @@ CODE, ANSWER, STEPS = map(Path, sys.argv[1:4])
 PYTHON, ROOT = sys.argv[4:6]
 sys.path.insert(0, str(CODE))
 
-import traces  # noqa: E402
+import traces
 
-from tracer import payload, target, vm  # noqa: E402
+from zctrace.collect import cgroups, payload
+from zctrace.machine import qemu
 
 OWN_BYTES, NOBODY = 300_007, 65534
-ZCTRACE, HOST = [PYTHON, "-m", "tracer"], ["--kernel", "host"]
+ZCTRACE, HOST = [PYTHON, "-m", "zctrace"], ["--kernel", "host"]
 OUT = Path("/run/out")
 MEASURES_ITSELF = """
-import os, sys, tracer
-with tracer.Session() as session:
+import os, sys, zctrace
+with zctrace.Session() as session:
     print("a session", file=sys.stderr, flush=True)
     with session.window() as window:
         os.write(1, b"x" * 4099)
@@ -119,7 +120,7 @@ say("a run on a machine that nobody has configured")
 status, _, complaint = run()
 answer = {"killed": [], "bare": [complaint, status]}
 # What systemd does at boot.
-target.enable_perf_event(Path("/sys/fs/cgroup"))
+cgroups.enable_perf_event(Path("/sys/fs/cgroup"))
 before = traces.snapshot()
 say("a whole run")
 answer["status"], answer["stdout"], answer["stderr"] = run("--json", str(OUT / "whole.json"))
@@ -151,7 +152,7 @@ for phase, number in (("compiling the probes", signal.SIGINT), ("running", signa
         }
     )
 say("a file of one's own, to an address of one's own")
-disk = payload.find_disk(vm.disk_name(0))
+disk = payload.find_disk(qemu.disk_name(0))
 own = Path("/run/own")
 own.mkdir()
 subprocess.run(["mount", disk, own], check=True)

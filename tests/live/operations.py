@@ -21,9 +21,17 @@ NONCE, CODE = int(sys.argv[1]), sys.argv[2]
 FOLDERS = [Path(folder) for folder in sys.argv[3:]]
 sys.path.insert(0, CODE)
 
-from workloads import libc  # noqa: E402
-from workloads.io_uring import IoUring, IoUringZc  # noqa: E402
-from workloads.marker import Role, Scope, settled, window  # noqa: E402
+from zctrace.workloads import libc
+from zctrace.workloads.marker import (
+    Role,
+    Scope,
+    settled,
+    window,
+)
+from zctrace.workloads.strategies.io_uring import (
+    IoUring,
+    IoUringZc,
+)
 
 SMALL, PAGE, ODD, LARGE = 61, 4096, 50_021, 300_007
 C = ctypes.CDLL(None, use_errno=True)
@@ -539,7 +547,7 @@ def memory_file(stack):
 
 def ring(strategy, expected):
     def prepare(stack):
-        from workloads.strategy import Task
+        from zctrace.workloads.strategy import Task
 
         one, other = tcp(stack)
         file = fresh(stack, FOLDERS[0], data(20_011))

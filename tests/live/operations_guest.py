@@ -14,11 +14,18 @@ CODE, ANSWER, STEPS = map(Path, sys.argv[1:4])
 MECHANISM, FILE_SYSTEMS = sys.argv[4], sys.argv[5:]
 sys.path.insert(0, str(CODE))
 
-from probes.catalogue import CATALOGUE  # noqa: E402
-from tracer import attach, kernel, payload, target, vm  # noqa: E402
-from tracer.evidence import losses  # noqa: E402
-from tracer.phases import Locator, describe  # noqa: E402
-from tracer.plan import Choice, plan  # noqa: E402
+from zctrace.collect import cgroups, payload
+from zctrace.collect import meter as attach
+from zctrace.collect.describe import (
+    Locator,
+    describe,
+)
+from zctrace.evidence.schema import losses
+from zctrace.kernel import facts as kernel
+from zctrace.machine import qemu
+from zctrace.plan.attachments import Choice
+from zctrace.plan.plan import plan
+from zctrace.probes.catalogue import CATALOGUE
 
 NONCE, NOBODY = 271828, 65534
 
@@ -31,7 +38,7 @@ def say(step):
 def mounted(number, kind):
     folder = Path("/run/operations") / kind
     folder.mkdir(parents=True, mode=0o755)
-    disk = kind if kind == "tmpfs" else payload.find_disk(vm.disk_name(number))
+    disk = kind if kind == "tmpfs" else payload.find_disk(qemu.disk_name(number))
     subprocess.run(["mount", "-t", kind, disk, str(folder)], check=True)
     os.chown(folder, NOBODY, NOBODY)
     return str(folder)
@@ -46,11 +53,11 @@ facts = kernel.observe(CATALOGUE)
 attach_plan = plan(CATALOGUE, facts, Choice(MECHANISM))
 answer = []
 with (
-    target.cgroup("watched", own_machine=True) as cgroup,
+    cgroups.cgroup("watched", own_machine=True) as cgroup,
     attach.Meter(attach_plan, NONCE, locate=Locator()) as meter,
 ):
     say("loading")
-    meter.load(CODE / "probes")
+    meter.load(CODE / "zctrace" / "probes")
     meter.attach(cgroup)
     program = subprocess.Popen(
         [sys.executable, "-I", str(CODE / "operations.py"), str(NONCE), str(CODE), *folders],

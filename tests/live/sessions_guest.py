@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-import tracer
-from tracer import traced
-from tracer.errors import FigureError, SessionError, UsageError
-from workloads import libc, marker
+import zctrace as package
+from zctrace.analysis import program
+from zctrace.errors import FigureError, SessionError, UsageError
+from zctrace.workloads import libc, marker
 
 SIZE = 1 << 20
 ODD = 300_007
@@ -123,7 +123,7 @@ def test_sendfile(zctrace, payload, receiver):
         assert window.copies < 0.01
         assert answer.delivered == {"socket": SIZE}
         assert window.sentence == f"zero-copy: of {SIZE} B delivered the CPU copied none"
-        assert traced.sentence(answer) == window.sentence
+        assert program.sentence(answer) == window.sentence
 
 
 def test_a_child(zctrace):
@@ -191,13 +191,13 @@ def test_a_filter_that_keeps_the_marker_from_the_kernel(zctrace, monkeypatch, pa
 def test_a_process_that_dies_in_a_window(zctrace):
     """What it has forked lives on, with the connection and the window that it inherited."""
     script = (
-        "import os, time, tracer\n"
-        "with tracer.Session() as session, session.window():\n"
+        "import os, time, zctrace\n"
+        "with zctrace.Session() as session, session.window():\n"
         "    if os.fork() == 0:\n"
         "        time.sleep(300)\n"
         "    os.kill(os.getpid(), 9)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(tracer.__path__[0]).parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(package.__path__[0]).parent)}
     dead = subprocess.run([sys.executable, "-c", script], env=environment)
     assert dead.returncode == -9
     with zctrace.window() as window:

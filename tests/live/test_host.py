@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from tests.live.conftest import ROOT
-from tracer import errors
+from zctrace import errors
 
 MIB = 1 << 20
 STATUS = {"SIGKILL": -9, "SIGTERM": errors.TERMINATED, "SIGINT": errors.INTERRUPTED}

@@ -9,7 +9,8 @@ import pytest
 
 from tests.live import traces
 from tests.live.conftest import ROOT
-from tracer import errors, kernels
+from zctrace import errors
+from zctrace.machine import kernels
 
 STATUS = {
     signal.SIGINT: errors.INTERRUPTED,
@@ -50,7 +51,7 @@ def settled(before, seconds=15.0):
 def test_killed(stock, tmp_path, phase, number):
     before = traces.snapshot()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tracer", "run", "--kernel", stock,
+        [sys.executable, "-m", "zctrace", "run", "--kernel", stock,
          "--csv", str(tmp_path / "out.csv"), "--repeat", "200"],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         preexec_fn=interruptible,
@@ -70,7 +71,7 @@ def test_a_guest_that_dies_halfway(stock):
     """Somebody else kills the emulator while it works."""
     before = traces.snapshot()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tracer", "run", "--kernel", stock],
+        [sys.executable, "-m", "zctrace", "run", "--kernel", stock],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     for line in process.stderr:
@@ -93,7 +94,7 @@ def test_an_image_that_does_not_boot(live, tmp_path):
     image.write_bytes(b"\0" * 0x1F1 + b"\x04" + b"\0" * 0x10 + b"HdrS" + b"\0" * 100_000)
     before = traces.snapshot()
     result = subprocess.run(
-        [sys.executable, "-m", "tracer", "run", "--kernel", image, "--boot-timeout", "5"],
+        [sys.executable, "-m", "zctrace", "run", "--kernel", image, "--boot-timeout", "5"],
         cwd=ROOT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert result.returncode == errors.MachineError.exit_code

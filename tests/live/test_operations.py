@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from tests.conftest import KERNELS
-from tracer.controls import direction_of
-from tracer.summary import ITERATOR_FUNCTIONS
+from zctrace.analysis.controls import direction_of
+from zctrace.analysis.runs import ITERATOR_FUNCTIONS
 
 FILE_SYSTEMS = ("ext4", "xfs", "btrfs", "tmpfs")
 FSRM = "setcpuid=fsrm"

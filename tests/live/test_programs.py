@@ -11,8 +11,8 @@ from tests.conftest import LIVE_KERNELS
 from tests.live import calls_workload, scale_workload, suites
 from tests.live.conftest import SUITES, zctrace
 from tests.live.suites import SIZE
-from tracer import traced
-from tracer.evidence import Evidence
+from zctrace.analysis import program
+from zctrace.evidence.schema import Evidence
 
 WIDELY, EVERYTHING = LIVE_KERNELS, tuple(k for k in LIVE_KERNELS if "calls" in SUITES[k])
 
@@ -99,7 +99,7 @@ def test_cp_reflink_copies_nothing(programs):
     assert thing(found, "/xfs/copy").copied == {}
     # Libraries are read, and nothing else.
     assert found.copied_bytes < 16384
-    assert traced.sentence(found).startswith("zero-copy for ")
+    assert program.sentence(found).startswith("zero-copy for ")
 
 
 def test_cat_reads_and_a_device_takes_it(programs):
@@ -328,7 +328,7 @@ def test_calls_that_had_begun_before(more):
     found = more.answers["read in the middle"]
     assert found.received == {"unknown": suites.LATE_BYTES}
     assert found.copied == {"k2u": suites.LATE_BYTES}
-    (unknown,) = [line for line in found.things if line.name == traced.UNKNOWN.name]
+    (unknown,) = [line for line in found.things if line.name == program.UNKNOWN.name]
     assert unknown.received == suites.LATE_BYTES
     found = more.answers["sendfile in the middle"]
     assert found.received == found.delivered == {"unknown": SIZE}
@@ -423,7 +423,7 @@ def test_the_command_line(live, tmp_path):
     }
     (evidence,) = json.loads((tmp_path / "json").read_text())["evidence"]
     assert "PATH" not in json.dumps(evidence["request"])
-    found = traced.answer(Evidence.from_json(evidence))
+    found = program.answer(Evidence.from_json(evidence))
     stacks_are_whole(found, (tmp_path / "folded").read_text())
     profiles = json.loads((tmp_path / "speedscope").read_text())["profiles"]
     assert profiles[0]["endValue"] == found.copied_bytes

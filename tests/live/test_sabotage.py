@@ -2,7 +2,7 @@
 
 import pytest
 
-from tracer.errors import ControlError
+from zctrace.errors import ControlError
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.conftest import HERE, zctrace
-from tracer import stage
+from zctrace.machine import staging
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +19,12 @@ def served(live):
     with tempfile.TemporaryDirectory(dir="/opt") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        code = stage.stage(folder)
+        code = staging.stage(folder)
         shutil.copy(HERE / "sessions_guest.py", folder)
         yield zctrace(
             *("serve", "--kernel", "6.1", "--user", "nobody", "--"),
             *("env", f"PYTHONPATH={code}", "PYTHONDONTWRITEBYTECODE=1", sys.executable, "-P"),
-            *("-m", "pytest", "-rA", "--color=no", "-p", "tracer.pytest_plugin"),
+            *("-m", "pytest", "-rA", "--color=no", "-p", "zctrace.pytest_plugin"),
             *("-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", folder),
             *("--zctrace=require", "--noconftest", folder / "sessions_guest.py"),
         )

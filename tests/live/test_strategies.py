@@ -3,8 +3,8 @@
 import pytest
 
 from tests.conftest import KERNELS
-from tracer.evidence import SKIPPED
-from workloads.catalogue import STRATEGIES, TEXTBOOK
+from zctrace.evidence.schema import SKIPPED
+from zctrace.workloads.catalogue import STRATEGIES, TEXTBOOK
 
 MIB = 1 << 20
 REPEAT = 5

@@ -31,7 +31,7 @@ def processes():
         except OSError:
             continue
         if int(status.name) != os.getpid() and any(
-            name in words for name in ("tracer", "workloads", "qemu-system", "virtme", "vng")
+            name in words for name in ("zctrace", "qemu-system", "virtme", "vng")
         ):
             found.append(words[:100])
     return sorted(found)

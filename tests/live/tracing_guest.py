@@ -32,20 +32,30 @@ def say(step):
 shutil.copytree(SHARED, CODE)
 sys.path.insert(0, str(CODE))
 
-from probes.catalogue import PROGRAM_CATALOGUE  # noqa: E402
-from tracer import attach, flows, kernel, payload, target, vm  # noqa: E402
-from tracer.evidence import Request, Subject  # noqa: E402
-from tracer.phases import TRACING, Locator, Stopwatch, evidence_of  # noqa: E402
-from tracer.plan import plan  # noqa: E402
-from tracer.tracing import Tracer  # noqa: E402
+from zctrace.collect import cgroups, flows, meter, payload
+from zctrace.collect.describe import (
+    TRACING,
+    Locator,
+    Stopwatch,
+    evidence_of,
+)
+from zctrace.collect.program import Tracer
+from zctrace.evidence.schema import (
+    Request,
+    Subject,
+)
+from zctrace.kernel import facts as kernel
+from zctrace.machine import qemu
+from zctrace.plan.plan import plan
+from zctrace.probes.catalogue import PROGRAM_CATALOGUE
 
-from suites import ENVIRONMENT, ROOT, SIZE  # noqa: E402  # isort: skip
+from suites import ENVIRONMENT, ROOT, SIZE  # isort: skip
 
 
 def mounted(number, kind):
     folder = ROOT / kind
     folder.mkdir(parents=True)
-    disk = payload.find_disk(vm.disk_name(number))
+    disk = payload.find_disk(qemu.disk_name(number))
     subprocess.run(["mount", "-t", kind, disk, str(folder)], check=True)
     file = folder / "payload"
     file.write_bytes(bytes(range(251)) * (SIZE // 251) + bytes(SIZE % 251))
@@ -81,12 +91,12 @@ class Programs:
 
     def everything(self, suites, room, *, last):
         """All that ``suites`` have, with one meter, of that much ``room``."""
-        with target.cgroup("programs", own_machine=True) as cgroup, ExitStack() as stack:
-            self.meter = attach.Meter(
+        with cgroups.cgroup("programs", own_machine=True) as cgroup, ExitStack() as stack:
+            self.meter = meter.Meter(
                 self._plan, self._request.nonce, (), Locator(), follow_flows=True, room=room
             )
             say("loading")
-            self.meter.load(CODE / "probes")
+            self.meter.load(CODE / "zctrace" / "probes")
             stack.enter_context(self.meter)
             say("attaching")
             self.meter.attach(cgroup)
@@ -115,7 +125,7 @@ class Programs:
             return
         evidence = evidence_of(
             dataclasses.replace(self._request, subject=subject),
-            self._facts, self._plan, self.meter.refused, watch, attach.BCC_VERSION,
+            self._facts, self._plan, self.meter.refused, watch, meter.BCC_VERSION,
             rights=self._tracer.rights, trace=traced,
         )  # fmt: skip
         self.answer["evidence"][name] = evidence.to_json()

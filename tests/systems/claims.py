@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from probes.transfers import MOVING
 from tests.systems.seen import Seen
-from tracer.verdict import Verdict, Word
+from zctrace.analysis.verdicts import Verdict, Word
+from zctrace.probes.syscalls import MOVING
 
 SMALL = 0.01
 """Copies for each byte of payload that are none: heads, and wake-ups of eight bytes."""

@@ -11,9 +11,9 @@ import pytest
 
 from tests.conftest import HERE, or_skip
 from tests.systems import gather, seen
-from tracer import traced
-from tracer.evidence import Evidence
-from tracer.guardian import guarded
+from zctrace.analysis import program
+from zctrace.evidence.schema import Evidence
+from zctrace.machine.guardian import guarded
 
 EVIDENCE = HERE.parent / "build" / "kafka.json"
 """Where it is kept, for the report."""
@@ -49,7 +49,7 @@ def kafka(live):
     except gather.NotAvailableError as missing:
         or_skip(str(missing))
     gather.save(gathered, EVIDENCE)
-    answers = [traced.answer(Evidence.from_json(values)) for values in gathered["evidence"]]
+    answers = [program.answer(Evidence.from_json(values)) for values in gathered["evidence"]]
     facts = gathered["kafka"]
     return SimpleNamespace(
         facts=facts,

@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 
 from tests.live.conftest import run_in_guest
-from tracer import kernels, output
-from tracer.guardian import guarded
-from workloads.jvm import java, maven
+from zctrace import output_files
+from zctrace.machine import kernels
+from zctrace.machine.guardian import guarded
+from zctrace.workloads.jvm import java, maven
 
 HERE = Path(__file__).parent
 POM = HERE / "kafka" / "pom.xml"
@@ -94,7 +95,7 @@ def gather():
 def save(gathered, path):
     """For ``zctrace report`` and :mod:`tests.systems.report`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    output.write(path, json.dumps(gathered) + "\n")
+    output_files.write(path, json.dumps(gathered) + "\n")
 
 
 def main():

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.systems import seen
 from tests.systems.claims import CLAIMS
-from tracer import output
-from tracer.verdict import Word
+from zctrace import output_files
+from zctrace.analysis.verdicts import Word
 
 HEADING = "## What is claimed of systems"
 _INTRODUCTION = """\
@@ -48,7 +48,7 @@ def main():
     given = parser.parse_args()
     broker = seen.kafka(given.kafka) if given.kafka else None
     text = section(seen.Seen(seen.runs(given.results), broker))
-    output.write(given.document, with_section(given.document.read_text(), text))
+    output_files.write(given.document, with_section(given.document.read_text(), text))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from tracer import saved, traced
-from tracer.evidence import Evidence
+from zctrace.analysis import program, saved
+from zctrace.evidence.schema import Evidence
 
 LOOPBACK = "lo"
 _WAYS = ("u2k", "k2u", "k2k", "u2u")
@@ -113,7 +113,7 @@ def kafka(path):
     """The broker of one file."""
     text = json.loads(path.read_text())
     facts = text["kafka"]
-    answers = [traced.answer(Evidence.from_json(values)) for values in text["evidence"]]
+    answers = [program.answer(Evidence.from_json(values)) for values in text["evidence"]]
     cases = {
         name: _case(answer, facts["moved"][name])
         for name, answer in zip(facts["cases"], answers, strict=True)

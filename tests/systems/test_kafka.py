@@ -8,7 +8,7 @@ import pytest
 from tests.systems import claims, seen
 from tests.systems.conftest import there
 from tests.systems.kafka_suite import CASES, RECORDS
-from tracer.verdict import Word
+from zctrace.analysis.verdicts import Word
 
 PAYLOAD = RECORDS << 16
 TALK = 0.03

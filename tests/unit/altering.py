@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from probes.site import Kind
-from tracer import summary
-from tracer.evidence import Count
+from zctrace.analysis import runs as summary
+from zctrace.evidence.schema import Count
+from zctrace.probes.model import Kind
 
 CALLS, AT_RETURN, AT_ENTRY = "call sites", "breakpoint@return", "breakpoint@entry"
 

@@ -5,8 +5,8 @@ import os
 import threading
 from contextlib import contextmanager
 
-from tracer.evidence import Count
-from tracer.serving import Server, listening
+from zctrace.collect.windows import Server, listening
+from zctrace.evidence.schema import Count
 
 
 class Collector:

@@ -1,8 +1,8 @@
 """Programs in processes of their own, without the time that an interpreter takes to start.
 
-Of ``python -m tracer`` and ``python -m workloads`` most is spent on imports. Here a process
-that has nothing but those behind it forks for every call, and only that is left out: each
-call has its own arguments, environment, descriptors, signal handlers and exit code.
+Of ``python -m zctrace`` and ``python -m zctrace.workloads`` most is spent on imports. Here a
+process that has nothing but those behind it forks for every call, and only that is left out:
+each call has its own arguments, environment, descriptors, signal handlers and exit code.
 """
 
 import gc
@@ -20,12 +20,12 @@ _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
     [
         __name__,
-        "tracer.cli",
-        "tracer.summary",
-        "tracer.reports.markdown",
-        "tracer.reports.terminal",
+        "zctrace.cli",
+        "zctrace.analysis.runs",
+        "zctrace.reports.markdown",
+        "zctrace.reports.text.runs",
         "typer._adapters",  # what typer imports late; no matter if there is none
-        "workloads.__main__",
+        "zctrace.workloads.__main__",
     ]
 )
 

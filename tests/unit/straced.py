@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from workloads.marker import OPTION, Operation, Role
+from zctrace.workloads.marker import OPTION, Operation, Role
 
 ROOT = Path(__file__).parents[2]
 _MOVING = ("read", "write", "writev", "sendfile")
@@ -27,7 +27,7 @@ def performed(folder, names, *options, cache):
     """
     size = (folder / "payload").stat().st_size
     command = ["strace", "-ff", "-qq", "-s", "1", "-o", folder / "log"]
-    command += [sys.executable, "-m", "workloads", *names, "--file", folder / "payload"]
+    command += [sys.executable, "-m", "zctrace.workloads", *names, "--file", folder / "payload"]
     result = subprocess.run(
         [*command, *options, "--handshake"],
         cwd=ROOT,

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from tracer import archive
-from tracer.archive import Archive, version_key
-from tracer.errors import KernelError
+from zctrace.errors import KernelError
+from zctrace.machine import debian_archive
+from zctrace.machine.debian_archive import Archive, version_key
 
 SEARCH = """\
 linux-image-6.1.0-55-amd64 - Linux 6.1 for 64-bit PCs (signed)
@@ -88,7 +88,7 @@ def test_lists_are_read_once_a_day(suites, apt):
 
 
 def test_a_download_tells_how_far_it_is(suites, apt, tmp_path, monkeypatch):
-    monkeypatch.setattr(archive, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(debian_archive, "_POLL_SECONDS", 0.01)
     folder, said = tmp_path / "packages", []
     folder.mkdir()
     newest = suites.kernels(print)[-1]
@@ -135,8 +135,8 @@ def test_version_order():
 
 
 def test_releases_without_debian_s_table(monkeypatch, tmp_path):
-    monkeypatch.setattr(archive, "_DISTRO_INFO", tmp_path / "absent")
-    assert archive._releases() == ["oldoldstable", "oldstable", "stable", "testing"]
+    monkeypatch.setattr(debian_archive, "_DISTRO_INFO", tmp_path / "absent")
+    assert debian_archive._releases() == ["oldoldstable", "oldstable", "stable", "testing"]
 
 
 def test_releases_by_name(monkeypatch, tmp_path):
@@ -148,5 +148,5 @@ def test_releases_by_name(monkeypatch, tmp_path):
         "99,Testing,testing-one,2099-01-01\n"
         ",Sid,sid,1993-08-16\n"
     )
-    monkeypatch.setattr(archive, "_DISTRO_INFO", table)
-    assert archive._releases() == ["recent", "testing-one"]
+    monkeypatch.setattr(debian_archive, "_DISTRO_INFO", table)
+    assert debian_archive._releases() == ["recent", "testing-one"]

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tracer import bpf
+from zctrace.kernel import bpf_syscall
 
 NUMBER, PROGRAM, CODE = 4711, 33, bytes(range(48))
 
@@ -27,8 +27,8 @@ def kernel(monkeypatch):
             ctypes.set_errno(-answer)
         return max(answer, -1)
 
-    monkeypatch.setattr(bpf, "_libc", SimpleNamespace(syscall=syscall))
-    monkeypatch.setattr(bpf, "_type_number", lambda function: NUMBER)
+    monkeypatch.setattr(bpf_syscall, "_libc", SimpleNamespace(syscall=syscall))
+    monkeypatch.setattr(bpf_syscall, "_type_number", lambda function: NUMBER)
     return SimpleNamespace(asked=asked, answers=answers)
 
 
@@ -48,7 +48,7 @@ def refuse_with(words):
 
 def test_a_program_is_loaded_for_the_function_s_number(kernel):
     kernel.answers.append(PROGRAM)
-    assert bpf.load_at_entry("skb_copy_bits", CODE) == PROGRAM
+    assert bpf_syscall.load_at_entry("skb_copy_bits", CODE) == PROGRAM
     ((command, attributes),) = kernel.asked
     kind, count = struct.unpack_from("=II", attributes)
     assert (command, kind, count) == (5, 26, len(CODE) // 8)
@@ -61,17 +61,17 @@ def test_a_refusal_comes_with_the_verifier_s_last_words(kernel):
     said = "0: (bf) r6 = r1\nR1 invalid mem access 'scalar'\nprocessed 4 insns"
     kernel.answers += [-errno.EACCES, refuse_with(said)]
     with pytest.raises(OSError, match="invalid mem access") as caught:
-        bpf.load_at_entry("skb_copy_bits", CODE)
+        bpf_syscall.load_at_entry("skb_copy_bits", CODE)
     assert caught.value.errno == errno.EACCES
     assert "processed" not in str(caught.value)
 
 
 def test_what_cannot_be_attached_is_given_back(kernel, monkeypatch):
     closed = []
-    monkeypatch.setattr(bpf.os, "close", closed.append)
+    monkeypatch.setattr(bpf_syscall.os, "close", closed.append)
     kernel.answers += [PROGRAM, -errno.EBUSY]
     with pytest.raises(OSError, match="busy") as caught:
-        bpf.try_at_entry("skb_copy_bits")
+        bpf_syscall.try_at_entry("skb_copy_bits")
     assert caught.value.errno == errno.EBUSY
     assert closed == [PROGRAM]
     assert kernel.asked[1][0] == 17
@@ -97,5 +97,5 @@ def tell(length, **values):
 @pytest.mark.parametrize(("length", "misses"), [(224, 9), (216, 9), (208, None), (0, None)])
 def test_an_older_kernel_does_not_tell_of_skips(kernel, length, misses):
     kernel.answers += [tell(length, ns=5, runs=7, misses=9)] * 2
-    assert bpf.recursion_misses(PROGRAM) == misses
-    assert bpf.run_time(PROGRAM) == ((7, 5) if length >= 208 else (0, 0))
+    assert bpf_syscall.recursion_misses(PROGRAM) == misses
+    assert bpf_syscall.run_time(PROGRAM) == ((7, 5) if length >= 208 else (0, 0))

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from tracer.btf import Btf, BtfError
+from zctrace.kernel.btf import Btf, BtfError
 
 INT, POINTER, ARRAY, STRUCT, UNION, ENUM, PROTOTYPE, TAG, ENUM64 = 1, 2, 3, 4, 5, 6, 13, 17, 19
 

@@ -4,9 +4,11 @@ import struct
 
 import pytest
 
-from tracer import call_sites
-from tracer.call_sites import Call, SymbolTable, find_calls, plain
-from tracer.kernel_text import TextError
+from zctrace.kernel import callsites, symbols
+from zctrace.kernel.callsites import find_calls
+from zctrace.kernel.symbols import SymbolTable
+from zctrace.kernel.text import TextError
+from zctrace.probes.model import Call, plain
 
 BASE = 0xFFFFFFFF81000000
 MODULE = 0xFFFFFFFFC0000000
@@ -55,7 +57,7 @@ class Kernel:
             if name != "_etext":
                 self.text.write(address, NOP)
         (tmp_path / "modules").write_text("".join(f"{line}\n" for line in loaded))
-        monkeypatch.setattr(call_sites, "_MODULES", tmp_path / "modules")
+        monkeypatch.setattr(symbols, "_MODULES", tmp_path / "modules")
         self.symbols = SymbolTable(
             "".join(
                 f"{address:016x} {'T' if name in ('_stext', '_etext') else 't'} {name}"
@@ -255,7 +257,7 @@ def test_who_can_be_traced_begins_with_room_for_a_call(kernel, entry, traced):
 
 
 def test_a_call_across_two_blocks_is_found_once(kernel, monkeypatch):
-    monkeypatch.setattr(call_sites, "_BLOCK", 0x100)
+    monkeypatch.setattr(callsites, "_BLOCK", 0x100)
     k = kernel(PLAIN)
     offsets = [0x800 + 0x100 - back for back in range(4, -1, -1)]
     for at in offsets:

@@ -10,8 +10,8 @@ import pytest
 from tests.conftest import HERE
 from tests.systems import claims, report, seen
 from tests.systems.seen import Broker, Case, Moved, Seen
-from tracer.errors import UsageError
-from tracer.verdict import Word
+from zctrace.analysis.verdicts import Word
+from zctrace.errors import UsageError
 
 PAYLOAD = 1000
 HOLDS, REFUTED, NOT_MEASURED = Word.HOLDS, Word.REFUTED, Word.NOT_MEASURED

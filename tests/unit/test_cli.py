@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from tests.conftest import HERE
 from tests.unit import forked
-from tracer import __version__, cli, errors
-from tracer.errors import UsageError
+from zctrace import cli, errors
+from zctrace._version import __version__
+from zctrace.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,7 +24,7 @@ def invoke():
 
 
 def zctrace(*arguments, **options):
-    return forked.run("tracer.cli", *arguments, **options)
+    return forked.run("zctrace.cli", *arguments, **options)
 
 
 def test_version(invoke):
@@ -123,7 +124,7 @@ def test_a_report_of_failed_controls(tmp_path, line):
 
 
 def test_a_reader_that_has_enough():
-    command = f"{sys.executable} -m tracer strategies | true"
+    command = f"{sys.executable} -m zctrace strategies | true"
     result = subprocess.run(
         ["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
@@ -145,7 +146,7 @@ def test_without_root(command):
     text = f"""
 import os, sys
 sys.argv[1:] = [{command!r}]
-from tracer import cli
+from zctrace import cli
 os.setuid(65534)
 cli.main()
 """
@@ -182,21 +183,21 @@ def test_no_qemu(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root is asked for first")
 def test_no_bcc(monkeypatch):
-    from tracer import machine
+    from zctrace.machine import places
 
-    monkeypatch.setattr(machine, "MODULES", (("no_such_module", "python3-such"),))
+    monkeypatch.setattr(places, "MODULES", (("no_such_module", "python3-such"),))
     with pytest.raises(errors.MissingError) as caught:
-        machine.require_modules()
+        places.require_modules()
     assert caught.value.hint == "apt-get install python3-such"
 
 
 def test_another_architecture_is_refused(monkeypatch):
-    from tracer import machine
+    from zctrace.machine import places
 
-    machine.require_architecture()
-    monkeypatch.setattr(machine, "ARCHITECTURE", "pdp11")
+    places.require_architecture()
+    monkeypatch.setattr(places, "ARCHITECTURE", "pdp11")
     with pytest.raises(errors.KernelError, match="this machine is x86_64"):
-        machine.require_architecture()
+        places.require_architecture()
 
 
 def test_every_error_has_a_code_of_its_own():
@@ -246,14 +247,14 @@ def test_recorded_results_are_shown_without_root(tmp_path, line):
     ],
 )
 def test_the_file_systems_are_those_that_the_strategies_need(name, strategies, chosen):
-    from tracer.commands.run import choose_file_systems
+    from zctrace.commands.choices import choose_file_systems
 
     assert choose_file_systems(name, strategies) == tuple(chosen)
 
 
 def test_strategies_are_the_textbook_s_if_none_is_named():
-    from tracer.commands.run import choose_strategies
-    from workloads.catalogue import STRATEGIES, TEXTBOOK
+    from zctrace.commands.choices import choose_strategies
+    from zctrace.workloads.catalogue import STRATEGIES, TEXTBOOK
 
     assert choose_strategies([]) == tuple(s.name for s in TEXTBOOK)
     assert choose_strategies([], every=True) == tuple(s.name for s in STRATEGIES)
@@ -261,7 +262,7 @@ def test_strategies_are_the_textbook_s_if_none_is_named():
 
 
 def test_strategies_are_left_out():
-    from tracer.commands.run import choose_settings, choose_strategies
+    from zctrace.commands.choices import choose_settings, choose_strategies
 
     everything = choose_strategies([], every=True)
     some = choose_strategies([], every=True, skip=["netty-*", "sendfile"])
@@ -284,7 +285,7 @@ def test_strategies_are_left_out():
     ],
 )
 def test_leaving_out_nothing_or_everything_is_an_error(names, skip, said):
-    from tracer.commands.run import choose_strategies
+    from zctrace.commands.choices import choose_strategies
 
     with pytest.raises(UsageError, match=re.escape(said)):
         choose_strategies(names, skip=skip)

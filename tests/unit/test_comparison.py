@@ -12,12 +12,17 @@ from typer.testing import CliRunner
 
 from tests.conftest import HERE, recorded_evidence
 from tests.unit import altering
-from tracer import changes, cli, compared_programs, comparison, errors, saved, summary, traced
-from tracer.changes import COPIED, Change, Part
-from tracer.evidence import Evidence
-from tracer.flows import Thing
-from tracer.reports import comparison as reports
-from tracer.reports import files, program
+from zctrace import cli, errors
+from zctrace.analysis import program as traced
+from zctrace.analysis import runs as summary
+from zctrace.analysis import saved
+from zctrace.analysis.comparison import model, pairing, programs
+from zctrace.analysis.comparison.model import COPIED, Change, Part
+from zctrace.evidence.account import Thing
+from zctrace.evidence.schema import Evidence
+from zctrace.reports import machine_readable
+from zctrace.reports.text import comparison as reports
+from zctrace.reports.text import program
 
 ON, OFF = "nginx, sendfile on", "nginx, sendfile off"
 
@@ -35,7 +40,7 @@ def recorded(name, line="6.1"):
 def result_of(before, after):
     """Of evidence, one or a list on each side."""
     sides = [side if isinstance(side, list) else [side] for side in (before, after)]
-    return comparison.compare(
+    return pairing.compare(
         *(
             saved.Saved(
                 HERE / name,
@@ -122,7 +127,7 @@ def test_kernels_that_agree(name):
     """Some bytes are copied elsewhere, and page faults are others: neither counts."""
     compared = only(recorded(name, "6.1"), recorded(name, "7.3"))
     assert not compared.changed
-    assert changes.NOTHING in compared.headline
+    assert model.NOTHING in compared.headline
     circumstances = {c.figure: c for c in compared.circumstances}
     assert circumstances["kernel"].after == "7.3.4+deb13-amd64"
     assert "kernel's build" not in circumstances
@@ -140,7 +145,7 @@ def test_nothing_differs_from_itself():
 
 def test_the_largest_change_is_first():
     compared = only(recorded(ON), recorded(OFF, "7.3"))
-    weights = [compared_programs.weight(i, compared.basis) for i in compared.items]
+    weights = [programs.weight(i, compared.basis) for i in compared.items]
     assert weights == sorted(weights, reverse=True)
     assert weights[0][0] > weights[-1][0]
 
@@ -152,7 +157,7 @@ def test_of_other_amounts_copies_for_each_byte_are_compared():
     assert "2.00 copies per byte delivered" in compared.headline
     copied = item(compared, Part.CALL, "writev")
     assert copied.of(COPIED).by == 2 * 16777459
-    assert not any(compared_programs.matters(i, compared.basis) for i in compared.items)
+    assert not any(programs.matters(i, compared.basis) for i in compared.items)
     text = flat(rendered(result_of(before, after)))
     assert "16777459 B before, 50332377 B after. So what was copied is compared" in text
     assert "_copy_from_iter" not in text
@@ -196,7 +201,7 @@ def test_many_more_system_calls_are_told_though_nothing_else_changed():
         for c in cat.trace.run.counts
     )
     headline = only(cat, with_trace(cat, counts=counts)).headline
-    assert headline.startswith(changes.NOTHING)
+    assert headline.startswith(model.NOTHING)
     assert "; but system calls: " in headline
 
 
@@ -222,7 +227,7 @@ def test_two_sides_without_figures_are_not_alike():
     broken = blind_to(recorded(OFF), "_copy_from_iter")
     compared = only(broken, broken)
     assert "not measured on either side" in compared.headline
-    assert changes.NOTHING not in compared.headline
+    assert model.NOTHING not in compared.headline
     assert any(d.startswith("before and after: control failed") for d in compared.doubts)
 
 
@@ -270,7 +275,7 @@ def test_what_is_only_received_is_not_related_to_what_was_delivered():
     ],
 )
 def test_names_without_what_changes_by_itself(name, instead):
-    assert compared_programs.stable(name) == instead
+    assert programs.stable(name) == instead
 
 
 def test_clients_of_a_server_are_one_thing():
@@ -320,7 +325,7 @@ def test_of_several_the_largest_change_is_the_answer():
 
 
 def test_a_key_of_several_says_nothing():
-    pairs, left, right = comparison.paired(
+    pairs, left, right = pairing.paired(
         ["a1", "a2", "b"], ["a3", "b", "c"], (str, lambda x: x[0])
     )
     assert (pairs, left, right) == ([("b", "b")], ["a1", "a2"], ["a3", "c"])
@@ -361,7 +366,7 @@ def test_runs_without_their_like():
 
 def test_runs_on_kernels_that_agree():
     compared = only(recorded_evidence("6.1"), recorded_evidence("7.3"))
-    assert compared.headline == f"{changes.NOTHING}: {len(recorded_evidence('6.1').runs)} runs"
+    assert compared.headline == f"{model.NOTHING}: {len(recorded_evidence('6.1').runs)} runs"
     assert {i.part for i in compared.items} <= {Part.RUN}
     figures = {c.figure for i in compared.varying for c in i.figures}
     assert {"copy_calls", "interrupts"} <= figures
@@ -577,11 +582,13 @@ def paths(tmp_path):
         found[name] = tmp_path / f"{name}.json"
         found[name].write_text(program.result_json([traced.answer(evidence)]))
     found["run"] = tmp_path / "run.json"
-    found["run"].write_text(files.result_json(summary.judge([recorded_evidence("6.1")])))
+    found["run"].write_text(
+        machine_readable.result_json(summary.judge([recorded_evidence("6.1")]))
+    )
     broken = blind_to(recorded(ON), "_copy_from_iter")
     found["broken run"] = tmp_path / "broken-run.json"
     judged = summary.judge([altering.broken(recorded_evidence("6.1"))])
-    found["broken run"].write_text(files.result_json(judged))
+    found["broken run"].write_text(machine_readable.result_json(judged))
     found["broken"] = tmp_path / "broken.json"
     found["broken"].write_text(program.result_json([traced.answer(broken)]))
     return {name: str(path) for name, path in found.items()}

@@ -17,9 +17,9 @@ from tests.unit.altering import (
     told,
     with_counts,
 )
-from tracer import controls
-from tracer.evidence import Hits
-from tracer.verdict import Word
+from zctrace.analysis import controls
+from zctrace.analysis.verdicts import Word
+from zctrace.evidence.schema import Hits
 
 MIB = 1 << 20
 

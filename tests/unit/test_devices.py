@@ -6,9 +6,10 @@ import pytest
 
 from tests.conftest import recorded_evidence
 from tests.unit.altering import altered, count, only, run_of, with_counts
-from tracer import controls, disk, summary
-from tracer.evidence import Hits, Setting
-from tracer.verdict import Dma, Source, Word, judge_dma
+from zctrace.analysis import controls, rows
+from zctrace.analysis.verdicts import Dma, Source, Word, judge_dma
+from zctrace.collect import disk
+from zctrace.evidence.schema import Hits, Setting
 
 MIB = 1 << 20
 
@@ -225,7 +226,7 @@ def test_from_a_warm_cache_nothing_is_concluded(evidence):
 
 
 def test_the_tidy_rows_have_what_devices_moved(cold):
-    frame = summary.tidy([over(cold, "e1000")])
+    frame = rows.tidy([over(cold, "e1000")])
     sent = frame[(frame["quantity"] == "transmit-payload") & (frame["role"] == "sender")]
     assert set(sent.groupby("strategy")["bytes"].sum()) == {MIB}
     assert set(frame["nic"]) == {"e1000"}
@@ -324,7 +325,7 @@ def test_a_missed_execution_is_noticed(hits, agree):
 
 
 def test_everything_is_also_what_the_textbook_speaks_of():
-    from tracer.commands.run import choose_settings
+    from zctrace.commands.choices import choose_settings
 
     settings = choose_settings(("tee", "sendfile"), (), (), every=True)
     assert settings[0] == Setting(("tee", "sendfile"))

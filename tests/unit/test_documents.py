@@ -6,7 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conftest import HERE
-from tracer import cli, errors, summary
+from zctrace import cli, errors
+from zctrace.analysis import columns
 
 ROOT = HERE.parent
 README = (ROOT / "README.md").read_text()
@@ -24,7 +25,7 @@ def test_every_exit_code_is_documented():
 def test_every_column_is_documented():
     table = README.split("## The CSV")[1].split("## ")[0]
     documented = set(re.findall(r"`(\w+)`", table))
-    assert set(summary.COLUMNS) <= documented
+    assert set(columns.COLUMNS) <= documented
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,6 @@ def test_named_files_exist(text):
 
 
 def test_the_changelog_knows_the_version():
-    from tracer import __version__
+    from zctrace._version import __version__
 
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()

@@ -10,9 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from probes.transfers import MAX_NUMBER, NAMES, TRANSFERS
 from tests.conftest import HERE
-from tracer import errors, flows, target
+from zctrace import errors
+from zctrace.collect import cgroups, flows
+from zctrace.evidence import account as evidence_account
+from zctrace.probes.syscalls import MAX_NUMBER, NAMES, TRANSFERS
 
 ROOT = HERE.parent
 MOUNTS = [
@@ -56,7 +58,7 @@ def test_sockets():
             "peer": socket.inet_aton("192.0.2.7") + bytes(12),
             "peer_port": socket.htons(4711)}  # fmt: skip
     tcp = entry(family=socket.AF_INET, type=1, **ends)
-    assert flows._thing(key(stat.S_IFSOCK), tcp, {}) == flows.Thing(
+    assert flows._thing(key(stat.S_IFSOCK), tcp, {}) == evidence_account.Thing(
         "socket", "tcp 127.0.0.1:80 → 192.0.2.7:4711"
     )
     six = {**ends, "address": bytes(15) + b"\1", "peer": bytes(16)}
@@ -71,7 +73,9 @@ def test_sockets():
 
 
 def test_kinds():
-    assert flows._thing(key(stat.S_IFIFO, 7), entry(), {}) == flows.Thing("pipe", "pipe:[7]")
+    assert flows._thing(key(stat.S_IFIFO, 7), entry(), {}) == evidence_account.Thing(
+        "pipe", "pipe:[7]"
+    )
     assert flows._thing(key(stat.S_IFCHR, 7), entry(), {}).kind == "device"
     assert flows._thing(key(stat.S_IFREG, 7), entry(), {}).kind == "file"
 
@@ -79,9 +83,11 @@ def test_kinds():
 def test_what_is_in_no_folder_has_a_name_all_the_same():
     """Event counters and timers have no kind of their own."""
     nameless = SimpleNamespace(names=names())
-    assert flows._thing(key(1, 7), nameless, {}) == flows.Thing("other", "anon_inode:[7]")
+    assert flows._thing(key(1, 7), nameless, {}) == evidence_account.Thing(
+        "other", "anon_inode:[7]"
+    )
     memfd = flows._thing(key(stat.S_IFREG, 8), nameless, {})
-    assert memfd == flows.Thing("file", "file:[8]")
+    assert memfd == evidence_account.Thing("file", "file:[8]")
 
 
 class Table:
@@ -112,13 +118,13 @@ def test_what_there_is_no_room_for_is_together_by_kind():
     }
     account = flows.read(tables, str)
     assert account.things == (
-        flows.Thing("pipe", "pipe:[7]"),
-        flows.Thing("pipe", "more pipes", many=True),
-        flows.Thing("socket", "more sockets", many=True),
+        evidence_account.Thing("pipe", "pipe:[7]"),
+        evidence_account.Thing("pipe", "more pipes", many=True),
+        evidence_account.Thing("socket", "more sockets", many=True),
     )
     assert [flow.thing for flow in account.flows] == [0, 1, None, 1, 2]
     assert [booking.thing for booking in account.bookings] == [0, 2, None]
-    assert account.workers == (flows.Worker(0, 0, "more threads", 1, 39),)
+    assert account.workers == (evidence_account.Worker(0, 0, "more threads", 1, 39),)
     assert account.overflow == 4711
 
 
@@ -144,7 +150,8 @@ def launch(*command, tmp_path):
     near, far = socket.socketpair()
     with near, far:
         process = subprocess.Popen(
-            [sys.executable, "-m", "workloads.launch", "--nonce", "1", "--folder", tmp_path,
+            [sys.executable, "-m", "zctrace.workloads.launch", "--nonce", "1",
+             "--folder", tmp_path,
              "--channel", str(far.fileno()), "--", *command],
             cwd=ROOT, pass_fds=[far.fileno()], stdout=subprocess.PIPE,
         )  # fmt: skip
@@ -181,15 +188,15 @@ def test_what_cannot_be_started_says_why(tmp_path):
 
 def test_a_command_runs_as_who_has_called(monkeypatch):
     monkeypatch.delenv("SUDO_USER", raising=False)
-    assert target.caller()[0] == 0
+    assert cgroups.caller()[0] == 0
     monkeypatch.setenv("SUDO_USER", "nobody")
-    assert target.caller()[3] == "nobody"
-    assert target.caller("root")[0] == 0
+    assert cgroups.caller()[3] == "nobody"
+    assert cgroups.caller("root")[0] == 0
     with pytest.raises(errors.UsageError, match="no such user"):
-        target.caller("nobody-of-that-name")
+        cgroups.caller("nobody-of-that-name")
 
 
 def test_the_root_cgroup_is_nobody_s_own():
-    folder = target.common_cgroup([os.getpid()])
+    folder = cgroups.common_cgroup([os.getpid()])
     assert folder is None or (folder / "cgroup.procs").exists()
-    assert target.common_cgroup([]) is None
+    assert cgroups.common_cgroup([]) is None

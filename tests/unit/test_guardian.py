@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tracer.guardian import guarded
+from zctrace.machine.guardian import guarded
 
 SCRIPT = """
 import os, subprocess, sys, time
-from tracer.guardian import guarded
+from zctrace.machine.guardian import guarded
 with guarded(sys.argv[1]) as folder:
     (folder.path / "big").write_text("x")
     env = {**os.environ, **folder.environment}

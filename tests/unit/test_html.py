@@ -14,12 +14,16 @@ from typer.testing import CliRunner
 
 from tests.conftest import recorded_evidence
 from tests.unit.altering import altered, at_return, broken, count, only, run_of
-from tracer import cli, summary
-from tracer.errors import ControlError, OutputError
-from tracer.evidence import Evidence
-from tracer.reports import drawing, files, html, tables, words
-from tracer.reports.ways import _ROUTES, Arrow, By, Place, way
-from workloads.catalogue import STRATEGIES
+from zctrace import cli
+from zctrace.analysis import rows as analysis_rows
+from zctrace.analysis import runs
+from zctrace.errors import ControlError, OutputError
+from zctrace.evidence.schema import Evidence
+from zctrace.reports import machine_readable, wording
+from zctrace.reports.data_path import _ROUTES, Arrow, By, Place, way
+from zctrace.reports.html import page as html
+from zctrace.reports.html import path_drawing, tables
+from zctrace.workloads.catalogue import STRATEGIES
 
 RECORDED = ("5.10", "6.1", "7.3", "6.1-e1000", "7.3-e1000")
 SHOWN = {
@@ -82,7 +86,7 @@ class Page(HTMLParser):
 
 
 def judged_of(*lines):
-    return summary.judge([recorded_evidence(line) for line in lines])
+    return runs.judge([recorded_evidence(line) for line in lines])
 
 
 def page_of(judged):
@@ -110,13 +114,13 @@ def page_of_recorded(line, host):
 
 @functools.cache
 def page_of_broken(line):
-    judged = summary.judge([broken(recorded_evidence(line))])
+    judged = runs.judge([broken(recorded_evidence(line))])
     return judged, page_of(judged)
 
 
 def compare(judged, page):
     """Every cell against the CSV; returns which columns were there, by row."""
-    rows = list(csv.DictReader(io.StringIO(files.summary_csv(judged))))
+    rows = list(csv.DictReader(io.StringIO(machine_readable.summary_csv(judged))))
     seen = {index: set() for index in range(len(rows))}
     for row, column, value, shown in page.cells:
         expected = rows[row][column]
@@ -125,7 +129,7 @@ def compare(judged, page):
             assert value is None, (row, column)
             assert not re.search(r"\d", shown), (row, column, shown)
             if not column.startswith("claimed_"):
-                assert words.UNMEASURED in shown, (row, column)
+                assert wording.UNMEASURED in shown, (row, column)
         elif column.startswith("verdict_"):
             assert shown == expected
         elif column == "kernel":
@@ -133,7 +137,7 @@ def compare(judged, page):
             assert expected.startswith(shown)
         else:
             assert float(value) == float(expected), (row, column)
-            assert re.search(r"[\d.]+", shown)[0] == words.copies(float(expected)), column
+            assert re.search(r"[\d.]+", shown)[0] == wording.copies(float(expected)), column
     return seen
 
 
@@ -149,7 +153,7 @@ def test_what_failed_its_controls_is_no_number(line):
     judged, text = page_of_broken(line)
     compare(judged, Page(text))
     assert {j.figures["cpu_copies"] for j in judged} == {None}
-    assert text.index(words.alarm(judged)[0]) < text.index('id="claims"')
+    assert text.index(wording.alarm(judged)[0]) < text.index('id="claims"')
     for j in judged:
         arrows = [arrow for arrow in way(j).arrows if arrow.by is not By.DMA]
         assert arrows
@@ -167,7 +171,7 @@ def test_why_something_was_not_available(everything):
     assert missing
     for j in missing:
         assert way(j) is None
-        assert f"Not available on Linux {words.release(j)}: " in text
+        assert f"Not available on Linux {wording.release(j)}: " in text
 
 
 def test_every_verdict_has_its_evidence(everything):
@@ -223,7 +227,7 @@ def test_hostile_words_stay_words():
             },
         ),
     )  # fmt: skip
-    text = page_of(summary.judge([evidence]))
+    text = page_of(runs.judge([evidence]))
     page = Page(text)
     tags = {tag for tag, _ in page.tags}
     assert "&lt;script&gt;alert(1)" in text
@@ -377,7 +381,7 @@ def test_no_device_is_no_arrow():
 def test_dma_that_nobody_watched_is_not_zero():
     evidence = recorded_evidence("7.3-e1000")
     events = tuple(e for e in evidence.events if e not in ("disk-request", "transmit-payload"))
-    judged = summary.judge([dataclasses.replace(evidence, events=events)])
+    judged = runs.judge([dataclasses.replace(evidence, events=events)])
     compare(judged, Page(page_of(judged)))
     for j in judged:
         arrows = [a for a in way(j).arrows if a.by is By.DMA]
@@ -386,7 +390,7 @@ def test_dma_that_nobody_watched_is_not_zero():
 
 def test_widths_are_in_proportion():
     def width(size):
-        return drawing.width_of(Arrow(CACHE, USER, By.CPU, size, MIB))
+        return path_drawing.width_of(Arrow(CACHE, USER, By.CPU, size, MIB))
 
     assert width(2 * MIB) == 2 * width(MIB) == 4 * width(MIB // 2)
     assert width(3 * MIB) == width(30 * MIB)
@@ -397,7 +401,7 @@ def test_the_evidence_table_shows_who_copied():
     judged = [only(recorded_evidence("7.3"), "read-write")]
     (table,) = tables.evidence(judged)
     shown = [[role, *(cell.text for cell in cells)] for role, cells in table.groups[0].rows]
-    frame = summary.tidy([dataclasses.replace(judged[0].evidence, runs=(judged[0].run,))])
+    frame = analysis_rows.tidy([dataclasses.replace(judged[0].evidence, runs=(judged[0].run,))])
     kept = frame[
         (frame["bytes"] > 0) & ~frame["role"].str.contains("control_|neighbour", regex=True)
     ]
@@ -410,7 +414,7 @@ def test_repetitions_and_sizes_are_told_apart():
     evidence = recorded_evidence("7.3")
     run = run_of(evidence, "sendfile")
     again = dataclasses.replace(run, run_index=1)
-    judged = summary.judge([dataclasses.replace(evidence, runs=(run, again))])
+    judged = runs.judge([dataclasses.replace(evidence, runs=(run, again))])
     text = page_of(judged)
     compare(judged, Page(text))
     assert "sendfile #0, sendfile #1 on Linux" in text
@@ -421,7 +425,7 @@ def saved(tmp_path):
     """A result as ``run --json`` writes it, and what it says."""
     judged = judged_of("6.1-e1000")
     path = tmp_path / "result.json"
-    path.write_text(files.result_json(judged))
+    path.write_text(machine_readable.result_json(judged))
     return path, judged
 
 
@@ -459,9 +463,9 @@ def test_a_page_on_standard_output_is_alone_there(saved):
 
 
 def test_a_page_of_failed_controls_is_written_and_complained_of(tmp_path):
-    judged = summary.judge([broken(recorded_evidence("6.1-e1000"))])
+    judged = runs.judge([broken(recorded_evidence("6.1-e1000"))])
     path, out = tmp_path / "result.json", tmp_path / "report.html"
-    path.write_text(files.result_json(judged))
+    path.write_text(machine_readable.result_json(judged))
     result = report(path, "--html", out)
     assert isinstance(result.exception, ControlError)
     assert "CONTROLS FAILED" in out.read_text()
@@ -469,7 +473,7 @@ def test_a_page_of_failed_controls_is_written_and_complained_of(tmp_path):
 
 def test_evidence_is_read_back_the_same(everything):
     judged, text = everything
-    again = summary.judge([Evidence.from_json(e.to_json()) for e in words.evidences_of(judged)])
+    again = runs.judge([Evidence.from_json(e.to_json()) for e in wording.evidences_of(judged)])
     assert page_of(again) == text
 
 

@@ -15,16 +15,16 @@ from pathlib import Path
 import pytest
 
 from tests.unit import forked, straced
-from tracer import machine, stage
-from tracer.errors import ResourceError
-from tracer.evidence import Setting
-from workloads.catalogue import STRATEGIES, strategy_named
-from workloads.exercise import stimuli
-from workloads.jvm import java, process, strategies
-from workloads.marker import Role
-from workloads.peers import total
-from workloads.run import Runner
-from workloads.strategy import Task
+from zctrace.errors import ResourceError
+from zctrace.evidence.schema import Setting
+from zctrace.machine import images, job, staging
+from zctrace.workloads.catalogue import STRATEGIES, strategy_named
+from zctrace.workloads.control_stimuli import stimuli
+from zctrace.workloads.jvm import java, process, strategies
+from zctrace.workloads.marker import Role
+from zctrace.workloads.peers import total
+from zctrace.workloads.runner import Runner
+from zctrace.workloads.strategy import Task
 
 ROOT = Path(__file__).parents[2]
 NAMES = [strategy.name for strategy in STRATEGIES if strategy.name.startswith("java-")]
@@ -82,7 +82,7 @@ def lines_of(result):
 
 
 def workload(*arguments):
-    return lines_of(forked.run("workloads.__main__", *arguments))
+    return lines_of(forked.run("zctrace.workloads.__main__", *arguments))
 
 
 def test_there_are_five():
@@ -207,7 +207,7 @@ def test_an_error_in_java_is_an_error_here(runner, monkeypatch):
 
 @needs_java
 def test_when_the_parent_is_killed_the_virtual_machine_ends(payload, cache):
-    command = [sys.executable, "-m", "workloads", "java-mmap", "--handshake"]
+    command = [sys.executable, "-m", "zctrace.workloads", "java-mmap", "--handshake"]
     with subprocess.Popen(
         [*command, "--file", payload],
         cwd=ROOT,
@@ -359,11 +359,16 @@ def test_what_is_compiled_is_kept(cache, monkeypatch):
 
 @needs_java
 def test_what_is_staged_needs_neither_compiler_nor_environment(payload, tmp_path, cache):
-    code = stage.stage(tmp_path, java.build(cache))
-    built = java.staged(code / "workloads" / "jvm" / "built")
+    code = staging.stage(tmp_path, java.build(cache))
+    built = java.staged(code / "zctrace" / "workloads" / "jvm" / "built")
     assert built.jdk == java.find()
     assert all(path.stat().st_mode & 0o004 for path in built.classes.rglob("*"))
-    command = [sys.executable, "-I", code / "tracer" / "isolated.py", "workloads"]
+    command = [
+        sys.executable,
+        "-I",
+        code / "zctrace" / "collect" / "isolated.py",
+        "zctrace.workloads",
+    ]
     result = subprocess.run(
         [*command, "java-transfer-to", "--file", payload],
         cwd="/",
@@ -376,9 +381,9 @@ def test_what_is_staged_needs_neither_compiler_nor_environment(payload, tmp_path
 
 
 def test_a_reason_is_staged_as_well(tmp_path, monkeypatch):
-    code = stage.stage(tmp_path, java.NoJavaError("no such luck"))
+    code = staging.stage(tmp_path, java.NoJavaError("no such luck"))
     with pytest.raises(java.NoJavaError, match="no such luck"):
-        java.staged(code / "workloads" / "jvm" / "built")
+        java.staged(code / "zctrace" / "workloads" / "jvm" / "built")
     assert java.staged(tmp_path) is None
 
 
@@ -391,26 +396,26 @@ def test_what_cannot_be_run_from_here(tmp_path, monkeypatch):
 
 
 def options(*names, **more):
-    return machine.Options(settings=(Setting(names),), sizes=(MIB,), **more)
+    return job.Options(settings=(Setting(names),), sizes=(MIB,), **more)
 
 
 def test_the_main_job_does_without_java(monkeypatch):
     monkeypatch.setattr(java, "build", None)
     asked = options("read-write", "sendfile")
-    assert machine._java(asked, print) is None
+    assert job._java(asked, print) is None
     assert asked.java_bytes == 0
 
 
 def test_with_a_strategy_of_java_there_is_room_and_something_to_stage(monkeypatch, tmp_path):
     asked = options("sendfile", "java-mmap")
-    without = machine.guest_memory(options("sendfile"))
-    assert machine.guest_memory(asked) == without + asked.java_bytes
+    without = job.guest_memory(options("sendfile"))
+    assert job.guest_memory(asked) == without + asked.java_bytes
     assert asked.java_bytes > 128 << 20
     assert options("java-mmap", chunk=4096).java_bytes < asked.java_bytes
     with pytest.raises(ResourceError):
-        machine.check_resources(MIB, (), [], 1 << 60)
+        images.check_resources(MIB, (), [], 1 << 60)
     monkeypatch.setenv("ZCTRACE_CACHE", "/proc/no/such/folder")
     said = []
-    reason = machine._java(asked, said.append)
+    reason = job._java(asked, said.append)
     assert isinstance(reason, java.NoJavaError)
     assert len(said) == 1

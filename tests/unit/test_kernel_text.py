@@ -2,7 +2,7 @@
 
 import pytest
 
-from tracer.kernel_text import Exits, Symbol, TextError, find_exits, find_symbols
+from zctrace.kernel.text import Exits, Symbol, TextError, find_exits, find_symbols
 
 KALLSYMS = b"""\
 ffffffff81000000 T _text

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from tracer import kernels
-from tracer.archive import StockKernel
-from tracer.errors import KernelError, OutputError, ResourceError
+from zctrace.errors import KernelError, OutputError, ResourceError
+from zctrace.machine import kernels
+from zctrace.machine.debian_archive import StockKernel
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from tests.conftest import recorded_evidence
-from tracer import summary
-from tracer.reports import markdown
+from zctrace.analysis import runs
+from zctrace.reports import markdown
 
 
 def tables(text):
@@ -31,7 +31,7 @@ def cells(text, heading, number, strategy):
 
 @pytest.fixture(scope="module")
 def judged():
-    return summary.judge(
+    return runs.judge(
         [recorded_evidence(name) for name in ("6.1", "6.1-e1000", "7.3", "7.3-e1000")]
     )
 
@@ -72,7 +72,7 @@ def test_kernels_that_differ_have_rows_of_their_own():
     twice = dataclasses.replace(call, calls=2)
     counts = tuple(twice if count is call else count for count in run.counts)
     other = dataclasses.replace(other, runs=(dataclasses.replace(run, counts=counts),))
-    text = markdown.document(summary.judge([one, other]))
+    text = markdown.document(runs.judge([one, other]))
     rows = [row for row in tables(text)[0] if row[0] == "`sendfile`"]
     assert [row[1] for row in rows] == ["6.1", "7.3"]
 
@@ -88,7 +88,7 @@ def test_what_was_not_measured_is_no_zero():
     evidence = recorded_evidence("6.1")
     run = next(run for run in evidence.runs if run.strategy == "sendfile")
     lost = dataclasses.replace(run, lost={**run.lost, "window": 1})
-    text = markdown.document(summary.judge([dataclasses.replace(evidence, runs=(lost,))]))
+    text = markdown.document(runs.judge([dataclasses.replace(evidence, runs=(lost,))]))
     assert "**CONTROLS FAILED" in text
     row = cells(text, "Over loopback", 0, "sendfile")
     assert (row["CPU copies"], row["switches"], row["DMA copies"]) == ("–", "–", "–")

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.systems import gather
-from workloads.jvm import maven, netty
+from zctrace.workloads.jvm import maven, netty
 
 PROJECT = "<dependency><version>{}</version></dependency>"
 MVN = """#!/bin/sh

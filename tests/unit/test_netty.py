@@ -12,14 +12,15 @@ from rich.console import Console
 
 from tests.unit import forked, straced
 from tests.unit.test_java import fake, homes, lines_of, why_not
-from tracer import kernels, machine, phases, stage
-from tracer.commands import strategies as listing
-from tracer.evidence import Setting
-from workloads.catalogue import STRATEGIES, strategy_named
-from workloads.jvm import java, netty, strategies
-from workloads.marker import Role
-from workloads.run import Runner
-from workloads.strategy import Expected, Task
+from zctrace.collect import describe
+from zctrace.commands import strategies as listing
+from zctrace.evidence.schema import Setting
+from zctrace.machine import job, kernels, staging
+from zctrace.workloads.catalogue import STRATEGIES, strategy_named
+from zctrace.workloads.jvm import java, netty, strategies
+from zctrace.workloads.marker import Role
+from zctrace.workloads.runner import Runner
+from zctrace.workloads.strategy import Expected, Task
 
 NAMES = [strategy.name for strategy in STRATEGIES if strategy.name.startswith("netty-")]
 MIB = 1 << 20
@@ -65,7 +66,7 @@ def payload(tmp_path):
 
 
 def workload(*arguments):
-    return lines_of(forked.run("workloads.__main__", *arguments))
+    return lines_of(forked.run("zctrace.workloads.__main__", *arguments))
 
 
 def test_there_are_ten():
@@ -215,10 +216,15 @@ def test_an_error_in_netty_is_an_error_here(payload, monkeypatch):
 @needs_netty
 def test_what_is_staged_needs_neither_maven_nor_compiler(payload, tmp_path, cache):
     driver = java.build(cache)
-    code = stage.stage(tmp_path, driver, netty.build(driver, cache, print))
-    built = netty.staged(code / "workloads" / "jvm" / "netty-built")
+    code = staging.stage(tmp_path, driver, netty.build(driver, cache, print))
+    built = netty.staged(code / "zctrace" / "workloads" / "jvm" / "netty-built")
     assert all(path.stat().st_mode & 0o004 for path in built.archives.parent.rglob("*"))
-    command = [sys.executable, "-I", code / "tracer" / "isolated.py", "workloads"]
+    command = [
+        sys.executable,
+        "-I",
+        code / "zctrace" / "collect" / "isolated.py",
+        "zctrace.workloads",
+    ]
     result = subprocess.run(
         [*command, "netty-file-region-epoll", "netty-tls", "--file", payload],
         cwd="/",
@@ -316,43 +322,43 @@ def test_without_netty_everything_else_goes_on(tmp_path, payload, driver, monkey
 
 
 def options(*names):
-    return machine.Options(settings=(Setting(names),), sizes=(MIB,))
+    return job.Options(settings=(Setting(names),), sizes=(MIB,))
 
 
 def test_who_does_not_need_it_does_not_fetch_it(driver, monkeypatch):
     monkeypatch.setattr(netty, "build", None)
-    assert machine._netty(options("sendfile"), None, print) is None
-    assert machine._netty(options("sendfile", "java-mmap"), driver, print) is None
+    assert job._netty(options("sendfile"), None, print) is None
+    assert job._netty(options("sendfile", "java-mmap"), driver, print) is None
     # Without Java there is a reason already.
-    assert machine._netty(options("netty-tls"), java.NoJavaError("none"), print) is None
+    assert job._netty(options("netty-tls"), java.NoJavaError("none"), print) is None
 
 
 def test_why_it_could_not_be_had_is_staged(tmp_path, driver, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(kernels, "cache_folder", lambda: tmp_path / "cache")
-    reason = machine._netty(options("netty-tls"), driver, print)
+    reason = job._netty(options("netty-tls"), driver, print)
     assert isinstance(reason, netty.NoNettyError)
     (tmp_path / "classes").mkdir()
-    code = stage.stage(tmp_path, driver, reason)
+    code = staging.stage(tmp_path, driver, reason)
     with pytest.raises(netty.NoNettyError, match="apt-get install maven"):
-        netty.staged(code / "workloads" / "jvm" / "netty-built")
+        netty.staged(code / "zctrace" / "workloads" / "jvm" / "netty-built")
     monkeypatch.setattr(kernels, "cache_folder", lambda: Path("/proc/none"))
     monkeypatch.setenv("PATH", str(maven(tmp_path / "bin", FETCHES)))
-    assert "not to be had" in str(machine._netty(options("netty-tls"), driver, print))
+    assert "not to be had" in str(job._netty(options("netty-tls"), driver, print))
 
 
 def test_evidence_has_the_version(tmp_path, driver, monkeypatch):
     (tmp_path / "classes").mkdir()
     java.stage(driver, tmp_path / "java")
     monkeypatch.setattr(java.staged, "__defaults__", (tmp_path / "java",))
-    assert phases._java() == {"java": "17.0.1"}
+    assert describe._java() == {"java": "17.0.1"}
     netty.stage(netty.NoNettyError("no such luck"), tmp_path / "none")
     monkeypatch.setattr(netty.staged, "__defaults__", (tmp_path / "none",))
-    assert phases._java() == {"java": "17.0.1"}
+    assert describe._java() == {"java": "17.0.1"}
     (tmp_path / "archives").mkdir()
     netty.stage(netty.Netty(tmp_path / "archives", tmp_path / "classes"), tmp_path / "netty")
     monkeypatch.setattr(netty.staged, "__defaults__", (tmp_path / "netty",))
-    assert phases._java() == {"java": "17.0.1", "netty": "4.2.18.Final"}
+    assert describe._java() == {"java": "17.0.1", "netty": "4.2.18.Final"}
 
 
 def test_the_list_says_whether_it_is_possible(tmp_path, driver, monkeypatch):

@@ -4,13 +4,23 @@ import dataclasses
 
 import pytest
 
-from probes import hooks
-from probes.catalogue import CATALOGUE
-from probes.site import CallTarget, Direction, Kind, Mechanism, Path, Purpose, Returned
 from tests.conftest import KERNELS, recorded_kernel
-from tracer.call_sites import Call, plain
-from tracer.kernel import KernelFacts
-from tracer.plan import BREAKPOINT_SLOTS, ENTRY_SLOTS, Choice, plan
+from zctrace.kernel.facts import KernelFacts
+from zctrace.plan.attachments import Choice
+from zctrace.plan.plan import BREAKPOINT_SLOTS, ENTRY_SLOTS, plan
+from zctrace.probes import hooks
+from zctrace.probes.catalogue import CATALOGUE
+from zctrace.probes.model import (
+    Call,
+    CallTarget,
+    Direction,
+    Kind,
+    Mechanism,
+    Path,
+    Purpose,
+    Returned,
+    plain,
+)
 
 TRANSFER = frozenset({Path.FILE, Path.PIPE, Path.TCP})
 ITERATORS = {"copy-to-iter", "copy-from-iter", "copy-from-iter-atomic"}

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import HERE
 from tests.unit.collectors import collecting
 from tests.unit.test_sessions import recorded
-from tracer import protocol
+from zctrace.evidence import session_protocol
 
 ROOT = HERE.parent
 TESTS = """
@@ -34,12 +34,12 @@ def run(tmp_path):
     """Run these tests in a process of its own, with no collector but the one named."""
     (tmp_path / "test_it.py").write_text(TESTS)
 
-    def ran(*arguments, plugin=("-p", "tracer.pytest_plugin"), path=None, python_path=()):
+    def ran(*arguments, plugin=("-p", "zctrace.pytest_plugin"), path=None, python_path=()):
         environment = {
             "PATH": str(tmp_path),  # where there is no sudo
             "PYTHONPATH": os.pathsep.join([str(ROOT), *map(str, python_path)]),
             "PYTHONDONTWRITEBYTECODE": "1",
-            **({protocol.SOCKET: str(path)} if path else {}),
+            **({session_protocol.SOCKET: str(path)} if path else {}),
         }
         # Whoever runs these may be root, with a kernel that can be probed.
         (tmp_path / "sitecustomize.py").write_text("import os\nos.geteuid = lambda: 1000\n")
@@ -96,7 +96,7 @@ def test_a_collector_that_is_gone_is_no_reason_to_skip(run, tmp_path):
     assert "SessionError: there is no collector at" in result.stdout
 
 
-@pytest.mark.parametrize("plugin", [(), ("-p", "tracer.pytest_plugin")], ids=str)
+@pytest.mark.parametrize("plugin", [(), ("-p", "zctrace.pytest_plugin")], ids=str)
 def test_installed(run, tmp_path, plugin):
     """By its entry point it is there without being named, and named it is there once."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from probes.catalogue import CATALOGUE
-from tracer.reasons import reason
+from zctrace.analysis.reasons import reason
+from zctrace.probes.catalogue import CATALOGUE
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_of_what_was_never_seen_nothing_is_guessed(quantity, caller, syscall, wo
 
 
 def test_no_words_are_for_what_nothing_counts():
-    from tracer import reasons
+    from zctrace.analysis import reasons
 
     counted = {row.quantity for row in (*CATALOGUE.copies, *CATALOGUE.calls, *CATALOGUE.events)}
     assert {row.quantity for row in reasons._REASONS} <= counted

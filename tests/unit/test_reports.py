@@ -11,10 +11,12 @@ from rich.console import Console
 
 from tests.conftest import recorded_evidence
 from tests.unit.altering import added, broken, count, run_of, with_counts
-from tracer import summary
-from tracer.evidence import Evidence
-from tracer.reports import files, terminal
-from workloads.catalogue import STRATEGIES
+from zctrace.analysis import columns
+from zctrace.analysis import runs as summary
+from zctrace.evidence.schema import Evidence
+from zctrace.reports import machine_readable
+from zctrace.reports.text import runs as terminal
+from zctrace.workloads.catalogue import STRATEGIES
 
 
 def rendered(evidences, width=80, **options):
@@ -38,10 +40,10 @@ def report(line):
 
 def test_csv_equals_the_figures(evidence):
     judged = summary.judge([evidence])
-    rows = list(csv.DictReader(io.StringIO(files.summary_csv(judged))))
+    rows = list(csv.DictReader(io.StringIO(machine_readable.summary_csv(judged))))
     assert len(rows) == len(judged)
     for row, j in zip(rows, judged, strict=True):
-        assert list(row) == list(summary.COLUMNS)
+        assert list(row) == list(columns.COLUMNS)
         for column, value in j.figures.items():
             if value is None:
                 assert row[column] == "", column
@@ -53,7 +55,9 @@ def test_csv_equals_the_figures(evidence):
 
 def test_csv_never_says_zero_for_unknown(evidence):
     rows = list(
-        csv.DictReader(io.StringIO(files.summary_csv(summary.judge([broken(evidence)]))))
+        csv.DictReader(
+            io.StringIO(machine_readable.summary_csv(summary.judge([broken(evidence)])))
+        )
     )
     for row in rows:
         assert row["cpu_copies"] == ""
@@ -63,14 +67,16 @@ def test_csv_never_says_zero_for_unknown(evidence):
 
 
 def test_json_reads_back(evidence):
-    result = json.loads(files.result_json(summary.judge([evidence])))
+    result = json.loads(machine_readable.result_json(summary.judge([evidence])))
     assert [Evidence.from_json(e) for e in result["evidence"]] == [evidence]
     assert len(result["summary"]) == len(evidence.runs)
     assert all(c["passed"] for row in result["summary"] for c in row["control_results"])
 
 
 def test_evidence_csv_has_every_role(evidence):
-    rows = list(csv.DictReader(io.StringIO(files.evidence_csv(summary.judge([evidence])))))
+    rows = list(
+        csv.DictReader(io.StringIO(machine_readable.evidence_csv(summary.judge([evidence]))))
+    )
     assert {"sender", "sink", "neighbour", "control_before", "control_idle"} <= {
         row["role"] for row in rows
     }

@@ -14,15 +14,19 @@ import threading
 import pytest
 from typer.testing import CliRunner
 
-import tracer
+import zctrace
 from tests.conftest import HERE
 from tests.unit.collectors import altered, collecting
-from tracer import Session, cli, client, errors, program, protocol, serving, target
-from tracer.errors import ControlError, FigureError, SessionError, UsageError
-from tracer.evidence import Evidence
-from tracer.flows import Account
-from tracer.tracing import Tracer
-from workloads import libc, marker
+from zctrace import Session, cli, errors
+from zctrace.collect import cgroups, windows
+from zctrace.collect.program import Tracer
+from zctrace.errors import ControlError, FigureError, SessionError, UsageError
+from zctrace.evidence import session_protocol
+from zctrace.evidence.account import Account
+from zctrace.evidence.schema import Evidence
+from zctrace.machine import program_job
+from zctrace.session import api
+from zctrace.workloads import libc, marker
 
 ROOT = HERE.parent
 
@@ -36,7 +40,7 @@ def recorded(name="nginx, sendfile off"):
 @pytest.fixture
 def path(tmp_path, monkeypatch):
     socket_path = tmp_path / "socket"
-    monkeypatch.setenv(protocol.SOCKET, str(socket_path))
+    monkeypatch.setenv(session_protocol.SOCKET, str(socket_path))
     return socket_path
 
 
@@ -72,13 +76,13 @@ def test_a_window_and_its_figures(collector):
 def test_the_program_marks_the_window_by_itself(collector, monkeypatch):
     """After it was let go, before it says that it is done, and nothing else in between."""
     said = []
-    exchange = client.Window._exchange
+    exchange = api.Window._exchange
 
     def noted(self, channel, message):
         said.append(message)
         return exchange(self, channel, message)
 
-    monkeypatch.setattr(client.Window, "_exchange", noted)
+    monkeypatch.setattr(api.Window, "_exchange", noted)
     monkeypatch.setattr(libc, "marker", lambda option, *rest: said.append(rest))
     with Session() as session:
         for scope, number in (
@@ -237,7 +241,7 @@ def test_a_collector_that_ends(collector):
 
 def test_a_collector_that_is_silent(path):
     with (
-        serving.listening(path, os.getuid(), os.getgid()),
+        windows.listening(path, os.getuid(), os.getgid()),
         Session(seconds=0.2) as session,
         pytest.raises(SessionError) as raised,
         session.window(),
@@ -250,7 +254,7 @@ def test_a_collector_that_is_silent(path):
     "line", [b"nonsense\n", b"[1]\n", b"half", b""], ids=["no JSON", "no object", "half", "end"]
 )
 def test_a_collector_that_talks_nonsense(path, line):
-    with serving.listening(path, os.getuid(), os.getgid()) as listener:
+    with windows.listening(path, os.getuid(), os.getgid()) as listener:
 
         def answer():
             connection, _ = listener.accept()
@@ -269,8 +273,8 @@ def test_a_client_that_is_killed_in_a_window(collector):
     """Also where a process that it has forked keeps the connection."""
     result = python(
         """
-        import os, time, tracer
-        with tracer.Session() as session, session.window():
+        import os, time, zctrace
+        with zctrace.Session() as session, session.window():
             if os.fork() == 0:
                 os.close(1)
                 os.close(2)
@@ -289,8 +293,8 @@ def test_a_client_that_is_killed_in_a_window(collector):
 def test_a_child_that_was_forked_in_a_window_leaves_it_to_its_parent(collector):
     result = python(
         """
-        import os, tracer
-        with tracer.Session() as session:
+        import os, zctrace
+        with zctrace.Session() as session:
             with session.window() as window:
                 child = os.fork()
             if child == 0:
@@ -358,7 +362,7 @@ def test_the_socket_is_for_one_user(collector, path):
 def test_too_long_a_name(tmp_path):
     with (
         pytest.raises(errors.ResourceError, match="too long a name"),
-        serving.listening(tmp_path / ("x" * 108), 0, 0),
+        windows.listening(tmp_path / ("x" * 108), 0, 0),
     ):
         pass
 
@@ -367,26 +371,26 @@ def test_importing_is_cheap():
     """What every start of pytest imports, and what a window takes."""
     result = python(
         """
-        import sys, tracer, tracer.pytest_plugin
-        assert "tracer.client" not in sys.modules
-        own = {m for m in sys.modules if m.startswith(("tracer", "workloads", "probes"))}
-        assert own == {"tracer", "tracer.pytest_plugin"}, own
-        from tracer import Session, Window, traced
-        import workloads.marker
+        import sys, zctrace, zctrace.pytest_plugin
+        assert "zctrace.session.api" not in sys.modules
+        own = {m for m in sys.modules if m.partition(".")[0] == "zctrace"}
+        assert own == {"zctrace", "zctrace.pytest_plugin"}, own
+        from zctrace import Session, Window
+        import zctrace.analysis.program, zctrace.workloads.marker
         heavy = {"pandas", "numpy", "rich", "typer", "matplotlib", "jinja2", "bcc", "capstone"}
         assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()
         """
     )
     assert result.returncode == 0, result.stderr
-    assert tracer.Window is client.Window
+    assert zctrace.Window is api.Window
     with pytest.raises(AttributeError):
-        _ = tracer.Windows
+        _ = zctrace.Windows
 
 
 @pytest.fixture
 def alone(monkeypatch, tmp_path):
     """Without a collector, as somebody who is not root; a folder where a sudo may be put."""
-    monkeypatch.delenv(protocol.SOCKET, raising=False)
+    monkeypatch.delenv(session_protocol.SOCKET, raising=False)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("PATH", str(tmp_path))
 
@@ -434,7 +438,8 @@ def test_a_collector_by_sudo(alone, tmp_path):
         assert window.copied_bytes > 0
     words, over = (tmp_path / "words").read_text().splitlines()
     assert words == (
-        f"-n -- {sys.executable} -I {ROOT}/tracer/isolated.py tracer.attending "
+        f"-n -- {sys.executable} -I {zctrace.__path__[0]}/collect/isolated.py "
+        f"zctrace.machine.session_collector "
         f"1000 {os.getpid()}"
     )
     assert over == "over"
@@ -442,12 +447,11 @@ def test_a_collector_by_sudo(alone, tmp_path):
 
 def test_what_is_started_says_what_is_wrong(monkeypatch):
     """With a machine that it does not know."""
-    script = f"""
+    script = """
         import os, sys
-        sys.path.insert(0, {str(ROOT)!r})
-        from tracer import attending, machine
-        machine.ARCHITECTURE = "vax"
-        sys.exit(attending.main([str(os.getuid()), str(os.getpid())]))
+        from zctrace.machine import places, session_collector
+        places.ARCHITECTURE = "vax"
+        sys.exit(session_collector.main([str(os.getuid()), str(os.getpid())]))
     """
     result = python(script)
     assert result.returncode == errors.KernelError.exit_code, result.stderr
@@ -456,11 +460,10 @@ def test_what_is_started_says_what_is_wrong(monkeypatch):
     assert "vax" in answer["why"] + answer["what"] + answer["hint"]
 
 
-SERVES = f"""
+SERVES = """
 import os, sys, time
 from pathlib import Path
-sys.path.insert(0, {str(ROOT)!r})
-from tracer import attending, machine, program
+from zctrace.machine import places, program_job, session_collector
 
 def serve(place, wanted, say, ready, stopped):
     assert place.kernel is None
@@ -469,10 +472,10 @@ def serve(place, wanted, say, ready, stopped):
     while not stopped():
         time.sleep(0.01)
 
-program.serve = serve
-machine.require_modules = lambda: None
-machine.why_not_host = lambda: []
-sys.exit(attending.main([str(os.getuid()), sys.argv[1]]))
+program_job.serve = serve
+places.require_modules = lambda: None
+places.why_not_host = lambda: []
+sys.exit(session_collector.main([str(os.getuid()), sys.argv[1]]))
 """
 """What is started by a session, for the client that its argument is, without probes."""
 
@@ -510,7 +513,8 @@ def test_a_command_is_run_as_it_is(tmp_path):
     near, far = socket.socketpair()
     with near, far:
         process = subprocess.Popen(
-            [sys.executable, "-m", "workloads.launch", "--nonce", "1", "--folder", tmp_path,
+            [sys.executable, "-m", "zctrace.workloads.launch", "--nonce", "1",
+             "--folder", tmp_path,
              "--channel", str(far.fileno()), "--control", "none", "--",
              "sh", "-c", "echo $$; exit 3"],
             cwd=ROOT, pass_fds=[far.fileno()], stdout=subprocess.PIPE,
@@ -526,7 +530,7 @@ def test_a_command_is_run_as_it_is(tmp_path):
 def test_the_first_interrupt_is_for_who_can_wait():
     firsts = []
     patient = False
-    with program._interruptible(lambda: firsts.append(1), lambda: patient):
+    with program_job._interruptible(lambda: firsts.append(1), lambda: patient):
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         patient = True
@@ -565,7 +569,7 @@ def traced_by(monkeypatch):
         monkeypatch.setattr(
             tracer, "_control", lambda when, stretch: {"expected": {}, "neighbour": {}}
         )
-        monkeypatch.setattr(target, "common_cgroup", lambda pids: theirs)
+        monkeypatch.setattr(cgroups, "common_cgroup", lambda pids: theirs)
         return tracer, meter
 
     return made
@@ -604,9 +608,9 @@ def test_a_client_that_is_gone_leaves_no_window(traced_by):
     tracer, meter = traced_by(seen=True)
 
     def gone():
-        raise protocol.GoneError
+        raise session_protocol.GoneError
 
-    with pytest.raises(protocol.GoneError):
+    with pytest.raises(session_protocol.GoneError):
         tracer.marked(os.getpid(), gone)
     assert "saw_window" not in meter.asked
     assert meter.asked[-2:] == ["close_windows", ("scope", "/ours")]

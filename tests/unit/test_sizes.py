@@ -1,7 +1,7 @@
 import pytest
 
-from tracer.errors import UsageError
-from tracer.sizes import human_size, parse_size
+from zctrace.errors import UsageError
+from zctrace.sizes import human_size, parse_size
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,19 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-import tracer
-from probes.catalogue import CATALOGUE
-from probes.site import Catalogue
+import zctrace.collect
 from tests.conftest import recorded_kernel
 from tests.unit.altering import run_of
 from tests.unit.test_call_sites import BASE, Text
-from tracer import call_sites, controls, kernel, summary
-from tracer.evidence import SKIPPED
-from tracer.kernel_text import Symbol, TextError
-from tracer.plan import plan
-from tracer.reports import words
+from zctrace.analysis import controls, runs
+from zctrace.evidence.schema import SKIPPED
+from zctrace.kernel import facts as kernel
+from zctrace.kernel import symbols as call_sites
+from zctrace.kernel.text import Symbol, TextError
+from zctrace.plan.plan import plan
+from zctrace.probes.catalogue import CATALOGUE
+from zctrace.probes.model import Catalogue
+from zctrace.reports import wording
 
 RUNS, COUNTS, OTHER = 0x100, 0x200, 0x300
 """Where functions begin: what runs programs, what counts skips, and another."""
@@ -94,16 +96,16 @@ def attach(monkeypatch):
     fake.syscall = ModuleType("bcc.syscall")
     monkeypatch.setitem(sys.modules, "bcc", fake)
     monkeypatch.setitem(sys.modules, "bcc.syscall", fake.syscall)
-    monkeypatch.delitem(sys.modules, "tracer.attach", raising=False)
-    yield importlib.import_module("tracer.attach")
-    sys.modules.pop("tracer.attach", None)
-    vars(tracer).pop("attach", None)
+    monkeypatch.delitem(sys.modules, "zctrace.collect.meter", raising=False)
+    yield importlib.import_module("zctrace.collect.meter")
+    sys.modules.pop("zctrace.collect.meter", None)
+    vars(zctrace.collect).pop("meter", None)
 
 
 @pytest.fixture
 def skipped(attach, monkeypatch):
     """What a meter says was skipped, of programs that all have the figure."""
-    monkeypatch.setattr(attach.bpf, "recursion_misses", lambda program: program)
+    monkeypatch.setattr(attach.bpf_syscall, "recursion_misses", lambda program: program)
     return lambda tells, **programs: attach.Meter.skipped(
         SimpleNamespace(_plan=SimpleNamespace(tells_skips=tells), _programs=programs)
     )
@@ -164,7 +166,7 @@ def test_what_is_not_told_is_no_control(evidence):
 
 def test_the_report_says_what_is_not_told(evidence):
     def said(evidence):
-        lines = words.coverage(evidence, summary.judge([evidence]))
+        lines = wording.coverage(evidence, runs.judge([evidence]))
         return [line.text for line in lines if line.text.startswith("Not told")]
 
     def called(run):

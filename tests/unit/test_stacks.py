@@ -14,13 +14,14 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.conftest import HERE
-from tracer import cli, errors, flows, stacks, traced
-from tracer.evidence import Evidence
-from tracer.flows import Look
-from tracer.reports import flamegraph
-from tracer.reports import program as reports
-from tracer.reports.running import Lines
-from tracer.stacks import Stack
+from zctrace import cli, errors
+from zctrace.analysis import program as traced
+from zctrace.collect import flows, stacks
+from zctrace.evidence.account import Look, Stack
+from zctrace.evidence.schema import Evidence
+from zctrace.reports import flamegraph
+from zctrace.reports.text import program as reports
+from zctrace.reports.text.live import Lines
 
 WRITE = Stack(
     process=7,

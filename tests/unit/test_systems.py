@@ -3,7 +3,7 @@
 import pytest
 
 from tests.systems import gather
-from workloads.jvm import maven
+from zctrace.workloads.jvm import maven
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.conftest import HERE
-from tracer import cli, errors, traced
-from tracer.commands import trace as command
-from tracer.evidence import Evidence
-from tracer.flows import Account, Booking, Flow, Thing
-from tracer.reports import program as reports
+from zctrace import cli, errors
+from zctrace.analysis import program
+from zctrace.commands import trace as command
+from zctrace.evidence.account import Account, Booking, Flow, Thing
+from zctrace.evidence.schema import Evidence
+from zctrace.reports.text import program as reports
 
 SIZE = 16 << 20
 
@@ -27,7 +28,7 @@ def recorded(request):
 
 @pytest.fixture(scope="module")
 def answers(recorded):
-    return {name: traced.answer(evidence) for name, evidence in recorded.items()}
+    return {name: program.answer(evidence) for name, evidence in recorded.items()}
 
 
 def altered(evidence, **values):
@@ -57,7 +58,7 @@ def rendered(found, width=80):
     ],
 )
 def test_the_verdict(answers, name, beginning):
-    assert traced.sentence(answers[name]).startswith(beginning)
+    assert program.sentence(answers[name]).startswith(beginning)
 
 
 def test_the_answer_adds_up(answers):
@@ -85,7 +86,7 @@ def test_a_pipe_out_of_the_program_is_one(recorded):
     (number,) = [n for n, thing in enumerate(account.things) if thing.kind == "pipe"]
     flows = tuple(flow for flow in account.flows if (flow.thing, flow.way) != (number, "in"))
     account = dataclasses.replace(account, flows=flows)
-    found = traced.answer(altered(evidence, account=account))
+    found = program.answer(altered(evidence, account=account))
     assert found.delivered["pipe"] == SIZE
 
 
@@ -93,9 +94,9 @@ def test_without_its_probe_nothing_is_said(recorded):
     """A dead probe cannot make a program zero-copy."""
     evidence = recorded["nginx, sendfile off"]
     counts = tuple(c for c in evidence.trace.run.counts if c.function != "_copy_from_iter")
-    found = traced.answer(altered(evidence, counts=counts))
+    found = program.answer(altered(evidence, counts=counts))
     assert found.copied is found.copied_bytes is found.copies is None
-    assert traced.sentence(found) == "not measured: the controls failed"
+    assert program.sentence(found) == "not measured: the controls failed"
     text = rendered(found)
     assert text.startswith("CONTROLS FAILED")
     assert "u→k" not in text
@@ -109,14 +110,14 @@ def test_mechanisms_that_differ_are_not_believed(recorded):
         else c
         for c in evidence.trace.run.counts
     )
-    assert traced.answer(altered(evidence, counts=counts)).copied is None
+    assert program.answer(altered(evidence, counts=counts)).copied is None
 
 
 def test_what_was_lost_makes_lower_bounds(recorded):
     evidence = recorded["nginx, sendfile off"]
     lost = {**evidence.trace.run.lost, "on_call-skipped": 3}
-    found = traced.answer(altered(evidence, lost=lost))
-    assert "not zero-copy: at least 2.00" in traced.sentence(found)
+    found = program.answer(altered(evidence, lost=lost))
+    assert "not zero-copy: at least 2.00" in program.sentence(found)
     assert any("3 events were lost" in doubt for doubt in found.doubts)
     with pytest.raises(errors.LimitError, match="not everything was"):
         command.check(found, 3.0)
@@ -124,17 +125,17 @@ def test_what_was_lost_makes_lower_bounds(recorded):
 
 def test_zero_copy_with_a_doubt_says_so(recorded):
     evidence = recorded["nginx, sendfile on"]
-    found = traced.answer(altered(evidence, lost={"call": 1}))
-    assert traced.sentence(found).startswith("as far as was seen, zero-copy")
+    found = program.answer(altered(evidence, lost={"call": 1}))
+    assert program.sentence(found).startswith("as far as was seen, zero-copy")
 
 
 def test_a_full_table_is_told_and_no_doubt(recorded):
     evidence = recorded["cp"]
     account = dataclasses.replace(evidence.trace.account, overflow=4711)
-    found = traced.answer(altered(evidence, account=account))
+    found = program.answer(altered(evidence, account=account))
     assert [note.partition(",")[0] for note in found.notes] == ["4711 B"]
     assert "  4711 B, moved or copied, are in rows of many" in rendered(found)
-    assert found.doubts == traced.answer(evidence).doubts == ()
+    assert found.doubts == program.answer(evidence).doubts == ()
 
 
 def test_pipes_without_room_are_a_doubt(recorded):
@@ -142,7 +143,7 @@ def test_pipes_without_room_are_a_doubt(recorded):
     things = (Thing("pipe", "more pipes", many=True),)
     flows = (Flow(0, 0, None, "write", "out", 9, 90), Flow(0, 0, None, "read", "in", 9, 70))
     account = Account(things, flows, (), (), 160)
-    found = traced.answer(altered(recorded["cat"], account=account))
+    found = program.answer(altered(recorded["cat"], account=account))
     (doubt,) = found.doubts
     assert doubt.startswith("160 B went through more pipes than there is room for")
 
@@ -155,12 +156,12 @@ def test_nobody_s_bytes_are_shown_and_bounded(recorded):
         mechanism="kprobe", direction="k2k", syscall=None, calls=1, bytes=SIZE,
     )  # fmt: skip
     counts = (*evidence.trace.run.counts, stray)
-    found = traced.answer(altered(evidence, counts=counts))
-    before = traced.answer(evidence)
+    found = program.answer(altered(evidence, counts=counts))
+    before = program.answer(evidence)
     assert found.unassigned == before.unassigned + SIZE
     assert found.copied_bytes == before.copied_bytes
     assert found.most_copies > 0.99
-    assert traced.sentence(found).startswith("as far as was seen, zero-copy")
+    assert program.sentence(found).startswith("as far as was seen, zero-copy")
     assert f"{found.unassigned} B more were copied" in rendered(found).replace("\n  ", " ")
     with pytest.raises(errors.LimitError, match="are nobody's"):
         command.check(found, 0.01)
@@ -169,7 +170,7 @@ def test_nobody_s_bytes_are_shown_and_bounded(recorded):
 def small(flows, bookings, recorded):
     things = (Thing("file", "/a"), Thing("socket", "tcp"))
     account = Account(things, tuple(flows), tuple(bookings), (), 0)
-    return traced.answer(altered(recorded["cat"], account=account))
+    return program.answer(altered(recorded["cat"], account=account))
 
 
 def test_what_is_only_received_is_the_basis_then(recorded):
@@ -182,7 +183,7 @@ def test_calls_that_had_begun_before(recorded):
     found = small([Flow(None, 1, None, "write", "out", 1, 1000)], [], recorded)
     assert found.delivered == {"unknown": 1000}
     (line,) = found.things
-    assert (line.name, line.delivered) == (traced.UNKNOWN.name, 1000)
+    assert (line.name, line.delivered) == (program.UNKNOWN.name, 1000)
 
 
 def test_softirqs_and_unknown_things_are_different_rows(recorded):
@@ -199,7 +200,7 @@ def test_io_uring_is_a_doubt(recorded):
         if (c.role, c.quantity) == ("program", "syscall-enter")
     ]
     counts = (*evidence.trace.run.counts, dataclasses.replace(some, syscall="io_uring_enter"))
-    found = traced.answer(altered(evidence, counts=counts))
+    found = program.answer(altered(evidence, counts=counts))
     assert any("io_uring" in doubt for doubt in found.doubts)
 
 
@@ -213,7 +214,7 @@ def test_the_report_fits(answers):
     for name, found in answers.items():
         lines = rendered(found).splitlines()
         assert max(map(len, lines)) <= 80, name
-        assert lines[0].lower().startswith(traced.sentence(found)[:20].lower())
+        assert lines[0].lower().startswith(program.sentence(found)[:20].lower())
 
 
 def test_long_names_keep_their_ends(recorded):
@@ -223,7 +224,7 @@ def test_long_names_keep_their_ends(recorded):
         for thing in evidence.trace.account.things
     )
     account = dataclasses.replace(evidence.trace.account, things=things)
-    text = rendered(traced.answer(altered(evidence, account=account)))
+    text = rendered(program.answer(altered(evidence, account=account)))
     assert "/end" in text
     assert max(map(len, text.splitlines())) <= 80
 
@@ -243,7 +244,7 @@ def test_saved_results_are_shown_again(answers, tmp_path):
     path.write_text(reports.result_json([found]))
     result = CliRunner().invoke(cli.app, ["report", str(path)])
     assert result.exit_code == 0
-    assert traced.sentence(found)[4:40] in result.stdout
+    assert program.sentence(found)[4:40] in result.stdout
     refused = CliRunner().invoke(cli.app, ["report", str(path), "--html", str(tmp_path / "x")])
     assert isinstance(refused.exception, errors.UsageError)
 

@@ -11,13 +11,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from probes.site import Direction, Mechanism
-from probes.user_memory import QUANTITY, USER_COPIES
 from tests.conftest import recorded_evidence
 from tests.unit.altering import added, altered, count, only, run_of
-from tracer import errors, phases, summary, user_memory
-from tracer.mappings import mappings
-from tracer.reports import markdown, terminal
+from zctrace import errors
+from zctrace.analysis import rows as analysis_rows
+from zctrace.analysis import runs
+from zctrace.collect import describe, user_functions
+from zctrace.collect.process_maps import mappings
+from zctrace.probes.model import Direction, Mechanism
+from zctrace.probes.user_functions import QUANTITY, USER_COPIES
+from zctrace.reports import markdown
+from zctrace.reports.text import runs as terminal
 
 MIB, FROM = 1 << 20, 1024
 MEMMOVE, *OF_JVM = USER_COPIES
@@ -32,7 +36,7 @@ def code_at(place):
 
 def test_the_one_that_the_loader_has_chosen():
     """The same code as at the address that this process calls."""
-    found = user_memory.places(MEMMOVE, os.getpid(), lambda path: "same", None)
+    found = user_functions.places(MEMMOVE, os.getpid(), lambda path: "same", None)
     called = {
         ctypes.string_at(ctypes.cast(getattr(ctypes.CDLL(None), name), ctypes.c_void_p), 16)
         for name in MEMMOVE.names
@@ -43,7 +47,7 @@ def test_the_one_that_the_loader_has_chosen():
 
 def test_another_c_library_is_not_guessed_at():
     with pytest.raises(errors.TraceError, match="which memmove is used in"):
-        user_memory.places(MEMMOVE, os.getpid(), lambda path: path, None)
+        user_functions.places(MEMMOVE, os.getpid(), lambda path: path, None)
 
 
 def test_nor_is_one_that_is_told_what_to_choose():
@@ -54,23 +58,25 @@ def test_nor_is_one_that_is_told_what_to_choose():
     ) as process:
         process.stdout.readline()
         with pytest.raises(errors.TraceError, match="in process"):
-            user_memory.places(MEMMOVE, process.pid, lambda path: "same", None)
+            user_functions.places(MEMMOVE, process.pid, lambda path: "same", None)
         process.stdin.close()
 
 
 def test_what_is_not_mapped_is_nowhere():
-    assert user_memory.places(OF_JVM[0], os.getpid(), lambda path: "same", None) == []
+    assert user_functions.places(OF_JVM[0], os.getpid(), lambda path: "same", None) == []
 
 
 def test_a_library_without_symbols_is_an_error():
     stripped = dataclasses.replace(OF_JVM[0], library="libc.so")
     with pytest.raises(errors.TraceError, match="is not to be found in"):
-        user_memory.places(stripped, os.getpid(), lambda path: "same", lambda path, name: None)
+        user_functions.places(
+            stripped, os.getpid(), lambda path: "same", lambda path, name: None
+        )
 
 
 def test_by_symbols():
     other = dataclasses.replace(OF_JVM[1], library="libc.so")
-    (place,) = user_memory.places(
+    (place,) = user_functions.places(
         other, os.getpid(), lambda path: "same", lambda path, name: 0x40
     )
     assert place.offset == 0x40
@@ -81,13 +87,13 @@ def test_by_symbols():
 
 def test_a_process_that_is_gone():
     with pytest.raises(FileNotFoundError):
-        user_memory.places(MEMMOVE, 2**30, lambda path: "same", None)
+        user_functions.places(MEMMOVE, 2**30, lambda path: "same", None)
 
 
 @pytest.fixture
 def watched(evidence):
     """The same runs as if copies in user memory had been watched for one of them."""
-    sites = (*evidence.sites, *phases.user_sites())
+    sites = (*evidence.sites, *describe.user_sites())
     expected = {**run_of(evidence, "read-write").expected, KEY: 180_059}
     evidence = altered(
         dataclasses.replace(evidence, sites=sites),
@@ -122,7 +128,7 @@ def test_where_nobody_watched_there_is_no_figure(watched):
     figures = only(watched, "sendfile").figures
     assert figures["u2u_bytes"] is None
     assert figures["verdict_copies"] == "holds"
-    rows = summary.tidy_rows(watched, run_of(watched, "sendfile"))
+    rows = analysis_rows.tidy_rows(watched, run_of(watched, "sendfile"))
     assert [row for row in rows if row.quantity == QUANTITY] == []
 
 
@@ -154,22 +160,22 @@ def test_behind_what_pushes(tmp_path, offset, found):
     library.write_bytes(b"\x90\x48\x55\x48\x89\xe5")
     copy = dataclasses.replace(OF_JVM[0], pushes=True)
     if found:
-        assert user_memory._behind_push(copy, str(library), offset) == found
+        assert user_functions._behind_push(copy, str(library), offset) == found
     else:
         with pytest.raises(errors.TraceError, match="begins in another way"):
-            user_memory._behind_push(copy, str(library), offset)
+            user_functions._behind_push(copy, str(library), offset)
 
 
 def test_the_table_has_a_column_for_them_where_they_were_watched(evidence, watched):
     def headings(evidence):
         text = io.StringIO()
-        terminal.render(summary.judge([evidence]), Console(file=text, width=80), "6.18")
+        terminal.render(runs.judge([evidence]), Console(file=text, width=80), "6.18")
         (line,) = [one for one in text.getvalue().splitlines() if "k→u" in one]
         return line.split()
 
     assert "u→u" not in headings(evidence)
     assert "u→u" in headings(watched)
-    assert "u→u" in markdown.document(summary.judge([watched]))
+    assert "u→u" in markdown.document(runs.judge([watched]))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-from tracer.verdict import Word, judge_copies, judge_switches
+from zctrace.analysis.verdicts import Word, judge_copies, judge_switches
 
 MIB = 1 << 20
 

@@ -7,19 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from tracer import machine, vm
-from tracer.errors import MachineError, TraceError
-from tracer.guardian import RunFolder
-from tracer.kernels import Kernel
-from tracer.wiring import NICS
+from zctrace.errors import MachineError, TraceError
+from zctrace.evidence.schema import NICS
+from zctrace.machine import images, job, kvm, qemu
+from zctrace.machine import progress as machine_progress
+from zctrace.machine.guardian import RunFolder
+from zctrace.machine.kernels import Kernel
 
 DISKS = (Path("/run-folder/ext4"), Path("/run-folder/xfs"))
 KERNEL = Kernel("6.1.0-56-amd64", Path("/cache/boot/vmlinuz-6.1.0-56-amd64"), "cache")
 
 
 def test_command_when_emulated():
-    guest = vm.Guest(KERNEL, False, 2 << 30, Path("/run-folder"), DISKS)
-    command = vm.command(guest, Path("/run-folder/guest.sh"))
+    guest = qemu.Guest(KERNEL, False, 2 << 30, Path("/run-folder"), DISKS)
+    command = qemu.command(guest, Path("/run-folder/guest.sh"))
     assert command[command.index("--run") + 1] == str(KERNEL.image)
     assert command[command.index("--memory") + 1] == "2048M"
     assert command[command.index("--cpus") + 1] == "1"
@@ -29,47 +30,47 @@ def test_command_when_emulated():
     assert [file for file, _ in files] == list(map(str, DISKS))
     devices = [a.split("drive=")[1] for a in command if "nvme," in a]
     assert devices == [
-        f"{name},serial={vm.disk_name(number)}" for number, (_, name) in enumerate(files)
+        f"{name},serial={qemu.disk_name(number)}" for number, (_, name) in enumerate(files)
     ]
     assert command[-2:] == ["--exec", "sh /run-folder/guest.sh"]
 
 
 def test_command_with_kvm():
-    guest = vm.Guest(KERNEL, True, 1 << 30, Path("/run-folder"))
-    command = vm.command(guest, Path("/run-folder/guest.sh"))
+    guest = qemu.Guest(KERNEL, True, 1 << 30, Path("/run-folder"))
+    command = qemu.command(guest, Path("/run-folder/guest.sh"))
     assert "--disable-kvm" not in command
     assert not any("nvme" in argument for argument in command)
 
 
 def test_the_script_survives_odd_paths():
-    script = vm.guest_script(["/usr/bin/python3", "/a b/c"], Path("/a b/log"))
+    script = qemu.guest_script(["/usr/bin/python3", "/a b/c"], Path("/a b/log"))
     assert subprocess.run(["sh", "-n"], input=script, text=True).returncode == 0
     assert "'/a b/log'" in script
 
 
 def test_memory_grows_with_the_payload():
-    assert vm.memory_for(0) == 1 << 30
-    assert vm.memory_for(1 << 30) == (1 << 30) * 7 // 2
+    assert qemu.memory_for(0) == 1 << 30
+    assert qemu.memory_for(1 << 30) == (1 << 30) * 7 // 2
 
 
 def test_an_image_holds_the_payload_and_a_copy_of_it():
-    assert machine.image_size(1 << 30, "ext4") == (1 << 30) * 9 // 4 + (64 << 20)
+    assert images.image_size(1 << 30, "ext4") == (1 << 30) * 9 // 4 + (64 << 20)
 
 
 @pytest.mark.parametrize(("kind", "least"), [("ext4", 64), ("xfs", 320), ("btrfs", 128)])
 def test_an_image_is_no_smaller_than_its_file_system_takes(kind, least):
-    assert machine.image_size(1, kind) >> 20 == least
+    assert images.image_size(1, kind) >> 20 == least
 
 
 def test_disks_are_told_apart_by_their_serial_numbers():
-    assert len({vm.disk_name(n) for n in range(3)}) == 3
+    assert len({qemu.disk_name(n) for n in range(3)}) == 3
 
 
 def test_both_ends_of_a_cable_are_on_one_hub():
-    nics = machine.emulated([NICS[name] for name in ("lo", "e1000", "e1000-nosg", "virtio")])
+    nics = job.emulated([NICS[name] for name in ("lo", "e1000", "e1000-nosg", "virtio")])
     assert [model for model, _ in nics] == ["e1000", "virtio-net-pci"]
-    guest = vm.Guest(KERNEL, False, 2 << 30, Path("/run-folder"), nics=nics)
-    command = vm.command(guest, Path("/run-folder/guest.sh"))
+    guest = qemu.Guest(KERNEL, False, 2 << 30, Path("/run-folder"), nics=nics)
+    command = qemu.command(guest, Path("/run-folder/guest.sh"))
     hubs = [a.split("hubid=")[1] for a in command if "hubport," in a]
     assert hubs[0] == hubs[1] != hubs[2] == hubs[3]
     assert "0" not in hubs
@@ -83,7 +84,7 @@ def test_both_ends_of_a_cable_are_on_one_hub():
 @pytest.fixture
 def progress(tmp_path):
     said = []
-    progress = vm.Progress(
+    progress = machine_progress.Progress(
         tmp_path / "progress", tmp_path / "answer", said.append, 1, boot_seconds=0.3
     )
     progress.said = said
@@ -107,7 +108,7 @@ def test_steps_are_told_once_each(progress, tmp_path):
     try:
         progress.wait(process, tmp_path / "console", tmp_path / "log")
     finally:
-        vm.end(process)
+        qemu.end(process)
     assert progress.said == ["one", "two"]
     assert 0 < progress.booted_after < 5
 
@@ -119,7 +120,7 @@ def test_a_kernel_that_does_not_boot(progress, tmp_path):
         with pytest.raises(MachineError, match="no progress") as caught:
             progress.wait(process, tmp_path / "console", tmp_path / "log")
     finally:
-        vm.end(process)
+        qemu.end(process)
     assert "Kernel panic" in caught.value.why
     assert process.returncode is not None
 
@@ -144,27 +145,27 @@ def test_a_collector_without_a_machine_has_messages_of_its_own(progress, tmp_pat
 
 
 def test_only_a_slow_boot_is_told_of_its_limit(progress, tmp_path, monkeypatch):
-    monkeypatch.setattr(vm, "_STEP_SECONDS", 0.2)
+    monkeypatch.setattr(machine_progress, "_STEP_SECONDS", 0.2)
     progress.file.write_text(step("running"))
     process = start("sleep", "30")
     try:
         with pytest.raises(MachineError) as caught:
             progress.wait(process, tmp_path / "console", tmp_path / "log")
     finally:
-        vm.end(process)
+        qemu.end(process)
     assert "--boot-timeout" not in caught.value.hint
 
 
 def test_kvm_is_remembered_by_image_and_boot(tmp_path, monkeypatch):
     monkeypatch.setenv("ZCTRACE_CACHE", str(tmp_path))
-    monkeypatch.setattr(vm, "_kvm_answers", lambda: True)
-    monkeypatch.setattr(vm, "_kvm_boots", lambda kernel, folder: True)
-    assert vm.kvm_known(KERNEL) is None
-    assert vm.kvm_works(KERNEL, RunFolder(tmp_path, "test"), print)
-    assert vm.kvm_known(KERNEL) is True
+    monkeypatch.setattr(kvm, "_kvm_answers", lambda: True)
+    monkeypatch.setattr(kvm, "_kvm_boots", lambda kernel, folder: True)
+    assert kvm.kvm_known(KERNEL) is None
+    assert kvm.kvm_works(KERNEL, RunFolder(tmp_path, "test"), print)
+    assert kvm.kvm_known(KERNEL) is True
     other = Kernel("x", Path("/x"), "path")
-    assert vm.kvm_known(other) is None
-    monkeypatch.setattr(vm, "_boot_id", lambda: "another boot")
-    assert vm.kvm_known(KERNEL) is None
-    monkeypatch.setattr(vm, "_kvm_answers", lambda: False)
-    assert vm.kvm_known(KERNEL) is False
+    assert kvm.kvm_known(other) is None
+    monkeypatch.setattr(kvm, "_boot_id", lambda: "another boot")
+    assert kvm.kvm_known(KERNEL) is None
+    monkeypatch.setattr(kvm, "_kvm_answers", lambda: False)
+    assert kvm.kvm_known(KERNEL) is False

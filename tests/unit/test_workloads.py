@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from tests.unit import forked
-from tracer.controls import DISK_READ_CONTROL
-from workloads import libc, ring
-from workloads.catalogue import STRATEGIES, TEXTBOOK, strategy_named
-from workloads.exercise import stimuli
-from workloads.marker import Role, Scope
-from workloads.peers import total
-from workloads.run import PayloadError, Runner
-from workloads.strategy import Ends, Task
+from zctrace.analysis.controls import DISK_READ_CONTROL
+from zctrace.workloads import libc, ring
+from zctrace.workloads.catalogue import STRATEGIES, TEXTBOOK, strategy_named
+from zctrace.workloads.control_stimuli import stimuli
+from zctrace.workloads.marker import Role, Scope
+from zctrace.workloads.peers import total
+from zctrace.workloads.runner import PayloadError, Runner
+from zctrace.workloads.strategy import Ends, Task
 
 ROOT = Path(__file__).parents[2]
 # Those of Java have tests of their own.
@@ -49,9 +49,9 @@ def payload(tmp_path):
 def workload(*arguments, **options):
     """As a program; from a new interpreter where a call says how it is to be started."""
     if not options:
-        return forked.run("workloads.__main__", *arguments)
+        return forked.run("zctrace.workloads.__main__", *arguments)
     return subprocess.run(
-        [sys.executable, "-m", "workloads", *map(str, arguments)],
+        [sys.executable, "-m", "zctrace.workloads", *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -165,7 +165,7 @@ def refusing(monkeypatch):
 @pytest.fixture
 def elsewhere(monkeypatch):
     def be(*folders):
-        monkeypatch.setattr("workloads.run._ELSEWHERE", tuple(map(str, folders)))
+        monkeypatch.setattr("zctrace.workloads.runner._ELSEWHERE", tuple(map(str, folders)))
 
     return be
 
@@ -421,12 +421,12 @@ def test_nothing_to_move(tmp_path):
 
 
 def test_a_neighbour_that_fails_ends_the_run(payload, monkeypatch, capfd):
-    from workloads import exercise
+    from zctrace.workloads import control_stimuli
 
     def broken(self):
         raise OSError("no such luck")
 
-    monkeypatch.setattr(exercise.FileWriteAndRead, "run", broken)
+    monkeypatch.setattr(control_stimuli.FileWriteAndRead, "run", broken)
     runner = Runner({"": payload}, sizes=[100])
     monkeypatch.undo()  # the neighbour has been forked already, with the fault
     with pytest.raises(OSError, match="the neighbouring process failed"):
@@ -442,19 +442,19 @@ def test_unknown_names():
 
 
 def test_known_amounts_are_primes_on_both_sides_of_64():
-    from workloads import exercise
+    from zctrace.workloads import control_stimuli
 
     sizes = [
-        *exercise.PipeWriteAndRead._SIZES,
-        *exercise.FileWriteAndRead._WRITTEN,
-        *exercise.FileWriteAndRead._READ,
-        exercise.SpliceIntoFile._SIZE,
-        *exercise.TcpSendAndReceive._SIZES,
-        exercise.FilteredDatagram._SIZE,
-        exercise.FilteredDatagram.expected["skb-copy-bits:k2k"],
-        exercise.RefusedDatagram._PAYLOAD,
-        exercise.RefusedDatagram.expected["skb-copy-and-csum-bits:k2k"],
-        exercise.LoopedZerocopy._SIZE,
+        *control_stimuli.PipeWriteAndRead._SIZES,
+        *control_stimuli.FileWriteAndRead._WRITTEN,
+        *control_stimuli.FileWriteAndRead._READ,
+        control_stimuli.SpliceIntoFile._SIZE,
+        *control_stimuli.TcpSendAndReceive._SIZES,
+        control_stimuli.FilteredDatagram._SIZE,
+        control_stimuli.FilteredDatagram.expected["skb-copy-bits:k2k"],
+        control_stimuli.RefusedDatagram._PAYLOAD,
+        control_stimuli.RefusedDatagram.expected["skb-copy-and-csum-bits:k2k"],
+        control_stimuli.LoopedZerocopy._SIZE,
     ]
     assert all(all(n % d for d in range(2, int(n**0.5) + 1)) for n in sizes)
     assert min(sizes) < 64 < max(sizes)
@@ -475,7 +475,7 @@ def test_known_amounts_are_primes_on_both_sides_of_64():
 def test_the_window_holds_the_transfer_and_nothing_else(payload, tmp_path, name, calls):
     """An independent tracer sees the same system calls between the markers."""
     log = tmp_path / "strace"
-    command = [sys.executable, "-m", "workloads", name, "--file", str(payload)]
+    command = [sys.executable, "-m", "zctrace.workloads", name, "--file", str(payload)]
     subprocess.run(
         ["strace", "-qq", "-o", log, *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
     )
@@ -486,7 +486,12 @@ def test_the_window_holds_the_transfer_and_nothing_else(payload, tmp_path, name,
 
 
 def test_the_environment_is_not_needed(payload):
-    isolated = [sys.executable, "-I", str(ROOT / "tracer" / "isolated.py"), "workloads"]
+    isolated = [
+        sys.executable,
+        "-I",
+        str(ROOT / "tracer" / "collect" / "isolated.py"),
+        "zctrace.workloads",
+    ]
     result = subprocess.run(
         [*isolated, "sendfile", "--file", payload],
         cwd="/",
@@ -498,7 +503,7 @@ def test_the_environment_is_not_needed(payload):
 
 
 def test_a_mapping_begins_behind_a_multiple_of_64_kib(payload):
-    from workloads.mmap_write import MmapWrite
+    from zctrace.workloads.strategies.mmap_write import MmapWrite
 
     with payload.open() as file, open(os.devnull, "wb") as sink:
         transfer = MmapWrite().prepare(Task(file.fileno(), sink.fileno(), 1_000_000))

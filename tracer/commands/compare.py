@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tracer.commands.run import Outputs, require_controls
+from zctrace.commands.common import Outputs, require_controls
 
 
 def show(before: Path, after: Path, console: Console, outputs: Outputs) -> None:
@@ -16,11 +16,12 @@ def show(before: Path, after: Path, console: Console, outputs: Outputs) -> None:
     where controls had failed on a side.
     """
     outputs.check()
-    from tracer import comparison, saved
-    from tracer.reports import comparison as reports
+    from zctrace.analysis import saved
+    from zctrace.analysis.comparison import pairing
+    from zctrace.reports.text import comparison as reports
 
     sides = saved.read(before), saved.read(after)
-    result = comparison.compare(*sides)
+    result = pairing.compare(*sides)
     forms = {"--csv": reports.differences_csv, "--json": reports.differences_json}
     outputs.write(forms, result)
     if not outputs.on_stdout:

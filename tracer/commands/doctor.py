@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
-from probes.catalogue import CATALOGUE, EVENT_SITES
-from tracer import kernel, kernels, machine, vm
-from tracer.commands.strategies import performers
-from tracer.errors import MissingError, RightsError
-from tracer.kernel import KernelFacts
-from tracer.machine import MODULES
+from zctrace.commands.strategies import performers
+from zctrace.errors import MissingError, RightsError
+from zctrace.kernel import facts as kernel
+from zctrace.kernel.facts import KernelFacts
+from zctrace.machine import kernels, kvm, places, qemu
+from zctrace.machine.places import MODULES
+from zctrace.probes.catalogue import CATALOGUE, EVENT_SITES
 
 
 @dataclass(frozen=True)
@@ -74,27 +75,27 @@ def _programs() -> Iterator[Finding]:
     architecture = os.uname().machine
     yield Finding(
         "processor",
-        architecture == machine.ARCHITECTURE,
+        architecture == places.ARCHITECTURE,
         architecture,
-        f"a machine with {machine.ARCHITECTURE}",
+        f"a machine with {places.ARCHITECTURE}",
     )
     for module, package in MODULES:
-        there = machine.has_module(module)
+        there = places.has_module(module)
         yield Finding(
             module,
             there,
-            f"{vm.PYTHON} {'has' if there else 'lacks'} the module",
+            f"{qemu.PYTHON} {'has' if there else 'lacks'} the module",
             f"apt-get install {package}",
         )
     for tool, package in _TOOLS:
-        there = shutil.which(tool, path=machine.SYSTEM_PATH) is not None
+        there = shutil.which(tool, path=places.SYSTEM_PATH) is not None
         yield Finding(
             tool,
             there,
             "there" if there else "not installed",
             f"apt-get install {package}",
         )
-    lacking = vm.missing()
+    lacking = qemu.missing()
     yield Finding(
         "virtual machines",
         not lacking,
@@ -104,7 +105,7 @@ def _programs() -> Iterator[Finding]:
         "; ".join(remedy for _, remedy in lacking),
     )
     at_hand = kernels.cached()
-    works = vm.kvm_known(at_hand[-1]) if at_hand else None
+    works = kvm.kvm_known(at_hand[-1]) if at_hand else None
     yield Finding(
         "KVM",
         works is not False,
@@ -171,7 +172,7 @@ def _host() -> Iterator[Finding]:
         f"missing: {', '.join(absent)}" if absent else f"all {len(wanted)} are there",
         "mount -t tracefs nodev /sys/kernel/tracing",
     )
-    reasons = machine.why_not_host(facts)
+    reasons = places.why_not_host(facts)
     yield Finding(
         "this machine's kernel",
         not reasons,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from tracer import kernels
-from tracer.commands.progress import shown
+from zctrace.commands.progress import shown
+from zctrace.machine import kernels
 
 
 def show(console: Console) -> None:

@@ -8,12 +8,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from probes.site import Purpose
-from tracer import machine, output
-from tracer.commands.progress import shown
-from tracer.commands.run import find, require_root
-from tracer.evidence import Evidence
-from tracer.machine import Options
+from zctrace import output_files
+from zctrace.commands.common import find, require_root
+from zctrace.commands.progress import shown
+from zctrace.evidence.schema import Evidence
+from zctrace.machine import job, places
+from zctrace.machine.job import Options
+from zctrace.probes.model import Purpose
 
 
 def show(
@@ -21,18 +22,18 @@ def show(
 ) -> None:
     """Plan on one kernel and print it; ``json_path`` gets the kernel's facts as well."""
     require_root("only root can ask a kernel what it lets be probed")
-    machine.require_architecture()
+    places.require_architecture()
     if json_path is not None:
-        output.check(json_path, "--json", force=False)
+        output_files.check(json_path, "--json", force=False)
     with shown(quiet=quiet) as say:
         place = find(name, say)
         options = Options(settings=(), sizes=(1,), mechanism=mechanism, plan_only=True)
-        evidence = machine.collect(place, options, say)
+        evidence = job.collect(place, options, say)
     if json_path is not None:
         import json
 
-        output.write(json_path, json.dumps(evidence.to_json(), indent=1) + "\n")
-        if json_path == output.STDOUT:
+        output_files.write(json_path, json.dumps(evidence.to_json(), indent=1) + "\n")
+        if json_path == output_files.STDOUT:
             return
     render(evidence, console)
 

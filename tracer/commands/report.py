@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tracer.commands import trace
-from tracer.commands.run import Outputs, require_controls, write
-from tracer.errors import UsageError
+from zctrace.commands import trace
+from zctrace.commands.common import Outputs, require_controls, write
+from zctrace.errors import UsageError
 
 
 def show(paths: Sequence[Path], console: Console, outputs: Outputs) -> None:
@@ -19,8 +19,8 @@ def show(paths: Sequence[Path], console: Console, outputs: Outputs) -> None:
     Raises ``OutputError``, and ``ControlError`` where controls had failed.
     """
     outputs.check()
-    from tracer import saved
-    from tracer.reports import terminal
+    from zctrace.analysis import saved
+    from zctrace.reports.text import runs
 
     results = [saved.read(path) for path in paths]
     judged = [j for result in results for j in result.runs]
@@ -44,5 +44,5 @@ def show(paths: Sequence[Path], console: Console, outputs: Outputs) -> None:
         return
     write(judged, outputs)
     if not outputs.on_stdout:
-        terminal.render(judged, console, os.uname().release)
+        runs.render(judged, console, os.uname().release)
     require_controls(judged)

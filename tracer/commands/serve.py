@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tracer import program
-from tracer.commands.progress import shown
-from tracer.commands.run import find, require_collector, require_command
-from tracer.errors import UsageError
-from tracer.phases import SERVING
-from tracer.program import Wanted
+from zctrace.collect.describe import SERVING
+from zctrace.commands.common import find, require_collector, require_command
+from zctrace.commands.progress import shown
+from zctrace.errors import UsageError
+from zctrace.machine import program_job
+from zctrace.machine.program_job import Wanted
 
 
 def serve(wanted: Wanted, name: str, *, quiet: bool) -> int | None:
@@ -26,4 +26,4 @@ def serve(wanted: Wanted, name: str, *, quiet: bool) -> int | None:
             else:
                 say(step)
 
-        return program.serve(find(name, say), wanted, said)
+        return program_job.serve(find(name, say), wanted, said)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table
 
-from tracer import kernels
-from workloads.catalogue import STRATEGIES
-from workloads.jvm import java, netty
+from zctrace.machine import kernels
+from zctrace.workloads.catalogue import STRATEGIES
+from zctrace.workloads.jvm import java, netty
 
 
 def show(console: Console) -> None:

@@ -8,22 +8,23 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tracer import machine, program, traced
-from tracer.commands.progress import shown
-from tracer.commands.run import (
+from zctrace.analysis import program as traced
+from zctrace.analysis.program import Answer
+from zctrace.commands.common import (
     Outputs,
     find,
     require_collector,
     require_command,
     require_controls,
 )
-from tracer.errors import KernelError, LimitError, UsageError
-from tracer.evidence import Subject
-from tracer.flows import Look
-from tracer.machine import HOST, Place
-from tracer.program import Wanted
-from tracer.reports import running
-from tracer.traced import Answer
+from zctrace.commands.progress import shown
+from zctrace.errors import KernelError, LimitError, UsageError
+from zctrace.evidence.account import Look
+from zctrace.evidence.schema import Subject
+from zctrace.machine import places, program_job
+from zctrace.machine.places import HOST, Place
+from zctrace.machine.program_job import Wanted
+from zctrace.reports.text import live
 
 
 def subject_of(
@@ -51,9 +52,9 @@ def subject_of(
     for option, value in (("-d", seconds), ("-i", interval)):
         if value is not None and value <= 0:
             raise UsageError(f"{option} {value:g}: more than 0 seconds")
-    program.check_processes(tuple(pids))
+    program_job.check_processes(tuple(pids))
     if cgroup:
-        cgroup = program.check_cgroup(cgroup)
+        cgroup = program_job.check_cgroup(cgroup)
     return Subject(
         command=tuple(command),
         folder=str(Path.cwd()),
@@ -78,13 +79,13 @@ def trace(
     require_command(wanted.subject.command)
     with shown(quiet=quiet) as say:
         place = _place(name, wanted, say)
-        lines = running.Lines()
+        lines = live.Lines()
 
         def look_on(seconds: float, look: Look) -> None:
             for line in lines.next(seconds, look):
                 say.line(line)
 
-        evidence = program.trace(place, wanted, say, look_on)
+        evidence = program_job.trace(place, wanted, say, look_on)
         say("adding up")
         found = traced.answer(evidence)
     show([found], outputs, Console())
@@ -96,8 +97,8 @@ def trace(
 
 def show(answers: Sequence[Answer], outputs: Outputs, console: Console) -> None:
     """Write the forms that were asked for, and the report on the terminal."""
-    from tracer.reports import flamegraph
-    from tracer.reports import program as reports
+    from zctrace.reports import flamegraph
+    from zctrace.reports.text import program as reports
 
     forms = {
         "--csv": reports.flows_csv,
@@ -131,17 +132,17 @@ def check(found: Answer, most: float) -> None:
         )
 
 
-def _place(name: str, wanted: Wanted, say: machine.Say) -> Place:
+def _place(name: str, wanted: Wanted, say: places.Say) -> Place:
     """Where to trace; what is there already is on this machine's own kernel."""
     if wanted.subject.command:
         return find(name, say)
-    if name not in (machine.AUTO, HOST):
+    if name not in (places.AUTO, HOST):
         raise UsageError(
             f"--kernel {name} for a program that is running",
             "it runs on this machine's own kernel",
             "without --kernel; or with a command: zctrace trace --kernel 6.1 -- COMMAND",
         )
-    if name == machine.AUTO and (reasons := machine.why_not_host()):
+    if name == places.AUTO and (reasons := places.why_not_host()):
         raise KernelError(
             f"this machine's kernel {os.uname().release} cannot be measured",
             "; ".join(reasons),

@@ -12,11 +12,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tracer import __version__
-from tracer.call_sites import plain
-from tracer.flows import NO_CALL
-from tracer.stacks import Stack
-from tracer.traced import Answer
+from zctrace._version import __version__
+from zctrace.analysis.program import Answer
+from zctrace.evidence.account import NO_CALL, Stack
+from zctrace.probes.model import plain
 
 _KERNEL = "_[k]"
 """What the names of kernel functions end with, so that flamegraph.pl can colour them."""

@@ -7,26 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from tracer.evidence import Evidence
-from tracer.reports import words
-from tracer.summary import Judged
-from tracer.verdict import Verdict, Word
+from zctrace.analysis.runs import Judged
+from zctrace.analysis.verdicts import Verdict, Word
+from zctrace.evidence.schema import Evidence
+from zctrace.reports import wording
 
 Cells = Callable[[Judged], tuple[str, ...]]
 
 
 def document(judged: Sequence[Judged]) -> str:
     """Everything but the evidence."""
-    evidences = words.evidences_of(judged)
-    rows = words.by_strategy(judged)
+    evidences = wording.evidences_of(judged)
+    rows = wording.by_strategy(judged)
     lines = ["# Measured beside claimed", ""]
-    alarm, reasons = words.alarm(rows)
+    alarm, reasons = wording.alarm(rows)
     if alarm:
         lines += [f"**{alarm}**", "", *_list(reasons), ""]
-    lines += [*_list(words.heading(e, "")[0] for e in evidences), ""]
-    lines += [f"{_sentence(words.task(judged))}.", ""]
-    for (nic, cache), part in words.settings(rows).items():
-        lines += [f"## {words.circumstances(nic, cache, part)}", "", *_setting(part)]
+    lines += [*_list(wording.heading(e, "")[0] for e in evidences), ""]
+    lines += [f"{_sentence(wording.task(judged))}.", ""]
+    for (nic, cache), part in wording.settings(rows).items():
+        lines += [f"## {wording.circumstances(nic, cache, part)}", "", *_setting(part)]
     lines += ["## How it was measured", ""]
     for evidence in evidences:
         lines += _coverage(evidence, [j for j in judged if j.evidence is evidence])
@@ -46,9 +46,9 @@ def _setting(rows: Sequence[Judged]) -> list[str]:
             *("DMA copies", "claim", "verdict"),
         ),
         lambda j: (
-            *_beside(j, "cpu_copies", "claimed_cpu_copies", j.copies, words.copies),
-            *_beside(j, "mode_switches", "claimed_switches", j.switches, words.number),
-            *_beside(j, "dma_copies", "claimed_dma_copies", j.dma, words.copies),
+            *_beside(j, "cpu_copies", "claimed_cpu_copies", j.copies, wording.copies),
+            *_beside(j, "mode_switches", "claimed_switches", j.switches, wording.number),
+            *_beside(j, "dma_copies", "claimed_dma_copies", j.dma, wording.copies),
         ),
     )
     lines += [
@@ -57,19 +57,19 @@ def _setting(rows: Sequence[Judged]) -> list[str]:
         "memory), and payload bytes that devices moved by themselves:",
         "",
     ]
-    ways = words.ways_watched(rows)
+    ways = wording.ways_watched(rows)
     lines += _table(
         rows,
-        (*(words.WAYS[way] for way in ways), "disk→cache", "cache→NIC", "system calls"),
+        (*(wording.WAYS[way] for way in ways), "disk→cache", "cache→NIC", "system calls"),
         lambda j: (
-            *(words.number(j.figures[f"{way}_bytes"]) for way in ways),
-            *(words.moved_by_dma(j, (j,), way) for way in ("in", "out")),
-            words.calls(j, len(j.calls)),
+            *(wording.number(j.figures[f"{way}_bytes"]) for way in ways),
+            *(wording.moved_by_dma(j, (j,), way) for way in ("in", "out")),
+            wording.calls(j, len(j.calls)),
         ),
     )
-    said = _list(sentence for sentence, _ in words.sentences(rows, every=True))
+    said = _list(sentence for sentence, _ in wording.sentences(rows, every=True))
     if any("~" in line for line in lines):
-        said.insert(0, f"* {words.DERIVED}")
+        said.insert(0, f"* {wording.DERIVED}")
     return [*lines, "", *said, ""] if said else [*lines, ""]
 
 
@@ -84,7 +84,7 @@ def _beside(
     emphasis = "**" if verdict.word is Word.REFUTED else ""
     return (
         show(judged.figures[measured]),
-        words.claim(judged.figures[claimed]),
+        wording.claim(judged.figures[claimed]),
         f"{emphasis}{word}{emphasis}",
     )
 
@@ -93,8 +93,8 @@ def _table(rows: Sequence[Judged], columns: Sequence[str], cells: Cells) -> list
     """A row for every strategy, and for every way in which kernels differ."""
     alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for j in rows:
-        kernels = alike.setdefault((words.name(j, rows), cells(j)), [])
-        kernels.append(words.kernel_line(j, rows))
+        kernels = alike.setdefault((wording.name(j, rows), cells(j)), [])
+        kernels.append(wording.kernel_line(j, rows))
     # Texts to the left, figures to the right.
     rule = [":--" if name in _TEXTS else "--:" for name in columns]
     return [
@@ -123,7 +123,7 @@ def _coverage(evidence: Evidence, runs: Sequence[Judged]) -> list[str]:
     return [
         f"### Linux {evidence.kernel['release']}",
         "",
-        *_list((words.controls_passed(runs).text,)),
-        *_list(line.text for line in words.coverage(evidence, runs)),
+        *_list((wording.controls_passed(runs).text,)),
+        *_list(line.text for line in wording.coverage(evidence, runs)),
         "",
     ]

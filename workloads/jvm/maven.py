@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from workloads.jvm import java
+from zctrace.workloads.jvm import java
 
 _SECONDS = 900
 _LAST_WORDS = 300

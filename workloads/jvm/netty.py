@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from workloads.jvm import java, maven
+from zctrace.workloads.jvm import java, maven
 
 _HERE = Path(__file__).resolve().parent
 _SOURCES = _HERE / "netty"
@@ -54,7 +54,7 @@ class Netty:
         return self.classes / _CERTIFICATE
 
     def words(self) -> list[str]:
-        """What :class:`workloads.jvm.process.Jvm` is told, to load it."""
+        """What :class:`zctrace.workloads.jvm.process.Jvm` is told, to load it."""
         places = [self.classes, self.archives, *sorted(self.archives.glob("*.jar"))]
         return ["library", _MAIN, *(_address(place) for place in places)]
 

@@ -13,10 +13,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
 
-from workloads import libc
-from workloads.jvm import java, netty
-from workloads.marker import Window
-from workloads.strategy import Address, Performer
+from zctrace.workloads import libc
+from zctrace.workloads.jvm import java, netty
+from zctrace.workloads.marker import Window
+from zctrace.workloads.strategy import Address, Performer
 
 ROLE = "jvm"
 _PIDFD_GETFD = 438

@@ -10,10 +10,10 @@ import socket
 from collections.abc import Sequence
 from typing import ClassVar
 
-from probes.site import Path
-from workloads.jvm.process import Jvm, Kind
-from workloads.marker import Window
-from workloads.strategy import Address, Expected, Strategy, Task, Transfer
+from zctrace.probes.model import Path
+from zctrace.workloads.jvm.process import Jvm, Kind
+from zctrace.workloads.marker import Window
+from zctrace.workloads.strategy import Address, Expected, Strategy, Task, Transfer
 
 _JVM = Jvm()
 _CHUNK_BYTES = 8192

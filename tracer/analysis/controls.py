@@ -1,0 +1,451 @@
+"""Whether a run's numbers may be believed: known amounts in, the same amounts out.
+
+Pure functions of evidence. A control that fails does not make a number wrong, it makes
+it worthless, and the reports treat it so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from zctrace.evidence.schema import INTERRUPTS, Evidence, Run
+from zctrace.probes.model import Direction, Kind, Mechanism
+from zctrace.workloads.marker import Role, role_name
+
+COPIES, SWITCHES, FAULTS, CONTEXT = "copies", "switches", "page faults", "context switches"
+DMA = "DMA"
+
+_LOSSES = {
+    "syscall": (COPIES,),
+    "cpus": (COPIES,),
+    "call": (COPIES,),
+    "part": (COPIES,),
+    "owner": (COPIES, DMA),
+    "request": (DMA,),
+    "mapping": (DMA,),
+    "on_breakpoint": (COPIES,),
+    "on_fentry": (COPIES,),
+    "on_kprobe": (COPIES,),
+    "on_call": (COPIES,),
+    "on_return": (COPIES,),
+    "on_zerocopy": (COPIES,),
+    "on_sys_": (SWITCHES,),
+    "on_page_fault": (FAULTS,),
+    "on_sched_switch": (CONTEXT,),
+    "on_socket": (COPIES, DMA),
+    "on_merge": (COPIES,),
+    "on_bounced": (COPIES,),
+    "on_user_copy": (COPIES,),
+    "on_request": (DMA,),
+    "on_transmit": (DMA,),
+    "on_page_mapped": (DMA,),
+    "on_address_mapped": (DMA,),
+    "on_list_mapped": (DMA,),
+    INTERRUPTS: (),
+}
+"""By the beginning of a cause's name. Without its system call a copy's direction may be
+wrong; without a window nothing is right."""
+EVENTS_WITH_BYTES = frozenset(
+    {
+        "disk-read",
+        "disk-read-other",
+        "disk-write",
+        "transmit-payload",
+        "transmit-headers",
+        "dma-mapped",
+    }
+)
+"""Quantities with bytes that the CPU does not copy."""
+DISK_READ_CONTROL = "disk-read:d2k"
+"""The control's bytes from the disk; see ``zctrace.workloads.control_stimuli``."""
+_INSIDE = Direction.KERNEL_TO_KERNEL.value
+_POSITIVE = ("control_before", "control_after")
+_PROGRAM = role_name(Role.PROGRAM)
+_CALLS, _CALL = ("syscall-enter", "syscall-exit"), "syscall:"
+_KERNEL_ITERATOR_SYSCALLS = frozenset({"sendfile", "splice", "tee", "copy_file_range"})
+"""System calls whose iterators never describe user memory: a copy through one of them
+stays inside the kernel, whatever the function's name says. For breakpoints, which do not
+see the iterator."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """One comparison. ``figures`` says what it vouches for: copies, switches, page faults,
+    context switches or DMA.
+
+    ``detail`` tells what was compared, in numbers.
+    """
+
+    name: str
+    figures: str
+    passed: bool
+    detail: str
+
+
+def check(evidence: Evidence, run: Run) -> list[Control]:
+    """Every control of one run, passed or not; none of one that was not possible."""
+    if run.unavailable:
+        return []
+    return [
+        *_positive(evidence, run),
+        _idle(evidence, run),
+        *_agreement(evidence, run),
+        *_routine(evidence, run),
+        *_breakpoints(run),
+        *_losses(run),
+        *_switches(evidence, run),
+        *_own_word(evidence, run),
+        *_devices(evidence, run),
+        Control(
+            "delivery",
+            COPIES,
+            run.received_bytes == run.payload_bytes,
+            f"{run.received_bytes} of {run.payload_bytes} B arrived",
+        ),
+    ]
+
+
+def check_program(evidence: Evidence, run: Run) -> list[Control]:
+    """The controls around a traced program.
+
+    What was lost while it ran is no failure here: nobody can run it again for that. It makes
+    figures lower bounds, which the answer says.
+    """
+    return [
+        *_positive(evidence, run),
+        _idle(evidence, run),
+        *_agreement(evidence, run),
+        *_routine(evidence, run),
+        *_known_calls(evidence, run),
+    ]
+
+
+def sites_of(evidence: Evidence, kind: Kind) -> list[dict[str, Any]]:
+    return [site for site in evidence.sites if site["kind"] == kind.value]
+
+
+def direction_of(seen: str | None, promised: object, syscall: str | None) -> str | None:
+    """Where the bytes of a count went; see ``Direction`` for the words."""
+    if seen:
+        return seen
+    if promised is None:
+        return None
+    if syscall in _KERNEL_ITERATOR_SYSCALLS:
+        return Direction.KERNEL_TO_KERNEL.value
+    return str(promised)
+
+
+def _bytes(evidence: Evidence, run: Run, role: str) -> Counter[str]:
+    """Bytes that add up, by ``quantity:direction``."""
+    sites = {(s["function"], s["mechanism"]): s for s in sites_of(evidence, Kind.COPY)}
+    total: Counter[str] = Counter()
+    for count in run.counts:
+        site = sites.get((count.function, count.mechanism))
+        if count.role == role and site:
+            way = direction_of(count.direction, site["direction"], count.syscall)
+            total[f"{count.quantity}:{way}"] += count.bytes
+    return total
+
+
+def _expected(evidence: Evidence, moved: dict[str, int]) -> dict[str, int]:
+    """Those of the known amounts that something counts on this kernel."""
+    watched = {str(site["quantity"]) for site in sites_of(evidence, Kind.COPY)}
+    return {name: size for name, size in moved.items() if name.partition(":")[0] in watched}
+
+
+def _positive(evidence: Evidence, run: Run) -> list[Control]:
+    controls = []
+    for role in _POSITIVE:
+        seen, elsewhere = (
+            _bytes(evidence, run, role),
+            _bytes(evidence, run, f"outside:{role}"),
+        )
+        for name, expected in _expected(evidence, run.expected).items():
+            # A deferred copy may land on top of another thread; it is counted all the same.
+            here, there = seen[name], elsewhere[name]
+            controls.append(
+                Control(
+                    f"known bytes, {name}, {role}",
+                    COPIES,
+                    here <= expected <= here + there,
+                    f"expected {expected} B, seen {here} B"
+                    + (f" and {there} B in another context" if there else ""),
+                )
+            )
+    return controls
+
+
+def _idle(evidence: Evidence, run: Run) -> Control:
+    idle, neighbour = (
+        _bytes(evidence, run, "control_idle"),
+        _bytes(evidence, run, "neighbour"),
+    )
+    strays = {name: size for name, size in idle.items() if size}
+    expected = _expected(evidence, run.neighbour)
+    seen = {name: neighbour[name] for name in expected}
+    return Control(
+        "a neighbour's copies stay out",
+        COPIES,
+        not strays and seen == expected,
+        f"a neighbour copied {sum(expected.values())} B, seen {sum(seen.values())} B; "
+        f"in the window of an idle thread {strays or 'nothing'}",
+    )
+
+
+def _agreement(evidence: Evidence, run: Run) -> list[Control]:
+    """Call sites against the breakpoint that the same bytes pass, for every role."""
+    controls = []
+    for site in sites_of(evidence, Kind.CROSS_CHECK):
+        function = site["function"]
+        targets = {
+            str(s["function"])
+            for s in sites_of(evidence, Kind.COPY)
+            if s["breakpoint"] == function and s["mechanism"] == Mechanism.CALL_SITE.value
+        }
+        if not targets or not site["exact"]:
+            continue
+        # On 5.10 functions that copy pages by themselves leave kernel memory to another.
+        others = {
+            str(s["function"])
+            for s in sites_of(evidence, Kind.COPY)
+            if s["quantity"] == site["quantity"] and not s["breakpoint"]
+        }
+        at_calls: Counter[tuple[str, bool]] = Counter()
+        at_breakpoint: Counter[tuple[str, bool]] = Counter()
+        inside_others: Counter[tuple[str, bool]] = Counter()
+        for count in run.counts:
+            where = (count.role, count.syscall is not None)
+            if count.mechanism == Mechanism.CALL_SITE.value and count.function in targets:
+                at_calls[where] += count.bytes
+            elif (count.function, count.mechanism) == (function, site["mechanism"]):
+                at_breakpoint[where] += count.bytes
+            elif count.function in others and count.direction == _INSIDE:
+                inside_others[where] += count.bytes
+        differing = [
+            f"{role}: {at_calls[role, inside]} B at call sites, "
+            f"{at_breakpoint[role, inside]} B at the breakpoint"
+            for role, inside in sorted({*at_calls, *at_breakpoint})
+            if at_breakpoint[role, inside] - at_calls[role, inside]
+            not in (0, inside_others[role, inside])
+            # Kernel threads that work on the program's memory, outside of any system call
+            # and of the cgroup: a breakpoint does not see them, the call sites do.
+            and (inside or at_calls[role, inside] < at_breakpoint[role, inside])
+            # Of a call that had begun before the tracing did, only its end may be seen.
+            and (inside or role != _PROGRAM)
+        ]
+        controls.append(
+            Control(
+                f"two mechanisms agree on {function}",
+                COPIES,
+                not differing,
+                "; ".join(differing)
+                or f"{sum(at_calls.values())} B at call sites, "
+                f"{sum(at_breakpoint.values())} B at the breakpoint",
+            )
+        )
+    return controls
+
+
+def _routine(evidence: Evidence, run: Run) -> list[Control]:
+    """The processor's copy routine against the sites above it, where both are known.
+
+    Only the controls' windows: there every user copy is one of an iterator.
+    """
+    controls = []
+    routines = [s for s in sites_of(evidence, Kind.CROSS_CHECK) if s["direction"] is None]
+    for site in routines:
+        for direction in (Direction.USER_TO_KERNEL, Direction.KERNEL_TO_USER):
+            expected = sum(
+                size
+                for name, size in run.expected.items()
+                if name.partition(":")[2] == direction.value
+            )
+            for role in _POSITIVE:
+                seen = sum(
+                    c.bytes
+                    for c in run.counts
+                    if c.role == role
+                    and c.quantity == site["quantity"]
+                    and c.direction == direction.value
+                )
+                controls.append(
+                    Control(
+                        f"{site['function']} agrees, {direction.value}, {role}",
+                        COPIES,
+                        seen == expected,
+                        f"expected {expected} B, seen {seen} B",
+                    )
+                )
+    return controls
+
+
+def _own_word(evidence: Evidence, run: Run) -> list[Control]:
+    """What the kernel tells the program of its transfer, against what was counted."""
+    account, seen = run.account, _bytes(evidence, run, run.role)
+    controls = []
+    if "zerocopy_copied" in account:
+        copied, sends = account["zerocopy_copied"], account["zerocopy_sends"]
+        counted = seen["skb-copy-ubufs:k2k"]
+        again = account.get("retransmitted_bytes", 0)
+        controls.append(
+            Control(
+                "the kernel's own word on zero-copy sends",
+                COPIES,
+                # Of one send a part may be copied, and a packet sent again is copied again.
+                (copied > 0) == (counted > 0)
+                and (copied < sends or counted >= run.payload_bytes)
+                and counted <= run.payload_bytes + again,
+                f"{copied} of {sends} sends copied and {again} B sent again, it says; "
+                f"{counted} B counted",
+            )
+        )
+    if "mapped_bytes" in account:
+        copied, counted = account["copied_bytes"], seen["copy-to-iter:k2u"]
+        controls.append(
+            Control(
+                "the kernel's own word on mapped bytes",
+                COPIES,
+                copied == counted,
+                f"{account['mapped_bytes']} B mapped and {copied} B copied, it says; "
+                f"{counted} B counted",
+            )
+        )
+    return controls
+
+
+def _breakpoints(run: Run) -> list[Control]:
+    return [
+        Control(
+            f"every hit of {function}",
+            COPIES,
+            hits.agree,
+            f"{hits.perf} hits by its own count, {hits.program} by the program's"
+            + (", not armed all the time" if hits.multiplexed else ""),
+        )
+        for function, hits in run.hits.items()
+        if hits.perf is not None
+    ]
+
+
+def _losses(run: Run) -> list[Control]:
+    return [
+        Control(f"nothing lost: {cause}", figures, count == 0, f"{count} events")
+        for cause, count in run.lost.items()
+        for figures in _vouched_for(cause)
+    ]
+
+
+def _vouched_for(cause: str) -> tuple[str, ...]:
+    """The figures that a loss makes worthless; of every figure where in doubt."""
+    for beginning, figures in _LOSSES.items():
+        if cause.startswith(beginning):
+            return figures
+    return (COPIES, SWITCHES, FAULTS, CONTEXT, DMA)
+
+
+def transmitted(evidence: Evidence, run: Run, part: str) -> int:
+    """Bytes that the subject's device was given: ``part`` is payload or headers.
+
+    Of that device alone: what is stacked on it was given the same packets before.
+    """
+    device = f"device {evidence.nics[run.nic]['number']}"
+    return run.moved(f"transmit-{part}", run.role, device)
+
+
+def _devices(evidence: Evidence, run: Run) -> list[Control]:
+    """What the disk and the network device were seen moving, against what they must have."""
+    controls = []
+    if "resident_bytes" in run.account:
+        left = run.account["resident_bytes"]
+        controls.append(
+            Control("the page cache is cold", DMA, not left, f"{left} B of the payload in it")
+        )
+    expected = run.expected.get(DISK_READ_CONTROL)
+    if expected and not evidence.disks[run.file_system]["trouble"]:
+        for role in _POSITIVE:
+            here, there = (
+                sum(
+                    c.bytes
+                    for c in run.counts
+                    if c.role == r
+                    and c.quantity in ("disk-read", "disk-read-other")
+                    # The file system's own, as it says itself.
+                    and "M" not in (c.caller or "").rpartition(" ")[2]
+                )
+                for r in (role, f"outside:{role}")
+            )
+            controls.append(
+                Control(
+                    f"known bytes from the disk, {role}",
+                    DMA,
+                    here <= expected <= here + there,
+                    f"expected {expected} B, seen {here} B"
+                    + (f" and {there} B in another context" if there else ""),
+                )
+            )
+    if "retransmitted_bytes" in run.account and "transmit-payload" in evidence.events:
+        again = run.account["retransmitted_bytes"]
+        sent, arrived = transmitted(evidence, run, "payload"), run.arrived_bytes
+        # Where packets went unseen, so may have copies of them.
+        controls += [
+            Control(
+                "what arrived was transmitted",
+                figures,
+                arrived <= sent <= arrived + again,
+                f"{sent} B transmitted, {arrived} B arrived, {again} B sent again",
+            )
+            for figures in (COPIES, DMA)
+        ]
+    return controls
+
+
+def _switches(evidence: Evidence, run: Run) -> list[Control]:
+    controls = _known_calls(evidence, run)
+    if not _sees_calls(evidence):
+        return []
+    enters, exits = (
+        sum(c.calls for c in run.counts if (c.role, c.quantity) == (run.role, quantity))
+        for quantity in _CALLS
+    )
+    return [
+        *controls,
+        Control(
+            "as many exits as entries, and some",
+            SWITCHES,
+            0 < enters == exits,
+            f"{enters} entries, {exits} exits",
+        ),
+    ]
+
+
+def _sees_calls(evidence: Evidence) -> bool:
+    return set(_CALLS) <= set(evidence.events)
+
+
+def _known_calls(evidence: Evidence, run: Run) -> list[Control]:
+    """The system calls that the controls have made."""
+    expected = {
+        name.removeprefix(_CALL): count
+        for name, count in run.expected.items()
+        if name.startswith(_CALL)
+    }
+    if not expected or not _sees_calls(evidence):
+        return []
+    controls = []
+    for role in _POSITIVE:
+        for quantity in _CALLS:
+            seen: Counter[str | None] = Counter()
+            for count in run.counts:
+                if (count.role, count.quantity) == (role, quantity):
+                    seen[count.syscall] += count.calls
+            controls.append(
+                Control(
+                    f"known system calls, {quantity}, {role}",
+                    SWITCHES,
+                    dict(seen) == expected,
+                    f"expected {expected}, seen {dict(seen)}",
+                )
+            )
+    return controls

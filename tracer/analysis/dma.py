@@ -1,0 +1,100 @@
+"""What was moved by DMA, from the disk and to the network device, and how that is known."""
+
+from __future__ import annotations
+
+from zctrace.analysis import controls
+from zctrace.analysis.doubts import failed_controls
+from zctrace.analysis.verdicts import Dma, Source
+from zctrace.evidence.schema import VIRTUAL, WARM, Evidence, Run
+from zctrace.probes.model import Direction
+from zctrace.workloads.catalogue import strategy_named
+from zctrace.workloads.strategy import Ends
+
+PAGE_BYTES = 4096
+"""On x86-64: the least that is read from a disk into the page cache."""
+
+
+def _dma_doubt(failed: list[controls.Control]) -> str:
+    return "; ".join(failed_controls(failed, controls.DMA))
+
+
+def _mapped(evidence: Evidence, run: Run, device: str, way: Direction, handed: int) -> Source:
+    """How it is known that a driver that was handed so many bytes moved them by DMA."""
+    mapped = sum(
+        c.bytes
+        for c in run.counts
+        if (c.quantity, c.caller, c.direction) == ("dma-mapped", device, way.value)
+    )
+    return Source.MEASURED if mapped >= handed else Source.DERIVED
+
+
+def dma_into_cache(evidence: Evidence, run: Run, failed: list[controls.Control]) -> Dma:
+    """From the disk into memory."""
+    if strategy_named(run.strategy).ends in (Ends.SOCKET_TO_FILE, Ends.SOCKET_TO_MEMORY):
+        return Dma(None, None, "", "no file is read")
+    disk = evidence.disks[run.file_system]
+    doubt = disk["trouble"] or _dma_doubt(failed)
+    if "disk-request" not in evidence.events:
+        doubt = "requests to disks are not watched"
+    # Of the tool's own payload in the page cache nothing is concluded, control or not.
+    concluded = run.cache != WARM or evidence.request.file
+    if concluded and not doubt and controls.DISK_READ_CONTROL not in run.expected:
+        doubt = (
+            f"no control: no known bytes were read from {disk['device']}, because the "
+            "strategies' user cannot make files there"
+        )
+    if doubt:
+        return Dma(None, None, "", doubt)
+    read = sum(run.moved("disk-read", role) for role in (run.role, f"outside:{run.role}"))
+    if run.cache != WARM and read < run.payload_bytes:
+        seen = f"of {run.payload_bytes} B only {read} were seen coming from the disk"
+        return Dma(None, None, "", f"{seen}: a part was elsewhere, or a hole")
+    handed = sum(c.bytes for c in run.counts if c.quantity.startswith("disk-read"))
+    return Dma(
+        read,
+        _mapped(evidence, run, disk["bus_device"], Direction.DEVICE_TO_KERNEL, handed),
+        f"{disk['device']} ({disk['driver']})",
+        ""
+        if read or run.cache != WARM
+        else "the payload was in the page cache, and nothing was read from the disk",
+    )
+
+
+def dma_to_nic(evidence: Evidence, run: Run, failed: list[controls.Control]) -> Dma:
+    """From memory to the network device."""
+    if strategy_named(run.strategy).ends is not Ends.FILE_TO_SOCKET:
+        return Dma(None, None, "", "no payload is sent")
+    nic = evidence.nics[run.nic]
+    doubt = _dma_doubt(failed)
+    if "transmit-payload" not in evidence.events:
+        doubt = "what network devices transmit is not watched"
+    if doubt:
+        return Dma(None, None, "", doubt)
+    if nic["driver"] in VIRTUAL:
+        return Dma(0, Source.NONE, run.nic)
+    if not nic["bus_device"]:
+        return Dma(None, None, "", f"{run.nic} is no device that transfers by itself")
+    sent = controls.transmitted(evidence, run, "payload")
+    return Dma(
+        sent,
+        _mapped(evidence, run, nic["bus_device"], Direction.KERNEL_TO_DEVICE, sent),
+        run.nic,
+    )
+
+
+def dma_figures(
+    evidence: Evidence, run: Run, into_cache: Dma, to_nic: Dma
+) -> dict[str, int | float | str | None]:
+    figures: dict[str, int | float | str | None] = {
+        "dma_in_bytes": into_cache.bytes,
+        "dma_out_bytes": to_nic.bytes,
+        "dma_in_source": into_cache.source.value if into_cache.source else None,
+        "dma_out_source": to_nic.source.value if to_nic.source else None,
+    }
+    if into_cache.bytes is not None and to_nic.bytes is not None:
+        figures["dma_copies"] = (into_cache.bytes + to_nic.bytes) / run.payload_bytes
+    if to_nic.bytes is not None:
+        figures["header_bytes"] = controls.transmitted(evidence, run, "headers")
+    if into_cache.bytes is not None:
+        figures["disk_metadata_bytes"] = run.moved("disk-read-other", run.role)
+    return figures

@@ -1,0 +1,77 @@
+"""Why a statement about copies has to be left open: what was not seen, or not explained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from zctrace.analysis import controls
+from zctrace.evidence.schema import Evidence, Run
+from zctrace.probes.model import Kind, Mechanism, Path, Purpose
+from zctrace.probes.user_functions import QUANTITY
+
+_METADATA_BYTES = 256
+"""More than any system call here copies beside payload and metadata."""
+
+
+def failed_controls(failed: list[controls.Control], figures: str) -> list[str]:
+    return [f"control failed: {c.name}: {c.detail}" for c in failed if c.figures == figures]
+
+
+def unseen(evidence: Evidence, run: Run, paths: frozenset[Path]) -> Iterable[str]:
+    """Where bytes could have been copied without being counted for certain."""
+    names = {path.value for path in paths}
+    for blind in evidence.blind:
+        if blind["kind"] == Kind.COPY.value and names & set(blind["paths"]):
+            yield f"blind: {' or '.join(blind['functions'])}: {blind['reason']}"
+    controlled = {name.partition(":")[0] for name in run.expected}
+    if run.user_copies_from is not None and QUANTITY not in controlled:
+        yield "no control: no known bytes were copied within the program's own memory"
+    checked = {s["function"] for s in controls.sites_of(evidence, Kind.CROSS_CHECK)}
+    routine = any(s["direction"] is None for s in controls.sites_of(evidence, Kind.CROSS_CHECK))
+    for site in controls.sites_of(evidence, Kind.COPY):
+        if site["purpose"] == Purpose.METADATA.value or not names & set(site["paths"]):
+            continue
+        if not site["exact"]:
+            yield f"inexact: {site['function']} {_short_of(site)} ({site['note']})"
+        if site["quantity"] not in controlled:
+            yield f"no control: nothing is known to go through {site['function']}"
+        seen_otherwise = routine or site["breakpoint"] in checked
+        if (
+            site["purpose"] == Purpose.PAYLOAD.value
+            and site["unreached"]
+            and not seen_otherwise
+        ):
+            callers = ", ".join(site["unreached"])
+            yield f"blind: {site['function']}, called by {callers}: no probe there"
+
+
+def _short_of(site: dict[str, Any]) -> str:
+    """What a mechanism that is not the best of a site does not see."""
+    if site["mechanism"] == Mechanism.KPROBE.value:
+        return "is passed over in some interrupts"
+    return "shows the bytes asked for"
+
+
+def unexplained(
+    copies: dict[str, int], events: dict[str, int], run: Run, outside: int
+) -> Iterable[str]:
+    """Bytes that somebody copied, and that no copy site accounts for."""
+    if outside:
+        yield (
+            f"unattributed: {outside} B were copied inside the kernel on top of another "
+            "thread while the transfer ran, and may belong to it"
+        )
+    other = copies.get("other_user_bytes", 0)
+    if other < 0:
+        yield (
+            f"contradiction: of the user bytes counted the processor's copy routine saw "
+            f"{-other} B less"
+        )
+    if other and (
+        other >= run.payload_bytes or other > _METADATA_BYTES * events.get("syscalls", 0)
+    ):
+        yield (
+            f"contradiction: the processor's copy routine moved {other} B more than the copy "
+            "sites, too much to be told from payload"
+        )

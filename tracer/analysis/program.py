@@ -1,0 +1,414 @@
+"""What a traced program's evidence means: is it zero-copy, and if not, who copies?
+
+Pure functions of evidence. Payload is what system calls say they moved, and what was copied
+in them through an iterator; everything else is shown beside it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from zctrace.analysis import controls, reasons
+from zctrace.analysis.controls import Control
+from zctrace.analysis.reasons import Why
+from zctrace.evidence.account import (
+    DEVICE,
+    FILE,
+    NO_CALL,
+    PIPE,
+    SOCKET,
+    Booking,
+    Flow,
+    Stack,
+    Thing,
+)
+from zctrace.evidence.schema import Count, Evidence, Trace, losses
+from zctrace.probes.model import Direction, Kind, Purpose, plain
+from zctrace.probes.syscalls import MOVING, RINGS
+
+_MANY = 10
+"""More copies for each byte than this, and the bytes themselves say more."""
+_NAMED, _SHOWN = 3, 0.005
+"""How many calls a sentence names, and from which share of the bytes on."""
+ZERO_COPY = 0.01
+"""Fewer copies per byte than this, and a program is called zero-copy for most of them."""
+DIRECTIONS = (Direction.USER_TO_KERNEL, Direction.KERNEL_TO_USER, Direction.KERNEL_TO_KERNEL)
+_PROGRAM = "program"
+_OUTSIDE = f"outside:{_PROGRAM}"
+_DELIVERING = (SOCKET, FILE, PIPE, DEVICE)
+UNKNOWN = Thing("unknown", "calls that had begun before the tracing did")
+
+
+@dataclass
+class Line:
+    """One row of a table: how many calls, what they moved, what was copied for it. Bytes."""
+
+    name: str
+    calls: int = 0
+    received: int = 0
+    delivered: int = 0
+    copied: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    descriptors: set[int] = field(default_factory=set)
+
+    @property
+    def copied_bytes(self) -> int:
+        return sum(self.copied.values())
+
+    @property
+    def weight(self) -> tuple[int, int, int]:
+        return self.copied_bytes, self.received + self.delivered, self.calls
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is to be said of one program.
+
+    ``delivered`` and ``received`` are bytes by the kind of thing. ``copied`` is payload
+    copied by the CPU, by direction, ``None`` where the controls failed. ``beside`` are bytes
+    copied for other ends, by what for. ``unassigned`` are bytes copied inside the kernel
+    meanwhile of which nothing tells for whom. ``doubts`` are why figures may be too small by
+    nobody knows how much, ``notes`` what else is to be known, and changes no total.
+    """
+
+    evidence: Evidence
+    trace: Trace
+    delivered: dict[str, int]
+    received: dict[str, int]
+    copied: dict[str, int] | None
+    beside: dict[str, int]
+    unassigned: int
+    calls: Sequence[Line]
+    things: Sequence[Line]
+    sites: Sequence[Line]
+    threads: Sequence[Line]
+    reasons: Sequence[tuple[Why, int]]
+    events: dict[str, int]
+    checked: Sequence[Control]
+    doubts: Sequence[str]
+    notes: Sequence[str]
+
+    @property
+    def stacks(self) -> list[Stack]:
+        """Those of payload, the most bytes first; none if they were not asked for."""
+        kept = [stack for stack in self.trace.account.stacks if _moves(stack.syscall)]
+        return sorted(kept, key=lambda stack: -stack.bytes) if self.copied is not None else []
+
+    @property
+    def without_stack(self) -> int:
+        """Bytes copied of which no stack is known although stacks were asked for."""
+        return (self.copied_bytes or 0) - sum(stack.bytes for stack in self.stacks)
+
+    @property
+    def failed(self) -> list[Control]:
+        return [control for control in self.checked if not control.passed]
+
+    @property
+    def copied_bytes(self) -> int | None:
+        return None if self.copied is None else sum(self.copied.values())
+
+    @property
+    def basis(self) -> tuple[str, int]:
+        """What copies are related to: bytes delivered; or received, if there were none."""
+        delivered, received = sum(self.delivered.values()), sum(self.received.values())
+        return ("delivered", delivered) if delivered else ("received", received)
+
+    @property
+    def copies(self) -> float | None:
+        """Bytes copied by the CPU for each byte of :attr:`basis`."""
+        _, many = self.basis
+        return None if self.copied_bytes is None or not many else self.copied_bytes / many
+
+    @property
+    def most_copies(self) -> float | None:
+        """The same if all that is nobody's were this program's."""
+        _, many = self.basis
+        return None if self.copies is None else self.copies + self.unassigned / many
+
+
+def answer(evidence: Evidence) -> Answer:
+    """Add up the evidence of one traced program."""
+    trace = evidence.trace
+    assert trace is not None
+    checked = controls.check_program(evidence, trace.run)
+    failed = any(not c.passed and c.figures == controls.COPIES for c in checked)
+    sites = {(s["function"], s["mechanism"]): s for s in evidence.sites}
+    payload: list[tuple[Count, str]] = []
+    beside: Counter[str] = Counter()
+    for count in trace.run.counts:
+        site = sites.get((count.function, count.mechanism))
+        if count.role != _PROGRAM or not site or site["kind"] != Kind.COPY.value:
+            continue
+        way = controls.direction_of(count.direction, site["direction"], count.syscall)
+        if site["purpose"] == Purpose.PAYLOAD.value and _moves(count.syscall):
+            payload.append((count, str(way)))
+        elif count.bytes:
+            named = site["purpose"] != Purpose.PAYLOAD.value
+            beside[str(site["purpose"] if named else count.syscall)] += count.bytes
+    copied: Counter[str] = Counter()
+    for count, way in payload:
+        copied[way] += count.bytes
+    delivered, received = _moved(trace)
+    calls = _calls(trace)
+    return Answer(
+        evidence,
+        trace,
+        delivered,
+        received,
+        None if failed else dict(copied),
+        dict(beside),
+        _unassigned(trace),
+        calls,
+        _things(trace),
+        _sites(payload),
+        _threads(trace),
+        _reasons(payload),
+        _events(trace),
+        tuple(checked),
+        tuple(_doubts(evidence, trace)),
+        tuple(_notes(trace)),
+    )
+
+
+def _moves(syscall: str | None) -> bool:
+    return syscall is None or syscall in MOVING
+
+
+def _moved(trace: Trace) -> tuple[dict[str, int], dict[str, int]]:
+    """Bytes delivered and received, by kind; pipes inside the program are no delivery."""
+    things, flows = trace.account.things, trace.account.flows
+    read = {flow.thing for flow in flows if flow.way == "in"}
+    written = {flow.thing for flow in flows if flow.way == "out"}
+    inside = {
+        number
+        for number, thing in enumerate(things)
+        if thing.kind == PIPE and number in read and number in written
+    }
+    total: dict[str, Counter[str]] = {"out": Counter(), "in": Counter()}
+    for flow in flows:
+        kind = _thing(trace, flow.thing).kind
+        if flow.thing not in inside and kind in (*_DELIVERING, UNKNOWN.kind):
+            total[flow.way][kind] += flow.bytes
+    return dict(total["out"]), dict(total["in"])
+
+
+def _thing(trace: Trace, number: int | None) -> Thing:
+    return UNKNOWN if number is None else trace.account.things[number]
+
+
+def _lines(
+    flows: Iterable[Flow],
+    bookings: Iterable[Booking],
+    of_flow: Callable[[Flow], tuple[Hashable, str]],
+    of_booking: Callable[[Booking], tuple[Hashable, str]],
+) -> list[Line]:
+    """What moved and what was copied, by a key; the most copied first."""
+    lines: dict[Hashable, Line] = {}
+    for flow in flows:
+        key, name = of_flow(flow)
+        line = lines.setdefault(key, Line(name))
+        line.calls += flow.calls
+        if flow.descriptor is not None:
+            line.descriptors.add(flow.descriptor)
+        if flow.way == "out":
+            line.delivered += flow.bytes
+        else:
+            line.received += flow.bytes
+    for booking in bookings:
+        key, name = of_booking(booking)
+        lines.setdefault(key, Line(name)).copied[str(booking.direction)] += booking.bytes
+    return sorted(lines.values(), key=lambda line: line.weight, reverse=True)
+
+
+def _calls(trace: Trace) -> list[Line]:
+    """By system call; how often each was made, whether or not it moved anything."""
+    bookings = [b for b in trace.account.bookings if _moves(b.syscall)]
+    lines = _lines(
+        trace.account.flows,
+        bookings,
+        lambda f: (f.syscall, f.syscall or NO_CALL),
+        lambda b: (b.syscall, b.syscall or NO_CALL),
+    )
+    made = _made(trace)
+    for line in lines:
+        line.calls = made.get(line.name, line.calls)
+    return lines
+
+
+def _made(trace: Trace) -> dict[str, int]:
+    made: Counter[str] = Counter()
+    for count in trace.run.counts:
+        if (count.role, count.quantity) == (_PROGRAM, "syscall-enter") and count.syscall:
+            made[count.syscall] += count.calls
+    return dict(made)
+
+
+def _things(trace: Trace) -> list[Line]:
+    """By file, socket or pipe."""
+
+    def of(number: int | None, known: bool) -> tuple[Hashable, str]:
+        thing = _thing(trace, number)
+        return (number, known), thing.name if known else "in the kernel, outside of calls"
+
+    return _lines(
+        trace.account.flows,
+        [b for b in trace.account.bookings if _moves(b.syscall)],
+        lambda f: of(f.thing, True),
+        lambda b: of(b.thing, b.thing is not None or b.syscall is not None),
+    )
+
+
+def _site_name(count: Count) -> str:
+    caller = plain((count.caller or "").partition("+")[0])
+    where = f"{count.function} ← {caller}" if caller else count.function
+    return f"{where}, {count.syscall or NO_CALL}"
+
+
+def _sites(payload: Iterable[tuple[Count, str]]) -> list[Line]:
+    """By copy site, who called it and in which system call."""
+    lines: dict[str, Line] = {}
+    for count, way in payload:
+        name = _site_name(count)
+        line = lines.setdefault(name, Line(name))
+        line.calls += count.calls
+        line.copied[way] += count.bytes
+    return sorted(
+        (line for line in lines.values() if line.copied_bytes),
+        key=lambda line: line.weight,
+        reverse=True,
+    )
+
+
+def _threads(trace: Trace) -> list[Line]:
+    lines = []
+    for worker in trace.account.workers:
+        named = f"{worker.name} {worker.thread}" if worker.thread else worker.name
+        named = named or "softirqs"
+        line = Line(named, worker.calls)
+        line.copied["all"] = worker.bytes
+        lines.append(line)
+    return sorted(lines, key=lambda line: line.weight, reverse=True)
+
+
+def _reasons(payload: Iterable[tuple[Count, str]]) -> list[tuple[Why, int]]:
+    """Why bytes were copied inside the kernel, the most first."""
+    inside = Direction.KERNEL_TO_KERNEL.value
+    why: Counter[Why] = Counter()
+    for count, way in payload:
+        if way == inside and count.bytes:
+            why[reasons.reason(count.quantity, count.caller, count.syscall)] += count.bytes
+    return why.most_common()
+
+
+def _events(trace: Trace) -> dict[str, int]:
+    """How often things happened that no copy is part of, by quantity."""
+    seen: Counter[str] = Counter()
+    for count in trace.run.counts:
+        if count.role == _PROGRAM:
+            seen[count.quantity] += count.calls
+    return dict(seen)
+
+
+def _unassigned(trace: Trace) -> int:
+    return sum(
+        c.bytes
+        for c in trace.run.counts
+        if c.role == _OUTSIDE and c.quantity not in controls.EVENTS_WITH_BYTES
+    )
+
+
+def _doubts(evidence: Evidence, trace: Trace) -> Iterable[str]:
+    run = trace.run
+    lost = losses(run.lost)
+    if lost:
+        causes = ", ".join(f"{cause} {many}" for cause, many in lost.items())
+        yield f"figures are lower bounds: {sum(lost.values())} events were lost ({causes})"
+    missed = {name: hits for name, hits in run.hits.items() if not hits.agree}
+    if missed:
+        yield "figures are lower bounds: not every execution was counted of " + ", ".join(
+            f"{name} ({hits.program} of {hits.perf})" for name, hits in missed.items()
+        )
+    for number, thing in enumerate(trace.account.things):
+        if thing.many and thing.kind == PIPE:
+            size = sum(flow.bytes for flow in trace.account.flows if flow.thing == number)
+            yield (
+                f"{size} B went through more pipes than there is room for: which of them are "
+                "inside the program is not known"
+            )
+    if RINGS & _made(trace).keys():
+        yield (
+            "it uses io_uring: what moved through its rings is not among the bytes "
+            "delivered and received; what was copied for it is counted"
+        )
+    blind = [b for b in evidence.blind if b["kind"] == Kind.COPY.value]
+    for entry in blind:
+        yield f"not watched: {' or '.join(entry['functions'])}: {entry['reason']}"
+
+
+def _notes(trace: Trace) -> Iterable[str]:
+    if trace.account.overflow:
+        yield (
+            f"{trace.account.overflow} B, moved or copied, are in rows of many: more files, "
+            "sockets or threads than there is room for; the totals have them"
+        )
+
+
+def sentence(found: Answer) -> str:
+    """The verdict, in one sentence."""
+    basis, many = found.basis
+    copied, ratio = found.copied_bytes, found.copies
+    if copied is None:
+        return "not measured: the controls failed"
+    if ratio is None:
+        return (
+            f"it moved nothing through system calls that tell how much; {copied} B were copied"
+        )
+    open_ended = found.doubts or (found.most_copies or 0) - ratio >= _SHOWN
+    seen = "as far as was seen, " if open_ended else ""
+    if not copied:
+        return f"{seen}zero-copy: of {many} B {basis} the CPU copied none"
+    parts = [line for line in found.calls if line.copied_bytes]
+    if ratio < ZERO_COPY:
+        return (
+            f"{seen}zero-copy for {_percent(_uncopied(found))} of the bytes {basis}; "
+            f"{copied} B were copied all the same, most by {called(parts[0].name)}"
+        )
+    least = "at least " if open_ended else ""
+    if ratio > _MANY:
+        sizes = ", ".join(
+            f"{line.copied_bytes} by {called(line.name)}" for line in parts[:_NAMED]
+        )
+        return f"not zero-copy: {least}{copied} B were copied for {many} B {basis}: {sizes}"
+    shares = ", ".join(
+        f"{line.copied_bytes / many:.2f} by {called(line.name)}"
+        for line in parts[:_NAMED]
+        if line.copied_bytes >= many * _SHOWN
+    )
+    return f"not zero-copy: {least}{ratio:.2f} copies for each byte {basis}: {shares}"
+
+
+def _uncopied(found: Answer) -> float:
+    """The share of what was delivered, or received, that was not copied on that way."""
+    basis, many = found.basis
+    inwards = Direction.KERNEL_TO_USER.value
+    copied = 0
+    for line in found.calls:
+        way = sum(
+            size
+            for direction, size in line.copied.items()
+            if (direction == inwards) == (basis == "received")
+        )
+        moved = line.delivered if basis == "delivered" else line.received
+        copied += min(way, moved) if moved else way
+    return max(many - copied, 0) / many
+
+
+def called(name: str) -> str:
+    """A system call by the name of one of :attr:`Answer.calls`, as a sentence has it."""
+    return "the kernel outside of calls" if name == NO_CALL else f"{name}(2)"
+
+
+def _percent(share: float) -> str:
+    """One decimal, and never 100 for less."""
+    return f"{int(share * 1000) / 10:g} %"

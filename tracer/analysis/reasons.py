@@ -1,0 +1,111 @@
+"""Why the kernel copied what it could have passed by reference: in words, from who called.
+
+A table of what was seen on real kernels; where a caller is not in it, the caller is named
+and nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from zctrace.probes.model import plain
+
+
+@dataclass(frozen=True)
+class _Reason:
+    """``caller`` and ``syscall`` empty: any."""
+
+    quantity: str
+    caller: str
+    words: str
+    syscall: str = ""
+
+
+_REASONS = (
+    _Reason(
+        "skb-copy-ubufs",
+        "__netif_receive_skb_core",
+        "loopback: the receiver is on this machine and may keep the pages for ever",
+    ),
+    # Seen on 7.3.
+    _Reason(
+        "skb-copy-ubufs",
+        "ip_local_deliver_finish",
+        "loopback: the receiver is on this machine and may keep the pages for ever",
+    ),
+    _Reason(
+        "skb-copy-ubufs",
+        "dev_queue_xmit_nit",
+        "a packet tap on the device wants the packets for itself",
+    ),
+    _Reason(
+        "skb-copy-ubufs",
+        "",
+        "zero-copy packets were handed to somebody who may keep them",
+    ),
+    _Reason(
+        "copy-from-iter-atomic",
+        "",
+        "a file's page cache takes no pages of others: bytes are copied from page to page",
+    ),
+    _Reason(
+        "copy-to-iter",
+        "filemap_read",
+        "into a registered buffer, which the kernel reaches by an address of its own",
+        "io_uring_enter",
+    ),
+    _Reason(
+        "copy-to-iter",
+        "",
+        "the file system, or the kind of file, gives no pages to a pipe: it is read into "
+        "fresh ones",
+    ),
+    _Reason("copy-from-iter", "", "the socket takes no references to pages"),
+    _Reason(
+        "skb-copy-and-csum-bits",
+        "skb_segment",
+        "no scatter/gather: packets are put together from pages before the device",
+    ),
+    _Reason("skb-copy-bits", "skb_segment", "no scatter/gather: packets are put together"),
+    _Reason(
+        "skb-copy-bits",
+        "__pskb_pull_tail",
+        "a packet's pages were pulled into one piece for code that reads packets in one",
+    ),
+    _Reason("skb-copy-bits", "skb_try_coalesce", "the receiver merged small packets"),
+    _Reason(
+        "bounce",
+        "",
+        "the device cannot reach the memory where the bytes are: through bounce buffers",
+    ),
+    _Reason("copy-page", "", "copy-on-write: a page that others share was written to"),
+)
+
+
+class Why(NamedTuple):
+    """A sentence on bytes that were copied inside the kernel, without the full stop.
+
+    ``function`` is who called, empty where that is not known. Kernels differ in that for the
+    same reason.
+    """
+
+    words: str
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.words} ({self.function})" if self.function else self.words
+
+
+def reason(quantity: str, caller: str | None, syscall: str | None) -> Why:
+    """Why bytes were copied inside the kernel."""
+    function = plain((caller or "").partition("+")[0])
+    for row in _REASONS:
+        if (
+            row.quantity == quantity
+            and row.caller in ("", function)
+            and row.syscall in ("", syscall)
+        ):
+            return Why(row.words, function)
+    by = f" for {syscall}" if syscall else ""
+    return Why(f"copied by {quantity}{by}", function)

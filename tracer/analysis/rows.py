@@ -1,0 +1,154 @@
+"""Tidy rows: what was counted, one row a cell, with what the catalogue knows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from zctrace.analysis import controls
+from zctrace.evidence.schema import Count, Evidence, Run
+from zctrace.probes.model import Kind
+from zctrace.probes.user_functions import QUANTITY
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_BOUNCE = "bounce"
+
+
+class Row(NamedTuple):
+    """One of the tidy rows, whose columns these are, in order."""
+
+    kernel: str
+    machine: str
+    strategy: str
+    file_system: str
+    nic: str
+    cache: str
+    payload_bytes: int
+    chunk_bytes: int | None
+    run_index: int
+    role: str
+    quantity: str
+    site: str
+    kind: str
+    purpose: str | None
+    mechanism: str
+    direction: str | None
+    syscall: str | None
+    caller: str | None
+    calls: int | None
+    bytes: int | None
+    note: str
+
+
+def tidy(evidences: Iterable[Evidence]) -> pd.DataFrame:
+    """One row per run, role, site, direction, system call and caller; as counted.
+
+    Every attached copy site has a row for the process under measurement, if only with
+    zeros; a site that nothing watches has one with both cells empty and the reason in
+    ``note``.
+    """
+    import pandas as pd
+
+    found = [
+        row
+        for evidence in evidences
+        for run in evidence.runs
+        for row in tidy_rows(evidence, run)
+    ]
+    frame = pd.DataFrame(found, columns=list(Row._fields))
+    for column in ("payload_bytes", "chunk_bytes", "run_index", "calls", "bytes"):
+        frame[column] = frame[column].astype("Int64")
+    return frame
+
+
+def tidy_rows(evidence: Evidence, run: Run) -> Iterator[Row]:
+    """The tidy rows of one run; none of one that was not possible."""
+    if run.unavailable:
+        return
+    sites = {(site["function"], site["mechanism"]): site for site in evidence.sites}
+    common = (
+        evidence.kernel["release"],
+        evidence.machine["kind"],
+        run.strategy,
+        run.file_system,
+        run.nic,
+        run.cache,
+        run.payload_bytes,
+        run.chunk_bytes,
+        run.run_index,
+    )
+    seen = set()
+    for count in run.counts:
+        site = sites.get((count.function, count.mechanism))
+        if count.role == run.role:
+            seen.add((count.function, count.mechanism))
+        yield Row(
+            *common,
+            role=count.role,
+            quantity=count.quantity,
+            site=count.function,
+            kind=_kind(site, count),
+            purpose=site["purpose"] if site else None,
+            mechanism=count.mechanism,
+            direction=controls.direction_of(
+                count.direction, site and site["direction"], count.syscall
+            ),
+            syscall=count.syscall,
+            caller=count.caller,
+            calls=count.calls,
+            # An event that counts bytes always has some.
+            bytes=count.bytes if site else count.bytes or None,
+            note=site["note"] if site else "",
+        )
+    for key, site in sites.items():
+        unwatched = site["quantity"] == QUANTITY and run.user_copies_from is None
+        if key not in seen and not unwatched:
+            yield Row(
+                *common,
+                role=run.role,
+                quantity=site["quantity"],
+                site=site["function"],
+                kind=site["kind"],
+                purpose=site["purpose"],
+                mechanism=site["mechanism"],
+                direction=site["direction"],
+                syscall=None,
+                caller=None,
+                calls=0,
+                bytes=0,
+                note=site["note"],
+            )
+    for blind in evidence.blind:
+        yield Row(
+            *common,
+            role=run.role,
+            quantity=blind["quantity"],
+            site=" or ".join(blind["functions"]),
+            kind=blind["kind"],
+            purpose=None,
+            mechanism="none",
+            direction=None,
+            syscall=None,
+            caller=None,
+            calls=None,
+            bytes=None,
+            note=blind["reason"],
+        )
+
+
+def _kind(site: dict[str, Any] | None, count: Count) -> str:
+    if site:
+        return str(site["kind"])
+    # Seen at a tracepoint, but it is the processor that copies.
+    return Kind.COPY.value if count.quantity == _BOUNCE else Kind.EVENT.value
+
+
+def sum_bytes(found: Iterable[Row]) -> int:
+    """Their sum; a row without a number is of something that nothing watches."""
+    return sum(row.bytes or 0 for row in found)
+
+
+def sum_calls(found: Iterable[Row]) -> int:
+    return sum(row.calls or 0 for row in found)

@@ -1,0 +1,1 @@
+"""Attach, run, read: as root, next to the kernel."""

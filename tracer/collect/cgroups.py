@@ -1,0 +1,162 @@
+"""The program under measurement: a cgroup to follow it, and the rights it runs with."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import resource
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from zctrace.errors import TraceError, UsageError
+
+_PREFIX = "zctrace-"
+_REMOVAL_SECONDS = 5.0
+
+
+def hierarchy() -> Path:
+    """Where the perf_event controller lives: its own v1 hierarchy, or v2."""
+    unified = None
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            before, _, after = line.partition(" - ")
+            mount, kind, options = before.split()[4], after.split()[0], after.split()[2]
+            if kind == "cgroup" and "perf_event" in options.split(","):
+                return Path(mount)
+            if kind == "cgroup2":
+                unified = Path(mount)
+    if unified is None:
+        raise TraceError(
+            "no cgroup hierarchy is mounted",
+            "breakpoints are scoped to the traced program by a cgroup",
+            "mount -t cgroup2 none /sys/fs/cgroup",
+        )
+    return unified
+
+
+def enable_perf_event(root: Path) -> None:
+    """Make new v2 cgroups carry the perf_event controller. For a guest of ours only.
+
+    perf_event is implicit on v2, but the kernel adds the implicit controllers to a
+    cgroup's children only when it computes the controllers anew, that is after somebody
+    wrote to cgroup.subtree_control. systemd does so at boot; a bare guest has nobody.
+    Without it perf_event_open(PERF_FLAG_PID_CGROUP) fails with ENOENT. Source:
+    cgroup_calc_subtree_ss_mask() in kernel/cgroup/cgroup.c.
+    """
+    available = (root / "cgroup.controllers").read_text().split()
+    if available:
+        (root / "cgroup.subtree_control").write_text(f"+{available[-1]}")
+
+
+def common_cgroup(pids: Iterable[int]) -> Path | None:
+    """The folder of the cgroup that all of ``pids`` are in; ``None`` where there is none.
+
+    The root is everybody's, and so nobody's own.
+    """
+    root = hierarchy()
+    unified = (root / "cgroup.controllers").exists()
+    found = set()
+    for pid in pids:
+        try:
+            lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            _, controllers, path = line.split(":", 2)
+            if "perf_event" in controllers.split(",") or (unified and not controllers):
+                found.add(path)
+    folder = root / found.pop().lstrip("/") if len(found) == 1 else root
+    return folder if folder != root and folder.is_dir() else None
+
+
+@contextmanager
+def cgroup(run_id: str, *, own_machine: bool) -> Iterator[Path]:
+    """A new cgroup; on exit whatever still runs in it is killed, and it is removed.
+
+    ``own_machine`` is whether the whole system is ours to configure: a guest.
+    """
+    root = hierarchy()
+    if own_machine and (root / "cgroup.subtree_control").exists():
+        enable_perf_event(root)
+    folder = root / f"{_PREFIX}{run_id}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        remove(folder)
+
+
+def remove(folder: Path) -> None:
+    """Kill what is left in a cgroup of ours and remove it."""
+    deadline = time.monotonic() + _REMOVAL_SECONDS
+    while folder.exists():
+        for pid in (folder / "cgroup.procs").read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        try:
+            folder.rmdir()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def leftovers(run_id: str) -> list[Path]:
+    """The cgroup of a run that died without removing it."""
+    try:
+        folder = hierarchy() / f"{_PREFIX}{run_id}"
+    except TraceError:
+        return []
+    return [folder] if folder.exists() else []
+
+
+def invoking_user() -> tuple[int, int, tuple[int, ...], str]:
+    """Uid, gid, groups and name of whom strategies run as.
+
+    Whoever called sudo; nobody, where root is logged in itself.
+    """
+    name = os.environ.get("SUDO_USER", "")
+    try:
+        entry = pwd.getpwnam(name) if name and name != "root" else pwd.getpwnam("nobody")
+    except KeyError:
+        entry = pwd.getpwnam("nobody")
+    return _identity(entry)
+
+
+def caller(name: str = "") -> tuple[int, int, tuple[int, ...], str]:
+    """The same of whom a command runs as: the user of that name, or whoever calls.
+
+    Root itself, where nobody has called sudo: it is what he has typed. Raises
+    :class:`UsageError` for a name that nobody has.
+    """
+    name = name or os.environ.get("SUDO_USER", "") or "root"
+    try:
+        return _identity(pwd.getpwnam(name))
+    except KeyError as error:
+        raise UsageError(f"--user {name}: there is no such user") from error
+
+
+def _identity(entry: pwd.struct_passwd) -> tuple[int, int, tuple[int, ...], str]:
+    groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    return entry.pw_uid, entry.pw_gid, groups, entry.pw_name
+
+
+def rights(pid: int) -> dict[str, Any]:
+    """What the process ``pid`` may do, as far as it changes how data moves."""
+    status = {}
+    with open(f"/proc/{pid}/status") as file:
+        for line in file:
+            name, _, value = line.partition(":")
+            status[name] = value.strip()
+    locked, _ = resource.prlimit(pid, resource.RLIMIT_MEMLOCK)
+    return {
+        "uid": int(status["Uid"].split()[1]),
+        "gid": int(status["Gid"].split()[1]),
+        "capabilities": status["CapEff"],
+        "memlock_bytes": None if locked == resource.RLIM_INFINITY else locked,
+        "pipe_max_bytes": int(Path("/proc/sys/fs/pipe-max-size").read_text()),
+    }

@@ -1,0 +1,127 @@
+"""Who was on the stack when bytes were copied: the meter's stacks, with names.
+
+Reads what probes/bpf/flows.c keeps with STACKS. Part of collecting: names are looked up where
+the programs' files are.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from zctrace.collect.process_maps import as_seen_by, mappings
+from zctrace.evidence.account import Stack
+
+TABLES = ("stacks",)
+"""Those that are cleared between one program and the next."""
+_MAX_STACKS = 8192
+PARAMETERS = {"STACKS": "1", "MAX_STACKS": str(_MAX_STACKS)}
+"""For the meter's ``-D``."""
+UNKNOWN = "[unknown]"
+"""A place in no file: code that was made at run time, or a program that nobody has seen.
+BCC has the same name for a place in a file that has no symbol for it."""
+NOT_KEPT, NONE = "[stack not kept]", "[no stack]"
+_EEXIST, _ENOMEM = -17, -12
+_EMPTY, _IN_FILE = 0, 1
+"""enum bpf_stack_build_id_status (include/uapi/linux/bpf.h): BPF_STACK_BUILD_ID_*."""
+_ELF = b"\x7fELF"
+
+
+class Programs:
+    """Files that code in user memory may be from, collected while they are there."""
+
+    def __init__(self) -> None:
+        self._paths: dict[str, None] = {}
+
+    def note(self, pids: Iterable[int]) -> None:
+        """Everything that these processes have mapped to be executed."""
+        for pid in pids:
+            with suppress(OSError):
+                for path in dict.fromkeys(mapping.path for mapping in mappings(pid)):
+                    # As that process sees it, which may be in a container.
+                    seen = as_seen_by(pid, path)
+                    self._paths[seen if Path(seen).exists() else path] = None
+
+    def paths(self, others: Iterable[str]) -> list[str]:
+        """All of these that are programs or libraries, and those of ``others`` that are."""
+        return [path for path in (*self._paths, *others) if _is_elf(path)]
+
+
+def read(
+    bpf: Any,
+    programs: Iterable[str],
+    build_id: Callable[[str], str],
+    function: Callable[[int], str],
+    locate: Callable[[int], str],
+    syscall_name: Callable[[int], str | None],
+    direction: Callable[[int], str | None],
+) -> tuple[Stack, ...]:
+    """Everything since the tables were cleared.
+
+    ``function`` names a site, ``locate`` the place of an address in kernel text;
+    ``build_id`` is that of a file, in hexadecimal digits, empty if it has none.
+    """
+    files = {}
+    for path in programs:
+        bpf.add_module(path)
+        files[build_id(path)] = Path(path).name
+    names: dict[tuple[bytes, int], str] = {}
+    places: dict[int, str] = {}
+
+    def named(entry: Any) -> str:
+        if entry.status != _IN_FILE:
+            return UNKNOWN
+        key = bytes(entry.build_id), int(entry.offset)
+        if key not in names:
+            name = bpf.sym(entry, -1, show_module=True).decode(errors="replace")
+            file = files.get(key[0].hex())
+            names[key] = f"{file}+{key[1]:#x}" if name == UNKNOWN and file else name
+        return names[key]
+
+    def place(address: int) -> str:
+        if address not in places:
+            places[address] = locate(address).partition("+")[0]
+        return places[address]
+
+    def kernel_frames(number: int, copier: str) -> tuple[str, ...]:
+        if number < 0:
+            return (_missing(number),)
+        addresses = bpf["kernel_stacks"][ctypes.c_int(number)].ip
+        frames = tuple(place(address) for address in addresses if address)
+        # Where a function calls the program, that comes first, and how it was called.
+        return frames[frames.index(copier) :] if copier in frames else frames
+
+    def user_frames(number: int) -> tuple[str, ...]:
+        if number < 0:
+            return (_missing(number),)
+        trace = bpf["user_stacks"][ctypes.c_int(number)].trace
+        return tuple(named(entry) for entry in trace if entry.status != _EMPTY)
+
+    return tuple(
+        Stack(
+            process=key.process,
+            name=bytes(key.name).split(b"\0")[0].decode(errors="replace"),
+            function=function(key.site),
+            syscall=syscall_name(key.syscall),
+            direction=direction(key.direction),
+            kernel=kernel_frames(key.kernel, function(key.site)),
+            user=user_frames(key.user) if key.process else (),
+            calls=cell.calls,
+            bytes=cell.bytes,
+        )
+        for key, cell in bpf["stacks"].items()
+    )
+
+
+def _missing(error: int) -> str:
+    """Why there is no stack; the number is a negative error's."""
+    return NOT_KEPT if error in (_EEXIST, _ENOMEM) else NONE
+
+
+def _is_elf(path: str) -> bool:
+    with suppress(OSError), open(path, "rb") as file:
+        return file.read(len(_ELF)) == _ELF
+    return False

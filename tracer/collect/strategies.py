@@ -1,0 +1,354 @@
+"""One kernel, all strategies: the collector's phases in order.
+
+mount → observe → plan → load → attach → (activate → run → drain) … → detach. Runs as root next
+to the kernel, on a host or in a guest; needs nothing from outside the distribution.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from zctrace.collect import cgroups, disk, network, payload
+from zctrace.collect.attached import attached, survey
+from zctrace.collect.describe import ISOLATED, Say, Stopwatch, evidence_of, hits_since, require
+from zctrace.collect.disk import Disk
+from zctrace.errors import WorkloadError
+from zctrace.evidence import schema
+from zctrace.evidence.schema import COLD, Count, Evidence, Request, Run, Setting
+from zctrace.plan.attachments import Choice
+from zctrace.probes.catalogue import CATALOGUE
+from zctrace.probes.model import Direction, Mechanism
+from zctrace.workloads import marker, peers
+from zctrace.workloads.catalogue import strategy_named
+from zctrace.workloads.jvm.process import ROLE as JVM
+
+_ATTEMPTS = 5
+
+
+def collect(request: Request, say: Say) -> Evidence:
+    """Do what is asked; ``say`` is told about every step. Raises ``ZctraceError``."""
+    watch = Stopwatch(say)
+    # First the file systems: what they are made of may be modules, with call sites.
+    with payload.mounted(request) as files:
+        facts, attach_plan = survey(CATALOGUE, request, watch)
+        if request.plan_only:
+            return evidence_of(request, facts, attach_plan, {}, watch, "not loaded")
+        require(facts, attach_plan, Choice(request.mechanism))
+        user_copies = request.user_copies if _copies_by_itself(request) else None
+        with attached(
+            request, facts, attach_plan, watch, user_copies_from=user_copies
+        ) as instrument:
+            performed = _perform(request, files, instrument.cgroup, instrument.meter, watch)
+            return instrument.evidence(
+                request,
+                watch,
+                user_memory=performed.user_memory,
+                rights=performed.rights,
+                disks=performed.disks,
+                nics=performed.nics,
+                runs=tuple(performed.runs),
+            )
+
+
+def _copies_by_itself(request: Request) -> bool:
+    """Whether any of the strategies may copy within its own memory."""
+    names = {name for setting in request.settings for name in setting.strategies}
+    return any(strategy_named(name).user_memory for name in names)
+
+
+@dataclass
+class _Performed:
+    """What came of a request: the runs, and what they were done with."""
+
+    runs: list[Run] = field(default_factory=list)
+    rights: dict[str, Any] = field(default_factory=dict)
+    user_memory: bool = False
+    disks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    nics: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def _perform(
+    request: Request, files: dict[str, Path], cgroup: Path, meter: Any, watch: Stopwatch
+) -> _Performed:
+    """All runs of all strategies, in every setting."""
+    performed = _Performed()
+    disks = {
+        (kind, size): disk.under(file, size)
+        for kind, file in files.items()
+        for size in request.sizes
+    }
+    for (kind, _), found in disks.items():
+        performed.disks[kind] = found.facts()
+    for setting in request.settings:
+        with ExitStack() as stack:
+            with watch.phase("wire", f"laying the cable: {setting.nic}"):
+                if request.to:
+                    wire = network.outward(setting.nic)
+                else:
+                    wire = stack.enter_context(network.wired(schema.NICS[setting.nic]))
+            performed.nics[setting.nic] = wire.facts()
+            meter.set_ends(wire.ends)
+            workload = stack.enter_context(_Workload(request, setting, files, cgroup, wire))
+            with watch.phase("start", "starting the strategies' process"):
+                pids = workload.start()
+                performed.rights = cgroups.rights(pids["sender"])
+            if JVM in pids:
+                with watch.phase("probe", "probing the JVM"):
+                    meter.watch_user_memory(pids[JVM])
+                performed.user_memory = True
+            for size, name in itertools.product(request.sizes, setting.strategies):
+                of = f", {size} B" if len(request.sizes) > 1 else ""
+                over = f" over {setting.nic}" if len(request.settings) > 1 else ""
+                for index in range(request.repeat):
+                    nth = f", {index + 1} of {request.repeat}" if request.repeat > 1 else ""
+                    with watch.phase("run", f"running {name}{over}{of}{nth}"):
+                        attempt = functools.partial(
+                            _attempt,
+                            *(name, size, index, setting, request, workload, meter, disks),
+                        )
+                        performed.runs.append(_repeated(attempt, setting, request, workload))
+    return performed
+
+
+def _repeated(
+    attempt: Callable[[], Run], setting: Setting, request: Request, workload: _Workload
+) -> Run:
+    """One run in which nothing was lost, or the last of several.
+
+    An interrupt that comes while one of the programs runs is passed over by the others, and
+    so is what it leads to. That is seen, and nobody's fault: do it again. So is a transfer
+    over a network device of which TCP sent a part twice, which is not what was to be
+    measured. (Over loopback, where that is common, the run stands as it is.)
+    """
+    for number in itertools.count(1):
+        run = attempt()
+        lossless = all(hits.agree for hits in run.hits.values()) and not run.losses
+        twice = setting.nic != schema.LOOPBACK and run.account.get("retransmitted_bytes")
+        # More arrived than was seen leaving: an interrupt on top of a probe, which neither
+        # its program nor its counter has seen.
+        unseen = (
+            "retransmitted_bytes" in run.account
+            and run.moved("transmit-payload", run.role) < run.arrived_bytes
+        )
+        last = (
+            (lossless and not twice and not unseen)
+            or run.unavailable
+            or request.sabotage
+            or number == _ATTEMPTS
+        )
+        workload.answer(again=not last)
+        if last:
+            return dataclasses.replace(run, attempts=number)
+    raise AssertionError
+
+
+def _attempt(
+    name: str,
+    size: int,
+    index: int,
+    setting: Setting,
+    request: Request,
+    workload: _Workload,
+    meter: Any,
+    disks: dict[tuple[str, int], Disk],
+) -> Run:
+    meter.reset()
+    hits, lost = meter.hits(), meter.lost()
+    meter.activate()
+    skipped = meter.skipped()
+    outcome = workload.run(name)
+    skips = {cause: count - skipped[cause] for cause, count in meter.skipped().items()}
+    # Disarmed, a breakpoint's own count and its program's cannot drift apart any more.
+    meter.deactivate()
+    under = disks[outcome["file_system"], size]
+    return Run(
+        strategy=name,
+        role=marker.role_name(strategy_named(name).role),
+        file_system=outcome["file_system"],
+        nic=setting.nic,
+        cache=setting.cache,
+        run_index=index,
+        payload_bytes=size,
+        chunk_bytes=request.chunk,
+        received_bytes=outcome["received"],
+        counts=(*meter.counts(), *_disk_counts(meter, under), *_mapped_counts(meter)),
+        hits=hits_since(hits, meter.hits()),
+        lost={
+            **{cause: count - lost[cause] for cause, count in meter.lost().items()},
+            **skips,
+            "cpus-unwatched": meter.unwatched_cpus(),
+        },
+        expected=outcome["expected"],
+        neighbour=outcome["neighbour"],
+        account=outcome["account"],
+        unavailable=outcome["unavailable"],
+        user_copies_from=request.user_copies if strategy_named(name).user_memory else None,
+    )
+
+
+def _disk_counts(meter: Any, under: Disk) -> Iterator[Count]:
+    """What the payload's disk was told to read and write, by whether it is payload."""
+    total: dict[tuple[str, str, str], list[int]] = {}
+    for request in meter.requests():
+        if request.device != under.number:
+            continue
+        reads, metadata = request.operation.startswith("R"), "M" in request.operation
+        if not reads:
+            parts = {"disk-write": request.bytes}
+        elif under.extents is None:
+            parts = {"disk-read-other" if metadata else "disk-read": request.bytes}
+        else:
+            inside = disk.overlap(under.extents, request.start, request.bytes)
+            parts = {"disk-read": inside, "disk-read-other": request.bytes - inside}
+        for quantity, many in parts.items():
+            if many:
+                cell = total.setdefault((request.role, quantity, request.operation), [0, 0])
+                cell[0] += request.times
+                cell[1] += request.times * many
+    for (role, quantity, operation), (times, many) in total.items():
+        yield Count(
+            role=role,
+            quantity=quantity,
+            function="block:block_rq_issue",
+            mechanism=Mechanism.TRACEPOINT.value,
+            direction=(
+                Direction.KERNEL_TO_DEVICE if quantity == "disk-write"
+                else Direction.DEVICE_TO_KERNEL
+            ).value,
+            syscall=None,
+            caller=f"{under.device} {operation}",
+            calls=times,
+            bytes=many,
+        )  # fmt: skip
+
+
+def _mapped_counts(meter: Any) -> Iterator[Count]:
+    """What drivers mapped for DMA while watched work was unsettled, whoever's."""
+    for mapped in meter.mappings():
+        for direction in mapped.direction:
+            yield Count(
+                role="everybody",
+                quantity="dma-mapped",
+                function="dma_map",
+                mechanism=Mechanism.KPROBE.value,
+                direction=direction.value,
+                syscall=None,
+                caller=mapped.device,
+                calls=mapped.calls,
+                bytes=mapped.bytes,
+            )
+
+
+class _Workload:
+    """The strategies' process: unprivileged, in the cgroup, driven line by line."""
+
+    def __init__(
+        self,
+        request: Request,
+        setting: Setting,
+        files: dict[str, Path],
+        cgroup: Path,
+        wire: network.Wire,
+    ) -> None:
+        self._cgroup = cgroup
+        command = [sys.executable, "-I", ISOLATED, "zctrace.workloads"]
+        command += setting.strategies
+        for kind, file in files.items():
+            command += ["--file", f"{kind}={file}"]
+        for size in request.sizes:
+            command += ["--size", str(size)]
+        command += ["--repeat", str(request.repeat), "--nonce", str(request.nonce)]
+        command += ["--controls", "--handshake"]
+        if request.chunk is not None:
+            command += ["--chunk", str(request.chunk)]
+        if request.pipe_size is not None:
+            command += ["--pipe-size", str(request.pipe_size)]
+        if setting.cache == COLD:
+            command += ["--cold"]
+        if request.to:
+            command += ["--to", request.to]
+        # A socket belongs to the namespace that it was made in; these are the peer's.
+        listeners = [
+            wire.listen(make) for make in (peers.listen_as_sink, peers.listen_as_source)
+        ]
+        command += ["--sink", str(listeners[0].fileno())]
+        command += ["--source", str(listeners[1].fileno())]
+        try:
+            with wire.subject():
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    cwd="/",
+                    user=request.uid,
+                    group=request.gid,
+                    extra_groups=request.groups,
+                    text=True,
+                    env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+                    pass_fds=[listener.fileno() for listener in listeners],
+                )
+        except OSError as error:
+            raise WorkloadError(f"the strategies could not be started: {error}") from error
+        finally:
+            for listener in listeners:
+                listener.close()
+
+    def __enter__(self) -> _Workload:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def start(self) -> dict[str, int]:
+        """Let it start its peers, once it is in the cgroup; returns all pids by role."""
+        (self._cgroup / "cgroup.procs").write_text(str(self._process.pid))
+        pids: dict[str, int] = self._exchange("the start")["pids"]
+        return pids
+
+    def run(self, name: str) -> dict[str, Any]:
+        """Let it perform the next transfer; returns its own account of it."""
+        return self._exchange(name)
+
+    def answer(self, *, again: bool) -> None:
+        """Have the run before repeated, or not."""
+        stdin = self._pipe(self._process.stdin)
+        with suppress(BrokenPipeError):
+            stdin.write("again\n" if again else "on\n")
+            stdin.flush()
+
+    def _exchange(self, doing: str) -> dict[str, Any]:
+        stdin, stdout = self._pipe(self._process.stdin), self._pipe(self._process.stdout)
+        try:
+            stdin.write("go\n")
+            stdin.flush()
+        except BrokenPipeError:
+            pass  # it died; its last words are on stderr
+        answer = stdout.readline()
+        if answer:
+            message: dict[str, Any] = json.loads(answer)
+            return message
+        last_words = self._pipe(self._process.stderr).read().strip()
+        status = self._process.wait()
+        raise WorkloadError(
+            f"{doing} failed: the strategies' process ended with status {status}",
+            last_words.splitlines()[-1] if last_words else "it said nothing",
+            "python -m zctrace.workloads STRATEGY --file F runs one alone",
+        )
+
+    @staticmethod
+    def _pipe(pipe: IO[str] | None) -> IO[str]:
+        assert pipe is not None
+        return pipe

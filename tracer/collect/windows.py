@@ -1,0 +1,231 @@
+"""Windows for programs that measure themselves: the collector's phases for ``serve``.
+
+observe → plan → load → attach → (controls → the program's own window → controls)…, as often
+as somebody asks. The probes are attached once. What is said and when:
+``zctrace.evidence.session_protocol``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import select
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from zctrace.collect.describe import SERVING, SOCKET_NAME, Say, Stopwatch
+from zctrace.collect.program import Launcher, Tracer, following
+from zctrace.errors import ResourceError, RightsError, SessionError, UsageError, ZctraceError
+from zctrace.evidence.schema import Evidence, Request, Subject
+from zctrace.evidence.session_protocol import (
+    PATH_BYTES,
+    PROCESS,
+    PROTOCOL,
+    REQUEST_BYTES,
+    SOCKET,
+    THREAD,
+    Channel,
+    GoneError,
+)
+
+_POLL_SECONDS = 0.05
+_PATIENCE_SECONDS = 5.0
+"""For a client that has connected and has to say what it wants, or to take its answer."""
+_BACKLOG = 64
+
+
+def serve(
+    request: Request,
+    streams: list[int],
+    environment: dict[str, str],
+    stop: Callable[[], bool],
+    say: Say,
+    folder: Path,
+) -> int | None:
+    """Serve windows as long as ``request.subject.command`` runs; returns its status.
+
+    Without a command until ``stop`` says so, which otherwise interrupts the command. The
+    socket is in ``folder``, or, in a machine of our own, which cannot have one there, in
+    ``/run``. Raises ``ZctraceError``.
+    """
+    subject = request.subject
+    assert subject is not None
+    if request.machine != "host":
+        folder = Path(f"/run/zctrace-{request.run_id}")
+        folder.mkdir()
+    path = folder / SOCKET_NAME
+    watch = Stopwatch(say)
+    with (
+        listening(path, request.uid, request.gid) as listener,
+        following(request, watch) as instrument,
+    ):
+        tracer = Tracer(
+            request,
+            instrument.meter,
+            instrument.cgroup,
+            streams,
+            {**environment, SOCKET: str(path)},
+            stop,
+            lambda step: None,
+        )
+
+        def trace(wanted: Subject, meanwhile: Callable[[], None]) -> Evidence:
+            began = Stopwatch(lambda step: None)
+            with began.phase("trace"):
+                traced = tracer.marked(wanted.pids[0], meanwhile)
+            asked = dataclasses.replace(request, subject=wanted)
+            return instrument.evidence(asked, began, rights=tracer.rights, trace=traced)
+
+        server = Server(listener, request.uid, request.nonce, trace)
+        if not subject.command:
+            say(SERVING)
+            server.run(lambda: not stop())
+            return None
+        with Launcher(tracer, "none", subject) as launcher:
+            launcher.execute()
+            say(SERVING)
+            server.run(_lasting(launcher, tracer, stop))
+            return launcher.end()
+
+
+def _lasting(
+    launcher: Launcher, tracer: Tracer, stop: Callable[[], bool]
+) -> Callable[[], bool]:
+    """Whether the command still runs; interrupts it once where it is to stop."""
+    interrupted = False
+
+    def runs() -> bool:
+        nonlocal interrupted
+        if not interrupted and stop():
+            interrupted = True
+            tracer.interrupt()
+        return launcher.runs()
+
+    return runs
+
+
+@contextmanager
+def listening(path: Path, uid: int, gid: int) -> Iterator[socket.socket]:
+    """A socket that nobody but one user may connect to; raises :class:`ResourceError`."""
+    if len(os.fsencode(path)) > PATH_BYTES:
+        raise ResourceError(
+            f"{path} is too long a name for a socket",
+            f"{PATH_BYTES} bytes are possible",
+            "TMPDIR=FOLDER puts temporary files elsewhere",
+        )
+    with socket.socket(socket.AF_UNIX) as listener:
+        before = os.umask(0o177)
+        try:
+            listener.bind(os.fspath(path))
+        finally:
+            os.umask(before)
+        os.chown(path, uid, gid)
+        listener.listen(_BACKLOG)
+        try:
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
+
+
+class Server:
+    """Gives out windows, one at a time.
+
+    ``trace`` measures one: it calls back when it counts, and gives the evidence once that
+    has returned. Only the user ``uid`` gets any.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        uid: int,
+        nonce: int,
+        trace: Callable[[Subject, Callable[[], None]], Evidence],
+    ) -> None:
+        self._listener, self._uid, self._nonce, self._trace = listener, uid, nonce, trace
+
+    def run(self, goes_on: Callable[[], bool]) -> None:
+        """Serve as long as ``goes_on``, which is asked again and again."""
+        while goes_on():
+            if select.select([self._listener], [], [], _POLL_SECONDS)[0]:
+                with self._accepted() as channel, suppress(GoneError):
+                    try:
+                        self._attend(channel, goes_on)
+                    except ZctraceError as error:
+                        channel.send(error.to_json())
+
+    def _accepted(self) -> Channel:
+        connection, _ = self._listener.accept()
+        return Channel(connection, _PATIENCE_SECONDS)
+
+    def _attend(self, channel: Channel, goes_on: Callable[[], bool]) -> None:
+        """One client, from its request to its evidence."""
+        pid = self._admitted(channel)
+        asked = channel.receive(REQUEST_BYTES)
+        if asked.get("protocol") != PROTOCOL or asked.get("scope") not in (PROCESS, THREAD):
+            raise UsageError(
+                f"the session asks for {asked}, the collector has protocol {PROTOCOL}",
+                "they are of different versions of zctrace",
+                "one version for both: the tests' Python and zctrace serve",
+            )
+        subject = Subject(pids=(pid,), follow=asked["scope"] == PROCESS, marked=True)
+        try:
+            # By a descriptor: the number may be somebody else's by the time it is looked at.
+            process = os.pidfd_open(pid)
+        except OSError as error:
+            raise GoneError(str(error)) from error
+        try:
+            evidence = self._trace(subject, lambda: self._window(channel, process, goes_on))
+        finally:
+            os.close(process)
+        channel.send(evidence.to_json())
+
+    def _admitted(self, channel: Channel) -> int:
+        """The pid of who has connected; raises :class:`RightsError` for somebody else."""
+        pid, uid = channel.peer()
+        if uid != self._uid:
+            raise RightsError(
+                f"this collector counts for user {self._uid}, and not for user {uid}",
+                "it shows what a process does",
+                "zctrace serve --user NAME",
+            )
+        if not pid:
+            raise SessionError(
+                "the collector cannot see this process",
+                "it is in a PID namespace that the collector is not in, nor above",
+                "zctrace serve in the same container, or outside of all",
+            )
+        return pid
+
+    def _window(self, channel: Channel, process: int, goes_on: Callable[[], bool]) -> None:
+        """Let the client go, and wait until it is done; raises :class:`GoneError`.
+
+        Nothing here may touch the meter: see ``Meter.skipped``.
+        """
+        channel.send({"nonce": self._nonce})
+        poll = select.poll()
+        for source in (channel.fileno(), process, self._listener.fileno()):
+            poll.register(source, select.POLLIN)
+        while goes_on():
+            ready = {source for source, _ in poll.poll(_POLL_SECONDS * 1000)}
+            if channel.fileno() in ready:
+                if "done" not in channel.receive(REQUEST_BYTES):
+                    raise GoneError("it said something else")
+                return
+            if process in ready:
+                # What it has forked may hold the connection open.
+                raise GoneError("it has died")
+            if self._listener.fileno() in ready:
+                self._refuse()
+        raise GoneError("nobody is served any more")
+
+    def _refuse(self) -> None:
+        with self._accepted() as other, suppress(GoneError):
+            other.send(
+                SessionError(
+                    "another window is open",
+                    "a collector counts one at a time, and they cannot be nested",
+                    "close it first; tests with windows one after the other, not in parallel",
+                ).to_json()
+            )

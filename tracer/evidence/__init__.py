@@ -1,0 +1,1 @@
+"""What happened: the values that collecting writes and analysis reads."""

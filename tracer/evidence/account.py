@@ -1,0 +1,140 @@
+"""What a traced program did with files, sockets and pipes: the values both halves share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+NO_CALL = "no call"
+"""In the place of a system call's name: softirqs, and kernel threads."""
+
+FILE, SOCKET, PIPE, DEVICE, OTHER = "file", "socket", "pipe", "device", "other"
+"""Kinds of things."""
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A file, socket, pipe or device; ``name`` is its path, or addresses, for people.
+
+    ``many``: all those of its kind that there was no room for.
+    """
+
+    kind: str
+    name: str
+    many: bool = False
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What one system call moved through one descriptor of one process.
+
+    ``thing`` is an index, ``None`` where the descriptor was not seen, because the call had
+    begun before the tracing did. ``descriptor`` is ``None`` then, and where the row is for
+    several processes (``process`` is 0). ``way`` is ``in`` or ``out``, seen from the program.
+    """
+
+    thing: int | None
+    process: int
+    descriptor: int | None
+    syscall: str | None
+    way: str
+    calls: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Booking:
+    """Payload that the CPU copied in ``syscall`` for one thing; ``None`` where unknown.
+
+    ``syscall`` is ``None`` for what was copied outside of any, in a softirq.
+    """
+
+    thing: int | None
+    syscall: str | None
+    direction: str | None
+    calls: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Payload that the CPU copied on one thread.
+
+    Thread 0: in softirqs, on any thread; with a name, on all that there was no room for.
+    """
+
+    thread: int
+    process: int
+    name: str
+    calls: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Account:
+    """Everything of one program.
+
+    ``overflow``: bytes, moved or copied, in rows of many things or threads, because there
+    were more than there is room for. ``stacks`` are empty unless they were asked for.
+    """
+
+    things: tuple[Thing, ...] = ()
+    flows: tuple[Flow, ...] = ()
+    bookings: tuple[Booking, ...] = ()
+    workers: tuple[Worker, ...] = ()
+    overflow: int = 0
+    stacks: tuple[Stack, ...] = ()
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> Account:
+        return Account(
+            tuple(Thing(**thing) for thing in values["things"]),
+            tuple(Flow(**flow) for flow in values["flows"]),
+            tuple(Booking(**booking) for booking in values["bookings"]),
+            tuple(Worker(**worker) for worker in values["workers"]),
+            values["overflow"],
+            tuple(Stack.from_json(stack) for stack in values.get("stacks", ())),
+        )
+
+
+@dataclass(frozen=True)
+class Look:
+    """What had moved, been copied and found no row of its own until now; bytes, by call.
+
+    Unlike an account it knows of no pipes inside the program: what goes through one is
+    received and delivered, too.
+    """
+
+    received: dict[str, int]
+    delivered: dict[str, int]
+    copied: dict[str, int]
+    overflow: int
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Payload that was copied with these functions on the stack, the innermost first.
+
+    ``process`` and ``name``, a thread's, are 0 and empty for softirqs, which come on top of
+    anybody; then there is no ``user`` part. ``function`` is what copied.
+    """
+
+    process: int
+    name: str
+    function: str
+    syscall: str | None
+    direction: str | None
+    kernel: tuple[str, ...]
+    user: tuple[str, ...]
+    calls: int
+    bytes: int
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> Stack:
+        frames = {part: tuple(values[part]) for part in ("kernel", "user")}
+        return Stack(**{**values, **frames})
+
+
+STRATEGY = "trace"
+"""What evidence has in the place of a strategy's name."""
+EXITED, TIME, INTERRUPTED, CLOSED = "exited", "time", "interrupted", "closed"

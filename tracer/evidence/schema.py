@@ -1,0 +1,380 @@
+"""What happened: the values that the collector writes and the analysis reads.
+
+Evidence is JSON, one file per kernel, integers and bytes only. ``SCHEMA`` goes up when a
+reader of the old form would misunderstand the new one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from zctrace.errors import UsageError
+from zctrace.evidence.account import Account
+
+SCHEMA = 3
+
+
+USER_COPIES = 1
+"""From how many bytes on copies within a program's own memory count, if nobody says."""
+WARM, COLD = "warm", "cold"
+"""Whether the payload is in the page cache when a transfer begins."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Under which circumstances strategies are performed; ``nic`` as in :data:`NICS`."""
+
+    strategies: tuple[str, ...]
+    nic: str = "lo"
+    cache: str = WARM
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> Setting:
+        return Setting(**{**values, "strategies": tuple(values["strategies"])})
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A program to trace: a command to start, or processes that are there already.
+
+    ``pids`` and ``cgroup`` are the latter's, ``command`` with its folder the former's.
+    Ends after ``seconds``, if there is a number. ``follow`` is whether to count what the
+    processes start, too, ``stacks`` whether to keep who was on the stack at each copy. Every
+    ``interval`` seconds, if there is a number, what has happened is told. ``marked`` is
+    whether only that counts which processes mark as their windows by themselves; asked for
+    without ``pids``, any process of the user may.
+    """
+
+    command: tuple[str, ...] = ()
+    folder: str = "/"
+    pids: tuple[int, ...] = ()
+    cgroup: str = ""
+    seconds: float | None = None
+    follow: bool = True
+    stacks: bool = False
+    interval: float | None = None
+    marked: bool = False
+
+    @property
+    def words(self) -> str:
+        """What is traced: the command, or whatever ran already."""
+        if self.command:
+            return " ".join(self.command)
+        if self.cgroup:
+            return f"cgroup {self.cgroup}"
+        return "process " + ", ".join(map(str, self.pids))
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> Subject:
+        lists = {k: tuple(values[k]) for k in ("command", "pids")}
+        return Subject(**{**values, **lists})
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks of the collector.
+
+    Sizes in bytes. ``uid``, ``gid`` and ``groups`` are whom the strategies run as.
+    ``machine`` is ``host``, ``qemu-tcg`` or ``qemu-kvm``. The payload lives on images of
+    file systems, ``images`` by their kind: disks' serial numbers in a guest, files on a
+    host, empty for one that needs none; each is mounted in a folder of ``mount``.
+    ``mechanism`` says how user copies are watched (:class:`zctrace.plan.attachments.Choice`).
+    ``plan_only`` ends after planning. ``file`` is a file of the user's that is the payload,
+    so that there are no images; ``to`` is where its bytes are sent, ``HOST:PORT``, through the
+    device that every setting's ``nic`` names. Both empty if not asked for. ``subject`` is a
+    program to trace; then there are no strategies, and nothing of what they need.
+    ``user_copies`` is from how many bytes on copies within a program's own memory count,
+    where they are watched.
+    """
+
+    run_id: str
+    settings: tuple[Setting, ...]
+    sizes: tuple[int, ...]
+    chunk: int | None
+    pipe_size: int | None
+    repeat: int
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    user: str
+    machine: str
+    images: dict[str, str]
+    mount: str
+    nonce: int
+    mechanism: str = "auto"
+    plan_only: bool = False
+    sabotage: tuple[str, ...] = ()
+    file: str = ""
+    to: str = ""
+    subject: Subject | None = None
+    user_copies: int = USER_COPIES
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> Request:
+        lists = {k: tuple(values[k]) for k in ("sizes", "groups", "sabotage")}
+        settings = tuple(Setting.from_json(setting) for setting in values["settings"])
+        subject = values.get("subject")
+        return Request(
+            **{
+                **values,
+                **lists,
+                "settings": settings,
+                "subject": Subject.from_json(subject) if subject else None,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Count:
+    """One cell of the meter: how often, and how many bytes.
+
+    ``direction`` is set where it was seen; ``syscall`` is ``None`` outside system calls;
+    ``caller`` is who called the function that copied, as ``function+0x12``, where known; of
+    what a device moves, the device.
+    """
+
+    role: str
+    quantity: str
+    function: str
+    mechanism: str
+    direction: str | None
+    syscall: str | None
+    caller: str | None
+    calls: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Executions of a probed instruction, counted twice: by the program and by the event.
+
+    ``perf`` is ``None`` where there is no second count; ``multiplexed`` is whether it was
+    not counting all the time. ``shared`` is whether the program's count has also those of
+    others, just before and after: it may be higher then, and never lower.
+    """
+
+    program: int
+    perf: int | None
+    multiplexed: bool = False
+    shared: bool = False
+
+    @property
+    def agree(self) -> bool:
+        """Whether no execution was missed."""
+        if self.perf is None:
+            return True
+        missed = self.program < self.perf if self.shared else self.program != self.perf
+        return not (missed or self.multiplexed)
+
+    def plus(self, other: Hits) -> Hits:
+        """Both stretches together."""
+        known = self.perf is not None and other.perf is not None
+        return Hits(
+            self.program + other.program,
+            (self.perf or 0) + (other.perf or 0) if known else None,
+            self.multiplexed or other.multiplexed,
+            self.shared,
+        )
+
+
+VIRTUAL = frozenset({"lo", "veth"})
+"""Drivers of network devices with nothing behind them that could transfer by itself."""
+INTERRUPTS = "on_interrupt"
+"""How the causes begin of which nothing but a lower bound depends: interrupts come on top of
+the meter's programs, too, and are passed over then."""
+
+SKIPPED, CALLED = "-skipped", "on_fentry"
+"""How the causes end that are programs that the kernel has skipped; where it does not tell, a
+run has none of them, so that nothing can be taken for not lost. And how those begin of which
+more kernels tell: programs that functions call."""
+
+
+def losses(lost: dict[str, int]) -> dict[str, int]:
+    """See :attr:`Run.losses`."""
+    return {
+        cause: many for cause, many in lost.items() if many and not cause.startswith(INTERRUPTS)
+    }
+
+
+@dataclass(frozen=True)
+class Run:
+    """One transfer, or why there was none (``unavailable``).
+
+    ``role`` is that of the process under measurement. ``expected`` is what each of its
+    controls moved, ``neighbour`` what the other process did, in bytes by
+    ``quantity:direction``, and system calls by ``syscall:name``; ``account`` is the
+    kernel's own word on the transfer. ``hits`` and ``lost`` are those of this run alone;
+    ``attempts`` is how often it was done until nothing was lost. ``user_copies_from`` is
+    from how many bytes on copies within the program's own memory were counted; ``None``
+    where none were.
+    """
+
+    strategy: str
+    role: str
+    file_system: str
+    nic: str
+    cache: str
+    run_index: int
+    payload_bytes: int
+    chunk_bytes: int | None
+    received_bytes: int
+    counts: tuple[Count, ...]
+    hits: dict[str, Hits]
+    lost: dict[str, int]
+    expected: dict[str, int]
+    neighbour: dict[str, int]
+    account: dict[str, int] = field(default_factory=dict)
+    unavailable: str = ""
+    attempts: int = 1
+    user_copies_from: int | None = None
+
+    @property
+    def arrived_bytes(self) -> int:
+        """What came over the wire, without headers of packets: of TLS more than payload."""
+        return self.account.get("secured_bytes", self.received_bytes)
+
+    @property
+    def losses(self) -> dict[str, int]:
+        """What was lost, by cause; without interrupts, whose number is a lower bound."""
+        return losses(self.lost)
+
+    @property
+    def tells_skips(self) -> bool:
+        """Whether it is known how often programs of probes and tracepoints were skipped."""
+        return any(c.endswith(SKIPPED) and not c.startswith(CALLED) for c in self.lost)
+
+    def moved(self, quantity: str, role: str, caller: str | None = None) -> int:
+        """Bytes of a quantity, for one role; of one caller, where it is named."""
+        return sum(
+            count.bytes
+            for count in self.counts
+            if (count.quantity, count.role) == (quantity, role)
+            and caller in (None, count.caller)
+        )
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> Run:
+        return Run(
+            **{
+                **values,
+                "counts": tuple(Count(**count) for count in values["counts"]),
+                "hits": {name: Hits(**hits) for name, hits in values["hits"].items()},
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a traced program did.
+
+    ``run`` has its counts, under the role ``program``, and those of the controls.
+    ``seconds`` is how long it was counted; ``ended`` why no longer: ``exited``, ``time``,
+    ``interrupted`` or, of a window, ``closed``. ``status`` is a command's, as a shell has
+    it; ``None`` where it was not ours. ``costs`` is how often each of the meter's programs
+    ran, for everybody, and for how many ns.
+    """
+
+    run: Run
+    account: Account
+    seconds: float
+    ended: str
+    status: int | None
+    costs: dict[str, tuple[int, int]]
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> Trace:
+        return Trace(
+            **{
+                **values,
+                "run": Run.from_json(values["run"]),
+                "account": Account.from_json(values["account"]),
+                "costs": {name: (runs, ns) for name, (runs, ns) in values["costs"].items()},
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything known about the runs on one kernel, or about one traced program.
+
+    ``sites`` are the copy sites attached, ``blind`` those wanted and not, ``events`` the
+    quantities of attached event sites, ``hooks`` those of attached hooks. ``disks`` has the
+    disk under the payload by file system, ``nics`` the network device by ``--nic``.
+    ``rights`` is what the strategies could do. ``timings`` in seconds by phase.
+    """
+
+    kernel: dict[str, Any]
+    machine: dict[str, Any]
+    tool: dict[str, str]
+    request: Request
+    rights: dict[str, Any]
+    sites: tuple[dict[str, Any], ...]
+    blind: tuple[dict[str, Any], ...]
+    events: tuple[str, ...]
+    hooks: tuple[str, ...] = ()
+    disks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    nics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: tuple[Run, ...] = ()
+    timings: dict[str, float] = field(default_factory=dict)
+    trace: Trace | None = None
+    schema: int = SCHEMA
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> Evidence:
+        if values.get("schema") != SCHEMA:
+            raise UsageError(
+                f"evidence of schema {values.get('schema')}, this is for {SCHEMA}",
+                "it was written by another version of zctrace",
+                'use the version named under "tool" in the file',
+            )
+        trace = values.get("trace")
+        return Evidence(
+            **{
+                **values,
+                "trace": Trace.from_json(trace) if trace else None,
+                "request": Request.from_json(values["request"]),
+                "sites": tuple(values["sites"]),
+                "blind": tuple(values["blind"]),
+                "events": tuple(values["events"]),
+                "hooks": tuple(values["hooks"]),
+                "runs": tuple(Run.from_json(run) for run in values["runs"]),
+            }
+        )
+
+
+HARDWARE_ADDRESSES = ("52:54:00:7a:63:01", "52:54:00:7a:63:02")
+"""Of the two devices of a guest, the subject's first."""
+
+
+@dataclass(frozen=True)
+class Nic:
+    """A kind of cable, as ``--nic`` names it.
+
+    ``driver`` is the kernel module of devices that only a virtual machine of ours has,
+    ``emulated`` what QEMU calls them; both empty for others. ``scatter_gather`` is whether
+    the device may fetch a packet from several places.
+    """
+
+    name: str
+    driver: str = ""
+    emulated: str = ""
+    scatter_gather: bool = True
+
+
+LOOPBACK = "lo"
+NICS = {
+    nic.name: nic
+    for nic in (
+        Nic(LOOPBACK),
+        Nic("veth"),
+        Nic("veth-nosg", scatter_gather=False),
+        Nic("e1000", "e1000", "e1000"),
+        Nic("e1000-nosg", "e1000", "e1000", scatter_gather=False),
+        Nic("virtio", "virtio_net", "virtio-net-pci"),
+    )
+}

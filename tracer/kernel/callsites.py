@@ -1,0 +1,102 @@
+"""Where kernel code calls a function: found by disassembling its text."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Container, Iterable, Iterator
+
+from zctrace.kernel.symbols import CALL_BYTES, SymbolTable, text_stretches
+from zctrace.kernel.text import LiveText, Symbol, TextError
+from zctrace.probes.model import Call, plain
+
+_BLOCK = 1 << 18
+_JUMP = 0xE9
+_PADDING, _PADDING_BYTES = "__pfx_", 16
+"""With call depth tracking calls go to somewhere in the padding before the function, which
+has a symbol of its own then. Without that symbol another function may be there: calls of
+skb_free_datagram were taken for those of simple_copy_to_iter, which follows it on 6.1."""
+_ENTRY_BYTES = 9
+_ENTRY = re.compile(
+    rb"(?:\xf3\x0f\x1e\xfa|\x66\x0f\x1f\x00|\x0f\x1f\x40.)?"
+    rb"(?:\x0f\x1f\x44\x00\x00|\x66\x66\x66\x66\x90|\xe8)",
+    re.S,
+)
+"""How a function that can be traced begins: a five-byte nop, or a call where it is being
+traced; possibly behind the mark of a target of indirect calls, or what became of that."""
+
+
+def find_calls(
+    wanted: dict[str, tuple[str, ...]], symbols: SymbolTable, text: LiveText
+) -> dict[str, tuple[Call, ...]]:
+    """Direct calls of, and jumps to, each function; of those with callers only from there.
+
+    ``wanted`` maps the functions' names to those of callers, empty for all of them. What
+    the compiler made of one function (``name.part.0``, ``name.cold``) has its name.
+    """
+    callers = {caller for names in wanted.values() for caller in names}
+    pads = [_PADDING + name for name in wanted]
+    symbols.look_up([*wanted, *pads, *callers])
+    targets, padding = symbols.addresses(wanted), symbols.addresses(pads)
+    everywhere = {a: name for a, name in targets.items() if not wanted[name]}
+    limited = {a: name for a, name in targets.items() if wanted[name]}
+    found: dict[str, dict[int, Call]] = {name: {} for name in targets.values()}
+    stretches = [(*stretch, everywhere) for stretch in text_stretches(symbols)]
+    stretches += [("", *stretch, limited) for stretch in symbols.stretches(callers)]
+    for module, start, size, functions in stretches:
+        for address, jump, name in _branches(text, start, size, functions, padding):
+            caller, begin = symbols.function_at(address, module)
+            if wanted[name] and plain(caller) not in wanted[name]:
+                continue
+            traced = bool(_ENTRY.match(text.read(Symbol(begin, _ENTRY_BYTES))))
+            call = Call(address, caller, address - begin, module, jump, traced)
+            found[name].setdefault(address, call)
+    return {name: tuple(calls[a] for a in sorted(calls)) for name, calls in found.items()}
+
+
+def _branches(
+    text: LiveText,
+    start: int,
+    size: int,
+    functions: dict[int, str],
+    padding: Container[int],
+) -> Iterator[tuple[int, bool, str]]:
+    targets = dict(functions)
+    for address, name in functions.items():
+        if address - _PADDING_BYTES in padding:
+            targets |= dict.fromkeys(range(address - _PADDING_BYTES, address), name)
+    for base in range(start, start + size, _BLOCK):
+        length = min(_BLOCK, start + size - base)
+        try:
+            block = text.read(Symbol(base, min(length + CALL_BYTES, start + size - base)))
+        except TextError:
+            return  # a module has gone meanwhile
+        for match in _pattern(base, targets).finditer(block):
+            at = match.start()
+            if at < length and at + CALL_BYTES <= len(block):
+                (distance,) = struct.unpack_from("<i", block, at + 1)
+                target = base + at + CALL_BYTES + distance
+                if target in targets:
+                    yield base + at, block[at] == _JUMP, targets[target]
+
+
+def _pattern(base: int, targets: Iterable[int]) -> re.Pattern[bytes]:
+    """What a branch from this block to one of the targets looks like.
+
+    Of the distance's four bytes the upper two take few values within a block; the regular
+    expression throws out nearly everything else at the speed of C.
+    """
+    uppers: dict[int, set[int]] = {}
+    for target in targets:
+        first = (target - base - _BLOCK - CALL_BYTES) >> 16
+        for upper in range(first, ((target - base) >> 16) + 1):
+            uppers.setdefault(upper >> 8 & 0xFF, set()).add(upper & 0xFF)
+    alternatives = b"|".join(
+        b"["
+        + b"".join(re.escape(bytes([low])) for low in sorted(lows))
+        + b"]"
+        + re.escape(bytes([high]))
+        for high, lows in sorted(uppers.items())
+    )
+    # Looked ahead, so that what only looks like a branch hides nothing behind it.
+    return re.compile(rb"[\xe8\xe9](?=[\s\S]{2}(?:" + alternatives + rb"))")

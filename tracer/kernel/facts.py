@@ -1,0 +1,379 @@
+"""The kernel as we found it: one value, observed once, faked in tests.
+
+Nothing here compares version numbers; every fact is an answer of the kernel's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zctrace.kernel import bpf_syscall, btf, callsites, perf_events
+from zctrace.kernel import symbols as call_sites
+from zctrace.kernel import text as kernel_text
+from zctrace.probes.model import Call, Catalogue, CopySite, EventSite, Mechanism, Member
+
+_EVENTS = (Path("/sys/kernel/tracing/events"), Path("/sys/kernel/debug/tracing/events"))
+_CPU_FLAGS = frozenset({"erms", "fsrm", "hypervisor"})
+_LOCKDOWN = Path("/sys/kernel/security/lockdown")
+_MEMBERS = (
+    ("iov_iter", "iter_type"),
+    # The same with a bit for the direction, before Linux kernel commit 8cd54c1c8480
+    # ("iov_iter: separate direction from flavour") (in v5.14).
+    ("iov_iter", "type"),
+    ("sk_buff", "len"),
+    ("sk_buff", "head"),
+    ("sk_buff", "end"),
+    ("sk_buff", "data"),
+    ("sk_buff", "sk"),
+    ("sk_buff", "dev"),
+    ("skb_shared_info", "destructor_arg"),
+    ("skb_shared_info", "flags"),
+    # Where the flag of a zero-copy send was before, and other flags still are.
+    ("skb_shared_info", "tx_flags"),
+    ("sock_common", "skc_net"),
+    ("net_device", "nd_net"),
+    ("net_device", "ifindex"),
+    ("net", "ns"),
+    ("ns_common", "inum"),
+    ("kobject", "name"),
+    ("scatterlist", "length"),
+    ("scatterlist", "dma_length"),
+    ("scatterlist", "dma_flags"),
+    ("task_struct", "mm"),
+    # For flows.c: what is behind a descriptor.
+    ("task_struct", "files"),
+    ("mm_struct", "exe_file"),
+    ("task_struct", "signal"),
+    ("signal_struct", "live"),
+    ("files_struct", "fdt"),
+    ("fdtable", "max_fds"),
+    ("fdtable", "fd"),
+    ("file", "f_inode"),
+    ("file", "f_path"),
+    ("file", "f_mode"),
+    ("file", "private_data"),
+    ("path", "dentry"),
+    ("dentry", "d_parent"),
+    ("dentry", "d_name"),
+    ("qstr", "name"),
+    ("inode", "i_mode"),
+    ("inode", "i_ino"),
+    ("inode", "i_sb"),
+    ("inode", "i_size"),
+    ("inode", "i_rdev"),
+    ("super_block", "s_dev"),
+    ("socket", "sk"),
+    ("sock", "sk_type"),
+    ("sock_common", "skc_family"),
+    ("sock_common", "skc_dport"),
+    ("sock_common", "skc_num"),
+    ("sock_common", "skc_daddr"),
+    ("sock_common", "skc_rcv_saddr"),
+    ("sock_common", "skc_v6_daddr"),
+    ("sock_common", "skc_v6_rcv_saddr"),
+)
+"""What the meter looks at inside the kernel's structures, beside the catalogue's."""
+_ITERATOR_TYPES = "iter_type"
+_COUNTS_SKIPS, _RUNS_PROGRAMS = "bpf_prog_inc_misses_counter", "trace_call_bpf"
+"""Who counts that a program was skipped, and who runs those of probes and tracepoints, or
+skips them. The one calls the other since Linux kernel commit dd8657894c11 ("bpf: Count missed
+stats in trace_call_bpf") (in v6.7); before, a kernel may have both, and the count stays 0."""
+NOT_ASKED = "not asked"
+"""Instead of the reason why a function cannot be probed: nobody wants to."""
+_FIELD = re.compile(
+    r"field:(?P<declaration>[^;]+);\s*offset:(?P<offset>\d+);\s*size:(?P<size>\d+);"
+)
+
+
+@dataclass(frozen=True)
+class Function:
+    """What the kernel says of one function.
+
+    ``returns`` and ``jumps`` are offsets (see :class:`kernel_text.Exits`), ``None`` where
+    the text could not be read. ``kprobe`` is ``None`` where a probe is accepted,
+    otherwise why not; ``fentry`` likewise for a program that the function calls.
+    """
+
+    address: int
+    returns: tuple[int, ...] | None
+    jumps: tuple[int, ...] | None
+    kprobe: str | None
+    size: int = 0
+    fentry: str | None = NOT_ASKED
+
+
+@dataclass(frozen=True)
+class KernelFacts:
+    """What one running kernel, on one processor, offers.
+
+    ``functions`` has those of the catalogue that exist; ``calls`` where each of the call
+    targets that exist is called; ``members`` byte offsets by ``structure.member``;
+    ``iterators`` the numbers of the kinds of ``iov_iter``; ``tracepoints`` byte offsets of
+    the record's fields by ``category:name``. ``breakpoint``, ``text``, ``btf`` are ``None``
+    where available, otherwise why not. ``tells_skips`` is whether the kernel counts how often
+    it has skipped the program of a probe or tracepoint; not so where that is not known.
+    """
+
+    release: str
+    version: str
+    architecture: str
+    cpu: str
+    cpu_flags: frozenset[str]
+    functions: dict[str, Function] = field(default_factory=dict)
+    calls: dict[str, tuple[Call, ...]] = field(default_factory=dict)
+    iterators: dict[str, int] = field(default_factory=dict)
+    members: dict[str, int] = field(default_factory=dict)
+    tracepoints: dict[str, dict[str, int]] = field(default_factory=dict)
+    breakpoint: str | None = None
+    text: str | None = None
+    btf: str | None = None
+    lockdown: str = "none"
+    tells_skips: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        facts = dataclasses.asdict(self)
+        facts["cpu_flags"] = sorted(self.cpu_flags)
+        return facts
+
+    @staticmethod
+    def from_json(facts: dict[str, Any]) -> KernelFacts:
+        def offsets(values: list[int] | None) -> tuple[int, ...] | None:
+            return None if values is None else tuple(values)
+
+        functions = {
+            name: Function(
+                function["address"],
+                offsets(function["returns"]),
+                offsets(function["jumps"]),
+                function["kprobe"],
+                function["size"],
+                function.get("fentry", NOT_ASKED),
+            )
+            for name, function in facts["functions"].items()
+        }
+        return KernelFacts(
+            **{
+                **facts,
+                "cpu_flags": frozenset(facts["cpu_flags"]),
+                "functions": functions,
+                "calls": {
+                    name: tuple(Call(**call) for call in calls)
+                    for name, calls in facts["calls"].items()
+                },
+            }
+        )
+
+
+def observe(catalogue: Catalogue) -> KernelFacts:
+    """Ask the running kernel about everything that a catalogue may need. Needs root."""
+    uname = os.uname()
+    cpu, flags = _processor()
+    kallsyms, symbols, no_symbols = _symbols(catalogue)
+    functions = _functions(catalogue, symbols)
+    exits, calls, no_text = (
+        _text(catalogue, symbols, kallsyms) if symbols else ({}, {}, no_symbols)
+    )
+    tells_skips = bool(calls.pop(_COUNTS_SKIPS, ()))
+    members, iterators, no_btf = _types(catalogue.copies)
+    return KernelFacts(
+        release=uname.release,
+        version=uname.version,
+        architecture=uname.machine,
+        cpu=cpu,
+        cpu_flags=flags,
+        functions={
+            name: dataclasses.replace(
+                function,
+                returns=exits[name].returns if name in exits else None,
+                jumps=exits[name].jumps if name in exits else None,
+            )
+            for name, function in functions.items()
+        },
+        calls=calls,
+        iterators=iterators,
+        members=members,
+        tracepoints=_tracepoints(catalogue.events),
+        breakpoint=_breakpoint_refused(functions.values()),
+        text=no_text,
+        btf=no_btf,
+        lockdown=_lockdown(),
+        tells_skips=tells_skips,
+    )
+
+
+def _processor() -> tuple[str, frozenset[str]]:
+    model, flags = "unknown", frozenset[str]()
+    with open("/proc/cpuinfo") as file:
+        for line in file:
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                model = value.strip()
+            elif name.strip() == "flags":
+                flags = frozenset(value.split()) & _CPU_FLAGS
+                break
+    return model, flags
+
+
+def _lockdown() -> str:
+    try:
+        modes = _LOCKDOWN.read_text()
+    except OSError:
+        return "none"
+    chosen = re.search(r"\[(\w+)\]", modes)
+    return chosen[1] if chosen else "none"
+
+
+def _function_names(catalogue: Catalogue) -> set[str]:
+    copies = {site.function for site in catalogue.copies}
+    return copies | {hook.function for hook in catalogue.hooks}
+
+
+def _symbols(
+    catalogue: Catalogue,
+) -> tuple[bytes, dict[str, kernel_text.Symbol], str | None]:
+    """All symbols as the kernel lists them, those of the catalogue, and what went wrong.
+
+    Making the list takes the kernel half a second where it is emulated: read it once.
+    """
+    try:
+        kallsyms = kernel_text.KALLSYMS.read_bytes()
+        return kallsyms, kernel_text.find_symbols(_function_names(catalogue), kallsyms), None
+    except (OSError, kernel_text.TextError) as error:
+        return b"", {}, str(error)
+
+
+def _functions(
+    catalogue: Catalogue, symbols: dict[str, kernel_text.Symbol]
+) -> dict[str, Function]:
+    copying = {s.function for s in catalogue.copies if Mechanism.FENTRY in s.mechanisms}
+    probed = {s.function for s in catalogue.copies if Mechanism.KPROBE in s.mechanisms}
+    probed |= {hook.function for hook in catalogue.hooks}
+    names = _function_names(catalogue)
+    return {
+        name: Function(
+            symbols[name].address,
+            None,
+            None,
+            _kprobe_refused(name) if name in probed else NOT_ASKED,
+            symbols[name].size,
+            _fentry_refused(name) if name in copying else NOT_ASKED,
+        )
+        for name in sorted(names & symbols.keys())
+    }
+
+
+def _kprobe_refused(name: str) -> str | None:
+    try:
+        perf_events.try_kprobe(name)
+    except FileNotFoundError:
+        return "the kernel has no probes on functions (CONFIG_KPROBES)"
+    except OSError as error:
+        return f"refused by the kernel: {error.strerror}"
+    return None
+
+
+def _fentry_refused(name: str) -> str | None:
+    try:
+        bpf_syscall.try_at_entry(name)
+    except OSError as error:
+        return f"refused by the kernel: {error.strerror}"
+    return None
+
+
+def _breakpoint_refused(functions: Iterable[Function]) -> str | None:
+    for function in functions:
+        try:
+            os.close(perf_events.open_breakpoint(function.address))
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                return "all debug registers are in use (another zctrace, perf, a debugger?)"
+            return f"refused by the kernel: {error.strerror}"
+        return None
+    return "no kernel function is known"
+
+
+def _text(
+    catalogue: Catalogue, symbols: dict[str, kernel_text.Symbol], kallsyms: bytes
+) -> tuple[dict[str, kernel_text.Exits], dict[str, tuple[Call, ...]], str | None]:
+    """Where functions return, where they are called, and what went wrong, if anything.
+
+    Beside the catalogue's, what the kernel calls to count skipped programs.
+    """
+    exits: dict[str, kernel_text.Exits] = {}
+    calls: dict[str, tuple[Call, ...]] = {}
+    wanted = {
+        site.function
+        for site in catalogue.copies
+        if Mechanism.BREAKPOINT_RETURN in site.mechanisms and site.function in symbols
+    }
+    trouble = None
+    try:
+        text = kernel_text.LiveText()
+    except kernel_text.TextError as error:
+        return exits, calls, str(error)
+    try:
+        for name in sorted(wanted):
+            try:
+                exits[name] = kernel_text.find_exits(name, symbols, text)
+            except kernel_text.TextError as error:
+                trouble = str(error)
+        table = call_sites.SymbolTable(kallsyms)
+        targets = {target.function: target.callers for target in catalogue.calls}
+        targets[_COUNTS_SKIPS] = (_RUNS_PROGRAMS,)
+        calls = callsites.find_calls(targets, table, text)
+    except kernel_text.TextError as error:
+        trouble = str(error)
+    except ImportError:
+        trouble = "no disassembler (Debian: apt-get install python3-capstone)"
+    finally:
+        text.close()
+    return exits, calls, trouble
+
+
+def _types(
+    copy_sites: Iterable[CopySite],
+) -> tuple[dict[str, int], dict[str, int], str | None]:
+    """Offsets of members, numbers of the kinds of iterators, and what went wrong."""
+    wanted = {
+        (length.structure, length.member)
+        for site in copy_sites
+        for length in (site.at_entry, site.at_return)
+        if isinstance(length, Member)
+    }
+    members: dict[str, int] = {}
+    iterators: dict[str, int] = {}
+    try:
+        types = btf.vmlinux()
+    except btf.BtfError as error:
+        return members, iterators, str(error)
+    # Not every kernel has every member; whoever needs one that is missing says so.
+    for structure, member in sorted({*wanted, *_MEMBERS}):
+        with suppress(btf.BtfError):
+            members[f"{structure}.{member}"] = types.offset(structure, member)
+    with suppress(btf.BtfError):
+        iterators = types.enumerators(_ITERATOR_TYPES)
+    return members, iterators, None
+
+
+def _tracepoints(event_sites: Iterable[EventSite]) -> dict[str, dict[str, int]]:
+    found = {}
+    for name in {site.tracepoint for site in event_sites}:
+        for root in _EVENTS:
+            try:
+                description = (root / name.replace(":", "/") / "format").read_text()
+            except OSError:
+                continue
+            found[name] = {
+                match["declaration"].split()[-1].split("[")[0]: int(match["offset"])
+                for match in _FIELD.finditer(description)
+            }
+            break
+    return found

@@ -1,0 +1,1 @@
+"""Where it is measured: this host, or virtual machines."""

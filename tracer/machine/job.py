@@ -1,0 +1,205 @@
+"""Where a kernel is measured: this host, or a virtual machine; and how to ask it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from zctrace.collect import cgroups
+from zctrace.evidence.schema import (
+    HARDWARE_ADDRESSES,
+    NICS,
+    USER_COPIES,
+    Evidence,
+    Nic,
+    Request,
+    Setting,
+)
+from zctrace.machine import kernels, qemu, staging
+from zctrace.machine import kvm as machine_kvm
+from zctrace.machine import progress as machine_progress
+from zctrace.machine.collector_process import SHARE, answered, evidence_from
+from zctrace.machine.guardian import RunFolder, guarded
+from zctrace.machine.images import FILE_SYSTEMS, make_image
+from zctrace.machine.places import HOST, Place, Say
+from zctrace.plan.attachments import Choice
+from zctrace.workloads.catalogue import strategy_named
+from zctrace.workloads.jvm import java, netty
+from zctrace.workloads.jvm.process import Jvm
+from zctrace.workloads.jvm.strategies import Netty
+
+_TURN_BYTES = 2048
+"""One turn of a chunked loop takes as long as moving these."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to run; sizes in bytes, ``None`` for the default.
+
+    ``file`` and ``to`` are the user's own file and where to send it. ``everything`` is
+    whether nobody has asked for the settings' devices, so that others may stand for them.
+    """
+
+    settings: tuple[Setting, ...]
+    sizes: tuple[int, ...]
+    chunk: int | None = None
+    pipe_size: int | None = None
+    user_copies: int = USER_COPIES
+    repeat: int = 1
+    file_systems: tuple[str, ...] = ("ext4",)
+    mechanism: str = Choice.AUTO.value
+    plan_only: bool = False
+    sabotage: tuple[str, ...] = ()
+    keep: bool = False
+    file: Path | None = None
+    to: str = ""
+    everything: bool = False
+    boot_seconds: float = machine_progress.BOOT_SECONDS
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """All that are performed, each once."""
+        return tuple(dict.fromkeys(name for s in self.settings for name in s.strategies))
+
+    @property
+    def nics(self) -> tuple[Nic, ...]:
+        """All of zctrace's own that are used, each once."""
+        names = dict.fromkeys(setting.nic for setting in self.settings)
+        return tuple(NICS[name] for name in names if name in NICS)
+
+    @property
+    def size(self) -> int:
+        """The largest of the payloads: what room is made for."""
+        return max(self.sizes)
+
+    @property
+    def java_bytes(self) -> int:
+        """Memory for the Java virtual machine; 0 where no strategy needs one."""
+        if not any(isinstance(strategy_named(n).performer, Jvm) for n in self.strategies):
+            return 0
+        return java.process_bytes(min(self.chunk or self.size, self.size))
+
+    @property
+    def work(self) -> int:
+        """How much there is to do in a step, in bytes that would take as long."""
+        turns = self.size // self.chunk if self.chunk else 0
+        return self.size + turns * _TURN_BYTES
+
+
+def collect(place: Place, options: Options, say: Say) -> Evidence:
+    """Measure at one place; raises ``ZctraceError``. Needs root."""
+    run_id = secrets.token_hex(8)
+    with guarded(run_id) as run_folder:
+        driver = _java(options, say)
+        code = staging.stage(run_folder.path, driver, _netty(options, driver, say))
+        (run_folder.path / SHARE).mkdir(mode=0o755)
+        guest = None
+        if place.kernel:
+            disks = (
+                () if options.plan_only else tuple(_images(options, run_folder.path).values())
+            )
+            memory = guest_memory(options)
+            guest = make_guest(
+                place.kernel, run_folder, memory, say, disks, emulated(options.nics)
+            )
+        if not options.plan_only:
+            for kind, image in _images(options, run_folder.path).items():
+                make_image(image, kind, options.size)
+        request = _request(run_id, options, guest, run_folder.path)
+        return evidence_from(*answered(request, guest, run_folder, code, say, options))
+
+
+def guest_memory(options: Options) -> int:
+    """Bytes of memory that a guest for these must have."""
+    return qemu.memory_for(options.size * len(options.file_systems)) + options.java_bytes
+
+
+def _java(options: Options, say: Say) -> java.Built | java.NoJavaError | None:
+    """What the Java strategies need, if there are any; or why there is none."""
+    if options.plan_only or not options.java_bytes:
+        return None
+    say("compiling what Java performs, if that was not done before")
+    try:
+        return java.build(kernels.cache_folder())
+    except java.NoJavaError as error:
+        return error
+    except OSError as error:
+        return java.NoJavaError(f"what Java performs was not compiled: {error}")
+
+
+def _netty(
+    options: Options, driver: java.Built | java.NoJavaError | None, say: Say
+) -> netty.Netty | netty.NoNettyError | None:
+    """The same for those of Netty. Without Java that is the reason, for them as well."""
+    needed = any(isinstance(strategy_named(name), Netty) for name in options.strategies)
+    if not needed or not isinstance(driver, java.Built):
+        return None
+    try:
+        return netty.build(driver, kernels.cache_folder(), say)
+    except netty.NoNettyError as error:
+        return error
+    except OSError as error:
+        return netty.NoNettyError(f"Netty is not to be had: {error}")
+
+
+def make_guest(
+    booted: kernels.Kernel,
+    run_folder: RunFolder,
+    memory_bytes: int,
+    say: Say,
+    disks: tuple[Path, ...] = (),
+    nics: tuple[tuple[str, tuple[str, str]], ...] = (),
+) -> qemu.Guest:
+    """What to boot; finds out whether KVM works. Raises :class:`MissingError`."""
+    qemu.require()
+    kvm = machine_kvm.kvm_works(booted, run_folder, say)
+    return qemu.Guest(booted, kvm, memory_bytes, run_folder.path, disks, nics=nics)
+
+
+def _images(options: Options, folder: Path) -> dict[str, Path]:
+    """The image of each file system that needs one."""
+    if options.file:
+        return {}
+    return {
+        kind: folder / f"payload.{kind}"
+        for kind in options.file_systems
+        if FILE_SYSTEMS[kind][0]
+    }
+
+
+def _request(run_id: str, options: Options, guest: qemu.Guest | None, folder: Path) -> Request:
+    uid, gid, groups, user = cgroups.invoking_user()
+    images = {kind: str(path) for kind, path in _images(options, folder).items()}
+    if guest:
+        images = {kind: qemu.disk_name(number) for number, kind in enumerate(images)}
+    kinds = () if options.plan_only else options.file_systems
+    return Request(
+        run_id=run_id,
+        settings=options.settings,
+        sizes=options.sizes,
+        chunk=options.chunk,
+        pipe_size=options.pipe_size,
+        user_copies=options.user_copies,
+        repeat=options.repeat,
+        uid=uid,
+        gid=gid,
+        groups=groups,
+        user=user,
+        machine=guest.machine if guest else HOST,
+        images={kind: images.get(kind, "") for kind in kinds},
+        mount=str(folder / "payload"),
+        nonce=secrets.randbits(62),
+        mechanism=options.mechanism,
+        plan_only=options.plan_only,
+        sabotage=options.sabotage,
+        file=str(options.file or ""),
+        to=options.to,
+    )
+
+
+def emulated(nics: Sequence[Nic]) -> tuple[tuple[str, tuple[str, str]], ...]:
+    """The pairs of network devices that a guest must have for these."""
+    models = dict.fromkeys(nic.emulated for nic in nics if nic.emulated)
+    return tuple((model, HARDWARE_ADDRESSES) for model in models)

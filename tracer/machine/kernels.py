@@ -1,0 +1,270 @@
+"""Kernels at hand: fetched ones in the cache, installed ones, and how to get more."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from zctrace.errors import KernelError, OutputError, ResourceError
+from zctrace.machine.debian_archive import (
+    Archive,
+    StockKernel,
+    all_releases,
+    own_release,
+    version_key,
+)
+
+Say = Callable[[str], None]
+
+_UNPACKED_RATIO = 8
+"""Unpacked files and packages together, at most this many times the packages."""
+_VERSION = re.compile(r"\d+\.\d+\S*")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel that can be booted: its image, with its modules where virtme-ng looks.
+
+    ``version`` is the distribution's package version, empty where unknown; ``stock``
+    whether it was fetched as this machine's release's own.
+    """
+
+    release: str
+    image: Path
+    origin: str
+    version: str = ""
+    stock: bool = False
+
+    @property
+    def modules(self) -> Path | None:
+        """Where its modules are, as virtme-ng looks for them; ``None`` without any."""
+        folder = self.image.parent.parent / "lib" / "modules" / self.release
+        return folder if folder.is_dir() else None
+
+
+def cache_folder() -> Path:
+    """Where fetched kernels live: $ZCTRACE_CACHE, else /var/cache/zctrace."""
+    return Path(os.environ.get("ZCTRACE_CACHE") or "/var/cache/zctrace")
+
+
+def cached() -> list[Kernel]:
+    """Kernels in the cache, oldest first."""
+    kernels = []
+    for description in (cache_folder() / "kernels").glob("[!.]*/kernel.json"):
+        values = json.loads(description.read_text())
+        release = values["release"]
+        image = description.parent / "boot" / f"vmlinuz-{release}"
+        kernels.append(Kernel(release, image, "cache", values["version"], values["stock"]))
+    return sorted(kernels, key=lambda kernel: version_key(kernel.version))
+
+
+def installed() -> list[Kernel]:
+    """Kernels of this machine that have their modules, oldest first."""
+    kernels = [
+        Kernel(image.name.removeprefix("vmlinuz-"), image, "installed")
+        for image in Path("/boot").glob("vmlinuz-*")
+    ]
+    return sorted(
+        (k for k in kernels if Path("/lib/modules", k.release).is_dir()),
+        key=lambda kernel: version_key(kernel.release),
+    )
+
+
+def stock(say: Say) -> Kernel:
+    """This machine's release's own kernel, from the cache or else from the archive."""
+    for kernel in reversed(cached()):
+        if kernel.stock:
+            return kernel
+    return fetch("stock", say)
+
+
+def resolve(name: str, say: Say) -> Kernel:
+    """The kernel that ``--kernel name`` means: a path, a release, or a version.
+
+    A version that is not at hand is fetched. Raises :class:`KernelError`.
+    """
+    check_name(name)
+    return at_hand(name) or fetch(name, say)
+
+
+def check_name(name: str) -> None:
+    """Raise :class:`KernelError` for what can be no kernel's name."""
+    if "/" not in name and not _VERSION.fullmatch(name):
+        raise KernelError(
+            f"--kernel {name}: no such kernel",
+            "it is neither auto, host, a version such as 6.1, nor a path",
+            "zctrace kernels lists those at hand",
+        )
+
+
+def at_hand(name: str) -> Kernel | None:
+    """The kernel that ``name`` means, if it need not be fetched."""
+    if "/" in name:
+        return _from_path(Path(name))
+    fitting = (k for k in installed() + cached() if _matches(name, k.release, k.version))
+    return next(reversed(list(fitting)), None)
+
+
+def fetch(name: str, say: Say) -> Kernel:
+    """Download the newest kernel that ``name`` means: a version, or ``stock``.
+
+    Unpacks it into the cache, whole or not at all. Raises :class:`KernelError`, and
+    :class:`ResourceError` where the disk is too small.
+    """
+    if name != "stock" and not _VERSION.fullmatch(name):
+        raise KernelError(f"{name}: not a kernel version", hint="zctrace kernels fetch 6.1")
+    with _locked_cache() as cache:
+        if name == "stock":
+            archive = own_release(cache / "apt")
+            chosen = archive.default(say)
+        else:
+            archive = all_releases(cache / "apt")
+            chosen = _newest(name, archive.kernels(say))
+        home = cache / "kernels" / chosen.release
+        if not (home / "kernel.json").exists():
+            _get(archive, chosen, home, stock=name == "stock", say=say)
+        elif name == "stock":
+            _describe(home, chosen, stock=True)
+    return next(k for k in cached() if k.release == chosen.release)
+
+
+def _newest(name: str, offered: list[StockKernel]) -> StockKernel:
+    fitting = [k for k in offered if _matches(name, k.release, k.version)]
+    if not fitting:
+        lines = {".".join(k.version.split(".")[:2]) for k in offered}
+        raise KernelError(
+            f"the package archive has no kernel {name}",
+            f"it has {', '.join(sorted(lines, key=version_key))}",
+            "zctrace kernels fetch VERSION, with one of these",
+        )
+    return fitting[-1]
+
+
+def remove(name: str) -> list[Kernel]:
+    """Remove the cached kernels that ``name`` means; returns them."""
+    with _locked_cache():
+        fitting = [k for k in cached() if _matches(name, k.release, k.version)]
+        if not fitting:
+            raise KernelError(
+                f"{name}: not in the cache",
+                "only fetched kernels can be removed, never installed ones",
+                "zctrace kernels",
+            )
+        for kernel in fitting:
+            # Out of sight first: what an interrupt leaves is swept up as a half-made kernel.
+            home = kernel.image.parent.parent
+            doomed = home.with_name(f".partial-{home.name}")
+            home.rename(doomed)
+            shutil.rmtree(doomed)
+    return fitting
+
+
+def _matches(name: str, release: str, version: str) -> bool:
+    """Whether ``name`` is a release, a version, or the beginning of one."""
+    return any(
+        whole == name or (whole.startswith(name) and not whole[len(name)].isalnum())
+        for whole in (release, version)
+        if whole
+    )
+
+
+def _from_path(image: Path) -> Kernel:
+    if not image.is_file():
+        raise KernelError(f"--kernel {image}: no such file", hint="zctrace kernels")
+    with image.open("rb") as file:
+        head = file.read(0x206)
+    # The boot protocol's signature: Documentation/arch/x86/boot.rst, "HdrS" at 0x202.
+    if head[0x202:0x206] != b"HdrS":
+        raise KernelError(
+            f"--kernel {image}: not a Linux kernel image",
+            "the boot protocol's signature is missing",
+            "a bzImage, as in /boot/vmlinuz-*",
+        )
+    return Kernel(image.name.removeprefix("vmlinuz-"), image.resolve(), "path")
+
+
+@contextmanager
+def _locked_cache() -> Iterator[Path]:
+    """The cache, with nobody else changing it; half-made kernels of the dead removed."""
+    cache = cache_folder()
+    try:
+        (cache / "kernels").mkdir(parents=True, exist_ok=True)
+        lock = (cache / "lock").open("w")
+    except OSError as error:
+        raise OutputError(
+            f"the cache {cache} cannot be used: {error.strerror}",
+            hint="sudo, or ZCTRACE_CACHE=FOLDER",
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for partial in (cache / "kernels").glob(".partial-*"):
+            shutil.rmtree(partial)
+        yield cache
+
+
+def _get(archive: Archive, chosen: StockKernel, home: Path, *, stock: bool, say: Say) -> None:
+    size = archive.size(chosen)
+    free = shutil.disk_usage(home.parent).free
+    if free < size * _UNPACKED_RATIO:
+        raise ResourceError(
+            f"not enough disk for kernel {chosen.release}: {free >> 20} MiB free in "
+            f"{home.parent}, {size * _UNPACKED_RATIO >> 20} MiB wanted",
+            hint="ZCTRACE_CACHE=FOLDER puts the cache elsewhere",
+        )
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=home.parent))
+    try:
+        for package in archive.download(chosen, partial, say):
+            say(f"unpacking {package.name}")
+            _unpack(package, partial / "files")
+            package.unlink()
+        _arrange(partial, chosen.release)
+        _describe(partial, chosen, stock=stock)
+        partial.chmod(0o755)
+        partial.rename(home)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _unpack(package: Path, folder: Path) -> None:
+    result = subprocess.run(
+        ["dpkg-deb", "-x", str(package), str(folder)], capture_output=True, text=True
+    )
+    if result.returncode:
+        raise KernelError(
+            f"{package.name} could not be unpacked",
+            result.stderr.strip(),
+            "zctrace kernels fetch, once more",
+        )
+
+
+def _arrange(partial: Path, release: str) -> None:
+    """Image in boot/, modules in lib/modules/, whatever the packages' own layout."""
+    files = partial / "files"
+    images = [*files.rglob(f"vmlinuz-{release}"), *files.rglob("vmlinuz")]
+    modules = [path for path in files.rglob(release) if path.parent.name == "modules"]
+    if not images or not modules:
+        raise KernelError(
+            f"the packages of kernel {release} hold no image or no modules",
+            "the archive packs its kernels in a way not seen before",
+            "--kernel PATH names a kernel image of your own",
+        )
+    (partial / "boot").mkdir()
+    images[0].rename(partial / "boot" / f"vmlinuz-{release}")
+    (partial / "lib" / "modules").mkdir(parents=True)
+    modules[0].rename(partial / "lib" / "modules" / release)
+    shutil.rmtree(files)
+
+
+def _describe(home: Path, chosen: StockKernel, *, stock: bool) -> None:
+    (home / "kernel.json").write_text(
+        json.dumps({"release": chosen.release, "version": chosen.version, "stock": stock})
+    )

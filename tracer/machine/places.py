@@ -1,0 +1,98 @@
+"""Where a kernel is measured: this host, or a virtual machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from zctrace.errors import KernelError, MissingError
+from zctrace.kernel import facts as kernel
+from zctrace.machine import kernels, qemu
+from zctrace.plan.plan import plan
+from zctrace.probes.catalogue import CATALOGUE, EVENT_SITES
+from zctrace.probes.model import Kind
+from zctrace.probes.model import Path as DataPath
+
+Say = Callable[[str], None]
+
+AUTO, HOST = "auto", "host"
+ARCHITECTURE = "x86_64"
+SYSTEM_PATH = f"{os.defpath}:/usr/sbin:/sbin"
+"""Where the system's own programs are, whatever the caller's PATH says."""
+MODULES = (("bcc", "python3-bpfcc"), ("capstone", "python3-capstone"))
+"""What collecting imports beside the standard library, and Debian's packages of it."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A kernel to measure: the host's own, where ``kernel`` is ``None``.
+
+    ``instead`` says why it is not the host's although that was the first choice.
+    """
+
+    kernel: kernels.Kernel | None
+    instead: str = ""
+
+
+def find_place(name: str, say: Say) -> Place:
+    """The place that ``--kernel name`` means. Needs root; may fetch a kernel."""
+    if name == HOST:
+        return Place(None)
+    if name == AUTO:
+        reasons = why_not_host()
+        if not reasons:
+            return Place(None)
+        return Place(kernels.stock(say), "; ".join(reasons))
+    return Place(kernels.resolve(name, say))
+
+
+def why_not_host(facts: kernel.KernelFacts | None = None) -> list[str]:
+    """Why this machine's own kernel cannot be measured; empty where it can.
+
+    ``facts`` about it, where they are known already; otherwise the kernel is asked.
+    """
+    facts = facts or kernel.observe(CATALOGUE)
+    attach_plan = plan(CATALOGUE, facts)
+    paths = frozenset({DataPath.FILE, DataPath.PIPE, DataPath.TCP})
+    blind = dict.fromkeys(b.reason for b in attach_plan.blind_for(paths))
+    counting = [copy for copy in attach_plan.copies if copy.kind is Kind.COPY]
+    reasons = [*blind, *(copy.note for copy in counting if not copy.exact)]
+    unseen = [
+        site.tracepoint for site in EVENT_SITES if site.tracepoint not in facts.tracepoints
+    ]
+    if unseen:
+        reasons.append(f"tracepoints are missing ({unseen[0]}, …): tracefs is not mounted")
+    return reasons
+
+
+def has_module(name: str) -> bool:
+    """Whether the distribution's Python, which collects, has a module."""
+    look = f"import importlib.util as u; raise SystemExit(u.find_spec({name!r}) is None)"
+    try:
+        return subprocess.run([qemu.PYTHON, "-I", "-c", look]).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def require_architecture() -> None:
+    """Raise :class:`KernelError` on a processor whose registers zctrace does not know."""
+    architecture = os.uname().machine
+    if architecture != ARCHITECTURE:
+        raise KernelError(
+            f"this machine is {architecture}",
+            f"zctrace reads byte counts from registers, and knows those of {ARCHITECTURE} only",
+            f"a machine with {ARCHITECTURE}, or a virtual one",
+        )
+
+
+def require_modules() -> None:
+    """Raise :class:`MissingError` for a Python module that collecting needs."""
+    for name, package in MODULES:
+        if not has_module(name):
+            raise MissingError(
+                f"{qemu.PYTHON} has no module {name}",
+                "the probes are loaded with the distribution's own Python and BCC",
+                f"apt-get install {package}",
+            )

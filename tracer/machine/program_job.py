@@ -1,0 +1,275 @@
+"""A program of the user's: where it is traced, and how its input and output get there."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pwd
+import secrets
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from zctrace.collect import cgroups
+from zctrace.collect.describe import ENVIRONMENT, OUTPUTS, SERVING, SOCKET_NAME, STOP, TRACING
+from zctrace.errors import UsageError
+from zctrace.evidence.account import Look
+from zctrace.evidence.schema import Evidence, Request, Subject
+from zctrace.machine import collector_process, job, progress, qemu, staging
+from zctrace.machine.collector_process import SHARE
+from zctrace.machine.guardian import RunFolder, guarded
+from zctrace.machine.places import HOST, Place, Say
+from zctrace.plan.attachments import Choice
+
+_GUEST_BYTES = 2 << 30
+_FIRST_FREE = 10
+"""The least number for a copy of a descriptor: far from the standard ones."""
+_TIME_BYTES = 64 << 20
+"""What the time limit of a step is made for; see ``vm.Progress``."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to trace, and how; ``user`` is whom a command runs as, empty for the caller."""
+
+    subject: Subject
+    user: str = ""
+    mechanism: str = Choice.AUTO.value
+    sabotage: tuple[str, ...] = ()
+    keep: bool = False
+    boot_seconds: float = progress.BOOT_SECONDS
+    work: int = _TIME_BYTES
+
+
+def check_processes(pids: tuple[int, ...]) -> None:
+    """Raise :class:`UsageError` for a process that is not there, or is ourselves."""
+    for pid in pids:
+        if not Path(f"/proc/{pid}").is_dir():
+            raise UsageError(f"-p {pid}: there is no such process", hint="pgrep -a NAME")
+        if pid == os.getpid():
+            raise UsageError(f"-p {pid}: that is zctrace itself")
+
+
+def check_cgroup(path: str) -> str:
+    """The cgroup's folder; raises :class:`UsageError`."""
+    for folder in (Path(path), cgroups.hierarchy() / path.lstrip("/")):
+        if (folder / "cgroup.procs").is_file():
+            return str(folder)
+    raise UsageError(
+        f"--cgroup {path}: there is no such cgroup",
+        hint="systemctl show --property ControlGroup UNIT; or a folder of /sys/fs/cgroup",
+    )
+
+
+def trace(
+    place: Place, wanted: Wanted, say: Say, show: Callable[[float, Look], None]
+) -> Evidence:
+    """Trace it at one place; raises ``ZctraceError``. Needs root.
+
+    The first interrupt ends the tracing, and everything until then is in the evidence.
+    ``show`` gets what there was up to so many seconds, if that is wanted.
+    """
+    with _prepared(place, wanted, say) as ready:
+        steps = _Steps(say)
+        outputs = _Outputs(ready.share) if ready.guest else None
+        with (
+            _interruptible((ready.share / STOP).touch, lambda: steps.last == TRACING),
+            _streams(here=ready.guest is None) as streams,
+        ):
+            answer = collector_process.answered(
+                *ready.whereabouts,
+                steps,
+                wanted,
+                streams,
+                outputs.forward if outputs else lambda: None,
+                lambda line: show(line["seconds"], Look(**line["look"])),
+            )
+        if outputs:
+            outputs.forward()
+        return collector_process.evidence_from(*answer)
+
+
+def serve(
+    place: Place,
+    wanted: Wanted,
+    say: Say,
+    ready: Callable[[Path], None] = lambda socket: None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> int | None:
+    """Serve windows at one place while a command runs; returns its status. Needs root.
+
+    Without a command: on this machine, until ``stopped`` says so. ``ready`` is told of the
+    socket once windows can be had. The first interrupt is for the command alone. Raises
+    ``ZctraceError``.
+    """
+    with _prepared(place, wanted, say) as prepared:
+        steps = _Steps(say)
+        stop = prepared.share / STOP
+        outputs = _Outputs(prepared.share) if prepared.guest else None
+        told = False
+
+        def meanwhile() -> None:
+            nonlocal told
+            if outputs:
+                outputs.forward()
+            if not told and steps.last == SERVING:
+                told = True
+                ready(prepared.share / SOCKET_NAME)
+            if stopped():
+                stop.touch()
+
+        # A command of this machine's has had the terminal's interrupt already.
+        interrupt = stop.touch if prepared.guest else lambda: None
+        commanded = prepared.guest is None and bool(wanted.subject.command)
+        with (
+            _interruptible(interrupt, lambda: steps.last == SERVING),
+            _streams(here=commanded) as streams,
+        ):
+            answer, _ = collector_process.answered(
+                *prepared.whereabouts, steps, wanted, streams, meanwhile
+            )
+        if outputs:
+            outputs.forward()
+        status: int | None = answer["status"]
+        return status
+
+
+class _Steps:
+    """Who is told each step, and remembers the last."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self.last = ""
+
+    def __call__(self, text: str) -> None:
+        self.last = text
+        self._say(text)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A run's folder with everything that a collector reads; ``guest`` to boot, if any."""
+
+    request: Request
+    guest: qemu.Guest | None
+    run_folder: RunFolder
+    code: Path
+
+    @property
+    def share(self) -> Path:
+        return self.run_folder.path / SHARE
+
+    @property
+    def whereabouts(self) -> tuple[Request, qemu.Guest | None, RunFolder, Path]:
+        """As :func:`zctrace.machine.collector_process.answered` takes them."""
+        return self.request, self.guest, self.run_folder, self.code
+
+
+@contextmanager
+def _prepared(place: Place, wanted: Wanted, say: Say) -> Iterator[_Prepared]:
+    run_id = secrets.token_hex(8)
+    with guarded(run_id) as run_folder:
+        code = staging.stage(run_folder.path)
+        share = run_folder.path / SHARE
+        share.mkdir(mode=0o755)
+        guest = None
+        if place.kernel:
+            guest = job.make_guest(place.kernel, run_folder, _GUEST_BYTES, say)
+        uid, gid, groups, user = cgroups.caller(wanted.user)
+        request = Request(
+            run_id=run_id,
+            settings=(),
+            sizes=(),
+            chunk=None,
+            pipe_size=None,
+            repeat=1,
+            uid=uid,
+            gid=gid,
+            groups=groups,
+            user=user,
+            machine=guest.machine if guest else HOST,
+            images={},
+            mount="",
+            nonce=secrets.randbits(62),
+            mechanism=wanted.mechanism,
+            sabotage=wanted.sabotage,
+            subject=wanted.subject,
+        )
+        with os.fdopen(
+            os.open(share / ENVIRONMENT, os.O_WRONLY | os.O_CREAT, 0o600), "w"
+        ) as file:
+            json.dump(_environment(user), file)
+        yield _Prepared(request, guest, run_folder, code)
+
+
+@contextmanager
+def _streams(*, here: bool) -> Iterator[list[int]]:
+    """Our standard input, output and error under other numbers; none for a guest.
+
+    Those from 0 to 2 are the collector's own when it starts.
+    """
+    copies = [_copied(number) for number in range(3)] if here else []
+    try:
+        yield copies
+    finally:
+        for copy in copies:
+            os.close(copy)
+
+
+def _copied(number: int) -> int:
+    try:
+        return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+    except OSError:  # whoever called has closed it
+        null = os.open(os.devnull, os.O_RDWR)
+        try:
+            return fcntl.fcntl(null, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+        finally:
+            os.close(null)
+
+
+def _environment(user: str) -> dict[str, str]:
+    """Ours, with the home and the name of whom the command runs as."""
+    entry = pwd.getpwnam(user)
+    return {**os.environ, "HOME": entry.pw_dir, "USER": user, "LOGNAME": user}
+
+
+class _Outputs:
+    """What a command prints in a guest, on its way to our own standard output and error."""
+
+    def __init__(self, share: Path) -> None:
+        self._paths = [share / name for name in OUTPUTS]
+        self._done = [0] * len(OUTPUTS)
+
+    def forward(self) -> None:
+        """Whatever is there and was not forwarded before."""
+        ours = (sys.stdout.buffer, sys.stderr.buffer)
+        for number, (path, out) in enumerate(zip(self._paths, ours, strict=True)):
+            with suppress(FileNotFoundError), path.open("rb") as file:
+                file.seek(self._done[number])
+                text = file.read()
+                self._done[number] += len(text)
+                out.write(text)
+                out.flush()
+
+
+@contextmanager
+def _interruptible(first: Callable[[], None], patient: Callable[[], bool]) -> Iterator[None]:
+    """The first interrupt that comes while ``patient`` calls ``first``; others are ones."""
+    seen = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal seen
+        if seen or not patient():
+            raise KeyboardInterrupt
+        seen = True
+        first()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

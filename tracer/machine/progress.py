@@ -1,0 +1,111 @@
+"""A collector's steps, as they come, with a time limit on each."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zctrace import errors
+from zctrace.errors import MachineError
+
+Say = Callable[[str], None]
+BOOT_SECONDS = 420.0
+_STEP_SECONDS = 180.0
+_SLOWEST_BYTES_PER_SECOND = 1 << 20
+"""Of payload, in one emulated step: written, read, checked and moved."""
+POLL_SECONDS = 0.05
+
+
+@dataclass
+class Progress:
+    """The collector's steps, as they come through a file; with a time limit on each.
+
+    ``file`` gets a line of JSON per step, ``answer`` appears when there is one. Lines that
+    are no steps are for ``show``.
+    """
+
+    file: Path
+    answer: Path
+    say: Say
+    payload_bytes: int
+    boot_seconds: float = BOOT_SECONDS
+    boots: bool = True
+    """Whether there is a machine to boot first, or only a process to start."""
+    endless: str = ""
+    """The step that may take as long as it likes."""
+    show: Callable[[dict[str, Any]], None] = lambda line: None
+    meanwhile: Callable[[], None] = lambda: None
+    """To be called all the time while waiting."""
+    booted_after: float = 0.0
+    """Seconds until the first step; known after :meth:`wait`."""
+    _read: int = 0
+
+    def wait(self, process: subprocess.Popen[bytes], console: Path, log: Path) -> None:
+        """Until there is an answer; raises :class:`MachineError` when there will be none."""
+        seen = False
+        limit = self.boot_seconds
+        step = "boot" if self.boots else "start"
+        began = time.monotonic()
+        deadline = began + limit
+        while not self.answer.exists():
+            self.meanwhile()
+            for line in self._lines():
+                if "step" in line:
+                    step = line["step"]
+                    self.say(step)
+                else:
+                    self.show(line)
+                self.booted_after = self.booted_after or time.monotonic() - began
+                seen = True
+                limit = _STEP_SECONDS + self.payload_bytes / _SLOWEST_BYTES_PER_SECOND
+                deadline = time.monotonic() + limit
+            if process.poll() is not None:
+                if self.answer.exists():
+                    return
+                early = (
+                    "the kernel did not boot" if self.boots else "the collector did not start"
+                )
+                raise self._failure(
+                    f"the collector died at: {step}" if seen else early, log, console
+                )
+            if time.monotonic() > deadline and step != self.endless:
+                what = f"no progress for {limit:.0f} s at: {step}"
+                raise self._failure(what, log, console, slow=self.boots and not seen)
+            time.sleep(POLL_SECONDS)
+
+    def _failure(
+        self, what: str, log: Path, console: Path, *, slow: bool = False
+    ) -> errors.ZctraceError:
+        kind = MachineError if self.boots else errors.TraceError
+        hint = "--boot-timeout SECONDS for a slow machine; " if slow else ""
+        return kind(
+            what,
+            _last_words(log) or _last_words(console) or "it left no message",
+            f"{hint}--keep keeps its log; zctrace doctor looks for the cause",
+        )
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """What has come since the last time: whole lines only."""
+        with suppress(FileNotFoundError), self.file.open("rb") as file:
+            file.seek(self._read)
+            text = file.read()
+            whole = text[: text.rfind(b"\n") + 1]
+            self._read += len(whole)
+            return [json.loads(line) for line in whole.splitlines()]
+        return []
+
+
+def _last_words(log: Path) -> str:
+    """The last lines of a log that say something."""
+    try:
+        text = log.read_text(errors="replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " | ".join(lines[-3:])[-400:]

@@ -1,0 +1,1 @@
+"""What will be attached: the catalogue, as far as a kernel offers it."""

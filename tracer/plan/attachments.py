@@ -1,0 +1,123 @@
+"""What a plan consists of: values, each one thing to be attached or left blind."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from zctrace.probes.model import (
+    AT_ENTRY,
+    Call,
+    CallTarget,
+    CopySite,
+    EventSite,
+    Hook,
+    Kind,
+    Mechanism,
+    Path,
+)
+
+
+class Choice(enum.Enum):
+    """How user copies are to be watched."""
+
+    AUTO = "auto"
+    """At the call sites, and by breakpoints beside them, which must see the same bytes."""
+    BREAKPOINT = "breakpoint"
+    """By breakpoints; at call sites only what no breakpoint sees."""
+    CALL_SITE = "callsite"
+
+
+@dataclass(frozen=True)
+class CopyAttachment:
+    """One copy site, to be attached.
+
+    ``number`` is the site's in the meter; ``slot`` its handler's. ``address`` is that of
+    the instruction for a breakpoint, of the function for a probe. ``kind`` is the
+    site's, or a cross-check where call sites count the same bytes. ``exact`` is whether
+    this is the mechanism that the catalogue prefers; a fallback only shows the bytes asked
+    for, or is passed over in some interrupts. ``note`` says why it had to be one.
+    """
+
+    number: int
+    slot: int
+    site: CopySite
+    mechanism: Mechanism
+    kind: Kind
+    address: int
+    length: str
+    source: str
+    destination: str
+    skb: str
+    size: int
+    exact: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class CallAttachment:
+    """One call target, to be attached at ``calls``.
+
+    ``number`` is the target's in the meter. ``unreached`` are callers that can not be
+    probed, and whose copies no other target counts.
+    """
+
+    number: int
+    target: CallTarget
+    calls: tuple[Call, ...]
+    unreached: tuple[Call, ...]
+
+
+@dataclass(frozen=True)
+class HookAttachment:
+    """One hook, to be attached at the function's ``address``."""
+
+    hook: Hook
+    address: int
+
+
+@dataclass(frozen=True)
+class EventAttachment:
+    """One event site, to be attached."""
+
+    number: int
+    site: EventSite
+
+
+@dataclass(frozen=True)
+class Blind:
+    """Something wanted that nothing will see, and why."""
+
+    quantity: str
+    functions: tuple[str, ...]
+    reason: str
+    paths: frozenset[Path]
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class AttachPlan:
+    """Everything that will be attached on one kernel, and what stays blind."""
+
+    copies: tuple[CopyAttachment, ...]
+    calls: tuple[CallAttachment, ...]
+    hooks: tuple[HookAttachment, ...]
+    events: tuple[EventAttachment, ...]
+    blind: tuple[Blind, ...]
+    parameters: tuple[tuple[str, str], ...]
+    """Names and values for the meter's ``-D``."""
+    tells_skips: bool = False
+    """Whether the kernel counts how often it has skipped a probe's or tracepoint's program."""
+
+    @property
+    def breakpoints(self) -> tuple[CopyAttachment, ...]:
+        return tuple(a for a in self.copies if a.mechanism not in AT_ENTRY)
+
+    @property
+    def at_entries(self) -> tuple[CopyAttachment, ...]:
+        """Those that the function itself calls, or that are probes on it."""
+        return tuple(a for a in self.copies if a.mechanism in AT_ENTRY)
+
+    def blind_for(self, paths: frozenset[Path]) -> tuple[Blind, ...]:
+        """What a statement about copies on ``paths`` would have to leave open."""
+        return tuple(b for b in self.blind if b.kind is Kind.COPY and b.paths & paths)

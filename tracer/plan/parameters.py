@@ -1,0 +1,182 @@
+"""What the meter is compiled with: offsets and numbers of one kernel, as ``-D``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from zctrace.kernel.facts import KernelFacts
+from zctrace.plan.attachments import CopyAttachment, EventAttachment
+from zctrace.probes import hooks
+from zctrace.probes.model import (
+    AT_ENTRY,
+    DIRECTION_NUMBERS,
+    EventSite,
+    Length,
+    Mechanism,
+    Register,
+    Where,
+    Within,
+)
+
+_NO_ADDRESS = "0"
+CONTEXTS = {Mechanism.FENTRY: "entered.", Mechanism.KPROBE: "ctx->"}
+"""C for where a handler finds registers; others have the interrupted code's."""
+
+FLOW_MEMBERS = {
+    "TASK_FILES": ("task_struct.files",),
+    "MEMORY_PROGRAM": ("mm_struct.exe_file",),
+    "TASK_SIGNAL": ("task_struct.signal",),
+    "SIGNAL_LIVE": ("signal_struct.live",),
+    "FILES_TABLE": ("files_struct.fdt",),
+    "TABLE_SIZE": ("fdtable.max_fds",),
+    "TABLE_FILES": ("fdtable.fd",),
+    "FILE_INODE": ("file.f_inode",),
+    "FILE_DENTRY": ("file.f_path", "path.dentry"),
+    "FILE_MODE": ("file.f_mode",),
+    "FILE_PRIVATE": ("file.private_data",),
+    "DENTRY_PARENT": ("dentry.d_parent",),
+    "DENTRY_NAME": ("dentry.d_name", "qstr.name"),
+    "INODE_MODE": ("inode.i_mode",),
+    "INODE_NUMBER": ("inode.i_ino",),
+    "INODE_SUPER": ("inode.i_sb",),
+    "INODE_SIZE": ("inode.i_size",),
+    "INODE_DEVICE": ("inode.i_rdev",),
+    "SUPER_DEVICE": ("super_block.s_dev",),
+    "SOCKET_SOCK": ("socket.sk",),
+    "SOCK_TYPE": ("sock.sk_type",),
+    "SOCK_FAMILY": ("sock_common.skc_family",),
+    "SOCK_PEER_PORT": ("sock_common.skc_dport",),
+    "SOCK_PORT": ("sock_common.skc_num",),
+    "SOCK_PEER": ("sock_common.skc_daddr",),
+    "SOCK_ADDRESS": ("sock_common.skc_rcv_saddr",),
+    "SOCK_PEER6": ("sock_common.skc_v6_daddr",),
+    "SOCK_ADDRESS6": ("sock_common.skc_v6_rcv_saddr",),
+}
+"""Parameters of the meter's flows, and the members whose offsets add up to each: without
+all of them it is not known what a program delivers, and no program can be traced."""
+
+
+def iterator_type(kernel: KernelFacts) -> tuple[int, int, int] | None:
+    """Offset, bytes and mask of an ``iov_iter``'s kind; ``None`` if unknown."""
+    if "iov_iter.iter_type" in kernel.members:
+        return kernel.members["iov_iter.iter_type"], 1, 0xFF
+    if "iov_iter.type" in kernel.members:
+        return kernel.members["iov_iter.type"], 4, 0xFFFFFFFE
+    return None
+
+
+def _zerocopy_flag(kernel: KernelFacts) -> tuple[int, int]:
+    """Where a socket buffer says that its pages are a zero-copy send's: offset and bit.
+
+    No bit if unknown: then no buffer says so.
+    """
+    if "skb_shared_info.flags" in kernel.members:
+        # SKBFL_ZEROCOPY_ENABLE: since Linux kernel commit 06b4feb37e64 ("net: group
+        # skb_shinfo zerocopy related bits together.") (in v5.12).
+        return kernel.members["skb_shared_info.flags"], 1 << 0
+    if "skb_shared_info.tx_flags" in kernel.members:
+        return kernel.members["skb_shared_info.tx_flags"], 1 << 3  # SKBTX_DEV_ZEROCOPY
+    return 0, 0
+
+
+def expression(length: Length, context: str, kernel: KernelFacts) -> str:
+    """C, over the handler's context, for the number of bytes."""
+    if isinstance(length, Register):
+        cast = "(u32)" if length.bits == 32 else ""
+        return f"{cast}{context}{length.name}"
+    if isinstance(length, Where):
+        return f"((u8){context}{length.condition} ? (u32){context}{length.name} : 0)"
+    if isinstance(length, Within):
+        offset, many = (f"{context}{name}" for name in (length.offset, length.length))
+        return f"within({context}{length.skb}, {offset}, {many})"
+    offset = str(kernel.members[f"{length.structure}.{length.member}"])
+    return f"u32_at({context}{length.register}, {offset})"
+
+
+def register_address(register: Register | None, context: str) -> str:
+    return f"{context}{register.name}" if register else _NO_ADDRESS
+
+
+def meter_parameters(
+    copies: Sequence[CopyAttachment],
+    event_sites: Sequence[EventSite],
+    events: Iterable[EventAttachment],
+    kernel: KernelFacts,
+) -> dict[str, str]:
+    parameters = _kernel_parameters(kernel)
+    for copy in copies:
+        if copy.mechanism in AT_ENTRY:
+            name = f"{copy.mechanism.name}_{copy.slot}"
+            assert copy.site.direction is not None
+            direction = DIRECTION_NUMBERS[copy.site.direction]
+            values = [str(direction), copy.skb, f"{copy.address:#x}ULL", str(copy.size)]
+        else:
+            name = f"BREAKPOINT_{copy.slot}"
+            values = [copy.source, copy.destination]
+        parameters[name] = ", ".join((str(copy.number), copy.length, *values))
+    # The routine under user copies: the one whose direction the addresses tell.
+    routines = [c.number for c in copies if c.site.direction is None]
+    parameters["ROUTINE_SITE"] = str(routines[0] if routines else -1)
+    # Handlers of tracepoints that this kernel lacks are compiled too, and never loaded.
+    for site in event_sites:
+        if site.parameter:
+            parameters[site.parameter] = "0"
+        for _, parameter in site.fields:
+            parameters[parameter] = "0"
+    for event in events:
+        if event.site.parameter:
+            parameters[event.site.parameter] = str(event.number)
+        for name, parameter in event.site.fields:
+            parameters[parameter] = str(kernel.tracepoints[event.site.tracepoint][name])
+    return parameters
+
+
+def _kernel_parameters(kernel: KernelFacts) -> dict[str, str]:
+    """Where the meter finds things in the kernel's structures; 0 what is not known.
+
+    What needs something unknown is not attached; it is compiled all the same.
+    """
+    offset, size, mask = iterator_type(kernel) or (0, 1, 0xFF)
+    user = [kernel.iterators[n] for n in ("ITER_UBUF", "ITER_IOVEC") if n in kernel.iterators]
+    parameters = {
+        "ITER_TYPE_OFFSET": str(offset),
+        "ITER_TYPE_BYTES": str(size),
+        "ITER_TYPE_MASK": f"{mask:#x}U",
+        "IS_USER_ITER(kind)": "(" + (" || ".join(f"(kind) == {n}" for n in user) or "1") + ")",
+    }
+    for kind in ("DISCARD", "PIPE"):
+        number = kernel.iterators.get(f"ITER_{kind}")
+        parameters[f"IS_{kind}_ITER(kind)"] = "0" if number is None else f"((kind) == {number})"
+    for parameter, member in (
+        ("TASK_MM", "task_struct.mm"),
+        ("SKB_LEN", "sk_buff.len"),
+        ("SKB_HEAD", "sk_buff.head"),
+        ("SKB_END", "sk_buff.end"),
+        ("SKB_DATA", "sk_buff.data"),
+        ("SKB_SOCK", "sk_buff.sk"),
+        ("SKB_DEVICE", "sk_buff.dev"),
+        ("SHINFO_DESTRUCTOR_ARG", "skb_shared_info.destructor_arg"),
+        ("SOCK_NET", "sock_common.skc_net"),
+        ("DEVICE_NET", "net_device.nd_net"),
+        ("DEVICE_NUMBER", "net_device.ifindex"),
+        ("DEVICE_NAME", "kobject.name"),
+        ("SCATTER_LENGTH", "scatterlist.length"),
+    ):
+        parameters[parameter] = str(kernel.members.get(member, 0))
+    flags, bit = _zerocopy_flag(kernel)
+    parameters["SHINFO_FLAGS"], parameters["SHINFO_ZEROCOPY"] = str(flags), f"{bit:#x}U"
+    for parameter, members in FLOW_MEMBERS.items():
+        parameters[parameter] = str(sum(kernel.members.get(member, 0) for member in members))
+    # The size of a structure is not asked for; its last member ends where it does.
+    last = max(
+        kernel.members.get(f"scatterlist.{m}", 0) for m in ("dma_length", "dma_flags", "length")
+    )
+    parameters["SCATTER_BYTES"] = str((last + 4 + 7) // 8 * 8)
+    parameters["NET_INODE"] = str(
+        kernel.members.get("net.ns", 0) + kernel.members.get("ns_common.inum", 0)
+    )
+    (merge,) = (hook.function for hook in hooks.HOOKS if hook.quantity == hooks.MERGE)
+    function = kernel.functions.get(merge)
+    parameters["MERGE_START"] = f"{function.address if function else 0:#x}ULL"
+    parameters["MERGE_SIZE"] = str(function.size if function else 0)
+    return parameters

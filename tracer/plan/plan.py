@@ -1,0 +1,315 @@
+"""What we will attach: the catalogue, as far as this kernel offers it.
+
+Pure: no bcc, no root, no I/O. ``plan`` turns a table and the facts about one kernel into
+a list of attachments, and into reasons for everything that stays blind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from zctrace.kernel.facts import Function, KernelFacts
+from zctrace.plan.attachments import (
+    AttachPlan,
+    Blind,
+    CallAttachment,
+    Choice,
+    CopyAttachment,
+    EventAttachment,
+    HookAttachment,
+)
+from zctrace.plan.parameters import (
+    CONTEXTS,
+    expression,
+    iterator_type,
+    meter_parameters,
+    register_address,
+)
+from zctrace.probes.model import (
+    AT_ENTRY,
+    Call,
+    CallTarget,
+    Catalogue,
+    CopySite,
+    EventSite,
+    Hook,
+    Kind,
+    Length,
+    Mechanism,
+    Member,
+    Path,
+    Purpose,
+    Within,
+    plain,
+)
+
+BREAKPOINT_SLOTS = 4
+"""Debug address registers of x86-64."""
+ENTRY_SLOTS = 8
+"""Handlers for the entries of functions that the meter has, of either kind."""
+
+
+def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO) -> AttachPlan:
+    """Match the catalogue with what ``kernel`` offers.
+
+    Of copy sites, a quantity gets at most one attachment: the first of its rows, in the
+    catalogue's order, that can be attached. Call targets are all attached. Where both
+    watch a quantity, the call sites count and the other is a cross-check.
+    """
+    calls, no_calls = _plan_calls(catalogue.calls, kernel, choice)
+    # What its call sites count already, a breakpoint only checks.
+    at_calls = {attachment.target.breakpoint for attachment in calls if attachment.calls}
+    copies: list[CopyAttachment] = []
+    blind: list[Blind] = []
+    used = {Mechanism.FENTRY: 0, Mechanism.BREAKPOINT_RETURN: 0}
+    quantities = dict.fromkeys(site.quantity for site in catalogue.copies)
+    for quantity in quantities:
+        rows = [site for site in catalogue.copies if site.quantity == quantity]
+        reasons = []
+        for site in rows:
+            kind = Kind.CROSS_CHECK if site.function in at_calls else site.kind
+            number = len(calls) + len(copies)
+            attachment = _attach(site, kernel, number, kind, used, choice)
+            if isinstance(attachment, CopyAttachment):
+                copies.append(attachment)
+                used[_budget(attachment.mechanism)] += 1
+                break
+            reasons.append(attachment)
+        else:
+            # Which of several names to explain: the one that the kernel has, if any.
+            there = [
+                r for r, s in zip(reasons, rows, strict=True) if s.function in kernel.functions
+            ]
+            blind.append(
+                Blind(
+                    quantity,
+                    tuple(site.function for site in rows),
+                    (there or reasons)[0],
+                    frozenset().union(*(site.paths for site in rows)),
+                    Kind.CROSS_CHECK
+                    if any(site.function in at_calls for site in rows)
+                    else rows[0].kind,
+                )
+            )
+    at_functions = {attachment.site.quantity for attachment in copies}
+    wanted = {site.quantity for site in catalogue.copies}
+    watched_otherwise = at_functions | wanted
+    blind += [b for b in no_calls if b.quantity not in watched_otherwise]
+    if no_kinds := _no_iterators(kernel):
+        blind += [
+            dataclasses.replace(b, kind=Kind.CROSS_CHECK)
+            for b in no_calls
+            if b.quantity in watched_otherwise and b.reason in (kernel.text, no_kinds)
+        ]
+    attached = _plan_hooks(catalogue.hooks, kernel)
+    events, unseen = _plan_events(catalogue.events, kernel, len(calls) + len(copies))
+    return AttachPlan(
+        tuple(copies),
+        tuple(calls),
+        attached,
+        tuple(events),
+        tuple(blind + unseen),
+        tuple(meter_parameters(copies, catalogue.events, events, kernel).items()),
+        kernel.tells_skips,
+    )
+
+
+def _plan_hooks(wanted: Sequence[Hook], kernel: KernelFacts) -> tuple[HookAttachment, ...]:
+    """The first of each quantity that there is and that the kernel lets be probed."""
+    attached: dict[str, HookAttachment] = {}
+    for hook in wanted:
+        function = kernel.functions.get(hook.function)
+        if function and not function.kprobe:
+            attached.setdefault(hook.quantity, HookAttachment(hook, function.address))
+    return tuple(attached.values())
+
+
+def _plan_calls(
+    targets: Sequence[CallTarget], kernel: KernelFacts, choice: Choice
+) -> tuple[list[CallAttachment], list[Blind]]:
+    """The call targets that can be attached, and why none of a quantity can."""
+    attachments: list[CallAttachment] = []
+    refused: list[tuple[CallTarget, tuple[Call, ...]]] = []
+    reasons: dict[str, str] = {}
+    there = [
+        target
+        for target in targets
+        if kernel.calls.get(target.function)
+        and (not target.beside or target.beside in kernel.calls)
+        and target.without not in kernel.calls
+    ]
+    # A target that calls another one has been counted when the other one is called.
+    relays = {target.function for target in there}
+    for target in targets:
+        if target not in there:
+            reason = kernel.text or "this kernel calls no such function"
+        elif choice is Choice.BREAKPOINT and target.breakpoint:
+            reason = "only breakpoints were asked for"
+        elif target.iterator and (no_kinds := _no_iterators(kernel)):
+            reason = no_kinds
+        else:
+            calls = [c for c in kernel.calls[target.function] if plain(c.caller) not in relays]
+            reached = tuple(c for c in calls if c.traced and not c.jump)
+            unreached = tuple(c for c in calls if c not in reached)
+            if reached:
+                attachments.append(CallAttachment(len(attachments), target, reached, unreached))
+                continue
+            reason = "called by others only"
+            if calls:
+                reason = f"refused in all {len(calls)} callers"
+                refused.append((target, unreached))
+        reasons[target.quantity] = min(
+            reasons.get(target.quantity, reason), reason, key=lambda r: r.startswith("this")
+        )
+    at_calls = {attachment.target.quantity for attachment in attachments}
+    # Nothing is attached for these; that some of the quantity is missed must be said.
+    for target, unreached in refused:
+        if target.quantity in at_calls:
+            attachments.append(CallAttachment(len(attachments), target, (), unreached))
+    # No statement about the payload depends on these.
+    metadata = {t.quantity for t in targets if t.purpose is Purpose.METADATA}
+    blind = [
+        Blind(
+            quantity,
+            tuple(dict.fromkeys(t.function for t in targets if t.quantity == quantity)),
+            reason,
+            frozenset().union(*(t.paths for t in targets if t.quantity == quantity)),
+            Kind.EVENT if quantity in metadata else Kind.COPY,
+        )
+        for quantity, reason in reasons.items()
+        if quantity not in at_calls
+    ]
+    return attachments, blind
+
+
+def _no_iterators(kernel: KernelFacts) -> str:
+    """Why the kinds of iterators are unknown; empty if they are not."""
+    if kernel.iterators and iterator_type(kernel):
+        return ""
+    return f"kinds of iov_iter unknown: {kernel.btf or 'not in the type information'}"
+
+
+def _budget(mechanism: Mechanism) -> Mechanism:
+    return Mechanism.FENTRY if mechanism in AT_ENTRY else Mechanism.BREAKPOINT_RETURN
+
+
+def _attach(
+    site: CopySite,
+    kernel: KernelFacts,
+    number: int,
+    kind: Kind,
+    used: dict[Mechanism, int],
+    choice: Choice,
+) -> CopyAttachment | str:
+    """The attachment, or the reason why there is none."""
+    function = kernel.functions.get(site.function)
+    if function is None:
+        return kernel.text or "this kernel has no such function"
+    if site.needs_cpu_flag and site.needs_cpu_flag not in kernel.cpu_flags:
+        return f"this processor has no {site.needs_cpu_flag}: another routine is used"
+    if site.dead_with_cpu_flag and site.dead_with_cpu_flag in kernel.cpu_flags:
+        return f"this processor has {site.dead_with_cpu_flag}: user copies are inlined"
+    if choice is Choice.CALL_SITE and Mechanism.KPROBE not in site.mechanisms:
+        return "only call sites were asked for"
+    reasons: list[str] = []
+    for mechanism in site.mechanisms:
+        reason = _refused(mechanism, site, function, kernel, used)
+        if reason is None:
+            return _attachment(site, mechanism, function, kernel, number, kind, used, reasons)
+        said = "the same" if reasons and reasons[-1].endswith(f": {reason}") else reason
+        reasons.append(f"{mechanism.value}: {said}")
+    return "; ".join(reasons)
+
+
+def _refused(
+    mechanism: Mechanism,
+    site: CopySite,
+    function: Function,
+    kernel: KernelFacts,
+    used: dict[Mechanism, int],
+) -> str | None:
+    length = site.at_return if mechanism is Mechanism.BREAKPOINT_RETURN else site.at_entry
+    if length is None:
+        return "the number of bytes cannot be read there"
+    for name in _members(length):
+        if name not in kernel.members:
+            return f"offset of {name} unknown: {kernel.btf or 'not in the type information'}"
+    if mechanism in AT_ENTRY:
+        if used[Mechanism.FENTRY] >= ENTRY_SLOTS:
+            return f"all {ENTRY_SLOTS} handlers are taken"
+        return function.fentry if mechanism is Mechanism.FENTRY else function.kprobe
+    if kernel.breakpoint:
+        return kernel.breakpoint
+    if used[Mechanism.BREAKPOINT_RETURN] >= BREAKPOINT_SLOTS:
+        return f"all {BREAKPOINT_SLOTS} debug registers are taken"
+    if mechanism is Mechanism.BREAKPOINT_RETURN:
+        if function.returns is None or function.jumps is None:
+            return kernel.text or "its returns are unknown"
+        if len(function.returns) != 1:
+            return f"{len(function.returns)} returns instead of one"
+        if function.jumps:
+            return f"leaves by {len(function.jumps)} jumps besides its return"
+    return None
+
+
+def _members(length: Length) -> tuple[str, ...]:
+    """The members of kernel structures that must be known to tell a length."""
+    if isinstance(length, Member):
+        return (f"{length.structure}.{length.member}",)
+    return ("sk_buff.len",) if isinstance(length, Within) else ()
+
+
+def _attachment(
+    site: CopySite,
+    mechanism: Mechanism,
+    function: Function,
+    kernel: KernelFacts,
+    number: int,
+    kind: Kind,
+    used: dict[Mechanism, int],
+    reasons: list[str],
+) -> CopyAttachment:
+    at_return = mechanism is Mechanism.BREAKPOINT_RETURN
+    length = site.at_return if at_return else site.at_entry
+    assert length is not None
+    context = CONTEXTS.get(mechanism, "ctx->regs.")
+    offset = function.returns[0] if at_return and function.returns else 0
+    return CopyAttachment(
+        number=number,
+        slot=used[_budget(mechanism)],
+        site=site,
+        mechanism=mechanism,
+        kind=kind,
+        address=function.address + offset,
+        length=expression(length, context, kernel),
+        source=register_address(site.source, context),
+        destination=register_address(site.destination, context),
+        skb=register_address(site.skb, context),
+        size=function.size,
+        exact=at_return or mechanism not in site.mechanisms[1:],
+        note="; ".join(reasons),
+    )
+
+
+def _plan_events(
+    event_sites: Iterable[EventSite], kernel: KernelFacts, first: int
+) -> tuple[list[EventAttachment], list[Blind]]:
+    events, blind = [], []
+    for number, site in enumerate(event_sites, start=first):
+        reason = None
+        if site.tracepoint not in kernel.tracepoints:
+            reason = "this kernel has no such tracepoint"
+        else:
+            missing = [
+                f for f, _ in site.fields if f not in kernel.tracepoints[site.tracepoint]
+            ]
+            if missing:
+                reason = f"its record has no {', '.join(missing)}"
+        if reason is None:
+            events.append(EventAttachment(number, site))
+        else:
+            blind.append(
+                Blind(site.quantity, (site.tracepoint,), reason, frozenset(Path), Kind.EVENT)
+            )
+    return events, blind

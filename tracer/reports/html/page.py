@@ -1,0 +1,273 @@
+"""The report as one page of HTML that needs nothing else: no script, no network, no font.
+
+The only module that imports jinja2. What stands on the page is put together here and in
+``tables``; how it looks is up to the templates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from zctrace._version import __version__
+from zctrace.analysis.runs import Judged
+from zctrace.analysis.verdicts import Verdict, Word
+from zctrace.reports import wording
+from zctrace.reports.data_path import Way, way
+from zctrace.reports.html import chart, path_drawing, tables
+from zctrace.workloads.catalogue import strategy_named
+
+_FIGURES = ("CPU copies", "mode switches", "DMA copies")
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """The same way in two forms, and of which kernels it is."""
+
+    wide: str
+    narrow: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class _Said:
+    """A verdict on one figure, of the kernels on which it is the same."""
+
+    figure: str
+    kernels: str
+    word: Word
+    sentence: str
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A strategy under the same circumstances."""
+
+    circumstances: str
+    drawings: list[_Drawing]
+    said: list[_Said]
+    missing: list[str]
+
+
+@dataclass(frozen=True)
+class _Section:
+    """A strategy."""
+
+    name: str
+    summary: str
+    parts: list[_Part]
+    bytes: tables.Table
+
+
+def page(judged: Sequence[Judged], host_release: str) -> str:
+    """The whole page; ``host_release`` is the kernel of the machine we are on."""
+    environment = Environment(
+        loader=PackageLoader("zctrace.reports.html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("page.html").render(**_content(judged, host_release))
+
+
+def _content(judged: Sequence[Judged], host_release: str) -> dict[str, Any]:
+    prefixes = (f"d{number}" for number in count(1))
+    rows = wording.by_strategy(judged)
+    headline, failures = wording.alarm(rows)
+    evidences = wording.evidences_of(judged)
+    return {
+        "version": __version__,
+        "releases": list(dict.fromkeys(str(e.kernel["release"]) for e in evidences)),
+        "headings": list(dict.fromkeys(wording.heading(e, host_release) for e in evidences)),
+        "task": wording.task(judged),
+        "headline": headline,
+        "failures": failures,
+        "answers": _answers(rows),
+        "claims": tables.claims(judged),
+        "sentences": _sentences(rows),
+        "no_claim": wording.NO_CLAIM if _any(rows, Word.NO_CLAIM) else "",
+        "chart": _chart(rows, prefixes),
+        "sections": _sections(judged, rows, prefixes),
+        "derived": wording.DERIVED,
+        "events": tables.events(judged),
+        "evidence": tables.evidence(judged),
+        "coverage": [
+            (
+                str(e.kernel["release"]),
+                wording.controls_passed([j for j in judged if j.evidence is e]),
+                tables.controls([j for j in judged if j.evidence is e]),
+                wording.coverage(e, [j for j in judged if j.evidence is e]),
+            )
+            for e in evidences
+        ],
+        "method": tables.method(judged),
+    }
+
+
+def _any(rows: Sequence[Judged], word: Word) -> bool:
+    return any(j.copies.word is word for j in rows)
+
+
+def _verdicts(judged: Judged) -> tuple[tuple[str, Verdict], ...]:
+    return tuple(zip(_FIGURES, (judged.copies, judged.switches, judged.dma), strict=True))
+
+
+def _answers(rows: Sequence[Judged]) -> list[str]:
+    """A sentence for each figure: how many claims hold."""
+    answers = []
+    for index, figure in enumerate(_FIGURES):
+        told = [_verdicts(j)[index][1].word for j in rows if _claimed(j, index)]
+        claims, holds, refuted = len(told), told.count(Word.HOLDS), told.count(Word.REFUTED)
+        if not claims:
+            continue
+        left = claims - holds - refuted
+        parts = [f"{holds} of {claims} hold{'s' if holds == 1 else ''}"]
+        if refuted:
+            parts.append(f"{refuted} {'is' if refuted == 1 else 'are'} refuted")
+        if left:
+            parts.append(f"{left} could not be measured")
+        answers.append(f"Claims about {figure}: {', '.join(parts)}.")
+    return answers
+
+
+def _claimed(judged: Judged, index: int) -> bool:
+    columns = ("claimed_cpu_copies", "claimed_switches", "claimed_dma_copies")
+    return judged.figures[columns[index]] is not None
+
+
+def _sentences(rows: Sequence[Judged]) -> list[tuple[str, list[tuple[str, Word]]]]:
+    """What is to be said below the first table, by circumstances."""
+    return [
+        (wording.circumstances(nic, cache, part), said)
+        for (nic, cache), part in wording.settings(rows).items()
+        if (said := wording.sentences(part))
+    ]
+
+
+def _chart(rows: Sequence[Judged], prefixes: Iterator[str]) -> tuple[str, str]:
+    """In both forms."""
+    several = wording.several(rows)
+    sections, told = [], []
+    for (nic, cache), part in wording.settings(rows).items():
+        groups = []
+        for name in dict.fromkeys(wording.name(j, part) for j in part):
+            of_name = [j for j in part if wording.name(j, part) == name]
+            sides = [
+                tuple(
+                    _bar(j, wording.kernel_line(j, rows) if several else "", column)
+                    for j in of_name
+                )
+                for column in ("cpu_copies", "dma_copies")
+            ]
+            groups.append(chart.Group(name, *sides))
+        heading = wording.circumstances(nic, cache, part)
+        sections.append(chart.Section(tuple(heading.split("; ")), tuple(groups)))
+        told += [_told(group, heading) for group in groups]
+    title = "CPU copies and DMA copies of every strategy, measured beside claimed"
+    wide, narrow = (
+        chart.draw(sections, next(prefixes), title, " ".join(told), narrow=narrow)
+        for narrow in (False, True)
+    )
+    return wide, narrow
+
+
+def _bar(judged: Judged, kernel: str, column: str) -> chart.Bar:
+    value, claimed = judged.figures[column], judged.figures[f"claimed_{column}"]
+    assert value is None or isinstance(value, int | float)
+    assert claimed is None or isinstance(claimed, int)
+    shown = "not measured" if value is None else wording.copies(value)
+    if judged.run.unavailable:
+        shown = "not available"
+    return chart.Bar(kernel, value, claimed, shown)
+
+
+def _told(group: chart.Group, heading: str) -> str:
+    parts = []
+    for side, bars in (("CPU", group.cpu), ("DMA", group.dma)):
+        for bar in bars:
+            on = f" on {bar.kernel}" if bar.kernel else ""
+            claimed = "" if bar.claimed is None else f" (claimed {bar.claimed})"
+            parts.append(f"{side}{on} {bar.shown}{claimed}")
+    return f"{heading}: {group.name}: {', '.join(parts)}."
+
+
+def _sections(
+    judged: Sequence[Judged], rows: Sequence[Judged], prefixes: Iterator[str]
+) -> list[_Section]:
+    sections = []
+    for name in dict.fromkeys(j.run.strategy for j in rows):
+        of_name = [j for j in rows if j.run.strategy == name]
+        parts = [
+            _part(wording.circumstances(nic, cache, part), part, rows, prefixes)
+            for (nic, cache), part in wording.settings(of_name).items()
+        ]
+        strategy = strategy_named(name)
+        sections.append(_Section(name, strategy.summary, parts, tables.moved(judged, of_name)))
+    return sections
+
+
+def _part(
+    circumstances: str,
+    runs: Sequence[Judged],
+    rows: Sequence[Judged],
+    prefixes: Iterator[str],
+) -> _Part:
+    """One drawing where kernels agree, and as many as there are differences."""
+    ways: dict[Way, list[Judged]] = {}
+    missing = []
+    for j in runs:
+        seen = way(j)
+        if seen is None:
+            missing.append(f"Not available on Linux {wording.release(j)}: {j.run.unavailable}.")
+        else:
+            ways.setdefault(seen, []).append(j)
+    drawings = []
+    for seen, alike in ways.items():
+        caption = _caption(alike, runs)
+        wide = path_drawing.draw(seen, next(prefixes), caption, narrow=False)
+        narrow = path_drawing.draw(seen, next(prefixes), caption, narrow=True)
+        drawings.append(_Drawing(wide, narrow, caption))
+    return _Part(circumstances, drawings, _said(runs, rows), missing)
+
+
+def _caption(alike: Sequence[Judged], runs: Sequence[Judged]) -> str:
+    names = list(dict.fromkeys(wording.name(j, runs) for j in alike))
+    kernels = list(dict.fromkeys(wording.release(j) for j in alike))
+    return f"{', '.join(names)} on Linux {_and(kernels)}"
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _said(runs: Sequence[Judged], rows: Sequence[Judged]) -> list[_Said]:
+    """Every verdict with its evidence, once for all kernels of which it is the same; they
+    are not named where that is all of them."""
+    said: dict[tuple[str, Word, str], list[str]] = {}
+    for j in runs:
+        if j.run.unavailable:
+            continue
+        for figure, verdict in _verdicts(j):
+            key = (figure, verdict.word, verdict.sentence)
+            said.setdefault(key, []).append(wording.kernel_line(j, rows))
+        if j.figures["reason"]:
+            key = ("inside the kernel", Word.NO_CLAIM, str(j.figures["reason"]))
+            said.setdefault(key, []).append(wording.kernel_line(j, rows))
+    everywhere = {wording.kernel_line(j, rows) for j in runs if not j.run.unavailable}
+    return [
+        _Said(
+            figure,
+            _and(list(dict.fromkeys(kernels))) if set(kernels) != everywhere else "",
+            word,
+            sentence,
+        )
+        for (figure, word, sentence), kernels in sorted(
+            said.items(), key=lambda item: (*_FIGURES, "inside the kernel").index(item[0][0])
+        )
+    ]

@@ -1,0 +1,49 @@
+"""The reports that programs read: CSV and JSON. Integers and bytes, nothing rounded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from zctrace.analysis.rows import tidy
+from zctrace.analysis.runs import Judged, summarise
+from zctrace.reports import wording
+
+
+def summary_csv(judged: Sequence[Judged]) -> str:
+    """One row per kernel, strategy and repetition; unmeasured cells are empty."""
+    return str(summarise(judged).to_csv(index=False, lineterminator="\n"))
+
+
+def evidence_csv(judged: Sequence[Judged]) -> str:
+    """One row per run, role, site, direction and system call."""
+    return str(tidy(wording.evidences_of(judged)).to_csv(index=False, lineterminator="\n"))
+
+
+def result_json(judged: Sequence[Judged]) -> str:
+    """Everything: summary rows with their evidence sentences, controls, raw evidence.
+
+    ``zctrace report`` reads this form back.
+    """
+    summary = [
+        {
+            **j.figures,
+            "evidence_copies": j.copies.sentence,
+            "evidence_switches": j.switches.sentence,
+            "evidence_dma": j.dma.sentence,
+            "control_results": [
+                {"name": c.name, "figures": c.figures, "passed": c.passed, "detail": c.detail}
+                for c in j.checked
+            ],
+        }
+        for j in judged
+    ]
+    return (
+        json.dumps(
+            {
+                "summary": summary,
+                "evidence": [e.to_json() for e in wording.evidences_of(judged)],
+            }
+        )
+        + "\n"
+    )

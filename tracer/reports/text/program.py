@@ -1,0 +1,302 @@
+"""The report on a traced program: the answer first, then who copied. Eighty columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from zctrace.analysis import program
+from zctrace.analysis.program import Answer, Line
+from zctrace.evidence.account import CLOSED, EXITED, INTERRUPTED, TIME, Thing
+from zctrace.reports import flamegraph, wording
+from zctrace.reports.text.layout import new_table, print_table, say, size
+
+_ROWS, _STACKS = 8, 3
+"""Of each table; and how many stacks. --json has all of them."""
+_DESCRIPTORS = 2
+"""More of them for one file, and their number says more."""
+_LEAST_RATIO = 0.0001
+_NAME = 40
+"""The longest name in a table; of longer ones the end says more."""
+_ENDED = {
+    EXITED: "until it ended",
+    TIME: "until the time was up",
+    INTERRUPTED: "until it was told to stop",
+    CLOSED: "in a window of its own",
+}
+COLUMNS = [
+    "kernel",
+    "machine",
+    "thing",
+    "kind",
+    "process",
+    "descriptor",
+    "syscall",
+    "way",
+    "direction",
+    "calls",
+    "bytes",
+]
+
+
+def render(answers: Sequence[Answer], console: Console, host_release: str) -> None:
+    """Print everything; ``host_release`` is the kernel of the machine we are on."""
+    for number, found in enumerate(answers):
+        if number:
+            say(console)
+        _one(found, console, host_release)
+
+
+def _one(found: Answer, console: Console, host_release: str) -> None:
+    if found.failed:
+        say(console, "CONTROLS FAILED: the numbers are not to be trusted", "bold red")
+        for control in found.failed:
+            say(console, f"{control.name}: {control.detail}", "red", indent=2)
+        say(console)
+    first = program.sentence(found)
+    say(console, first[0].upper() + first[1:], "bold")
+    for doubt in found.doubts:
+        say(console, doubt, "yellow", indent=2)
+    for note in found.notes:
+        say(console, note, indent=2)
+    say(console)
+    _heading(found, console, host_release)
+    _moved(found, console)
+    if found.copied is not None:
+        _lines(found.calls, "system call", console)
+        _lines(found.things, "file, socket or pipe", console, descriptors=True)
+        _sites(found, console)
+        _stacks(found, console)
+    for reason, many in found.reasons:
+        say(console, f"inside the kernel: {many} B: {reason}")
+    _beside(found, console)
+
+
+def _heading(found: Answer, console: Console, host_release: str) -> None:
+    subject = found.evidence.request.subject
+    assert subject is not None
+    first, second = wording.heading(found.evidence, host_release)
+    say(console, f"{_short(subject.words, 200)}; for {found.trace.seconds:.1f} s, "
+        f"{_ENDED[found.trace.ended]}")  # fmt: skip
+    say(console, first)
+    if second:
+        say(console, second, indent=2)
+    say(console)
+
+
+def _moved(found: Answer, console: Console) -> None:
+    for verb, by_kind in (("delivered", found.delivered), ("received", found.received)):
+        many = sum(by_kind.values())
+        parts = ", ".join(
+            f"{_plural(kind)} {part}"
+            for kind, part in sorted(by_kind.items(), key=lambda item: -item[1])
+        )
+        say(console, f"{verb} {many} B{': ' if parts else ''}{parts}")
+    if found.copied is None:
+        return
+    basis, _ = found.basis
+    by_way = {way.value: found.copied.get(way.value, 0) for way in program.DIRECTIONS}
+    ratio = "" if found.copies is None else f", {_ratio(found.copies)} for each byte {basis}"
+    say(
+        console,
+        f"copied {found.copied_bytes} B by the CPU{ratio}: "
+        f"user→kernel {by_way['u2k']}, kernel→user {by_way['k2u']}, "
+        f"inside the kernel {by_way['k2k']}",
+    )
+    if found.unassigned:
+        say(
+            console,
+            f"{found.unassigned} B more were copied inside the kernel meanwhile, and nothing "
+            "tells whether for this program",
+            "yellow",
+        )
+    say(console)
+
+
+def _plural(kind: str) -> str:
+    return kind if kind == "unknown" else f"{kind}s"
+
+
+def _lines(
+    lines: Sequence[Line], heading: str, console: Console, *, descriptors: bool = False
+) -> None:
+    rows = [line for line in lines if line.received or line.delivered or line.copied_bytes]
+    if not rows:
+        return
+    columns = ["fd", "calls"] if descriptors else ["calls"]
+    shown = new_table(heading, *columns, "in", "out", "u→k", "k→u", "k→k")
+    for line in rows[:_ROWS]:
+        shown.add_row(
+            _short(line.name, _NAME),
+            *([_descriptors(line)] if descriptors else []),
+            str(line.calls),
+            *(size(many) for many in (line.received, line.delivered)),
+            *(size(line.copied.get(way.value, 0)) for way in program.DIRECTIONS),
+        )
+    print_table(shown, console)
+    _more(rows, console)
+
+
+def _descriptors(line: Line) -> str:
+    """Under which numbers the program had it; --csv has those of each process."""
+    if len(line.descriptors) > _DESCRIPTORS:
+        return f"{len(line.descriptors)} fds"
+    return ",".join(map(str, sorted(line.descriptors)))
+
+
+def _sites(found: Answer, console: Console) -> None:
+    if not found.sites:
+        return
+    shown = new_table("who copied ← who asked for it, in which call", "copies", "bytes")
+    for line in found.sites[:_ROWS]:
+        shown.add_row(line.name, str(line.calls), str(line.copied_bytes))
+    print_table(shown, console)
+    _more(found.sites, console)
+    if len(found.threads) > 1:
+        shown = new_table("thread", "copies", "bytes")
+        for line in found.threads[:_ROWS]:
+            shown.add_row(line.name, str(line.calls), str(line.copied_bytes))
+        print_table(shown, console)
+        _more(found.threads, console)
+
+
+def _stacks(found: Answer, console: Console) -> None:
+    """The heaviest ones, the innermost function first."""
+    stacks = found.stacks
+    if not stacks:
+        return
+    for stack in stacks[:_STACKS]:
+        say(console, f"{size(stack.bytes)} B, {stack.calls} copies, on this stack:")
+        for frame in reversed(flamegraph.frames(stack)):
+            say(console, frame, indent=2)
+        say(console)
+    left = stacks[_STACKS:]
+    if left:
+        copied = sum(stack.bytes for stack in left)
+        say(
+            console,
+            f"and {len(left)} stacks more, for {copied} B: --folded, --speedscope, --json",
+        )
+    if found.without_stack:
+        say(
+            console,
+            f"{found.without_stack} B were copied on stacks that there was no room for",
+            "yellow",
+        )
+    say(console)
+
+
+def _more(rows: Sequence[Line], console: Console) -> None:
+    left = rows[_ROWS:]
+    if left:
+        copied = sum(line.copied_bytes for line in left)
+        say(console, f"and {len(left)} more, for which {copied} B were copied: --json, --csv")
+        say(console)
+
+
+def _ratio(copies: float) -> str:
+    return f"{copies:.4g}" if copies >= _LEAST_RATIO or not copies else f"< {_LEAST_RATIO}"
+
+
+def _short(name: str, longest: int) -> str:
+    return name if len(name) <= longest else f"…{name[1 - longest :]}"
+
+
+def _beside(found: Answer, console: Console) -> None:
+    if found.beside:
+        parts = ", ".join(f"{what} {many} B" for what, many in sorted(found.beside.items()))
+        say(console, f"Copied for other ends, and in no figure above: {parts}")
+    events = found.events
+    say(
+        console,
+        f"{events.get('syscall-enter', 0)} system calls, two mode switches each; page faults: "
+        f"{events.get('page-fault-user', 0)} in user mode, "
+        f"{events.get('page-fault-kernel', 0)} in the kernel; context switches: "
+        f"{events.get('context-switch-voluntary', 0)} because it waited, "
+        f"{events.get('context-switch-involuntary', 0)} forced",
+    )
+    runs = sum(runs for runs, _ in found.trace.costs.values())
+    spent = sum(ns for _, ns in found.trace.costs.values()) / 1e9
+    share = spent / found.trace.seconds if found.trace.seconds else 0
+    say(
+        console,
+        f"What it cost: zctrace's programs ran {runs} times, on everybody's account, "
+        f"{spent:.2g} s in all ({share:.1%} of the time, of one processor), without what "
+        "leads to them",
+    )
+    passed = sum(control.passed for control in found.checked)
+    rights = found.evidence.rights
+    say(console, f"Controls: {passed} of {len(found.checked)} passed."
+        + (f" It ran with uid {rights['uid']}." if rights else ""))  # fmt: skip
+
+
+def result_json(answers: Sequence[Answer]) -> str:
+    """Everything; ``zctrace report`` reads this form back."""
+    summary = [
+        {
+            "verdict": program.sentence(found),
+            "copies": found.copies,
+            "basis": found.basis[0],
+            "delivered_bytes": found.delivered,
+            "received_bytes": found.received,
+            "copied_bytes": found.copied,
+            "beside_bytes": found.beside,
+            "unassigned_bytes": found.unassigned,
+            "doubts": list(found.doubts),
+            "notes": list(found.notes),
+            "status": found.trace.status,
+            "control_results": [vars(control) for control in found.checked],
+        }
+        for found in answers
+    ]
+    evidence = [found.evidence.to_json() for found in answers]
+    return json.dumps({"summary": summary, "evidence": evidence}) + "\n"
+
+
+def flows_csv(answers: Sequence[Answer]) -> str:
+    """A row for what each call moved through each descriptor, and for what was copied."""
+    text = io.StringIO()
+    rows = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    rows.writeheader()
+    for found in answers:
+        things = found.trace.account.things
+        common = {
+            "kernel": found.evidence.kernel["release"],
+            "machine": found.evidence.machine["kind"],
+        }
+
+        for flow in found.trace.account.flows:
+            rows.writerow(
+                {
+                    **common,
+                    **_named(things, flow.thing),
+                    "process": flow.process,
+                    "descriptor": flow.descriptor,
+                    "syscall": flow.syscall,
+                    "way": flow.way,
+                    "calls": flow.calls,
+                    "bytes": flow.bytes,
+                }
+            )
+        for booking in found.trace.account.bookings if found.copied is not None else ():
+            rows.writerow(
+                {
+                    **common,
+                    **_named(things, booking.thing),
+                    "syscall": booking.syscall,
+                    "way": "copied",
+                    "direction": booking.direction,
+                    "calls": booking.calls,
+                    "bytes": booking.bytes,
+                }
+            )
+    return text.getvalue()
+
+
+def _named(things: Sequence[Thing], number: int | None) -> dict[str, str]:
+    thing = program.UNKNOWN if number is None else things[number]
+    return {"thing": "" if number is None else thing.name, "kind": thing.kind}

@@ -1,0 +1,315 @@
+"""What every report says, in the same words; and what it is said of. Pure, without a form."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from zctrace.analysis.runs import Judged
+from zctrace.analysis.verdicts import Source, Word
+from zctrace.evidence.schema import COLD, LOOPBACK, WARM, Evidence
+from zctrace.sizes import human_size
+
+UNMEASURED = "–"
+DIFFERENT = "≠"
+DERIVED = "~: handed to a driver that was not seen mapping memory for DMA."
+NO_CLAIM = "No claim, no verdict: the textbook does not speak of these."
+WAYS = {"u2k": "u→k", "k2u": "k→u", "k2k": "k→k", "u2u": "u→u"}
+"""Headings of columns: u is user memory, k the kernel's."""
+_CACHES = {
+    WARM: "the payload in the page cache before",
+    COLD: "the payload on the disk, not in the page cache",
+}
+_MACHINES = {
+    "host": "this machine's own kernel",
+    "qemu-tcg": "in a virtual machine (QEMU, emulated)",
+    "qemu-kvm": "in a virtual machine (QEMU, KVM)",
+}
+_ALARMS = 6
+"""How many controls an alarm names."""
+
+
+class Tone(enum.Enum):
+    """How much a line matters."""
+
+    PLAIN = "plain"
+    DOUBT = "doubt"
+    ALARM = "alarm"
+
+
+@dataclass(frozen=True)
+class Line:
+    text: str
+    tone: Tone = Tone.PLAIN
+
+
+def ways_watched(judged: Iterable[Judged]) -> list[str]:
+    """Directions with a column: within user memory only where that was watched for any."""
+    within = any(j.run.user_copies_from is not None for j in judged)
+    return [way for way in WAYS if way != "u2u" or within]
+
+
+def evidences_of(judged: Iterable[Judged]) -> list[Evidence]:
+    """Each once, in order."""
+    return list({id(j.evidence): j.evidence for j in judged}.values())
+
+
+def by_strategy(judged: Sequence[Judged]) -> list[Judged]:
+    """Kernels beside each other: all runs of a strategy together, in order of kernels."""
+    names = list(dict.fromkeys(j.run.strategy for j in judged))
+    return sorted(judged, key=lambda j: names.index(j.run.strategy))
+
+
+def settings(rows: Sequence[Judged]) -> dict[tuple[str, str], list[Judged]]:
+    """What was done under the same circumstances stands in the same tables."""
+    parts: dict[tuple[str, str], list[Judged]] = {}
+    for j in rows:
+        parts.setdefault((j.run.nic, j.run.cache), []).append(j)
+    return parts
+
+
+def circumstances(nic: str, cache: str, rows: Sequence[Judged]) -> str:
+    way = "Over loopback"
+    if nic != LOOPBACK:
+        facts = [j.evidence.nics[nic] for j in rows]
+        gathers = {bool(fact["scatter_gather"]) for fact in facts}
+        what = {
+            frozenset({True}): "with scatter/gather",
+            frozenset({False}): "without scatter/gather",
+        }.get(frozenset(gathers), "with scatter/gather on some of the kernels")
+        way = f"Over {facts[0]['driver']}, {what}"
+    return f"{way}; {_CACHES[cache]}"
+
+
+def alarm(runs: Sequence[Judged]) -> tuple[str, list[str]]:
+    """What to say first where controls failed, and which; nothing where none did."""
+    failed = [(j, control) for j in runs for control in j.failed]
+    if not failed:
+        return "", []
+    reasons = list(
+        dict.fromkeys(
+            f"{j.run.strategy}, {release(j)}: {control.name}: {control.detail}"
+            for j, control in failed
+        )
+    )
+    more = len(reasons) - _ALARMS
+    shown = reasons[:_ALARMS] + ([f"and {more} more, all in --json"] if more > 0 else [])
+    return f"CONTROLS FAILED: cells marked {UNMEASURED} are not to be trusted.", shown
+
+
+def release(judged: Judged) -> str:
+    return str(judged.figures["kernel"])
+
+
+def kernel_line(judged: Judged, runs: Sequence[Judged]) -> str:
+    """The kernel's line: 6.12 of 6.12.107-amd64; its release if there are two of a line."""
+    of_same_line = {j.figures["kernel"] for j in runs if _beginning(j) == _beginning(judged)}
+    return release(judged) if len(of_same_line) > 1 else _beginning(judged)
+
+
+def _beginning(judged: Judged) -> str:
+    return ".".join(release(judged).split(".")[:2])
+
+
+def heading(evidence: Evidence, host_release: str) -> tuple[str, str]:
+    """Whose kernel that is; and, unless it is this machine's own, which one that is."""
+    kind = str(evidence.machine["kind"])
+    first = f"Linux {evidence.kernel['release']}, {_MACHINES.get(kind, kind)}"
+    if kind == "host":
+        return first, ""
+    return first, f"not this machine's own kernel, which is {host_release}"
+
+
+def task(judged: Sequence[Judged]) -> str:
+    first = judged[0]
+    sizes = sorted({j.run.payload_bytes for j in judged})
+    payload = f"{human_size(sizes[0])} ({sizes[0]} B)"
+    if len(sizes) > 1:
+        payload = f"{len(sizes)} payloads from {sizes[0]} to {sizes[-1]} B"
+    chunk = first.run.chunk_bytes
+    how = f"in calls of at most {human_size(chunk)}" if chunk else "whole in one call"
+    systems = " and ".join(dict.fromkeys(j.run.file_system for j in judged))
+    return f"{payload} on {systems}{_way(judged)}; {how} where the kernel allows"
+
+
+def _way(judged: Sequence[Judged]) -> str:
+    """The circumstances, where they are the same for all and need no heading."""
+    if {(j.run.nic, j.run.cache) for j in judged} == {(LOOPBACK, WARM)}:
+        return ", page cache warm; sockets are TCP on loopback"
+    return ""
+
+
+def several(runs: Sequence[Judged]) -> bool:
+    """Whether there is more than one kernel."""
+    return len({id(j.evidence) for j in runs}) > 1
+
+
+def name(judged: Judged, runs: Sequence[Judged]) -> str:
+    """The strategy, and what tells its runs apart."""
+    words = judged.run.strategy
+    if len({j.run.payload_bytes for j in runs}) > 1:
+        words = f"{words} {human_size(judged.run.payload_bytes)}"
+    if any(j.run.run_index for j in runs):
+        words = f"{words} #{judged.run.run_index}"
+    return words
+
+
+def number(value: object) -> str:
+    return UNMEASURED if value is None else str(value)
+
+
+def copies(value: object) -> str:
+    """Copies to three digits, never rounded to a whole number that it is not."""
+    if value is None:
+        return UNMEASURED
+    assert isinstance(value, int | float)
+    if value == int(value):
+        return str(int(value))
+    text = f"{value:.3f}"
+    return repr(value) if float(text) == int(float(text)) else text
+
+
+def claim(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _alike(judged: Judged) -> tuple[object, ...]:
+    run = judged.run
+    return run.strategy, run.nic, run.cache, run.payload_bytes
+
+
+def differs(judged: Judged, runs: Sequence[Judged], column: str) -> bool:
+    """Whether a figure that was measured is another one on another kernel."""
+    values: dict[int, set[object]] = {}
+    for j in runs:
+        if _alike(j) == _alike(judged):
+            measured = values.setdefault(id(j.evidence), set())
+            if j.figures[column] is not None:
+                measured.add(j.figures[column])
+    kernels = {frozenset(measured) for measured in values.values() if measured}
+    return judged.figures[column] is not None and len(kernels) > 1
+
+
+def marked(
+    judged: Judged,
+    runs: Sequence[Judged],
+    column: str,
+    show: Callable[[object], str] = number,
+) -> str:
+    mark = f"{DIFFERENT} " if differs(judged, runs, column) else ""
+    return mark + show(judged.figures[column])
+
+
+def calls(judged: Judged, shown: int) -> str:
+    """System calls by name, the most frequent first, so many of them."""
+    if judged.figures["syscalls"] is None:
+        return UNMEASURED
+    made = sorted(judged.calls.items(), key=lambda item: -item[1])
+    names = ", ".join(f"{count} {call}" for call, count in made[:shown])
+    return names + (f" +{len(made) - shown}" if len(made) > shown else "")
+
+
+def moved_by_dma(judged: Judged, runs: Sequence[Judged], way: str) -> str:
+    """Bytes that a device moved, ``way`` in or out."""
+    source = judged.figures[f"dma_{way}_source"]
+    if source == Source.NONE.value:
+        return "no device"
+    mark = " ~" if source == Source.DERIVED.value else ""
+    return marked(judged, runs, f"dma_{way}_bytes") + mark
+
+
+def asks_for_dma(judged: Judged) -> bool:
+    """Whether anything but loopback and a warm page cache was asked for."""
+    return judged.run.nic != LOOPBACK or judged.run.cache != WARM
+
+
+def sentences(runs: Sequence[Judged], *, every: bool = False) -> list[tuple[str, Word]]:
+    """Why verdicts are what they are, and why bytes were copied inside the kernel.
+
+    Of claims that hold only with ``every``.
+    """
+    told_of = {Word.REFUTED, Word.NOT_MEASURED} | ({Word.HOLDS} if every else set())
+    said: dict[tuple[str, str, Word], list[str]] = {}
+    for j in runs:
+        if j.run.unavailable:
+            missing = f"not available: {j.run.strategy}"
+            key = (missing, j.run.unavailable, Word.NOT_MEASURED)
+            said.setdefault(key, []).append(kernel_line(j, runs))
+            continue
+        told = (("copies", j.copies), ("switches", j.switches), ("DMA", j.dma))
+        for figure, verdict in told if every or asks_for_dma(j) else told[:2]:
+            if verdict.word in told_of:
+                what = f"{verdict.word.value}: {j.run.strategy}, {figure}"
+                said.setdefault((what, verdict.sentence, verdict.word), []).append(
+                    kernel_line(j, runs)
+                )
+        if j.figures["reason"]:
+            why = f"{j.run.strategy}, inside the kernel"
+            said.setdefault((why, str(j.figures["reason"]), Word.NO_CLAIM), []).append(
+                kernel_line(j, runs)
+            )
+    spoken = []
+    for (what, sentence, word), lines in said.items():
+        on = f" ({', '.join(dict.fromkeys(lines))})" if several(runs) else ""
+        spoken.append((f"{what}{on}: {sentence}", word))
+    return spoken
+
+
+def controls_passed(runs: Sequence[Judged]) -> Line:
+    checked = [control for j in runs for control in j.checked]
+    failed = sum(not control.passed for control in checked)
+    return Line(
+        f"Controls: {len(checked) - failed} of {len(checked)} passed.",
+        Tone.ALARM if failed else Tone.PLAIN,
+    )
+
+
+def coverage(evidence: Evidence, runs: Sequence[Judged]) -> list[Line]:
+    """What was watched and how, what was not and why, and what was lost."""
+    by_mechanism: dict[str, list[str]] = {}
+    for site in evidence.sites:
+        if site["callers"] == 0:
+            continue
+        many = f" from {site['callers']}" if site["callers"] is not None else ""
+        by_mechanism.setdefault(site["mechanism"], []).append(f"{site['function']}{many}")
+    said = [
+        Line(f"By {mechanism}: {', '.join(names)}.")
+        for mechanism, names in by_mechanism.items()
+    ]
+    for site in evidence.sites:
+        if site["note"]:
+            said.append(Line(f"Fallback: {site['function']}: {site['note']}.", Tone.DOUBT))
+        if site["unreached"]:
+            refused = ", ".join(site["unreached"])
+            said.append(Line(f"Not probed, calling {site['function']}: {refused}."))
+    for blind in evidence.blind:
+        functions = " or ".join(blind["functions"])
+        paths = ", ".join(blind["paths"])
+        said.append(
+            Line(f"Blind: {functions}: {blind['reason']}; matters to {paths}.", Tone.DOUBT)
+        )
+    lost: Counter[str] = Counter()
+    for j in runs:
+        lost.update(j.run.losses)
+    said.append(Line(f"Lost: {dict(lost) or 'nothing'}."))
+    if runs and not any(j.run.tells_skips for j in runs):
+        said.append(
+            Line(
+                "Not told by this kernel: when an interrupt keeps the program of a probe or "
+                "tracepoint from running."
+            )
+        )
+    again = sum(j.run.attempts - 1 for j in runs)
+    if again:
+        said.append(
+            Line(
+                f"Done again: {again} times, because an interrupt had kept a program from "
+                "running or TCP had sent something twice."
+            )
+        )
+    if evidence.rights:
+        user = f"{evidence.request.user} (uid {evidence.rights['uid']})"
+        said.append(Line(f"Strategies ran as {user}."))
+    return said

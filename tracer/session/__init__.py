@@ -1,0 +1,1 @@
+"""Sessions and windows, for programs that measure a part of themselves."""

@@ -160,3 +160,12 @@ def rights(pid: int) -> dict[str, Any]:
         "memlock_bytes": None if locked == resource.RLIM_INFINITY else locked,
         "pipe_max_bytes": int(Path("/proc/sys/fs/pipe-max-size").read_text()),
     }
+
+
+def members(folder: Path) -> list[int]:
+    """Who is in a cgroup, or in one inside it."""
+    found: list[int] = []
+    for file in folder.glob("**/cgroup.procs"):
+        with suppress(OSError):
+            found += map(int, file.read_text().split())
+    return found

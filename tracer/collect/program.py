@@ -6,12 +6,6 @@ a cgroup of ours, before and after; in between breakpoints are for the program's
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zctrace.collect import cgroups
+from zctrace.collect import cgroups, processes
 from zctrace.collect.attached import Instrument, attached, survey
-from zctrace.collect.describe import ISOLATED, TRACING, Say, Stopwatch, hits_since, require
+from zctrace.collect.describe import TRACING, Say, Stopwatch, hits_since, require
+from zctrace.collect.launcher import ProgramGroup
 from zctrace.collect.stacks import Programs
-from zctrace.errors import SessionError, TraceError, UsageError, WorkloadError
+from zctrace.errors import SessionError, TraceError
 from zctrace.evidence.account import CLOSED, EXITED, INTERRUPTED, STRATEGY, TIME, Look
 from zctrace.evidence.schema import Evidence, Hits, Request, Run, Subject, Trace
 from zctrace.plan.attachments import Choice
@@ -37,9 +32,6 @@ _POLL_SECONDS = 0.05
 _NOTES_SECONDS = 1.0
 """How often to look which programs' files are there; those of shorter lives are noted by the
 meter, as far as they read or execute them."""
-_ORDERLY_SECONDS = 5.0
-_FOLDERS = ("/dev/shm", "/run", "/tmp")
-"""Where the controls' files may live: in memory, if possible."""
 
 
 def trace(
@@ -111,8 +103,8 @@ class Tracer:
         say: Say,
         show: Show = lambda seconds, look: None,
     ) -> None:
-        self._request, self._meter, self._cgroup = request, meter, cgroup
-        self._streams, self._environment = streams, environment
+        self._meter, self._cgroup = meter, cgroup
+        self.group = ProgramGroup(request, cgroup, streams, environment)
         self._stop, self._say, self._show = stop, say, show
         self._programs = Programs()
         self.rights: dict[str, Any] = {}
@@ -174,7 +166,7 @@ class Tracer:
         )
 
     def _command(self, subject: Subject, stretch: _Stretch) -> _Watched:
-        with Launcher(self, "before", subject) as launcher:
+        with self.group.launch("before", subject) as launcher:
             with stretch:
                 answer = launcher.control()
             with stretch:
@@ -182,7 +174,9 @@ class Tracer:
                 began = time.monotonic()
                 self.rights = cgroups.rights(launcher.pid)
                 ended = self._wait(
-                    subject, lambda: launcher.runs() or bool(self._left()), self._left
+                    subject,
+                    lambda: launcher.runs() or bool(self.group.members()),
+                    self.group.members,
                 )
                 seconds = time.monotonic() - began
                 self._meter.close_windows()
@@ -205,7 +199,7 @@ class Tracer:
             began = time.monotonic()
             ended = self._wait(
                 subject,
-                lambda: any(map(_alive, opened)),
+                lambda: any(map(processes.alive, opened)),
                 lambda: self._there(subject) | opened,
             )
             seconds = time.monotonic() - began
@@ -251,16 +245,12 @@ class Tracer:
 
     def _there(self, subject: Subject) -> set[int]:
         """The processes that are to be traced, as far as they are there now."""
-        pids = _members(Path(subject.cgroup)) if subject.cgroup else subject.pids
-        return _family(pids) if subject.follow else set(pids)
+        pids = cgroups.members(Path(subject.cgroup)) if subject.cgroup else subject.pids
+        return processes.family(pids) if subject.follow else set(pids)
 
     def _control(self, when: str, stretch: _Stretch) -> dict[str, Any]:
-        with Launcher(self, when) as launcher, stretch:
+        with self.group.launch(when) as launcher, stretch:
             return launcher.control()
-
-    def _left(self) -> list[int]:
-        """Who is left in our cgroup."""
-        return _members(self._cgroup)
 
     def _wait(
         self,
@@ -288,50 +278,6 @@ class Tracer:
                     self._show(now - began, running.look())
                 time.sleep(_POLL_SECONDS)
         return EXITED
-
-    def start(
-        self, subject: Subject | None, when: str, channel: int
-    ) -> subprocess.Popen[bytes]:
-        """The launcher, as the user whose program it is, waiting."""
-        request = self._request
-        own = [
-            sys.executable,
-            "-I",
-            ISOLATED,
-            "zctrace.workloads.launch",
-        ]
-        own += ["--nonce", str(request.nonce), "--channel", str(channel)]
-        own += ["--folder", _writable(request.uid), "--control", when]
-        streams = [subprocess.DEVNULL] * 3
-        folder, environment = "/", {"PATH": os.defpath}
-        if subject:
-            own += [*([] if subject.follow else ["--alone"]), "--", *subject.command]
-            streams, folder, environment = self._streams, subject.folder, self._environment
-        try:
-            return subprocess.Popen(
-                own,
-                stdin=streams[0],
-                stdout=streams[1],
-                stderr=streams[2],
-                cwd=folder,
-                user=request.uid,
-                group=request.gid,
-                extra_groups=request.groups,
-                env=environment,
-                pass_fds=[channel],
-            )
-        except OSError as error:
-            raise WorkloadError(f"the program could not be started: {error}") from error
-
-    def interrupt(self) -> None:
-        """As Ctrl-C does, for everybody in our cgroup."""
-        for process in self._left():
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGINT)
-
-    def enter(self, process: int) -> None:
-        """Put a process into our cgroup."""
-        (self._cgroup / "cgroup.procs").write_text(str(process))
 
 
 class _Every:
@@ -375,115 +321,8 @@ class _Stretch:
             self.hits[name] = sofar.plus(now) if sofar else now
 
 
-class Launcher:
-    """The process that becomes the program, or only runs the controls; a context manager.
-
-    ``when`` is which controls these are: ``before``, ``after`` or ``none``; with the last
-    the program is only run, and not traced.
-    """
-
-    def __init__(self, tracer: Tracer, when: str, subject: Subject | None = None) -> None:
-        self._channel, far = socket.socketpair()
-        with far:
-            self._process = tracer.start(subject, when, far.fileno())
-        self._answers = self._channel.makefile("rb")
-        tracer.enter(self._process.pid)
-
-    def __enter__(self) -> Launcher:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
-        self._answers.close()
-        self._channel.close()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def control(self) -> dict[str, Any]:
-        """Have it run the controls; returns what they moved."""
-        return self._step("the controls") or self._died("the controls")
-
-    def execute(self) -> None:
-        """Have it become the program; raises :class:`UsageError` where that fails."""
-        self._step("exec")
-
-    def runs(self) -> bool:
-        return self._process.poll() is None
-
-    def end(self) -> int:
-        """Its status, as a shell has it; ends it, in good order if it can, where it runs."""
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(_ORDERLY_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        status = self._process.returncode
-        return status if status >= 0 else 128 - status
-
-    def _step(self, what: str) -> dict[str, Any]:
-        with suppress(BrokenPipeError):
-            self._channel.sendall(b"\n")
-        line = self._answers.readline()
-        answer: dict[str, Any] = json.loads(line) if line else {}
-        if "error" in answer and what == "exec":
-            raise UsageError(f"the command could not be started: {answer['error']}")
-        if "error" in answer:
-            raise WorkloadError(f"{what} failed: {answer['error']}")
-        return answer
-
-    def _died(self, what: str) -> dict[str, Any]:
-        raise WorkloadError(
-            f"{what} failed: their process ended with status {self._process.wait()}",
-            "it said why on standard error",
-        )
-
-
-def _members(folder: Path) -> list[int]:
-    """Who is in a cgroup, or in one inside it."""
-    found: list[int] = []
-    for file in folder.glob("**/cgroup.procs"):
-        with suppress(OSError):
-            found += map(int, file.read_text().split())
-    return found
-
-
-def _alive(pid: int) -> bool:
-    """Whether there is such a process; one that waits to be waited for is none."""
-    with suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    return False
-
-
-def _family(pids: Iterable[int]) -> set[int]:
-    """The processes and all their descendants."""
-    parents = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError, IndexError, ValueError):
-            parents[int(entry.parent.name)] = int(
-                entry.read_text().rpartition(")")[2].split()[1]
-            )
-    found = set(pids)
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
-
-
 def _rights(pids: Iterable[int]) -> dict[str, Any]:
     for pid in sorted(pids):
         with suppress(OSError, KeyError):
             return cgroups.rights(pid)
     return {}
-
-
-def _writable(uid: int) -> str:
-    """A folder where the user may make files, and where that touches no disk if possible."""
-    for name in _FOLDERS:
-        with suppress(OSError):
-            entry = Path(name).stat()
-            if entry.st_mode & 0o002 or entry.st_uid == uid:
-                return name
-    return _FOLDERS[-1]

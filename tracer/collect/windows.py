@@ -16,7 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from zctrace.collect.describe import SERVING, SOCKET_NAME, Say, Stopwatch
-from zctrace.collect.program import Launcher, Tracer, following
+from zctrace.collect.launcher import Launcher, ProgramGroup
+from zctrace.collect.program import Tracer, following
 from zctrace.errors import ResourceError, RightsError, SessionError, UsageError, ZctraceError
 from zctrace.evidence.schema import Evidence, Request, Subject
 from zctrace.evidence.session_protocol import (
@@ -83,15 +84,15 @@ def serve(
             say(SERVING)
             server.run(lambda: not stop())
             return None
-        with Launcher(tracer, "none", subject) as launcher:
+        with tracer.group.launch("none", subject) as launcher:
             launcher.execute()
             say(SERVING)
-            server.run(_lasting(launcher, tracer, stop))
+            server.run(_lasting(launcher, tracer.group, stop))
             return launcher.end()
 
 
 def _lasting(
-    launcher: Launcher, tracer: Tracer, stop: Callable[[], bool]
+    launcher: Launcher, group: ProgramGroup, stop: Callable[[], bool]
 ) -> Callable[[], bool]:
     """Whether the command still runs; interrupts it once where it is to stop."""
     interrupted = False
@@ -100,7 +101,7 @@ def _lasting(
         nonlocal interrupted
         if not interrupted and stop():
             interrupted = True
-            tracer.interrupt()
+            group.interrupt()
         return launcher.runs()
 
     return runs

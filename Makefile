@@ -24,13 +24,14 @@ TEST_PACKAGES := chromium openjdk-17-jdk-headless maven
 # For the systems of others that are traced: what fetches them, and what runs them.
 SYSTEMS_PACKAGES := maven openjdk-17-jdk-headless
 
-.PHONY: help run results test test-bcc test-systems check install uninstall clean system
+.PHONY: help run results record test test-bcc test-systems check install uninstall clean system
 help:
 	@echo "make run        set up what is missing, then: zctrace run"
 	@echo "make results    measure everything on four kernels, in virtual machines; write docs/results.md"
 	@echo "make test       set up what is missing, then every test, live ones included"
 	@echo "make test-bcc   the meter with the BCC of Debian 12, 13 and sid, in virtual machines"
 	@echo "make test-systems  a Kafka broker, fetched, traced in a virtual machine: eight minutes"
+	@echo "make record     measure anew what the unit tests have recorded of kernels and runs"
 	@echo "make check      ruff, mypy and the tests that need neither root, kernel nor browser"
 	@echo "make install    put zctrace on everybody's PATH, root's included"
 	@echo "make uninstall  undo that; fetched kernels stay in /var/cache/zctrace"
@@ -75,6 +76,12 @@ test-systems: $(VENV)/.installed
 	@mkdir -p build
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 ZCTRACE_REQUIRE_LIVE=$(ZCTRACE_REQUIRE_LIVE) \
 		$(VENV)/bin/python -m pytest -p no:cacheprovider tests/systems $(ARGS)
+
+# What unit tests know of kernels and runs, measured anew: a quarter of an hour. ARGS names what:
+# kernels, evidence, programs.
+record: PACKAGES += $(TEST_PACKAGES)
+record: $(VENV)/.installed
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.record $(ARGS)
 
 check: $(VENV)/.installed
 	$(VENV)/bin/ruff check .

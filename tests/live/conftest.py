@@ -65,38 +65,39 @@ def measure(tmp_path_factory):
     return measured
 
 
-@pytest.fixture(scope="session")
-def unpacked(live, tmp_path_factory):
-    """Debian packages, and the libraries they need that are not here, in one folder.
+def unpack(folder, *packages):
+    """Debian packages, and the libraries they need that are not here, in ``folder``.
 
-    Unpacked alone: installed, servers among them would be started.
+    Unpacked alone: installed, servers among them would be started. Returns their root.
     """
 
-    def apt(folder, *words):
+    def apt(*words):
         return subprocess.run(["apt-get", "-qq", *words], cwd=folder, capture_output=True)
 
     def is_here(package):
         status = ["dpkg-query", "-W", "-f", "${db:Status-Status}", package]
         return subprocess.run(status, capture_output=True).stdout == b"installed"
 
-    def unpack(*packages):
-        folder = tmp_path_factory.mktemp("debs")
-        wanted = list(packages)
-        for package in wanted:
-            if apt(folder, "download", package).returncode:
-                apt(folder, "update")
-                apt(folder, "download", package).check_returncode()
-            (file,) = folder.glob(f"{package}_*.deb")
-            subprocess.run(["dpkg-deb", "-x", file, folder / "packages"], check=True)
-            needs = subprocess.run(
-                ["dpkg-deb", "-f", file, "Depends"], capture_output=True, text=True, check=True
-            ).stdout
-            for name in (need.split()[0] for need in needs.split(",") if need.strip()):
-                if name.startswith("lib") and name not in wanted and not is_here(name):
-                    wanted.append(name)
-        return folder / "packages"
+    wanted = list(packages)
+    for package in wanted:
+        if apt("download", package).returncode:
+            apt("update")
+            apt("download", package).check_returncode()
+        (file,) = folder.glob(f"{package}_*.deb")
+        subprocess.run(["dpkg-deb", "-x", file, folder / "packages"], check=True)
+        needs = subprocess.run(
+            ["dpkg-deb", "-f", file, "Depends"], capture_output=True, text=True, check=True
+        ).stdout
+        for name in (need.split()[0] for need in needs.split(",") if need.strip()):
+            if name.startswith("lib") and name not in wanted and not is_here(name):
+                wanted.append(name)
+    return folder / "packages"
 
-    return unpack
+
+@pytest.fixture(scope="session")
+def unpacked(live, tmp_path_factory):
+    """What unpacks Debian packages: :func:`unpack`, each time into a folder of its own."""
+    return lambda *packages: unpack(tmp_path_factory.mktemp("debs"), *packages)
 
 
 def run_in_guest(

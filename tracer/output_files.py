@@ -1,15 +1,25 @@
-"""Files for the user: written whole or not at all, and theirs, not root's."""
+"""Files for the user: written whole or not at all, and theirs, not root's.
+
+A symbolic link stays: its target is written. A stream is written to and never replaced: ``-``
+for standard output, /dev/stdout, /dev/fd/N, pipes, devices.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from zctrace.errors import OutputError
 
 STDOUT = Path("-")
+_STDOUT_DESCRIPTOR = 1
+_MOST_LINKS = 40
+"""As many as the kernel follows (MAXSYMLINKS)."""
+_DESCRIPTORS = re.compile(r"/proc/(self|thread-self|\d+)(/task/\d+)?/fd")
 
 
 def check(path: Path, option: str, *, force: bool) -> None:
@@ -21,7 +31,7 @@ def check(path: Path, option: str, *, force: bool) -> None:
 
 
 def _check(path: Path, option: str, *, force: bool) -> None:
-    if path == STDOUT or _is_device(path):
+    if _is_stream(path):
         return
     if path.is_dir():
         raise OutputError(f"{option} {path}: is a folder", hint=f"{option} {path}/result")
@@ -29,7 +39,7 @@ def _check(path: Path, option: str, *, force: bool) -> None:
         raise OutputError(
             f"{option} {path}: exists already", "results are not overwritten", "--force"
         )
-    folder = path.parent
+    folder = _target(path).parent
     if not folder.is_dir():
         raise OutputError(f"{option} {path}: no folder {folder}", hint=f"mkdir -p {folder}")
     handle, probe = tempfile.mkstemp(dir=folder, prefix=".zctrace-")
@@ -37,27 +47,51 @@ def _check(path: Path, option: str, *, force: bool) -> None:
     os.unlink(probe)
 
 
+def check_distinct(outputs: Iterable[tuple[str, Path]]) -> None:
+    """Raise :class:`OutputError` for two that go to one place, however it is spelt.
+
+    ``outputs`` are options with their paths. Devices such as /dev/null take any number.
+    """
+    places: dict[object, str] = {}
+    for option, path in outputs:
+        place: object = _descriptor(path)
+        if place is None and not _is_stream(path):
+            place = _target(path)
+        if place is None:
+            continue
+        named = f"{option} {path}"
+        if place in places:
+            raise OutputError(
+                "two outputs would go to the same place",
+                f"{places[place]}, {named}",
+                "a path of its own for each",
+            )
+        places[place] = named
+
+
+def is_stdout(path: Path) -> bool:
+    """Whether an output goes where reports are printed."""
+    return _descriptor(path) == _STDOUT_DESCRIPTOR
+
+
 def write(path: Path, text: str) -> None:
     """Put ``text`` in place of ``path`` in one step; raises :class:`OutputError`.
 
-    Under sudo the file belongs to the user who called it.
+    In UTF-8, whatever the locale. Under sudo the file belongs to the user who called it.
     """
-    if path == STDOUT:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        return
     partial = ""
     try:
-        if _is_device(path):
-            path.write_text(text)
+        if _is_stream(path):
+            _write_to_stream(path, text)
             return
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".zctrace-")
-        with open(handle, "w") as file:
+        target = _target(path)
+        handle, partial = tempfile.mkstemp(dir=target.parent, prefix=".zctrace-")
+        with open(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         _give_to_caller(partial)
-        os.replace(partial, path)
+        os.replace(partial, target)
     except OSError as error:
         if partial and os.path.exists(partial):
             os.unlink(partial)
@@ -68,8 +102,42 @@ def write(path: Path, text: str) -> None:
         ) from error
 
 
-def _is_device(path: Path) -> bool:
-    """A pipe or a device (/dev/stdout, /dev/null): written to, never replaced."""
+def _write_to_stream(path: Path, text: str) -> None:
+    descriptor = _descriptor(path)
+    if descriptor == _STDOUT_DESCRIPTOR:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    # One of ours is not opened anew: that would begin at the start of a file behind it.
+    where = path if descriptor is None else os.dup(descriptor)
+    with open(where, "w", encoding="utf-8") as stream:
+        stream.write(text)
+
+
+def _target(path: Path) -> Path:
+    """The file itself, behind all symbolic links; it need not be there."""
+    return Path(os.path.realpath(path))
+
+
+def _descriptor(path: Path) -> int | None:
+    """The descriptor of ours that a path names, such as /dev/stdout."""
+    if path == STDOUT:
+        return _STDOUT_DESCRIPTOR
+    place = os.path.abspath(path)
+    for _ in range(_MOST_LINKS):
+        folder, name = os.path.realpath(os.path.dirname(place)), os.path.basename(place)
+        if found := _DESCRIPTORS.fullmatch(folder):
+            own = found[1] in ("self", "thread-self", str(os.getpid()))
+            return int(name) if own and name.isdigit() else None
+        if not os.path.islink(place):
+            return None
+        place = os.path.join(folder, os.readlink(place))
+    return None
+
+
+def _is_stream(path: Path) -> bool:
+    if _descriptor(path) is not None:
+        return True
     return path.exists() and not path.is_file() and not path.is_dir()
 
 

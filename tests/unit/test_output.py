@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,94 @@ def test_devices_are_written_to_and_never_replaced():
     output_files.write(Path("/dev/null"), "text")
     assert full.is_char_device()
     assert Path("/dev/null").is_char_device()
+
+
+def test_a_link_stays_and_its_target_is_written(tmp_path):
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "link").symlink_to("target")
+    with pytest.raises(OutputError, match="exists already"):
+        output_files.check(tmp_path / "link", "--csv", force=False)
+    output_files.write(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "new"
+
+
+def test_a_link_to_nothing_yet(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder/target")
+    output_files.check(tmp_path / "link", "--csv", force=False)
+    output_files.write(tmp_path / "link", "new")
+    assert (tmp_path / "folder" / "target").read_text() == "new"
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"])
+def test_standard_output_by_another_name(tmp_path, capsys, name):
+    """It is appended to, whatever is behind it, and the name stays what it was."""
+    if name == "link":
+        (tmp_path / "link").symlink_to("/dev/stdout")
+        name = tmp_path / "link"
+    before = Path("/dev/stdout").readlink()
+    assert output_files.is_stdout(Path(name))
+    output_files.check(Path(name), "--csv", force=False)
+    output_files.write(Path(name), "row\n")
+    assert capsys.readouterr().out == "row\n"
+    assert Path("/dev/stdout").readlink() == before
+
+
+def test_a_descriptor_of_a_file_is_written_where_it_stands(tmp_path):
+    with (tmp_path / "a").open("w") as file:
+        file.write("before\n")
+        file.flush()
+        output_files.write(Path(f"/dev/fd/{file.fileno()}"), "row\n")
+    assert (tmp_path / "a").read_text() == "before\nrow\n"
+    assert not output_files.is_stdout(tmp_path / "a")
+
+
+def test_a_pipe_is_written_to(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    output_files.check(tmp_path / "pipe", "--csv", force=False)
+    output_files.write(tmp_path / "pipe", "row\n")
+    assert os.read(reader, 100) == b"row\n"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("same", "same"),
+        ("same", "folder/../same"),
+        ("same", "link"),
+        ("-", "/dev/stdout"),
+        ("/dev/fd/1", "-"),
+    ],
+)
+def test_two_outputs_to_one_place(tmp_path, monkeypatch, one, other):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("same")
+    with pytest.raises(OutputError, match="same place"):
+        output_files.check_distinct([("--csv", Path(one)), ("--json", Path(other))])
+
+
+def test_outputs_to_different_places(tmp_path):
+    null = Path("/dev/null")
+    output_files.check_distinct(
+        [("--csv", tmp_path / "a"), ("--json", tmp_path / "b"), ("--html", null), ("--x", null)]
+    )
+
+
+def test_files_are_utf_8_whatever_the_locale(tmp_path):
+    script = (
+        "from pathlib import Path\nfrom zctrace import output_files\n"
+        "output_files.write(Path('a'), '\\u2013')"
+    )
+    environment = {
+        **os.environ,
+        "LC_ALL": "POSIX",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+    }
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "a").read_bytes() == "–".encode()

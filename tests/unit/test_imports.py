@@ -76,7 +76,6 @@ def test_next_to_the_kernel_the_standard_library_is_enough(name):
     ("package", "modules"),
     [
         ("bcc", {"zctrace.collect.meter"}),
-        ("typer", {"zctrace.cli"}),
         ("capstone", {"zctrace.kernel.text"}),
         ("jinja2", {"zctrace.reports.html.page"}),
         ("matplotlib", {"zctrace.reports.html.canvas"}),
@@ -86,6 +85,11 @@ def test_next_to_the_kernel_the_standard_library_is_enough(name):
 )
 def test_few_importers_each(package, modules):
     assert importers(package) == modules
+
+
+def test_the_command_line_is_in_the_commands():
+    users = importers("typer") | importers("rich")
+    assert {n for n in users if n.split(".")[1] not in ("cli", "commands", "reports")} == set()
 
 
 def test_the_disassembler_is_imported_late():

@@ -43,7 +43,7 @@ def collect(request: Request, say: Say) -> Evidence:
     with payload.mounted(request) as files:
         facts, attach_plan = survey(CATALOGUE, request, watch)
         if request.plan_only:
-            return evidence_of(request, facts, attach_plan, {}, watch, "not loaded")
+            return evidence_of(request, facts, attach_plan, {}, watch, "not loaded", rights={})
         require(facts, attach_plan, Choice(request.mechanism))
         user_copies = request.user_copies if _copies_by_itself(request) else None
         with attached(

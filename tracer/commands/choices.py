@@ -78,9 +78,6 @@ def choose_settings(
     for nic in nics:
         if nic not in NICS and not to:
             raise UsageError(f"--nic {nic}: no such device", f"there are {', '.join(NICS)}")
-    for cache in caches:
-        if cache not in (WARM, COLD):
-            raise UsageError(f"--cache {cache}: no such state", f"there are {WARM}, {COLD}")
     if every and not nics and not caches:
         textbook = tuple(s.name for s in TEXTBOOK if s.name in strategies)
         cards = CARDS if textbook else ()
@@ -159,13 +156,9 @@ def check_options(options: Options) -> None:
             "a chunk is the part of the payload that one call is asked to move",
             "a smaller --chunk, or none",
         )
-    if options.repeat < 1:
-        raise UsageError(f"--repeat {options.repeat}: at least 1")
     if "tmpfs" in options.file_systems and any(s.cache == COLD for s in options.settings):
         raise UsageError(
             "--fs tmpfs --cache cold: that cannot be",
             "tmpfs lives in the page cache, and nowhere else",
             "another --fs",
         )
-    if options.boot_seconds <= 0:
-        raise UsageError(f"--boot-timeout {options.boot_seconds:g}: more than 0 seconds")

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from zctrace import output_files
 from zctrace.commands.progress import notice
-from zctrace.errors import ControlError, OutputError, RightsError, UsageError
+from zctrace.errors import ControlError, RightsError, UsageError
 from zctrace.machine import places as machine_places
 from zctrace.machine.places import Place
-from zctrace.plan.attachments import Choice
 
 if TYPE_CHECKING:
     from zctrace.analysis.program import Answer
@@ -50,17 +49,12 @@ class Outputs:
 
     @property
     def on_stdout(self) -> bool:
-        return any(path == output_files.STDOUT for _, path in self.chosen())
+        """Whether one of them goes there: then the report does not."""
+        return any(output_files.is_stdout(path) for _, path in self.chosen())
 
     def check(self) -> None:
         """Raise :class:`OutputError` for what could not be written later."""
-        paths = [path for _, path in self.chosen()]
-        if len(set(paths)) < len(paths):
-            raise OutputError(
-                "two outputs would go to the same place",
-                ", ".join(f"{option} {path}" for option, path in self.chosen()),
-                "a path of its own for each",
-            )
+        output_files.check_distinct(self.chosen())
         for option, path in self.chosen():
             output_files.check(path, option, force=self.force)
 
@@ -68,16 +62,6 @@ class Outputs:
         """Every form that was asked for, by its option; raises :class:`OutputError`."""
         for option, path in self.chosen():
             output_files.write(path, forms[option](found))
-
-
-def check_mechanism(name: str) -> str:
-    """Raise :class:`UsageError` for one that there is not."""
-    names = [choice.value for choice in Choice]
-    if name not in names:
-        raise UsageError(
-            f"--mechanism {name}: no such mechanism", f"there are {', '.join(names)}"
-        )
-    return name
 
 
 def require_collector() -> None:

@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
 from zctrace.commands.common import Outputs, require_controls
+from zctrace.commands.options import Force
+
+
+def command(
+    before: Annotated[Path, typer.Argument(help="A file that --json has written.")],
+    after: Annotated[Path, typer.Argument(help="Another one, of the same kind.")],
+    csv: Annotated[
+        Path | None, typer.Option(help="A row for each figure that differs; - for stdout.")
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="The same, with the sentences; - for stdout.")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """What changed between two saved results, the largest change first.
+
+    Two of run, or two of trace and check.
+    """
+    outputs = Outputs(csv=csv, json=json, force=force)
+    show(before, after, Console(), outputs)
 
 
 def show(before: Path, after: Path, console: Console, outputs: Outputs) -> None:

@@ -34,6 +34,11 @@ def findings() -> list[Finding]:
     return [*_rights(), *_programs(), *_host(), *_kernels(), *_systems()]
 
 
+def command() -> None:
+    """What this machine and its kernel offer, and what to do about the rest."""
+    show(Console())
+
+
 def show(console: Console) -> None:
     """Print the findings; raises when nothing could be measured."""
     found = findings()

@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
 from rich.console import Console
 from rich.table import Table
 
+from zctrace.commands.options import Quiet
 from zctrace.commands.progress import shown
 from zctrace.machine import kernels
+
+app = typer.Typer(help="Kernels at hand: list, fetch, remove.", invoke_without_command=True)
+
+
+@app.callback()
+def _list(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        show(Console())
+
+
+@app.command("fetch")
+def _fetch(
+    version: Annotated[str, typer.Argument(help="A version such as 6.1, or stock.")],
+    quiet: Quiet = False,
+) -> None:
+    """Get a stock kernel from the package archive into the cache."""
+    fetch(version, Console(), quiet=quiet)
+
+
+@app.command("rm")
+def _remove(
+    version: Annotated[str, typer.Argument(help="A release or version in the cache.")],
+) -> None:
+    """Remove a kernel from the cache."""
+    remove(version, Console())
 
 
 def show(console: Console) -> None:

@@ -2,40 +2,67 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from zctrace import output_files
-from zctrace.commands.common import find, require_root
+from zctrace.commands.common import Outputs, find, require_root
+from zctrace.commands.options import BootTimeout, Force, Keep, Kernel, Mechanism, Quiet
 from zctrace.commands.progress import shown
 from zctrace.evidence.schema import Evidence
 from zctrace.machine import job, places
 from zctrace.machine.job import Options
+from zctrace.machine.places import AUTO
+from zctrace.machine.progress import BOOT_SECONDS
+from zctrace.plan.attachments import Choice
 from zctrace.probes.model import Purpose
 
 
-def show(
-    name: str, mechanism: str, json_path: Path | None, console: Console, *, quiet: bool
+def command(
+    kernel: Kernel = AUTO,
+    mechanism: Mechanism = Choice.AUTO,
+    json: Annotated[
+        Path | None, typer.Option(help="Plan and kernel facts, for programs. - for stdout.")
+    ] = None,
+    force: Force = False,
+    keep: Keep = False,
+    boot_timeout: BootTimeout = BOOT_SECONDS,
+    quiet: Quiet = False,
 ) -> None:
-    """Plan on one kernel and print it; ``json_path`` gets the kernel's facts as well."""
+    """What would be attached where on a kernel, why, and what would be blind."""
+    wanted = Options(
+        settings=(),
+        sizes=(1,),
+        mechanism=mechanism.value,
+        plan_only=True,
+        keep=keep,
+        boot_seconds=boot_timeout,
+    )
+    show(kernel, wanted, Outputs(json=json, force=force), Console(), quiet=quiet)
+
+
+def show(
+    name: str, options: Options, outputs: Outputs, console: Console, *, quiet: bool
+) -> None:
+    """Plan on one kernel and print it; JSON gets the kernel's facts as well."""
     require_root("only root can ask a kernel what it lets be probed")
     places.require_architecture()
-    if json_path is not None:
-        output_files.check(json_path, "--json", force=False)
+    outputs.check()
     with shown(quiet=quiet) as say:
         place = find(name, say)
-        options = Options(settings=(), sizes=(1,), mechanism=mechanism, plan_only=True)
         evidence = job.collect(place, options, say)
-    if json_path is not None:
-        import json
+    outputs.write({"--json": _json}, evidence)
+    if not outputs.on_stdout:
+        render(evidence, console)
 
-        output_files.write(json_path, json.dumps(evidence.to_json(), indent=1) + "\n")
-        if json_path == output_files.STDOUT:
-            return
-    render(evidence, console)
+
+def _json(evidence: Evidence) -> str:
+    return json.dumps(evidence.to_json(), indent=1) + "\n"
 
 
 def render(evidence: Evidence, console: Console) -> None:

@@ -5,12 +5,35 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
 from zctrace.commands import trace
 from zctrace.commands.common import Outputs, require_controls, write
+from zctrace.commands.options import Force
 from zctrace.errors import UsageError
+
+
+def command(
+    results: Annotated[list[Path], typer.Argument(help="Files that run --json has written.")],
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Also as a page with drawings that needs no network; - for stdout."),
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Also as tables as GitHub shows them; - for stdout.")
+    ] = None,
+    folded: Annotated[Path | None, typer.Option(help="As for trace; - for stdout.")] = None,
+    speedscope: Annotated[Path | None, typer.Option(help="As for trace; - for stdout.")] = None,
+    force: Force = False,
+) -> None:
+    """Show saved results again."""
+    outputs = Outputs(
+        html=html, markdown=markdown, folded=folded, speedscope=speedscope, force=force
+    )
+    show(results, Console(), outputs)
 
 
 def show(paths: Sequence[Path], console: Console, outputs: Outputs) -> None:

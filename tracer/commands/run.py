@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import os
 import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
-from zctrace.commands.progress import notice, shown
-from zctrace.errors import UsageError, ZctraceError
-from zctrace.evidence.schema import Evidence
-from zctrace.machine import images, job, kernels, kvm, qemu
-from zctrace.machine import places as machine_places
-from zctrace.machine.job import Options
-from zctrace.machine.places import Place
-
-if TYPE_CHECKING:
-    pass
-
+from zctrace.commands import choices
 from zctrace.commands.choices import CARDS, check_options
 from zctrace.commands.common import (
     Outputs,
@@ -32,6 +24,177 @@ from zctrace.commands.common import (
     require_root,
     write,
 )
+from zctrace.commands.options import (
+    BootTimeout,
+    Force,
+    Json,
+    Keep,
+    Kernels,
+    Mechanism,
+    Quiet,
+    Sabotage,
+    count,
+)
+from zctrace.commands.progress import notice, shown
+from zctrace.errors import UsageError, ZctraceError
+from zctrace.evidence.schema import COLD, USER_COPIES, WARM, Evidence
+from zctrace.machine import images, job, kernels, kvm, qemu
+from zctrace.machine import places as machine_places
+from zctrace.machine.job import Options
+from zctrace.machine.places import AUTO, Place
+from zctrace.machine.progress import BOOT_SECONDS
+from zctrace.plan.attachments import Choice
+from zctrace.sizes import parse_size
+
+
+class PageCache(enum.Enum):
+    """Whether the payload is in the page cache when a transfer begins."""
+
+    WARM = WARM
+    COLD = COLD
+
+
+def command(
+    strategies: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Which strategies; the textbook's four, if none is named.", show_default=False
+        ),
+    ] = None,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Every strategy on loopback; and the textbook's from a disk to a network "
+            "card, with and without scatter/gather.",
+        ),
+    ] = False,
+    skip: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Strategies to leave out, by name or pattern: 'netty-*'. Can be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Payload, 1M or the whole --file if not set; K, M, G are powers of 1024. "
+            "Repeatable."
+        ),
+    ] = None,
+    chunk: Annotated[
+        str | None, typer.Option(help="The most that one call is asked to move.")
+    ] = None,
+    pipe_size: Annotated[
+        str | None,
+        typer.Option(help="Capacity of splice's pipe; the kernel's default if not set."),
+    ] = None,
+    user_copies: Annotated[
+        str,
+        typer.Option(
+            help="Copies of so many bytes or more within a JVM's own memory count; up to 64K."
+        ),
+    ] = str(USER_COPIES),
+    repeat: Annotated[
+        int, typer.Option(parser=count, metavar="N", help="How often; a row each.")
+    ] = 1,
+    kernel: Kernels = None,
+    nic: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="lo, veth, veth-nosg, e1000, e1000-nosg or virtio; -nosg is without "
+            "scatter/gather. Repeatable."
+        ),
+    ] = None,
+    cache: Annotated[
+        list[PageCache] | None,
+        typer.Option(
+            help="warm: the payload is in the page cache before; cold: it is on the disk. "
+            "Repeatable."
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of yours to move, on your own disk. This machine's kernel only."
+        ),
+    ] = None,
+    to: Annotated[
+        str,
+        typer.Option(
+            help="HOST:PORT to send to, through your own network card; something must accept "
+            "connections there and read to the end. This machine's kernel only."
+        ),
+    ] = "",
+    fs: Annotated[
+        str | None,
+        typer.Option(
+            help="File system of the payload: ext4, xfs, btrfs, tmpfs. Default: ext4, and "
+            "xfs for what ext4 cannot do."
+        ),
+    ] = None,
+    mechanism: Mechanism = Choice.AUTO,
+    csv: Annotated[
+        Path | None, typer.Option(help="Summary, a row per run; - for stdout.")
+    ] = None,
+    evidence: Annotated[
+        Path | None, typer.Option(help="Tidy rows, one per run, role and site, as CSV.")
+    ] = None,
+    json: Json = None,
+    html: Annotated[
+        Path | None, typer.Option(help="A page with drawings that needs no network.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Tables and reasons, as GitHub shows them.")
+    ] = None,
+    force: Force = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
+    keep: Keep = False,
+    boot_timeout: BootTimeout = BOOT_SECONDS,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Where the time went, on stderr.")
+    ] = False,
+    quiet: Quiet = False,
+    sabotage: Sabotage = None,
+) -> None:
+    """Perform strategies on a real kernel and put measured beside claimed.
+
+    Needs root for the probes; the strategies run as the user who called sudo.
+    """
+    chosen = choices.choose_strategies(strategies or [], every=every, skip=skip or [])
+    names = list(dict.fromkeys(kernel or [AUTO]))
+    wanted = Options(
+        settings=choices.choose_settings(
+            chosen,
+            choices.choose_device(to, nic or [], chosen),
+            [state.value for state in cache or []],
+            every=every,
+            to=to,
+        ),
+        everything=every and not (nic or cache or to),
+        file_systems=choices.choose_file_systems(fs, chosen),
+        mechanism=mechanism.value,
+        sizes=choices.choose_file(
+            file, list(dict.fromkeys(parse_size(one, "--size") for one in size or []))
+        ),
+        file=None if file is None else file.absolute(),
+        to=to,
+        chunk=None if chunk is None else parse_size(chunk, "--chunk"),
+        pipe_size=None if pipe_size is None else parse_size(pipe_size, "--pipe-size"),
+        user_copies=choices.choose_user_copies(parse_size(user_copies, "--user-copies")),
+        repeat=repeat,
+        sabotage=tuple(sabotage or ()),
+        keep=keep,
+        boot_seconds=boot_timeout,
+    )
+    outputs = Outputs(csv, evidence, json, force, html, markdown)
+    if dry_run:
+        show_plan(wanted, names, outputs)
+    else:
+        run(wanted, names, outputs, verbose=verbose, quiet=quiet)
 
 
 def run(
@@ -109,7 +272,7 @@ def _at(place: Place, options: Options) -> Options:
     return dataclasses.replace(options, settings=settings)
 
 
-def dry_run(options: Options, names: Sequence[str], outputs: Outputs) -> None:
+def show_plan(options: Options, names: Sequence[str], outputs: Outputs) -> None:
     """Print what would be done, and do nothing."""
     check_options(options)
     outputs.check()

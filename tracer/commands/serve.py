@@ -2,12 +2,54 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from zctrace.collect.describe import SERVING
 from zctrace.commands.common import find, require_collector, require_command
+from zctrace.commands.options import (
+    BootTimeout,
+    Command,
+    Keep,
+    Kernel,
+    Mechanism,
+    Quiet,
+    Sabotage,
+    User,
+)
 from zctrace.commands.progress import shown
 from zctrace.errors import UsageError
+from zctrace.evidence.schema import Subject
 from zctrace.machine import program_job
+from zctrace.machine.places import AUTO
 from zctrace.machine.program_job import Wanted
+from zctrace.machine.progress import BOOT_SECONDS
+from zctrace.plan.attachments import Choice
+
+
+def command(
+    words: Command = None,
+    user: User = "",
+    kernel: Kernel = AUTO,
+    mechanism: Mechanism = Choice.AUTO,
+    keep: Keep = False,
+    boot_timeout: BootTimeout = BOOT_SECONDS,
+    quiet: Quiet = False,
+    sabotage: Sabotage = None,
+) -> int | None:
+    """Let a command measure itself: pytest with the fixture zctrace, say.
+
+    The command keeps its input, output and exit status, and runs with the rights of whoever
+    called; every process of that user below it may ask for windows.
+    """
+    wanted = Wanted(
+        Subject(command=tuple(words or ()), folder=str(Path.cwd()), marked=True),
+        user,
+        mechanism.value,
+        tuple(sabotage or ()),
+        keep,
+        boot_timeout,
+    )
+    return serve(wanted, kernel, quiet=quiet)
 
 
 def serve(wanted: Wanted, name: str, *, quiet: bool) -> int | None:

@@ -12,6 +12,11 @@ from zctrace.workloads.catalogue import STRATEGIES
 from zctrace.workloads.jvm import java, netty
 
 
+def command() -> None:
+    """What there is to run, and what the textbook claims of each."""
+    show(Console())
+
+
 def show(console: Console) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("strategy", "how"):

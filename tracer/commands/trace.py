@@ -1,11 +1,13 @@
-"""``zctrace trace`` and ``zctrace check``: is this program really zero-copy?"""
+"""``zctrace trace``: is this program really zero-copy, and if not, who copies?"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
 from zctrace.analysis import program as traced
@@ -17,14 +19,104 @@ from zctrace.commands.common import (
     require_command,
     require_controls,
 )
+from zctrace.commands.options import (
+    BootTimeout,
+    Command,
+    Duration,
+    Force,
+    Json,
+    Keep,
+    Kernel,
+    Mechanism,
+    NoFollow,
+    Quiet,
+    Sabotage,
+    User,
+    seconds,
+)
 from zctrace.commands.progress import shown
-from zctrace.errors import KernelError, LimitError, UsageError
+from zctrace.errors import KernelError, UsageError
 from zctrace.evidence.account import Look
 from zctrace.evidence.schema import Subject
 from zctrace.machine import places, program_job
-from zctrace.machine.places import HOST, Place
+from zctrace.machine.places import AUTO, HOST, Place
 from zctrace.machine.program_job import Wanted
+from zctrace.machine.progress import BOOT_SECONDS
+from zctrace.plan.attachments import Choice
 from zctrace.reports.text import live
+
+
+def command(
+    words: Command = None,
+    pid: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--pid",
+            "-p",
+            help="A process that runs, with its threads and children. Repeatable.",
+        ),
+    ] = None,
+    cgroup: Annotated[
+        str, typer.Option(help="All processes of a cgroup: a service, a container.")
+    ] = "",
+    duration: Duration = None,
+    no_follow: NoFollow = False,
+    user: User = "",
+    kernel: Kernel = AUTO,
+    mechanism: Mechanism = Choice.AUTO,
+    csv: Annotated[
+        Path | None,
+        typer.Option(help="A row for each descriptor and call, and for what was copied."),
+    ] = None,
+    json: Json = None,
+    interval: Annotated[
+        float | None,
+        typer.Option(
+            "--interval",
+            "-i",
+            parser=seconds,
+            metavar="SECONDS",
+            help="How often to print a line on what happens.",
+        ),
+    ] = None,
+    stacks: Annotated[
+        bool, typer.Option("--stacks", help="Who was on the stack, in the kernel and outside.")
+    ] = False,
+    folded: Annotated[
+        Path | None, typer.Option(help="Stacks and bytes for flamegraph.pl; implies --stacks.")
+    ] = None,
+    speedscope: Annotated[
+        Path | None, typer.Option(help="The same for speedscope.app; implies --stacks.")
+    ] = None,
+    force: Force = False,
+    keep: Keep = False,
+    boot_timeout: BootTimeout = BOOT_SECONDS,
+    quiet: Quiet = False,
+    sabotage: Sabotage = None,
+) -> int | None:
+    """Is this program really zero-copy, and if not, who copies?
+
+    Traces a command from its first instruction, or what runs already from now on. A command
+    keeps its input, output and exit status, and runs with the rights of whoever called.
+    """
+    wanted = Wanted(
+        subject_of(
+            words or [],
+            pid or [],
+            cgroup,
+            duration,
+            follow=not no_follow,
+            stacks=stacks or folded is not None or speedscope is not None,
+            interval=interval,
+        ),
+        user,
+        mechanism.value,
+        tuple(sabotage or ()),
+        keep,
+        boot_timeout,
+    )
+    outputs = Outputs(csv=csv, json=json, folded=folded, speedscope=speedscope, force=force)
+    return trace(wanted, kernel, outputs, quiet=quiet)
 
 
 def subject_of(
@@ -49,9 +141,6 @@ def subject_of(
             "one program at a time: a command, processes, or a cgroup",
             "zctrace trace -- COMMAND, zctrace trace -p PID or zctrace trace --cgroup PATH",
         )
-    for option, value in (("-d", seconds), ("-i", interval)):
-        if value is not None and value <= 0:
-            raise UsageError(f"{option} {value:g}: more than 0 seconds")
     program_job.check_processes(tuple(pids))
     if cgroup:
         cgroup = program_job.check_cgroup(cgroup)
@@ -68,11 +157,16 @@ def subject_of(
 
 
 def trace(
-    wanted: Wanted, name: str, outputs: Outputs, *, quiet: bool, most: float | None = None
+    wanted: Wanted,
+    name: str,
+    outputs: Outputs,
+    *,
+    quiet: bool,
+    require: Callable[[Answer], None] = lambda found: None,
 ) -> int | None:
     """Everything; returns a command's status. Raises ``ZctraceError``.
 
-    ``most`` is how many copies for each byte are allowed, if there is a limit.
+    ``require`` is called last, and may raise one, too.
     """
     outputs.check()
     require_collector()
@@ -90,8 +184,7 @@ def trace(
         found = traced.answer(evidence)
     show([found], outputs, Console())
     require_controls([found])
-    if most is not None:
-        check(found, most)
+    require(found)
     return found.trace.status
 
 
@@ -110,26 +203,6 @@ def show(answers: Sequence[Answer], outputs: Outputs, console: Console) -> None:
     if not outputs.on_stdout:
         # The command may have had standard output for itself.
         reports.render(answers, console, os.uname().release)
-
-
-def check(found: Answer, most: float) -> None:
-    """Raise :class:`LimitError` where more was copied, or where that is not known."""
-    if found.copies is None or found.most_copies is None:
-        raise LimitError(
-            "nothing was delivered or received, so that copies cannot be related to it",
-            hint="a command that moves something by system calls",
-        )
-    if found.most_copies > most:
-        also = f", and {found.unassigned} B are nobody's" if found.unassigned else ""
-        raise LimitError(
-            f"{found.copies:.4g} copies for each byte {found.basis[0]}{also}; "
-            f"{most:g} are allowed",
-            traced.sentence(found),
-        )
-    if found.doubts:
-        raise LimitError(
-            f"no more than {most:g} copies were seen, but not everything was", found.doubts[0]
-        )
 
 
 def _place(name: str, wanted: Wanted, say: places.Say) -> Place:

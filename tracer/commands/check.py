@@ -1,0 +1,89 @@
+"""``zctrace check``: fail where a command copies more than it may."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from zctrace.analysis import program as traced
+from zctrace.analysis.program import Answer
+from zctrace.commands.common import Outputs
+from zctrace.commands.options import (
+    BootTimeout,
+    Command,
+    Duration,
+    Force,
+    Json,
+    Keep,
+    Kernel,
+    NoFollow,
+    Quiet,
+    User,
+    ratio,
+)
+from zctrace.commands.trace import subject_of, trace
+from zctrace.errors import LimitError
+from zctrace.machine.places import AUTO
+from zctrace.machine.program_job import Wanted
+from zctrace.machine.progress import BOOT_SECONDS
+
+
+def command(
+    words: Command = None,
+    max_copies: Annotated[
+        float,
+        typer.Option(
+            parser=ratio,
+            metavar="COPIES",
+            help="How many bytes may be copied for each byte delivered.",
+        ),
+    ] = 0.01,
+    duration: Duration = None,
+    no_follow: NoFollow = False,
+    user: User = "",
+    kernel: Kernel = AUTO,
+    json: Json = None,
+    force: Force = False,
+    keep: Keep = False,
+    boot_timeout: BootTimeout = BOOT_SECONDS,
+    quiet: Quiet = False,
+) -> int | None:
+    """Fail, with status 12, if a command copies more than it is allowed to.
+
+    As trace does; a command that fails itself ends with its own status.
+    """
+    wanted = Wanted(
+        subject_of(words or [], [], "", duration, follow=not no_follow),
+        user,
+        keep=keep,
+        boot_seconds=boot_timeout,
+    )
+    outputs = Outputs(json=json, force=force)
+    return trace(
+        wanted,
+        kernel,
+        outputs,
+        quiet=quiet,
+        require=lambda found: require_limit(found, max_copies),
+    )
+
+
+def require_limit(found: Answer, most: float) -> None:
+    """Raise :class:`LimitError` where more was copied, or where that is not known."""
+    if found.copies is None or found.most_copies is None:
+        raise LimitError(
+            "nothing was delivered or received, so that copies cannot be related to it",
+            hint="a command that moves something by system calls",
+        )
+    if found.most_copies > most:
+        also = f", and {found.unassigned} B are nobody's" if found.unassigned else ""
+        raise LimitError(
+            f"{found.copies:.4g} copies for each byte {found.basis[0]}{also}; "
+            f"{most:g} are allowed",
+            traced.sentence(found),
+        )
+    if found.doubts:
+        raise LimitError(
+            f"no more than {most:g} copies were seen, but not everything was", found.doubts[0]
+        )

@@ -1,0 +1,96 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zctrace.plan.attachments import Choice
+
+
+def seconds(text: str) -> float:
+    """A time, more than 0 and finite."""
+    value = _number(text)
+    if not 0 < value < math.inf:
+        raise typer.BadParameter(f"{text}: more than 0 seconds, and not without end.")
+    return value
+
+
+def ratio(text: str) -> float:
+    """Copies for each byte, at least 0 and finite."""
+    value = _number(text)
+    if not 0 <= value < math.inf:
+        raise typer.BadParameter(f"{text}: at least 0, and finite.")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number, at least 1."""
+    if not (str(text).isascii() and str(text).isdigit() and int(text) >= 1):
+        raise typer.BadParameter(f"{text}: a whole number, at least 1.")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text} is not a number.") from error
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite output files.")]
+Keep = Annotated[bool, typer.Option("--keep", help="Keep the logs of a run that fails.")]
+BootTimeout = Annotated[
+    float,
+    typer.Option(
+        parser=seconds, metavar="SECONDS", help="Time that a virtual machine may take to boot."
+    ),
+]
+Sabotage = Annotated[list[str] | None, typer.Option(hidden=True)]
+Mechanism = Annotated[
+    Choice,
+    typer.Option(
+        help="How user copies are watched: callsite, breakpoint, or auto: both, which "
+        "must agree."
+    ),
+]
+Json = Annotated[
+    Path | None, typer.Option(help="Everything; zctrace report reads it. - for stdout.")
+]
+Command = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="COMMAND [ARGUMENT]...",
+        help="With its arguments. What follows its first word is the command's own.",
+        show_default=False,
+    ),
+]
+Duration = Annotated[
+    float | None,
+    typer.Option(
+        "--duration",
+        "-d",
+        parser=seconds,
+        metavar="SECONDS",
+        help="Time after which a command is terminated.",
+    ),
+]
+NoFollow = Annotated[
+    bool, typer.Option("--no-follow", help="Do not count what the program starts.")
+]
+User = Annotated[
+    str, typer.Option(help="Whom a command runs as; whoever called sudo, or root.")
+]
+Kernel = Annotated[str, typer.Option(help="auto, host, a version such as 6.1, or a path.")]
+Kernels = Annotated[
+    list[str] | None,
+    typer.Option(help="auto, host, a version such as 6.1, or a path. Repeatable."),
+]
+
+TAKES_A_COMMAND = {"allow_interspersed_args": False}
+"""Options end at the first word that is none, as those of strace, perf and time do: the rest
+is the command's."""

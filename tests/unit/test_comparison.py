@@ -17,6 +17,7 @@ from zctrace.analysis import program as traced
 from zctrace.analysis import runs as summary
 from zctrace.analysis import saved
 from zctrace.analysis.comparison import model, pairing, programs
+from zctrace.analysis.comparison import runs as compared_runs
 from zctrace.analysis.comparison.model import COPIED, Change, Part
 from zctrace.evidence.account import Thing
 from zctrace.evidence.schema import Evidence
@@ -435,6 +436,19 @@ def test_a_little_more_is_not_rounded_away(evidence):
     result = result_of(evidence, copying_more(evidence, "mmap-write", 7))
     assert "CPU copies of mmap-write 1 MiB: 1 → 1.0000066" in result.headline
     assert "CPU copies 1 1.0000066" in flat(rendered(result))
+
+
+@pytest.mark.parametrize("column", compared_runs.COUNTING)
+@pytest.mark.parametrize("after", ["measured", "none", None, 3, 2.5])
+def test_every_figure_may_be_the_first_that_differs(column, after):
+    """Some figures are words, and some are a number on one side only."""
+    judged = altering.only(recorded_evidence("6.1"), "sendfile")
+    other = dataclasses.replace(judged, figures={**judged.figures, column: after})
+    before = judged.figures[column]
+    compared = compared_runs.compare("", [(judged, other)], [])
+    said = "not measured" if after is None else after
+    assert compared.changed == (after != before)
+    assert not compared.changed or f"→ {said}" in compared.headline
 
 
 def test_a_run_with_fewer_calls(evidence):

@@ -35,7 +35,7 @@ _COPIES, _SWITCHES, _DMA = "cpu_copies", "mode_switches", "dma_copies"
 MAIN = (_COPIES, _SWITCHES, _DMA, "verdict_copies", "verdict_switches", "verdict_dma")
 """What is to be said of a run that only one side has measured."""
 _OF_COPIES = (_COPIES, "cpu_copied_bytes", "u2k_bytes", "k2u_bytes", "k2k_bytes", "u2u_bytes")
-_COUNTING = (
+COUNTING = (
     *_OF_COPIES,
     "claimed_cpu_copies",
     "verdict_copies",
@@ -52,6 +52,7 @@ _COUNTING = (
     "verdict_dma",
     "controls",
 )
+"""Figures whose change is a change of the result."""
 _BESIDE = ("metadata_bytes", "other_user_bytes", "outside_bytes", "file_system")
 WORDS = {
     "cpu_copies": "CPU copies",
@@ -171,9 +172,7 @@ def _item(pair: Pair) -> Item:
 
 def _figures(pair: Pair) -> list[str]:
     return [
-        column
-        for column in (*_COUNTING, *_BESIDE)
-        if not (column in _CALLS and _receives(pair))
+        column for column in (*COUNTING, *_BESIDE) if not (column in _CALLS and _receives(pair))
     ]
 
 
@@ -306,6 +305,8 @@ def _arrow(change: Change) -> str:
 def _said(value: object) -> str:
     if value is None:
         return NOT_MEASURED
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    text = f"{value:.4g}"
     # Never a whole number for what is none.
-    return text if value == float(text) or not text.isdigit() else repr(value)
+    return repr(value) if text.isdigit() and value != float(text) else text

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from zctrace.errors import MachineError, TraceError
+from tests.conftest import HERE
+from zctrace.errors import MachineError, MissingError, TraceError
 from zctrace.evidence.schema import NICS
 from zctrace.machine import images, job, kvm, qemu
 from zctrace.machine import progress as machine_progress
 from zctrace.machine.guardian import RunFolder
 from zctrace.machine.kernels import Kernel
 
+README = (HERE.parent / "README.md").read_text()
 DISKS = (Path("/run-folder/ext4"), Path("/run-folder/xfs"))
 KERNEL = Kernel("6.1.0-56-amd64", Path("/cache/boot/vmlinuz-6.1.0-56-amd64"), "cache")
 
@@ -40,6 +42,31 @@ def test_command_with_kvm():
     command = qemu.command(guest, Path("/run-folder/guest.sh"))
     assert "--disable-kvm" not in command
     assert not any("nvme" in argument for argument in command)
+
+
+@pytest.mark.parametrize("program", ["qemu-system-x86_64", "busybox", "file", "modprobe"])
+def test_a_program_that_virtme_ng_needs_is_missed_by_name(monkeypatch, program):
+    def which(name, path=None):
+        return None if name == program else f"/usr/bin/{name}"
+
+    monkeypatch.setattr(qemu.shutil, "which", which)
+    ((what, remedy),) = qemu.missing()
+    assert program in what
+    assert remedy.startswith("apt-get install ")
+    with pytest.raises(MissingError, match=re.escape(f"{what} is not installed")) as caught:
+        qemu.require()
+    assert caught.value.hint == remedy
+
+
+def test_make_and_the_readme_install_what_virtme_ng_needs():
+    """A minimal Debian has none of these."""
+    root = HERE.parent
+    makefile = (root / "Makefile").read_text().replace("\\\n", " ")
+    (packages,) = re.findall(r"^PACKAGES := (.+)$", makefile, re.M)
+    (listed,) = re.findall(r"installs from the distribution (.+?), puts", README, re.S)
+    for _, _, package in qemu.PROGRAMS:
+        assert package in packages.split()
+        assert package.removesuffix("-static").partition("-")[0] in listed.lower()
 
 
 def test_the_script_survives_odd_paths():

@@ -24,6 +24,8 @@ from zctrace.machine.progress import Progress
 
 PYTHON = "/usr/bin/python3"
 """The distribution's own: the one that can import its bcc."""
+_SYSTEM_FOLDERS = "/usr/sbin:/sbin"
+"""Where programs are that the PATH of a user may not name."""
 _LIBRARIES = Path("/usr/lib")
 _LIBRARIES_TAG = "zctrace_lib"
 _GUEST_LIBRARIES = "/run/zctrace-lib"
@@ -170,15 +172,28 @@ def guest_script(collector: list[str], log: Path) -> str:
     )
 
 
+PROGRAMS = (
+    ("qemu-system-x86_64", "QEMU (qemu-system-x86_64)", "qemu-system-x86"),
+    ("busybox", "busybox", "busybox-static"),
+    ("file", "file", "file"),
+    ("modprobe", "kmod (modprobe)", "kmod"),
+)
+"""What virtme-ng starts to boot a kernel: the program, its name in messages, its package.
+
+``file`` tells virtme-ng the version of a kernel image; without it virtme-ng needs ``strings``.
+"""
+
+
 def missing() -> list[tuple[str, str]]:
     """Programs that a virtual machine needs and that are not there, with the remedy."""
-    found = []
-    if not shutil.which("qemu-system-x86_64"):
-        found.append(("QEMU (qemu-system-x86_64)", "apt-get install qemu-system-x86"))
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), _SYSTEM_FOLDERS))
+    found = [
+        (what, f"apt-get install {package}")
+        for program, what, package in PROGRAMS
+        if not shutil.which(program, path=path)
+    ]
     if not _find_vng():
         found.append(("virtme-ng (vng)", "pip install virtme-ng"))
-    if not shutil.which("busybox"):
-        found.append(("busybox", "apt-get install busybox-static"))
     return found
 
 
@@ -208,7 +223,7 @@ def start_process(
 ) -> subprocess.Popen[bytes]:
     home = folder / "home"
     home.mkdir()
-    tools = f"{Path(_vng()).parent}:{os.defpath}:/usr/sbin:/sbin"
+    tools = f"{Path(_vng()).parent}:{os.defpath}:{_SYSTEM_FOLDERS}"
     with console.open("wb") as output:
         process = subprocess.Popen(
             arguments,

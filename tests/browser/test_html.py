@@ -15,7 +15,8 @@ from zctrace.reports import machine_readable, wording
 from zctrace.reports.html import page as html
 
 LINES = ("5.10", "6.1", "7.3", "6.1-e1000", "7.3-e1000")
-WIDTHS = (320, 360, 768, 1280)
+JAVA = ("6.1-java", "6.1-netty")
+WIDTHS = (320, 360, 768, 1000, 1280)
 CELLS = """[...document.querySelectorAll("td[data-row]")].map(cell => ({
     row: +cell.dataset.row, column: cell.dataset.column, text: cell.innerText,
     value: cell.querySelector("data")?.value ?? null}))"""
@@ -55,11 +56,11 @@ CONTRAST = """(() => {
 CUT_OFF = """[...document.querySelectorAll("svg")].flatMap(drawing => {
     const frame = drawing.getBoundingClientRect();
     if (!frame.width) return [];
-    return [...drawing.querySelectorAll("text")].filter(text => {
-        const box = text.getBoundingClientRect();
+    return [...drawing.querySelectorAll("text, rect, line, polygon, polyline")].filter(one => {
+        const box = one.getBoundingClientRect();
         return box.left < frame.left - 1 || box.right > frame.right + 1
             || box.top < frame.top - 1 || box.bottom > frame.bottom + 1;
-    }).map(text => text.textContent);
+    }).map(one => one.textContent || one.outerHTML);
 })"""
 OVERLAPPING = """[...document.querySelectorAll("svg")].flatMap(drawing => {
     const boxes = [...drawing.querySelectorAll("text")].map(
@@ -92,6 +93,15 @@ def judged():
 @pytest.fixture(scope="module")
 def page(judged, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(html.page(judged, "0.0-host"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def java(tmp_path_factory):
+    """Copies inside the user buffer, and long names."""
+    path = tmp_path_factory.mktemp("page") / "java.html"
+    judged = runs.judge([recorded_evidence(line) for line in JAVA])
     path.write_text(html.page(judged, "0.0-host"))
     return path
 
@@ -140,6 +150,13 @@ def test_the_numbers_on_it_are_the_csvs(chromium, page, judged):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
+def test_copies_in_user_memory_fit_any_screen(chromium, java, width):
+    chromium.open(java, width=width)
+    assert chromium.evaluate(CUT_OFF) == []
+    assert chromium.evaluate(OVERLAPPING) == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
 def test_it_fits_any_screen(chromium, page, width):
     chromium.open(page, width=width)
     wide, inner = chromium.evaluate("[document.documentElement.scrollWidth, innerWidth]")
@@ -162,15 +179,16 @@ def test_text_in_the_way_would_be_seen(chromium, page):
     assert len(chromium.evaluate(OVERLAPPING)) == 1
 
 
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("width", [360, 768, 1000, 1280])
 def test_text_in_drawings_can_be_read(chromium, page, width):
     chromium.open(page, width=width)
     sizes = chromium.evaluate(
-        """[...document.querySelectorAll("svg text")].map(
-            text => text.getBoundingClientRect().height).filter(height => height)"""
+        """[...document.querySelectorAll("svg text")].filter(
+            text => text.getClientRects().length).map(
+            text => text.getScreenCTM().a * parseFloat(getComputedStyle(text).fontSize))"""
     )
     assert len(sizes) > 100
-    assert min(sizes) >= 8
+    assert min(sizes) >= 12
 
 
 @pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])

@@ -6,6 +6,9 @@ import functools
 import io
 import os
 import re
+import subprocess
+import sys
+import textwrap
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
@@ -441,6 +444,22 @@ def test_saved_results_as_a_page(saved, tmp_path):
     assert "refuted" in result.stdout
     compare(judged, Page(out.read_text()))
     assert out.read_text() == page_of_recorded("6.1-e1000", os.uname().release)
+
+
+def test_a_report_without_a_page_imports_nothing_of_drawing(saved):
+    script = """
+        import sys
+        from tracer import cli
+        sys.argv = ["zctrace", "report", sys.argv[1]]
+        assert cli._status() == 0
+        drawing = {"canvas", "chart", "drawing", "html", "tables", "ways"}
+        print(({f"tracer.reports.{name}" for name in drawing} | {"jinja2"}) & {*sys.modules})
+    """
+    path, _ = saved
+    command = [sys.executable, "-c", textwrap.dedent(script), str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "refuted" in result.stdout
+    assert result.stdout.splitlines()[-1] == "set()"
 
 
 def test_a_page_is_not_overwritten(saved, tmp_path):

@@ -78,7 +78,6 @@ def test_next_to_the_kernel_the_standard_library_is_enough(name):
         ("bcc", {"zctrace.collect.meter"}),
         ("capstone", {"zctrace.kernel.text"}),
         ("jinja2", {"zctrace.reports.html.page"}),
-        ("matplotlib", {"zctrace.reports.html.canvas"}),
         ("pytest", {"zctrace.pytest_plugin"}),
         ("pandas", {"zctrace.analysis.rows", "zctrace.analysis.runs"}),
     ],

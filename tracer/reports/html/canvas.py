@@ -1,71 +1,66 @@
-"""A sheet to draw on, and the SVG that comes of it. The only module that imports matplotlib.
+"""A sheet to draw on, and the SVG element that comes of it.
 
-Coordinates are points, from the top left. Colours are names of the page's variables.
+Lengths are in units of the sheet, from the top left. Colours are names of the page's CSS
+variables, so that dark mode and print reach them. Nothing else on the page is needed: saved
+alone, a drawing wants these variables and the namespace of SVG.
 """
 
 from __future__ import annotations
 
-import io
 import math
-
-import matplotlib as mpl
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
-from matplotlib.path import Path
-
-from zctrace.reports.html import svg
+import xml.etree.ElementTree as ET
 
 Point = tuple[float, float]
 
 CPU, DMA, REFERENCE, UNMEASURED = "cpu", "dma", "reference", "unmeasured"
 INK, MUTED, LINE, BOX, PAGE = "ink", "muted", "line", "box", "page"
-_NAMES = (CPU, DMA, REFERENCE, UNMEASURED, INK, MUTED, LINE, BOX, PAGE)
-_COLOURS = {name: f"#0000{index:02x}" for index, name in enumerate(_NAMES, 1)}
-"""What is drawn with, only to be told apart afterwards."""
-_VARIABLES = {colour: name for name, colour in _COLOURS.items()}
-_ANCHORS = {"start": "left", "middle": "center", "end": "right"}
 _HEAD = 1.2
-"""How long an arrow's head is, in widths of it."""
+"""The length of an arrow's head, in widths of the head."""
+_EM = 0.64
+"""An upper estimate of a character's mean width, in font sizes: DejaVu Sans, bold."""
+
+
+def width_of(words: str, size: float) -> float:
+    """An upper estimate: the page's font is not known before the page is shown."""
+    return _EM * size * len(words)
+
+
+def _printable(words: str) -> str:
+    """XML cannot express control characters."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
 
 
 class Canvas:
-    """A sheet of ``width`` × ``height`` points.
-
-    What is drawn is added as an artist, nothing more: as a line or a patch it would be
-    measured first, for limits of the axes that are fixed here.
-    """
+    """A sheet of ``width`` × ``height``; what is drawn later lies above."""
 
     def __init__(self, width: float, height: float) -> None:
-        self._figure = Figure(figsize=(width / 72, height / 72), dpi=72)
-        FigureCanvasSVG(self._figure)
-        self._axes = self._figure.add_axes((0, 0, 1, 1))
-        self._axes.set_xlim(0, width)
-        self._axes.set_ylim(height, 0)
-        self._axes.set_axis_off()
-        self._drawn = 0
+        self._root = ET.Element("svg", role="img", viewBox=f"0 0 {width:g} {height:g}")
 
-    def _next(self) -> int:
-        """What is drawn later lies above what was drawn before."""
-        self._drawn += 1
-        return self._drawn
+    def _add(self, tag: str, fill: str, stroke: str = "", **values: str | float) -> ET.Element:
+        """An element; empty values are left out, numbers rounded to hundredths."""
+        colours = {
+            kind: f"var(--{name})"
+            for kind, name in (("fill", fill), ("stroke", stroke))
+            if name
+        }
+        attributes = {"fill": "none", **colours}
+        for name, value in values.items():
+            if value != "":
+                text = value if isinstance(value, str) else f"{round(value, 2):g}"
+                attributes[name.replace("_", "-")] = text
+        return ET.SubElement(self._root, tag, attributes)
+
+    def _path(self, points: list[Point], fill: str, stroke: str = "", width: float = 0) -> None:
+        corners = " ".join(f"{round(x, 2):g},{round(y, 2):g}" for x, y in points)
+        tag = "polygon" if fill else "polyline"
+        self._add(tag, fill, stroke, points=corners, stroke_width=width)
 
     def line(
-        self,
-        start: Point,
-        end: Point,
-        colour: str,
-        width: float = 1.0,
-        dashes: tuple[float, float] | None = None,
+        self, start: Point, end: Point, colour: str, width: float = 1, dashes: str = ""
     ) -> None:
-        line = Line2D(
-            [start[0], end[0]], [start[1], end[1]], color=_COLOURS[colour], linewidth=width
-        )
-        line.set_zorder(self._next())
-        if dashes:
-            line.set_dashes(dashes)
-        self._axes.add_artist(line)
+        (x1, y1), (x2, y2) = start, end
+        self._add("line", "", colour, x1=x1, y1=y1, x2=x2, y2=y2, stroke_width=width,
+                  stroke_dasharray=dashes)  # fmt: skip
 
     def text(
         self,
@@ -79,110 +74,69 @@ class Canvas:
         halo: bool = False,
     ) -> None:
         """One line, its middle at the height of ``at``; ``halo`` keeps it clear of lines."""
-        self._axes.text(
-            *at,
-            # XML has no way to say a control character.
-            "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words),
-            fontsize=size,
-            color=_COLOURS[colour],
-            horizontalalignment=_ANCHORS[anchor],
-            verticalalignment="center_baseline",
-            fontweight="bold" if bold else "normal",
-            parse_math=False,
-            zorder=self._next(),
-            gid=svg.HALO if halo else None,
-        )
+        around: dict[str, str | float]
+        around = {"paint_order": "stroke", "stroke_width": 3} if halo else {}
+        self._add("text", colour, PAGE if halo else "", x=at[0], y=at[1] + 0.36 * size,
+                  font_size=size, font_weight="700" if bold else "", text_anchor=anchor,
+                  **around).text = _printable(words)  # fmt: skip
 
     def box(
         self, middle: Point, size: Point, fill: str, edge: str, *, dashed: bool = False
     ) -> None:
-        self._axes.add_artist(
-            FancyBboxPatch(
-                (middle[0] - size[0] / 2 + 6, middle[1] - size[1] / 2 + 6),
-                size[0] - 12,
-                size[1] - 12,
-                boxstyle="round,pad=6,rounding_size=6",
-                facecolor=_COLOURS[fill],
-                edgecolor=_COLOURS[edge],
-                linewidth=1.2,
-                linestyle=(0, (3, 3)) if dashed else "solid",
-                zorder=self._next(),
-            )
-        )
+        (x, y), (width, height) = middle, size
+        self._add("rect", fill, edge, x=x - width / 2, y=y - height / 2, width=width,
+                  height=height, rx=6, stroke_width=1.2,
+                  stroke_dasharray="4 4" if dashed else "")  # fmt: skip
 
     def bar(self, corner: Point, size: Point, colour: str) -> None:
-        x, y = corner
-        self._polygon(
-            [(x, y), (x + size[0], y), (x + size[0], y + size[1]), (x, y + size[1])], colour
-        )
+        self._add("rect", colour, x=corner[0], y=corner[1], width=size[0], height=size[1])
 
     def arrow(
         self, start: Point, end: Point, width: float, colour: str, *, hollow: bool = False
     ) -> None:
-        """As wide as said, from point to point."""
+        """``width`` wide from point to point; ``hollow`` has an empty head."""
         length = math.dist(start, end)
         along = (end[0] - start[0]) / length, (end[1] - start[1]) / length
-        across = -along[1], along[0]
         half, wing = width / 2, max(width * 0.95, 5.0)
         neck = length - min(max(wing * _HEAD, 7.0), length * 0.6)
 
         def at(forth: float, aside: float) -> Point:
             return (
-                start[0] + along[0] * forth + across[0] * aside,
-                start[1] + along[1] * forth + across[1] * aside,
+                start[0] + along[0] * forth - along[1] * aside,
+                start[1] + along[1] * forth + along[0] * aside,
             )
 
+        head = [at(neck, wing), at(length, 0), at(neck, -wing)]
         if hollow:
             self.line(start, at(neck, 0), colour, width)
-            self._polygon([at(neck, wing), at(length, 0), at(neck, -wing)], PAGE, edge=colour)
+            self._path(head, PAGE, colour, 1.2)
             return
-        outline = [at(0, half), at(neck, half), at(neck, wing), at(length, 0)]
-        outline += [at(neck, -wing), at(neck, -half), at(0, -half)]
-        self._polygon(outline, colour)
+        shaft = at(neck, -half), at(0, -half), at(0, half), at(neck, half)
+        self._path([*head, *shaft], colour)
 
     def dashed_arrow(self, start: Point, end: Point, colour: str) -> None:
         """For what is handed over without moving."""
-        length = math.dist(start, end)
-        back = (length - 7) / length
+        back = 1 - 7 / math.dist(start, end)
         neck = start[0] + (end[0] - start[0]) * back, start[1] + (end[1] - start[1]) * back
-        self.line(start, neck, colour, 2.0, dashes=(3, 2))
+        self.line(start, neck, colour, 2, dashes="6 4")
         self.arrow(neck, end, 0.1, colour)
 
     def loop(
         self, start: Point, corners: tuple[Point, Point], end: Point, width: float, colour: str
     ) -> None:
-        """Out of a box, around two corners and back, as wide as said."""
+        """Out of a box, around two corners and back, ``width`` wide."""
         last = corners[1]
-        self._axes.add_artist(
-            PathPatch(
-                Path([start, *corners, end][:3]),
-                facecolor="none",
-                edgecolor=_COLOURS[colour],
-                linewidth=width,
-                joinstyle="miter",
-                zorder=self._next(),
-            )
-        )
-        length = math.dist(last, end)
-        over = width / 2 / length
+        self._path([start, *corners], "", colour, width)
+        over = width / 2 / math.dist(last, end)
         begin = last[0] - (end[0] - last[0]) * over, last[1] - (end[1] - last[1]) * over
         self.arrow(begin, end, width, colour)
 
-    def _polygon(self, points: list[Point], colour: str, edge: str = "") -> None:
-        self._axes.add_artist(
-            Polygon(
-                points,
-                closed=True,
-                facecolor=_COLOURS[colour],
-                edgecolor=_COLOURS[edge] if edge else "none",
-                linewidth=1.2 if edge else 0,
-                zorder=self._next(),
-            )
-        )
-
     def written(self, prefix: str, title: str, description: str) -> str:
         """An ``svg`` element for a page on which ``prefix`` is unique."""
-        text = io.StringIO()
-        with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "zctrace"}):
-            self._figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
-        return svg.inline(text.getvalue(), prefix, _VARIABLES, title, description)
+        told = {f"{prefix}-title": title, f"{prefix}-desc": description}
+        self._root.set("aria-labelledby", " ".join(told))
+        for index, (name, words) in enumerate(told.items()):
+            element = ET.Element(name.removeprefix(f"{prefix}-"), id=name)
+            element.text = _printable(words)
+            self._root.insert(index, element)
+        return ET.tostring(self._root, encoding="unicode")

@@ -5,18 +5,24 @@ Drawn in two forms, as the ways are: both sides beside each other, or one below 
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zctrace.reports.html import canvas
 from zctrace.reports.html.canvas import Canvas
 
-_BAR, _STEP, _SPACE, _HEADING = 11.0, 15.0, 12.0, 14.0
-"""In points: how high a bar is, from one to the next, between strategies, and a line of a
-heading."""
-_TOP, _BEFORE = 44.0, 8.0
+_BAR, _STEP, _SPACE, _LINE = 14.0, 19.0, 12.0, 18.0
+"""Heights: of a bar, from one bar to the next, between strategies, of a line of text."""
+_TOP, _BEFORE = 54.0, 10.0
 """Above everything, and above a heading."""
-_SIZE, _SMALL = 10.5, 9.5
+_SIZE, _SMALL = 14.0, 13.0
+_WIDE, _NARROW = 1000.0, 330.0
+_EDGE, _GAP = 4.0, 8.0
+"""Left of everything; between a bar and what is written beside it."""
+_SHOWN = _GAP + canvas.width_of("not available", _SIZE)
+"""The room on the right of a scale for what is written beside its last bar."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +57,26 @@ class Section:
 
 @dataclass(frozen=True)
 class _Panel:
-    """Where a side's bars stand: the left of its names, of its bars, and its right end."""
+    """One side's bars: where names and bars begin, and units for one copy.
+
+    ``above`` is the height of a strategy's name above its bars, 0 where it stands beside
+    them. ``left`` is ``None`` where no names are shown.
+    """
 
     title: str
     colour: str
-    side: str
-    left: float
+    left: float | None
     zero: float
-    right: float
+    scale: float
+    most: int
+    above: float
+
+    def bars(self, group: Group) -> tuple[Bar, ...]:
+        return group.cpu if self.colour == canvas.CPU else group.dma
+
+    def height(self, section: Section) -> float:
+        groups = sum(self.above + len(g.cpu) * _STEP + _SPACE for g in section.groups)
+        return _BEFORE + len(section.heading) * _LINE + groups
 
 
 def draw(
@@ -66,24 +84,23 @@ def draw(
 ) -> str:
     """The chart as an ``svg`` element; ``prefix`` is unique on the page."""
     most = _most(sections)
-    height = _TOP + sum(_height(section) for section in sections) + 18
     groups = [group for section in sections for group in section.groups]
-    names = 6.6 * max(len(group.name) for group in groups) + 18
-    names += 5.8 * max(len(bar.kernel) for group in groups for bar in group.cpu)
-    cpu = ("CPU copies per payload", canvas.CPU, "cpu")
-    dma = ("DMA copies per payload", canvas.DMA, "dma")
-    if narrow:
-        width, heights = 340.0, (0.0, height)
-        panels = [_Panel(*one, 4, 4 + names, width - 58) for one in (cpu, dma)]
-    else:
-        width, heights = 740.0, (0.0, 0.0)
-        panels = [
-            _Panel(*cpu, 4, 4 + names, 440),
-            _Panel(*dma, -1, 522, 682),
-        ]
-    paper = Canvas(width, heights[1] + height)
-    for panel, top in zip(panels, heights, strict=True):
-        _panel(paper, panel, sections, top, most)
+    kernels = max(canvas.width_of(bar.kernel, _SMALL) for g in groups for bar in g.cpu)
+    names = 0.0 if narrow else max(canvas.width_of(g.name, _SIZE) for g in groups) + _GAP
+    zero = _EDGE + names + kernels + _GAP
+    width = _NARROW if narrow else _WIDE
+    room = width - zero - _SHOWN
+    scale = (room if narrow else (room - _SHOWN) / 2) / most
+    cpu = _Panel(
+        "CPU copies per payload", canvas.CPU, _EDGE, zero, scale, most, _LINE if narrow else 0
+    )
+    dma = dataclasses.replace(cpu, title="DMA copies per payload", colour=canvas.DMA)
+    height = _TOP + sum(map(cpu.height, sections)) + _BEFORE
+    if not narrow:
+        dma = dataclasses.replace(dma, left=None, zero=zero + most * scale + _SHOWN)
+    paper = Canvas(width, height * 2 if narrow else height)
+    _panel(paper, cpu, sections, 0)
+    _panel(paper, dma, sections, height if narrow else 0)
     return paper.written(prefix, title, description)
 
 
@@ -97,58 +114,54 @@ def _most(sections: Sequence[Section]) -> int:
         for value in (bar.copies, bar.claimed)
         if value is not None
     ]
-    return max(1, *(int(-(-value // 1)) for value in seen)) if seen else 1
+    return max(1, *map(math.ceil, seen)) if seen else 1
 
 
-def _height(section: Section) -> float:
-    heading = len(section.heading) * _HEADING + _BEFORE
-    return heading + sum(len(group.cpu) * _STEP + _SPACE for group in section.groups)
-
-
-def _panel(
-    paper: Canvas, panel: _Panel, sections: Sequence[Section], top: float, most: int
-) -> None:
-    scale = (panel.right - panel.zero) / most
-    bottom = top + _TOP + sum(map(_height, sections))
-    title = panel.left if panel.left >= 0 else panel.zero
-    paper.text((title, top + 12), panel.title, 12, panel.colour, bold=True)
-    step = max(1, most // 5)
-    for tick in range(0, most + 1, step):
-        x = panel.zero + tick * scale
-        paper.line((x, top + _TOP - 6), (x, bottom), canvas.LINE, 0.8)
-        paper.text((x, top + _TOP - 13), str(tick), _SMALL, canvas.MUTED, "middle")
+def _panel(paper: Canvas, panel: _Panel, sections: Sequence[Section], top: float) -> None:
+    ticks = range(0, panel.most + 1, max(1, panel.most // 5))
+    title = panel.zero if panel.left is None else panel.left
+    paper.text((title, top + 12), panel.title, _SIZE, panel.colour, bold=True)
+    for tick in ticks:
+        at = panel.zero + tick * panel.scale, top + _TOP - 14
+        paper.text(at, str(tick), _SMALL, canvas.MUTED, "middle")
     y = top + _TOP
     for section in sections:
+        bottom = y + panel.height(section)
         y += _BEFORE
         for line in section.heading:
-            if panel.left >= 0:
-                paper.text((panel.left, y + 4), line, _SMALL, canvas.MUTED, halo=True)
-            y += _HEADING
+            if panel.left is not None:
+                paper.text((panel.left, y + 4), line, _SMALL, canvas.MUTED)
+            y += _LINE
+        for tick in ticks:
+            x = panel.zero + tick * panel.scale
+            paper.line((x, y - 4), (x, bottom - _SPACE + 4), canvas.LINE)
         for group in section.groups:
-            _group(paper, panel, group, y, scale)
-            y += len(group.cpu) * _STEP + _SPACE
+            _group(paper, panel, group, y)
+            y += panel.above + len(group.cpu) * _STEP + _SPACE
 
 
-def _group(paper: Canvas, panel: _Panel, group: Group, top: float, scale: float) -> None:
-    for index, bar in enumerate(group.cpu if panel.side == "cpu" else group.dma):
-        middle = top + index * _STEP + _STEP / 2
-        if panel.left >= 0:
-            if not index:
-                paper.text((panel.left, middle), group.name, _SIZE, canvas.INK, bold=True)
-            paper.text((panel.zero - 7, middle), bar.kernel, _SMALL, canvas.MUTED, "end")
-        _bar(paper, panel, bar, middle, scale)
+def _group(paper: Canvas, panel: _Panel, group: Group, top: float) -> None:
+    if panel.left is not None:
+        at = panel.left, top + (panel.above or _STEP) / 2
+        paper.text(at, group.name, _SIZE, canvas.INK, bold=True, halo=True)
+    for index, bar in enumerate(panel.bars(group)):
+        middle = top + panel.above + index * _STEP + _STEP / 2
+        if panel.left is not None:
+            at = panel.zero - _GAP, middle
+            paper.text(at, bar.kernel, _SMALL, canvas.MUTED, "end")
+        _bar(paper, panel, bar, middle)
 
 
-def _bar(paper: Canvas, panel: _Panel, bar: Bar, middle: float, scale: float) -> None:
-    end = panel.zero + (bar.copies or 0) * scale
+def _bar(paper: Canvas, panel: _Panel, bar: Bar, middle: float) -> None:
+    end = panel.zero + (bar.copies or 0) * panel.scale
     if bar.copies:
         paper.bar((panel.zero, middle - _BAR / 2), (end - panel.zero, _BAR), panel.colour)
-    mark = panel.zero + (bar.claimed or 0) * scale
+    measured = bar.copies is not None
     if bar.claimed is not None:
-        paper.bar((mark - 1.5, middle - _STEP / 2), (3.0, _STEP), canvas.INK)
-        end = max(end, mark) if bar.copies is not None and mark - end < 30 else end
-    colour = canvas.INK if bar.copies is not None else canvas.UNMEASURED
-    if bar.copies is None:
-        end = max(end, mark)
-    paper.text((end + 7, middle), bar.shown, _SIZE, colour, halo=True,
-               bold=bar.copies is not None)  # fmt: skip
+        mark = panel.zero + bar.claimed * panel.scale
+        paper.bar((mark - 1.5, middle - _STEP / 2), (3, _STEP), canvas.INK)
+        # What is written beside the bar does not cover the claim.
+        if end < mark < end + 2 * _GAP + canvas.width_of(bar.shown, _SIZE):
+            end = mark
+    colour = canvas.INK if measured else canvas.UNMEASURED
+    paper.text((end + _GAP, middle), bar.shown, _SIZE, colour, bold=measured, halo=True)

@@ -1,7 +1,6 @@
 """The way of the payload, drawn: places, and arrows as wide as what went through them.
 
-Coordinates are points, from the top left. Each drawing comes in two forms, wide, and narrow
-for phones.
+Each drawing comes in two forms: wide, and narrow for phones.
 """
 
 from __future__ import annotations
@@ -14,14 +13,17 @@ from zctrace.reports.html import canvas
 from zctrace.reports.html.canvas import Canvas, Point
 from zctrace.workloads.strategy import Ends
 
-_ONE, _MOST, _LEAST = 11.0, 3.0, 1.4
-"""How wide an arrow for one payload is, in points; the most payloads that are drawn to
-scale; and the least width that can be seen."""
-_BIG, _SMALL, _TINY = 12.0, 10.0, 9.0
-_LINE_HEIGHT = 13.0
+_ONE, _MOST, _LEAST = 12.0, 3.0, 1.4
+"""The width of an arrow for one payload; the most payloads that are drawn to scale; and the
+least width that can be seen."""
+_BIG, _SMALL = 14.0, 13.0
+_LINE_HEIGHT = 16.0
 _GAP = 5.0
-_NECK = 26.0
-"""How far a loop stands off, in points."""
+_NECK, _SPAN = 26.0, 30.0
+"""How far a loop stands off its box, and its half width."""
+_WIDE, _NARROW = 1000.0, 330.0
+_BORDERED = 23.0
+"""Between two arrows that go the same way and their middle."""
 
 
 @dataclass(frozen=True)
@@ -39,29 +41,24 @@ class _Layout:
     narrow: bool
 
 
-_ACROSS = {
-    Ends.FILE_TO_SOCKET: {Place.DISK: 58, Place.CACHE: 260, Place.SOCKET: 480, Place.NIC: 682},
-    Ends.FILE_TO_FILE: {Place.DISK: 58, Place.CACHE: 260, Place.TARGET: 480},
-    Ends.SOCKET_TO_FILE: {Place.NIC: 58, Place.SOCKET: 260, Place.TARGET: 480},
-    Ends.SOCKET_TO_MEMORY: {Place.NIC: 58, Place.SOCKET: 260},
+_ROW = {
+    Ends.FILE_TO_SOCKET: (Place.DISK, Place.CACHE, Place.SOCKET, Place.NIC),
+    Ends.FILE_TO_FILE: (Place.DISK, Place.CACHE, Place.TARGET),
+    Ends.SOCKET_TO_FILE: (Place.NIC, Place.SOCKET, Place.TARGET),
+    Ends.SOCKET_TO_MEMORY: (Place.NIC, Place.SOCKET),
 }
-"""From the left, in the wide form; the user buffer stands above, and in between."""
-_DOWN = {
-    Ends.FILE_TO_SOCKET: {Place.DISK: 56, Place.CACHE: 152, Place.SOCKET: 324, Place.NIC: 434},
-    Ends.FILE_TO_FILE: {Place.DISK: 56, Place.CACHE: 152, Place.TARGET: 324},
-    Ends.SOCKET_TO_FILE: {Place.NIC: 56, Place.SOCKET: 152, Place.TARGET: 324},
-    Ends.SOCKET_TO_MEMORY: {Place.NIC: 56, Place.SOCKET: 152},
-}
-"""From the top, in the narrow form; the user buffer stands on the right, and in between."""
+"""The kernel's places in the order of the transfer. The user buffer stands aside, between the
+second and the third, if there is one."""
 
 
 def draw(way: Way, prefix: str, title: str, *, narrow: bool) -> str:
     """The drawing as an ``svg`` element; ``prefix`` is unique on the page."""
     layout = _narrow(way) if narrow else _wide(way)
     paper = Canvas(layout.width, layout.height)
-    paper.line(*layout.border, canvas.LINE, dashes=(2, 3))
-    paper.text(layout.user, "user memory", _TINY, canvas.MUTED)
-    paper.text(layout.kernel, "kernel memory and devices", _TINY, canvas.MUTED)
+    paper.line(*layout.border, canvas.LINE, dashes="2 3")
+    paper.text(layout.user, "user memory", _SMALL, canvas.MUTED)
+    kernel = "kernel and devices" if narrow else "kernel memory and devices"
+    paper.text(layout.kernel, kernel, _SMALL, canvas.MUTED)
     both = {(arrow.start, arrow.end) for arrow in way.arrows if arrow.by is By.REFERENCE}
     for arrow in way.arrows:
         if arrow.start is arrow.end:
@@ -75,35 +72,42 @@ def draw(way: Way, prefix: str, title: str, *, narrow: bool) -> str:
 
 
 def _wide(way: Way) -> _Layout:
-    high = 74.0 if _loop_at(way, user=True) else 42.0
-    border, low = high + 62, high + 132
-    middles = {place: (float(x), low) for place, x in _ACROSS[way.ends].items()}
-    middles[Place.USER] = (370.0, high)
-    width = max(x for x, _ in middles.values()) + 58
+    row = _ROW[way.ends]
+    high = 80.0 if _loop_at(way, user=True) else 34.0
+    border, low = high + 72, high + 150
+    box = 140.0, 54.0
+    first = box[0] / 2 + 8
+    step = (_WIDE - 2 * first) / max(len(row) - 1, 2)
+    middles = {place: (first + step * index, low) for index, place in enumerate(row)}
+    middles[Place.USER] = (first + step * 1.5, high)
     return _Layout(
-        max(width, 538),
-        low + (72 if _loop_at(way, user=False) or _mixed(way) else 36),
-        (100, 46),
+        _WIDE,
+        low + (76 if _loop_at(way, user=False) or _mixed(way) else 34),
+        box,
         middles,
-        ((8, border), (max(width, 538) - 8, border)),
-        (10, border - 11),
-        (10, border + 12),
+        ((8, border), (_WIDE - 8, border)),
+        (10, border - 13),
+        (10, border + 14),
         narrow=False,
     )
 
 
 def _narrow(way: Way) -> _Layout:
-    middles = {place: (62.0, float(y)) for place, y in _DOWN[way.ends].items()}
-    middles[Place.USER] = (272.0, 238.0)
-    height = max(y for _, y in middles.values()) + 32
+    box = 122.0, 50.0
+    heights = 54.0, 160.0, 346.0, 452.0
+    middles = {place: (66.0, y) for place, y in zip(_ROW[way.ends], heights, strict=False)}
+    middles[Place.USER] = (_NARROW - 66, 258.0)
+    height = max(y for _, y in middles.values()) + box[1] / 2 + 6
+    if _loop_at(way, user=True):
+        height = max(height, 374)
     return _Layout(
-        330,
+        _NARROW,
         height,
-        (104, 46),
+        box,
         middles,
-        ((204, 4), (204, height - 4)),
-        (212, 12),
-        (10, 12),
+        ((190, 4), (190, height - 4)),
+        (198, 12),
+        (6, 12),
         narrow=True,
     )
 
@@ -137,9 +141,9 @@ def _place(paper: Canvas, layout: _Layout, way: Way, place: Place, middle: Point
     for index, line in enumerate(rows):
         first = index < len(lines)
         paper.text(
-            (x, y + (index - (len(rows) - 1) / 2) * 14),
+            (x, y + (index - (len(rows) - 1) / 2) * _LINE_HEIGHT),
             line,
-            _BIG if first else _TINY,
+            _BIG if first else _SMALL,
             canvas.MUTED if idle or not first else canvas.INK,
             "middle",
             bold=first and not idle,
@@ -155,37 +159,37 @@ def _colour(arrow: Arrow) -> str:
 
 
 def width_of(arrow: Arrow) -> float:
-    """In points, in proportion to the bytes up to three payloads."""
+    """In units of the sheet, in proportion to the bytes up to three payloads."""
     if arrow.copies is None or arrow.by is By.REFERENCE or not arrow.bytes:
         return _LEAST
     return max(_LEAST, _ONE * min(arrow.copies, _MOST))
 
 
-def _edge(start: Point, end: Point, box: Point) -> Point:
-    """Where the way from one box's middle to another's leaves the box, with a gap."""
-    dx, dy = end[0] - start[0], end[1] - start[1]
+def _edge(start: Point, end: Point, box: Point, aside: Point) -> Point:
+    """Where the way from one box's middle to another's, moved ``aside``, leaves the box, with
+    a gap."""
+    along = end[0] - start[0], end[1] - start[1]
     scale = min(
-        (box[0] / 2 + _GAP) / abs(dx) if dx else math.inf,
-        (box[1] / 2 + _GAP) / abs(dy) if dy else math.inf,
+        ((size / 2 + _GAP) - math.copysign(moved, moved * step)) / abs(step)
+        for size, step, moved in zip(box, along, aside, strict=True)
+        if step
     )
-    return start[0] + dx * scale, start[1] + dy * scale
+    return start[0] + aside[0] + along[0] * scale, start[1] + aside[1] + along[1] * scale
 
 
 def _arrow(paper: Canvas, layout: _Layout, arrow: Arrow, *, beside: bool) -> None:
     """One arrow with its label; ``beside`` a reference that goes the same way."""
     middle, other = layout.middles[arrow.start], layout.middles[arrow.end]
-    start = _edge(middle, other, layout.box)
-    end = _edge(other, middle, layout.box)
-    length = math.dist(start, end)
-    along = (end[0] - start[0]) / length, (end[1] - start[1]) / length
+    length = math.dist(middle, other)
+    along = (other[0] - middle[0]) / length, (other[1] - middle[1]) / length
     # To the left of whoever goes along it.
     left = along[1], -along[0]
     away = 0.0
     if beside or (arrow.by is By.REFERENCE and arrow.note.startswith("rest ")):
-        away = 20.0 if arrow.by is By.CPU else -20.0
-    start, end = (
-        (point[0] + left[0] * away, point[1] + left[1] * away) for point in (start, end)
-    )
+        away = _BORDERED if arrow.by is By.CPU else -_BORDERED
+    aside = left[0] * away, left[1] * away
+    start = _edge(middle, other, layout.box, aside)
+    end = _edge(other, middle, layout.box, aside)
     width, colour = width_of(arrow), _colour(arrow)
     if arrow.by is By.REFERENCE:
         paper.dashed_arrow(start, end, colour)
@@ -209,26 +213,32 @@ def _label(
     (x, y), (first, second) = centre, arrow.label
     colour = _colour(arrow)
     if abs(along[1]) < 0.01:
-        above, below = y - half - 9, y + half + 9
+        above, below = y - half - 11, y + half + 11
         if away:
-            above, below = (y - half - 22, y - half - 9) if away > 0 else (y + 14, y + 27)
+            outer = y - half - 11 - _LINE_HEIGHT if away > 0 else y + half + 11
+            above, below = outer, outer + _LINE_HEIGHT
         paper.text((x, above), first, _BIG, colour, "middle", bold=True, halo=True)
         paper.text((x, below), second, _SMALL, canvas.INK, "middle", halo=True)
         return
     if abs(along[0]) < 0.01:
-        # Of two beside each other both labels stand on the right, one above the other.
-        start = (max(x, x - 2 * away) + half + 7, y - math.copysign(18, away) if away else y)
+        # Of two beside each other both labels stand on the right, one above the user buffer's
+        # height, one below.
+        start = (max(x, x - 2 * away) + half + 7, y - math.copysign(48, away) if away else y)
         anchor = "start"
     else:
-        user = layout.middles[Place.USER]
-        side = 1.0 if layout.narrow or x > user[0] else -1.0
-        # Away from the straight way between the kernel's places.
-        side = -side if away < 0 else side
-        normal = left if left[0] * side > 0 else (-left[0], -left[1])
-        start = (x + normal[0] * (half + 8), y + normal[1] * (half + 8))
-        anchor = "start" if side > 0 else "end"
-        if layout.narrow:
-            start = (start[0] + 2 * side, start[1] + math.copysign(9, normal[1]))
+        # Outside of two beside each other; else, in the narrow form, clear of the loop that
+        # may stand below the user buffer.
+        outside = x > layout.middles[Place.USER][0]
+        right = arrow.start is not Place.USER if layout.narrow else outside
+        right = left[0] * away > 0 if away else right
+        normal = left if (left[0] > 0) is right else (-left[0], -left[1])
+        # So far that no corner of the two lines touches the arrow or its head.
+        off = 1.9 * half + 4 + _LINE_HEIGHT * abs(normal[1])
+        start = (x + normal[0] * off, y + normal[1] * off)
+        anchor = "start" if right else "end"
+        if not right:
+            fitting = max(canvas.width_of(line, _BIG) for line in arrow.label)
+            start = (max(start[0], fitting + 4), start[1])
     _lines(paper, start, anchor, arrow, colour)
 
 
@@ -237,17 +247,25 @@ def _loop(paper: Canvas, layout: _Layout, arrow: Arrow) -> None:
     x, y = layout.middles[arrow.start]
     width, colour = width_of(arrow), _colour(arrow)
     wide, high = layout.box
-    if layout.narrow:
+    user = arrow.start is Place.USER
+    if layout.narrow and not user:
         edge = x + wide / 2 + 2
-        far = edge + _NECK
-        paper.loop((edge, y - 4), ((far, y - 4), (far, y + 18)), (edge, y + 18), width, colour)
-        _lines(paper, (far + width / 2 + 7, y + 9), "start", arrow, colour)
+        far, half = edge + _NECK, max(11, width * 0.75)
+        top, bottom = y - half, y + half
+        paper.loop((edge, top), ((far, top), (far, bottom)), (edge, bottom), width, colour)
+        _lines(paper, (far + width / 2 + 7, y), "start", arrow, colour)
         return
-    way = -1 if arrow.start is Place.USER else 1
+    # In the narrow form there is room below the user buffer only.
+    way = -1 if user and not layout.narrow else 1
     edge = y + way * (high / 2 + 2)
     far = edge + way * _NECK
-    paper.loop((x - 24, edge), ((x - 24, far), (x + 24, far)), (x + 24, edge), width, colour)
-    _lines(paper, (x + 24 + width + 6, edge + way * 18), "start", arrow, colour)
+    start, end = x - _SPAN, x + _SPAN
+    paper.loop((start, edge), ((start, far), (end, far)), (end, edge), width, colour)
+    if layout.narrow:
+        at = _NARROW - 5, far + width / 2 + _LINE_HEIGHT + 4
+        _lines(paper, at, "end", arrow, colour)
+    else:
+        _lines(paper, (end + width + 6, edge + way * 18), "start", arrow, colour)
 
 
 def _lines(paper: Canvas, at: Point, anchor: str, arrow: Arrow, colour: str) -> None:

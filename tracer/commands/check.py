@@ -8,13 +8,10 @@ import typer
 
 from zctrace.analysis import program as traced
 from zctrace.analysis.program import Answer
-from zctrace.commands.common import Outputs
 from zctrace.commands.options import (
     BootTimeout,
     Command,
     Duration,
-    Force,
-    Json,
     Keep,
     Kernel,
     NoFollow,
@@ -22,13 +19,17 @@ from zctrace.commands.options import (
     User,
     ratio,
 )
+from zctrace.commands.outputs import NOWHERE, writes
 from zctrace.commands.trace import subject_of, trace
 from zctrace.errors import LimitError
 from zctrace.machine.places import AUTO
 from zctrace.machine.program_job import Wanted
 from zctrace.machine.progress import BOOT_SECONDS
+from zctrace.reports import formats
+from zctrace.reports.formats import Of, Outputs
 
 
+@writes([formats.named("json", Of.TRACE)])
 def command(
     words: Command = None,
     max_copies: Annotated[
@@ -43,8 +44,7 @@ def command(
     no_follow: NoFollow = False,
     user: User = "",
     kernel: Kernel = AUTO,
-    json: Json = None,
-    force: Force = False,
+    outputs: Outputs = NOWHERE,
     keep: Keep = False,
     boot_timeout: BootTimeout = BOOT_SECONDS,
     quiet: Quiet = False,
@@ -59,7 +59,6 @@ def command(
         keep=keep,
         boot_seconds=boot_timeout,
     )
-    outputs = Outputs(json=json, force=force)
     return trace(
         wanted,
         kernel,

@@ -8,26 +8,22 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from zctrace.commands.common import Outputs, require_controls
-from zctrace.commands.options import Force
+from zctrace.commands.common import require_controls
+from zctrace.commands.outputs import NOWHERE, writes
+from zctrace.reports import formats
+from zctrace.reports.formats import Of, Outputs
 
 
+@writes(formats.of(Of.COMPARE))
 def command(
     before: Annotated[Path, typer.Argument(help="A file that --json has written.")],
     after: Annotated[Path, typer.Argument(help="Another one, of the same kind.")],
-    csv: Annotated[
-        Path | None, typer.Option(help="A row for each figure that differs; - for stdout.")
-    ] = None,
-    json: Annotated[
-        Path | None, typer.Option(help="The same, with the sentences; - for stdout.")
-    ] = None,
-    force: Force = False,
+    outputs: Outputs = NOWHERE,
 ) -> None:
     """What changed between two saved results, the largest change first.
 
     Two of run, or two of trace and check.
     """
-    outputs = Outputs(csv=csv, json=json, force=force)
     show(before, after, Console(), outputs)
 
 
@@ -44,8 +40,7 @@ def show(before: Path, after: Path, console: Console, outputs: Outputs) -> None:
 
     sides = saved.read(before), saved.read(after)
     result = pairing.compare(*sides)
-    forms = {"--csv": reports.differences_csv, "--json": reports.differences_json}
-    outputs.write(forms, result)
+    outputs.write(Of.COMPARE, result)
     if not outputs.on_stdout:
         reports.render(result, console)
     for side in sides:

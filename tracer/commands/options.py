@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -42,7 +41,6 @@ def _number(text: str) -> float:
 
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite output files.")]
 Keep = Annotated[bool, typer.Option("--keep", help="Keep the logs of a run that fails.")]
 BootTimeout = Annotated[
     float,
@@ -57,9 +55,6 @@ Mechanism = Annotated[
         help="How user copies are watched: callsite, breakpoint, or auto: both, which "
         "must agree."
     ),
-]
-Json = Annotated[
-    Path | None, typer.Option(help="Everything; zctrace report reads it. - for stdout.")
 ]
 Command = Annotated[
     list[str] | None,

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Annotated
-
-import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from zctrace.commands.common import Outputs, find, require_root
-from zctrace.commands.options import BootTimeout, Force, Keep, Kernel, Mechanism, Quiet
+from zctrace.commands.common import find, require_root
+from zctrace.commands.options import BootTimeout, Keep, Kernel, Mechanism, Quiet
+from zctrace.commands.outputs import NOWHERE, writes
 from zctrace.commands.progress import shown
 from zctrace.evidence.schema import Evidence
 from zctrace.machine import job, places
@@ -21,15 +17,15 @@ from zctrace.machine.places import AUTO
 from zctrace.machine.progress import BOOT_SECONDS
 from zctrace.plan.attachments import Choice
 from zctrace.probes.model import Purpose
+from zctrace.reports import formats
+from zctrace.reports.formats import Of, Outputs
 
 
+@writes(formats.of(Of.PLAN))
 def command(
     kernel: Kernel = AUTO,
     mechanism: Mechanism = Choice.AUTO,
-    json: Annotated[
-        Path | None, typer.Option(help="Plan and kernel facts, for programs. - for stdout.")
-    ] = None,
-    force: Force = False,
+    outputs: Outputs = NOWHERE,
     keep: Keep = False,
     boot_timeout: BootTimeout = BOOT_SECONDS,
     quiet: Quiet = False,
@@ -43,7 +39,7 @@ def command(
         keep=keep,
         boot_seconds=boot_timeout,
     )
-    show(kernel, wanted, Outputs(json=json, force=force), Console(), quiet=quiet)
+    show(kernel, wanted, outputs, Console(), quiet=quiet)
 
 
 def show(
@@ -56,13 +52,9 @@ def show(
     with shown(quiet=quiet) as say:
         place = find(name, say)
         evidence = job.collect(place, options, say)
-    outputs.write({"--json": _json}, evidence)
+    outputs.write(Of.PLAN, evidence)
     if not outputs.on_stdout:
         render(evidence, console)
-
-
-def _json(evidence: Evidence) -> str:
-    return json.dumps(evidence.to_json(), indent=1) + "\n"
 
 
 def render(evidence: Evidence, console: Console) -> None:

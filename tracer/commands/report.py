@@ -11,28 +11,19 @@ import typer
 from rich.console import Console
 
 from zctrace.commands import trace
-from zctrace.commands.common import Outputs, require_controls, write
-from zctrace.commands.options import Force
+from zctrace.commands.common import require_controls
+from zctrace.commands.outputs import NOWHERE, writes
 from zctrace.errors import UsageError
+from zctrace.reports import formats
+from zctrace.reports.formats import FORMATS, Of, Outputs, of
 
 
+@writes([one for one in formats.FORMATS if one.again])
 def command(
     results: Annotated[list[Path], typer.Argument(help="Files that run --json has written.")],
-    html: Annotated[
-        Path | None,
-        typer.Option(help="Also as a page with drawings that needs no network; - for stdout."),
-    ] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(help="Also as tables as GitHub shows them; - for stdout.")
-    ] = None,
-    folded: Annotated[Path | None, typer.Option(help="As for trace; - for stdout.")] = None,
-    speedscope: Annotated[Path | None, typer.Option(help="As for trace; - for stdout.")] = None,
-    force: Force = False,
+    outputs: Outputs = NOWHERE,
 ) -> None:
     """Show saved results again."""
-    outputs = Outputs(
-        html=html, markdown=markdown, folded=folded, speedscope=speedscope, force=force
-    )
     show(results, Console(), outputs)
 
 
@@ -48,16 +39,13 @@ def show(paths: Sequence[Path], console: Console, outputs: Outputs) -> None:
     results = [saved.read(path) for path in paths]
     judged = [j for result in results for j in result.runs]
     programs = [found for result in results for found in result.programs]
-    of_programs = [o for o, _ in outputs.chosen() if o in ("--folded", "--speedscope")]
-    if programs and len(outputs.chosen()) > len(of_programs):
+    if judged:
+        _require_formats(outputs, Of.RUN)
+    if programs:
+        _require_formats(outputs, Of.TRACE)
+    if outputs.stacks and not any(found.trace.account.stacks for found in programs):
         raise UsageError(
-            "--html and --markdown are for strategies",
-            "these are results of zctrace trace",
-            "without them; zctrace trace --csv and --json",
-        )
-    if of_programs and (judged or not any(found.trace.account.stacks for found in programs)):
-        raise UsageError(
-            f"{of_programs[0]}: there are no stacks in these results",
+            "there are no stacks in these results",
             hint="zctrace trace --stacks --json F -- COMMAND",
         )
     if programs:
@@ -65,7 +53,19 @@ def show(paths: Sequence[Path], console: Console, outputs: Outputs) -> None:
         require_controls(programs)
     if not judged:
         return
-    write(judged, outputs)
+    outputs.write(Of.RUN, judged)
     if not outputs.on_stdout:
         runs.render(judged, console, os.uname().release)
     require_controls(judged)
+
+
+def _require_formats(outputs: Outputs, command: Of) -> None:
+    """Raise :class:`UsageError` for a format that ``command``'s results do not have."""
+    known = {one.name for one in of(command)}
+    for one in FORMATS:
+        if one.name in outputs.paths and one.name not in known:
+            raise UsageError(
+                f"{one.option}: these are results of {command.value}",
+                f"{one.option} shows results of {one.of.value}",
+                f"zctrace report without {one.option}",
+            )

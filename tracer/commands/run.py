@@ -17,17 +17,13 @@ from rich.console import Console
 from zctrace.commands import choices
 from zctrace.commands.choices import CARDS, check_options
 from zctrace.commands.common import (
-    Outputs,
     find,
     require_collector,
     require_controls,
     require_root,
-    write,
 )
 from zctrace.commands.options import (
     BootTimeout,
-    Force,
-    Json,
     Keep,
     Kernels,
     Mechanism,
@@ -35,6 +31,7 @@ from zctrace.commands.options import (
     Sabotage,
     count,
 )
+from zctrace.commands.outputs import NOWHERE, writes
 from zctrace.commands.progress import notice, shown
 from zctrace.errors import UsageError, ZctraceError
 from zctrace.evidence.schema import COLD, USER_COPIES, WARM, Evidence
@@ -44,6 +41,8 @@ from zctrace.machine.job import Options
 from zctrace.machine.places import AUTO, Place
 from zctrace.machine.progress import BOOT_SECONDS
 from zctrace.plan.attachments import Choice
+from zctrace.reports import formats
+from zctrace.reports.formats import Of, Outputs
 from zctrace.sizes import parse_size
 
 
@@ -54,6 +53,7 @@ class PageCache(enum.Enum):
     COLD = COLD
 
 
+@writes(formats.of(Of.RUN))
 def command(
     strategies: Annotated[
         list[str] | None,
@@ -135,20 +135,7 @@ def command(
         ),
     ] = None,
     mechanism: Mechanism = Choice.AUTO,
-    csv: Annotated[
-        Path | None, typer.Option(help="Summary, a row per run; - for stdout.")
-    ] = None,
-    evidence: Annotated[
-        Path | None, typer.Option(help="Tidy rows, one per run, role and site, as CSV.")
-    ] = None,
-    json: Json = None,
-    html: Annotated[
-        Path | None, typer.Option(help="A page with drawings that needs no network.")
-    ] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(help="Tables and reasons, as GitHub shows them.")
-    ] = None,
-    force: Force = False,
+    outputs: Outputs = NOWHERE,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
@@ -190,7 +177,6 @@ def command(
         keep=keep,
         boot_seconds=boot_timeout,
     )
-    outputs = Outputs(csv, evidence, json, force, html, markdown)
     if dry_run:
         show_plan(wanted, names, outputs)
     else:
@@ -229,7 +215,7 @@ def run(
         from zctrace.analysis import runs
 
         judged = runs.judge(evidences)
-    write(judged, outputs)
+    outputs.write(Of.RUN, judged)
     if not outputs.on_stdout:
         from zctrace.reports.text import runs as terminal
 

@@ -13,7 +13,6 @@ from rich.console import Console
 from zctrace.analysis import program as traced
 from zctrace.analysis.program import Answer
 from zctrace.commands.common import (
-    Outputs,
     find,
     require_collector,
     require_command,
@@ -23,8 +22,6 @@ from zctrace.commands.options import (
     BootTimeout,
     Command,
     Duration,
-    Force,
-    Json,
     Keep,
     Kernel,
     Mechanism,
@@ -34,6 +31,7 @@ from zctrace.commands.options import (
     User,
     seconds,
 )
+from zctrace.commands.outputs import NOWHERE, writes
 from zctrace.commands.progress import shown
 from zctrace.errors import KernelError, UsageError
 from zctrace.evidence.account import Look
@@ -43,9 +41,12 @@ from zctrace.machine.places import AUTO, HOST, Place
 from zctrace.machine.program_job import Wanted
 from zctrace.machine.progress import BOOT_SECONDS
 from zctrace.plan.attachments import Choice
+from zctrace.reports import formats
+from zctrace.reports.formats import Of, Outputs
 from zctrace.reports.text import live
 
 
+@writes(formats.of(Of.TRACE))
 def command(
     words: Command = None,
     pid: Annotated[
@@ -64,11 +65,6 @@ def command(
     user: User = "",
     kernel: Kernel = AUTO,
     mechanism: Mechanism = Choice.AUTO,
-    csv: Annotated[
-        Path | None,
-        typer.Option(help="A row for each descriptor and call, and for what was copied."),
-    ] = None,
-    json: Json = None,
     interval: Annotated[
         float | None,
         typer.Option(
@@ -82,13 +78,7 @@ def command(
     stacks: Annotated[
         bool, typer.Option("--stacks", help="Who was on the stack, in the kernel and outside.")
     ] = False,
-    folded: Annotated[
-        Path | None, typer.Option(help="Stacks and bytes for flamegraph.pl; implies --stacks.")
-    ] = None,
-    speedscope: Annotated[
-        Path | None, typer.Option(help="The same for speedscope.app; implies --stacks.")
-    ] = None,
-    force: Force = False,
+    outputs: Outputs = NOWHERE,
     keep: Keep = False,
     boot_timeout: BootTimeout = BOOT_SECONDS,
     quiet: Quiet = False,
@@ -106,7 +96,7 @@ def command(
             cgroup,
             duration,
             follow=not no_follow,
-            stacks=stacks or folded is not None or speedscope is not None,
+            stacks=stacks or outputs.stacks,
             interval=interval,
         ),
         user,
@@ -115,7 +105,6 @@ def command(
         keep,
         boot_timeout,
     )
-    outputs = Outputs(csv=csv, json=json, folded=folded, speedscope=speedscope, force=force)
     return trace(wanted, kernel, outputs, quiet=quiet)
 
 
@@ -190,16 +179,9 @@ def trace(
 
 def show(answers: Sequence[Answer], outputs: Outputs, console: Console) -> None:
     """Write the forms that were asked for, and the report on the terminal."""
-    from zctrace.reports import flamegraph
     from zctrace.reports.text import program as reports
 
-    forms = {
-        "--csv": reports.flows_csv,
-        "--json": reports.result_json,
-        "--folded": flamegraph.folded,
-        "--speedscope": flamegraph.speedscope,
-    }
-    outputs.write(forms, answers)
+    outputs.write(Of.TRACE, answers)
     if not outputs.on_stdout:
         # The command may have had standard output for itself.
         reports.render(answers, console, os.uname().release)

@@ -1,0 +1,201 @@
+"""The forms in which results are written to files: a row each, found by all commands.
+
+Options, the check for what could not be written, and writing follow from ``FORMATS``. A
+writer imports late: pandas and what draws take longer than everything else.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zctrace import output_files
+
+if TYPE_CHECKING:
+    from zctrace.analysis.comparison.model import Result
+    from zctrace.analysis.program import Answer
+    from zctrace.analysis.runs import Judged
+    from zctrace.evidence.schema import Evidence
+
+
+class Of(enum.Enum):
+    """The command whose results a format shows."""
+
+    RUN = "zctrace run"
+    TRACE = "zctrace trace"
+    COMPARE = "zctrace compare"
+    PLAN = "zctrace plan"
+
+
+@dataclass(frozen=True)
+class Format:
+    """``again`` formats can be written of saved results; ``stacks`` ones need stacks."""
+
+    name: str
+    of: Of
+    help: str
+    text: Callable[[Any], str]
+    again: bool = False
+    stacks: bool = False
+
+    @property
+    def option(self) -> str:
+        return f"--{self.name}"
+
+
+def _summary_csv(judged: Sequence[Judged]) -> str:
+    from zctrace.reports import machine_readable
+
+    return machine_readable.summary_csv(judged)
+
+
+def _evidence_csv(judged: Sequence[Judged]) -> str:
+    from zctrace.reports import machine_readable
+
+    return machine_readable.evidence_csv(judged)
+
+
+def _result_json(judged: Sequence[Judged]) -> str:
+    from zctrace.reports import machine_readable
+
+    return machine_readable.result_json(judged)
+
+
+def _page(judged: Sequence[Judged]) -> str:
+    from zctrace.reports.html import page
+
+    return page.page(judged, os.uname().release)
+
+
+def _markdown(judged: Sequence[Judged]) -> str:
+    from zctrace.reports import markdown
+
+    return markdown.document(judged)
+
+
+def _flows_csv(answers: Sequence[Answer]) -> str:
+    from zctrace.reports.text import program
+
+    return program.flows_csv(answers)
+
+
+def _program_json(answers: Sequence[Answer]) -> str:
+    from zctrace.reports.text import program
+
+    return program.result_json(answers)
+
+
+def _folded(answers: Sequence[Answer]) -> str:
+    from zctrace.reports import flamegraph
+
+    return flamegraph.folded(answers)
+
+
+def _speedscope(answers: Sequence[Answer]) -> str:
+    from zctrace.reports import flamegraph
+
+    return flamegraph.speedscope(answers)
+
+
+def _differences_csv(result: Result) -> str:
+    from zctrace.reports.text import comparison
+
+    return comparison.differences_csv(result)
+
+
+def _differences_json(result: Result) -> str:
+    from zctrace.reports.text import comparison
+
+    return comparison.differences_json(result)
+
+
+def _plan_json(evidence: Evidence) -> str:
+    return json.dumps(evidence.to_json(), indent=1) + "\n"
+
+
+_EVERYTHING = "Everything; zctrace report reads it."
+FORMATS = (
+    Format("csv", Of.RUN, "Summary, a row per run; - for stdout.", _summary_csv),
+    Format(
+        "evidence", Of.RUN, "Tidy rows, one per run, role and site, as CSV.", _evidence_csv
+    ),
+    Format("json", Of.RUN, _EVERYTHING, _result_json),
+    Format(
+        "html", Of.RUN, "A page with drawings that needs no network.", _page, again=True
+    ),
+    Format(
+        "markdown", Of.RUN, "Tables and reasons, as GitHub shows them.", _markdown, again=True
+    ),
+    Format(
+        "csv",
+        Of.TRACE,
+        "A row for each descriptor and call, and for what was copied.",
+        _flows_csv,
+    ),
+    Format("json", Of.TRACE, _EVERYTHING, _program_json),
+    Format(
+        "folded",
+        Of.TRACE,
+        "Stacks and bytes for flamegraph.pl; implies --stacks.",
+        _folded,
+        again=True,
+        stacks=True,
+    ),
+    Format(
+        "speedscope",
+        Of.TRACE,
+        "Stacks and bytes for speedscope.app; implies --stacks.",
+        _speedscope,
+        again=True,
+        stacks=True,
+    ),
+    Format("csv", Of.COMPARE, "A row for each figure that differs; - for stdout.",
+           _differences_csv),
+    Format("json", Of.COMPARE, "The same, with the sentences; - for stdout.",
+           _differences_json),
+    Format("json", Of.PLAN, "Plan and kernel facts, for programs; - for stdout.", _plan_json),
+)  # fmt: skip
+
+
+def of(command: Of) -> tuple[Format, ...]:
+    """The formats of one command's results."""
+    return tuple(one for one in FORMATS if one.of is command)
+
+
+def named(name: str, command: Of) -> Format:
+    """One of them; raises ``KeyError`` where ``command`` has none of that name."""
+    return {one.name: one for one in of(command)}[name]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where results go, by the names of formats."""
+
+    paths: Mapping[str, Path] = field(default_factory=dict)
+    force: bool = False
+
+    @property
+    def on_stdout(self) -> bool:
+        """Whether one of them goes there: then the report does not."""
+        return any(map(output_files.is_stdout, self.paths.values()))
+
+    @property
+    def stacks(self) -> bool:
+        """Whether a format needs stacks."""
+        return any(one.stacks and one.name in self.paths for one in FORMATS)
+
+    def check(self) -> None:
+        """Raise :class:`OutputError` for what could not be written later."""
+        output_files.check_distinct((f"--{n}", path) for n, path in self.paths.items())
+        for name, path in self.paths.items():
+            output_files.check(path, f"--{name}", force=self.force)
+
+    def write(self, command: Of, results: Any) -> None:
+        """Write ``command``'s results in every chosen format; raises :class:`OutputError`."""
+        for name, path in self.paths.items():
+            output_files.write(path, named(name, command).text(results))

@@ -11,7 +11,7 @@ of byte: no byte passes two of them.
 
 from __future__ import annotations
 
-from zctrace.probes.model import CallTarget, Direction, Path, Purpose, Returned
+from zctrace.probes.model import CallTarget, Direction, Path, Purpose, Quantity, Returned
 
 _TO_USER, _FROM_USER = Direction.KERNEL_TO_USER, Direction.USER_TO_KERNEL
 _INSIDE = Direction.KERNEL_TO_KERNEL
@@ -44,7 +44,7 @@ _METADATA_CALLERS = (
 CALL_TARGETS: tuple[CallTarget, ...] = (
     # To user memory, or to a kernel buffer behind the same interface.
     CallTarget(
-        quantity="copy-to-iter",
+        quantity=Quantity.COPY_TO_ITER,
         function="_copy_to_iter",
         direction=_TO_USER,
         length=2,
@@ -55,7 +55,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         since="Found on all.",
     ),
     CallTarget(
-        quantity="copy-to-iter",
+        quantity=Quantity.COPY_TO_ITER,
         function="copy_page_to_iter",
         direction=_TO_USER,
         length=3,
@@ -68,7 +68,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         since="Found on all; calls _copy_to_iter from 6.1 on.",
     ),
     CallTarget(
-        quantity="copy-to-iter",
+        quantity=Quantity.COPY_TO_ITER,
         function="copy_page_to_iter",
         direction=_TO_USER,
         length=3,
@@ -80,7 +80,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         since="Found on all; copies user memory by itself on 5.10.",
     ),
     CallTarget(
-        quantity="copy-to-iter",
+        quantity=Quantity.COPY_TO_ITER,
         function="copy_page_to_iter_nofault",
         direction=_TO_USER,
         length=3,
@@ -90,7 +90,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         since="Found on 6.12 and 7.3.",
     ),
     CallTarget(
-        quantity="copy-to-iter",
+        quantity=Quantity.COPY_TO_ITER,
         function="simple_copy_to_iter",
         direction=_TO_USER,
         length=2,
@@ -101,7 +101,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         since="Found on all.",
     ),
     CallTarget(
-        quantity="copy-to-iter",
+        quantity=Quantity.COPY_TO_ITER,
         function="dax_copy_to_iter",
         direction=_TO_USER,
         length=4,
@@ -112,7 +112,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         since="Found on 6.1, 6.12 and 7.3.",
     ),
     CallTarget(
-        quantity="csum-and-copy-to-iter",
+        quantity=Quantity.CSUM_AND_COPY_TO_ITER,
         function="csum_and_copy_to_user",
         direction=_TO_USER,
         length=3,
@@ -126,7 +126,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
     ),
     # From user memory.
     CallTarget(
-        quantity="copy-from-iter",
+        quantity=Quantity.COPY_FROM_ITER,
         function="_copy_from_iter",
         direction=_FROM_USER,
         length=2,
@@ -137,7 +137,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         since="Found on all.",
     ),
     CallTarget(
-        quantity="copy-from-iter",
+        quantity=Quantity.COPY_FROM_ITER,
         function="copy_page_from_iter",
         direction=_FROM_USER,
         length=3,
@@ -149,7 +149,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         since="Found on all; calls _copy_from_iter from 6.1 on.",
     ),
     CallTarget(
-        quantity="copy-from-iter",
+        quantity=Quantity.COPY_FROM_ITER,
         function="copy_page_from_iter",
         direction=_FROM_USER,
         length=3,
@@ -160,7 +160,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         since="Found on all; copies user memory by itself on 5.10.",
     ),
     CallTarget(
-        quantity="copy-from-iter",
+        quantity=Quantity.COPY_FROM_ITER,
         function="_copy_from_iter_full",
         direction=_FROM_USER,
         length=2,
@@ -170,7 +170,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         since="Found on 5.10.",
     ),
     CallTarget(
-        quantity="copy-from-iter",
+        quantity=Quantity.COPY_FROM_ITER,
         function="_copy_from_iter_nocache",
         direction=_FROM_USER,
         length=2,
@@ -180,7 +180,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         since="Found on all.",
     ),
     CallTarget(
-        quantity="copy-from-iter",
+        quantity=Quantity.COPY_FROM_ITER,
         function="skb_do_copy_data_nocache",
         direction=_FROM_USER,
         length=5,
@@ -191,7 +191,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         since="Found on 5.10.",
     ),
     CallTarget(
-        quantity="copy-from-iter",
+        quantity=Quantity.COPY_FROM_ITER,
         function="dax_copy_from_iter",
         direction=_FROM_USER,
         length=4,
@@ -202,7 +202,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         since="Found on 6.1, 6.12 and 7.3.",
     ),
     CallTarget(
-        quantity="csum-and-copy-from-iter",
+        quantity=Quantity.CSUM_AND_COPY_FROM_ITER,
         function="csum_and_copy_from_iter",
         direction=_FROM_USER,
         length=2,
@@ -213,7 +213,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         since="Found on 6.1.",
     ),
     CallTarget(
-        quantity="csum-and-copy-from-iter",
+        quantity=Quantity.CSUM_AND_COPY_FROM_ITER,
         function="csum_and_copy_from_iter_full",
         direction=_FROM_USER,
         length=2,
@@ -226,7 +226,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
     # Into the page cache. It asks for a whole folio and gets less when the source page is
     # not present, so what it returns is the only truth.
     CallTarget(
-        quantity="copy-from-iter-atomic",
+        quantity=Quantity.COPY_FROM_ITER_ATOMIC,
         function="copy_folio_from_iter_atomic",
         direction=_FROM_USER,
         length=3,
@@ -237,7 +237,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         since="Found on 7.3.",
     ),
     CallTarget(
-        quantity="copy-from-iter-atomic",
+        quantity=Quantity.COPY_FROM_ITER_ATOMIC,
         function="copy_page_from_iter_atomic",
         direction=_FROM_USER,
         length=3,
@@ -248,7 +248,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         since="Found on 6.1 and 6.12.",
     ),
     CallTarget(
-        quantity="copy-from-iter-atomic",
+        quantity=Quantity.COPY_FROM_ITER_ATOMIC,
         function="iov_iter_copy_from_user_atomic",
         direction=_FROM_USER,
         length=4,
@@ -260,7 +260,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
     ),
     # Pages of user memory that are shared and written to.
     CallTarget(
-        quantity="copy-page",
+        quantity=Quantity.COPY_PAGE,
         function="copy_page",
         direction=_INSIDE,
         size=4096,
@@ -270,7 +270,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         since="Found on all.",
     ),
     CallTarget(
-        quantity="copy-page",
+        quantity=Quantity.COPY_PAGE,
         function="copy_mc_to_kernel",
         direction=_INSIDE,
         length=3,
@@ -281,7 +281,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         since="Found on all; used for that from 6.1 on.",
     ),
     CallTarget(
-        quantity="copy-page",
+        quantity=Quantity.COPY_PAGE,
         function="copy_mc_user_highpage",
         direction=_INSIDE,
         size=4096,
@@ -292,7 +292,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
     ),
     # What system calls take and give beside the payload.
     CallTarget(
-        quantity="metadata-from-user",
+        quantity=Quantity.METADATA_FROM_USER,
         function="_copy_from_user",
         direction=_FROM_USER,
         length=3,
@@ -303,7 +303,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         since="Found on all.",
     ),
     CallTarget(
-        quantity="metadata-to-user",
+        quantity=Quantity.METADATA_TO_USER,
         function="_copy_to_user",
         direction=_TO_USER,
         length=3,

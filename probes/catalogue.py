@@ -19,6 +19,7 @@ from zctrace.probes.model import (
     Mechanism,
     Member,
     Path,
+    Quantity,
     Register,
     Where,
     Within,
@@ -29,7 +30,7 @@ _ON_RETURN = (Mechanism.BREAKPOINT_RETURN, Mechanism.BREAKPOINT_ENTRY)
 
 COPY_SITES: tuple[CopySite, ...] = (
     CopySite(
-        quantity="copy-to-iter",
+        quantity=Quantity.COPY_TO_ITER,
         function="_copy_to_iter",
         kind=Kind.COPY,
         direction=Direction.KERNEL_TO_USER,
@@ -42,7 +43,7 @@ COPY_SITES: tuple[CopySite, ...] = (
         'size checks to inlined part") (in v4.13) the copying half has this name.',
     ),
     CopySite(
-        quantity="copy-from-iter",
+        quantity=Quantity.COPY_FROM_ITER,
         function="_copy_from_iter",
         kind=Kind.COPY,
         direction=Direction.USER_TO_KERNEL,
@@ -58,7 +59,7 @@ COPY_SITES: tuple[CopySite, ...] = (
     # a whole folio and gets less when the source page is not present, so the return value
     # is the only truth.
     CopySite(
-        quantity="copy-from-iter-atomic",
+        quantity=Quantity.COPY_FROM_ITER_ATOMIC,
         function="copy_folio_from_iter_atomic",
         kind=Kind.COPY,
         direction=Direction.USER_TO_KERNEL,
@@ -72,7 +73,7 @@ COPY_SITES: tuple[CopySite, ...] = (
         "an inline wrapper of the next row.",
     ),
     CopySite(
-        quantity="copy-from-iter-atomic",
+        quantity=Quantity.COPY_FROM_ITER_ATOMIC,
         function="copy_page_from_iter_atomic",
         kind=Kind.COPY,
         direction=Direction.USER_TO_KERNEL,
@@ -85,7 +86,7 @@ COPY_SITES: tuple[CopySite, ...] = (
         'iov_iter_copy_from_user_atomic() with iterator-advancing variant") (in v5.14).',
     ),
     CopySite(
-        quantity="copy-from-iter-atomic",
+        quantity=Quantity.COPY_FROM_ITER_ATOMIC,
         function="iov_iter_copy_from_user_atomic",
         kind=Kind.COPY,
         direction=Direction.USER_TO_KERNEL,
@@ -99,7 +100,7 @@ COPY_SITES: tuple[CopySite, ...] = (
     # The processor's own loop under every ordinary user copy. It sees the same bytes as
     # the iterator functions and the small copies of structures besides.
     CopySite(
-        quantity="user-copy-routine",
+        quantity=Quantity.USER_COPY_ROUTINE,
         function="rep_movs_alternative",
         kind=Kind.CROSS_CHECK,
         direction=None,
@@ -114,7 +115,7 @@ COPY_SITES: tuple[CopySite, ...] = (
         'copies for the FSRM case") (in v6.4) it is called only without FSRM.',
     ),
     CopySite(
-        quantity="user-copy-routine",
+        quantity=Quantity.USER_COPY_ROUTINE,
         function="copy_user_enhanced_fast_string",
         kind=Kind.CROSS_CHECK,
         direction=None,
@@ -131,7 +132,7 @@ COPY_SITES: tuple[CopySite, ...] = (
     # Verifying a datagram's checksum while it is copied: through a pointer, in lib/ before
     # Linux kernel commit 6d0d41991428 (see probes.calls), with a flag that only this has.
     CopySite(
-        quantity="csum-and-copy-to-iter",
+        quantity=Quantity.CSUM_AND_COPY_TO_ITER,
         function="__skb_datagram_iter",
         kind=Kind.COPY,
         direction=Direction.KERNEL_TO_USER,
@@ -146,7 +147,7 @@ COPY_SITES: tuple[CopySite, ...] = (
     # In-kernel copiers: the places where a transfer that should have passed references
     # falls back to moving bytes.
     CopySite(
-        quantity="skb-copy-ubufs",
+        quantity=Quantity.SKB_COPY_UBUFS,
         function="skb_copy_ubufs",
         kind=Kind.COPY,
         direction=Direction.KERNEL_TO_KERNEL,
@@ -159,7 +160,7 @@ COPY_SITES: tuple[CopySite, ...] = (
         'buffers") (in v3.1).',
     ),
     CopySite(
-        quantity="skb-copy-bits",
+        quantity=Quantity.SKB_COPY_BITS,
         function="skb_copy_bits",
         kind=Kind.COPY,
         direction=Direction.KERNEL_TO_KERNEL,
@@ -171,7 +172,7 @@ COPY_SITES: tuple[CopySite, ...] = (
         since="Under this name in every kernel with BTF.",
     ),
     CopySite(
-        quantity="skb-copy-and-csum-bits",
+        quantity=Quantity.SKB_COPY_AND_CSUM_BITS,
         function="skb_copy_and_csum_bits",
         kind=Kind.COPY,
         direction=Direction.KERNEL_TO_KERNEL,
@@ -186,7 +187,7 @@ COPY_SITES: tuple[CopySite, ...] = (
 
 EVENT_SITES: tuple[EventSite, ...] = (
     EventSite(
-        quantity="syscall-enter",
+        quantity=Quantity.SYSCALL_ENTER,
         mechanism=Mechanism.TRACEPOINT,
         tracepoint="raw_syscalls:sys_enter",
         handler="on_sys_enter",
@@ -195,7 +196,7 @@ EVENT_SITES: tuple[EventSite, ...] = (
         why="switches from user to kernel mode",
     ),
     EventSite(
-        quantity="syscall-exit",
+        quantity=Quantity.SYSCALL_EXIT,
         mechanism=Mechanism.TRACEPOINT,
         tracepoint="raw_syscalls:sys_exit",
         handler="on_sys_exit",
@@ -204,7 +205,7 @@ EVENT_SITES: tuple[EventSite, ...] = (
         why="switches from kernel to user mode",
     ),
     EventSite(
-        quantity="page-fault-user",
+        quantity=Quantity.PAGE_FAULT_USER,
         mechanism=Mechanism.TRACEPOINT,
         tracepoint="exceptions:page_fault_user",
         handler="on_page_fault_user",
@@ -212,7 +213,7 @@ EVENT_SITES: tuple[EventSite, ...] = (
         why="faults taken in user mode: two mode switches each, shown apart",
     ),
     EventSite(
-        quantity="page-fault-kernel",
+        quantity=Quantity.PAGE_FAULT_KERNEL,
         mechanism=Mechanism.TRACEPOINT,
         tracepoint="exceptions:page_fault_kernel",
         handler="on_page_fault_kernel",
@@ -220,7 +221,7 @@ EVENT_SITES: tuple[EventSite, ...] = (
         why="faults taken inside a system call: no mode switch",
     ),
     EventSite(
-        quantity="context-switch-voluntary",
+        quantity=Quantity.CONTEXT_SWITCH_VOLUNTARY,
         mechanism=Mechanism.TRACEPOINT,
         tracepoint="sched:sched_switch",
         handler="on_sched_switch",
@@ -229,7 +230,7 @@ EVENT_SITES: tuple[EventSite, ...] = (
         why="the thread waited and gave up the processor",
     ),
     EventSite(
-        quantity="context-switch-involuntary",
+        quantity=Quantity.CONTEXT_SWITCH_INVOLUNTARY,
         mechanism=Mechanism.TRACEPOINT,
         tracepoint="sched:sched_switch",
         handler="on_sched_switch",
@@ -238,7 +239,7 @@ EVENT_SITES: tuple[EventSite, ...] = (
         why="the processor was taken from the thread",
     ),
     EventSite(
-        quantity="process-fork",
+        quantity=Quantity.PROCESS_FORK,
         mechanism=Mechanism.TRACEPOINT,
         tracepoint="sched:sched_process_fork",
         handler="on_process_fork",
@@ -248,7 +249,7 @@ EVENT_SITES: tuple[EventSite, ...] = (
     ),
     *(
         EventSite(
-            quantity="interrupt",
+            quantity=Quantity.INTERRUPT,
             mechanism=Mechanism.TRACEPOINT,
             tracepoint=tracepoint,
             handler=f"on_interrupt_{kind}",
@@ -265,7 +266,7 @@ EVENT_SITES: tuple[EventSite, ...] = (
         )
     ),
     EventSite(
-        quantity="disk-request",
+        quantity=Quantity.DISK_REQUEST,
         mechanism=Mechanism.TRACEPOINT,
         tracepoint="block:block_rq_issue",
         handler="on_request_issued",
@@ -279,7 +280,7 @@ EVENT_SITES: tuple[EventSite, ...] = (
         why="what a disk's driver is told to read and write",
     ),
     EventSite(
-        quantity="disk-request-put-back",
+        quantity=Quantity.DISK_REQUEST_PUT_BACK,
         mechanism=Mechanism.TRACEPOINT,
         tracepoint="block:block_rq_requeue",
         handler="on_request_put_back",
@@ -293,7 +294,7 @@ EVENT_SITES: tuple[EventSite, ...] = (
         why="a request that the driver will be given once more",
     ),
     EventSite(
-        quantity="transmit-payload",
+        quantity=Quantity.TRANSMIT_PAYLOAD,
         mechanism=Mechanism.TRACEPOINT,
         tracepoint="net:net_dev_start_xmit",
         handler="on_transmit",
@@ -308,7 +309,7 @@ EVENT_SITES: tuple[EventSite, ...] = (
         why="what a network device's driver is given, headers apart",
     ),
     EventSite(
-        quantity="transmit-headers",
+        quantity=Quantity.TRANSMIT_HEADERS,
         mechanism=Mechanism.TRACEPOINT,
         tracepoint="net:net_dev_start_xmit",
         handler="on_transmit",
@@ -317,7 +318,7 @@ EVENT_SITES: tuple[EventSite, ...] = (
         why="the headers of those packets",
     ),
     EventSite(
-        quantity="transmitted",
+        quantity=Quantity.TRANSMITTED,
         mechanism=Mechanism.TRACEPOINT,
         tracepoint="net:net_dev_xmit",
         handler="on_transmitted",
@@ -325,7 +326,7 @@ EVENT_SITES: tuple[EventSite, ...] = (
         why="where a driver's transmit function ends",
     ),
     EventSite(
-        quantity="bounce",
+        quantity=Quantity.BOUNCE,
         mechanism=Mechanism.TRACEPOINT,
         tracepoint="swiotlb:swiotlb_bounced",
         handler="on_bounced",
@@ -339,18 +340,18 @@ EVENT_SITES: tuple[EventSite, ...] = (
 CATALOGUE = Catalogue(COPY_SITES, CALL_TARGETS, HOOKS, EVENT_SITES)
 
 _FOR_TRANSFERS = {
-    "disk-request",
-    "disk-request-put-back",
-    "transmit-payload",
-    "transmit-headers",
-    "transmitted",
-    "interrupt",
+    Quantity.DISK_REQUEST,
+    Quantity.DISK_REQUEST_PUT_BACK,
+    Quantity.TRANSMIT_PAYLOAD,
+    Quantity.TRANSMIT_HEADERS,
+    Quantity.TRANSMITTED,
+    Quantity.INTERRUPT,
 }
 """Events that only tell something about a transfer from a disk to a network card."""
 
 LIFE_SITES: tuple[EventSite, ...] = (
     EventSite(
-        quantity="process-exec",
+        quantity=Quantity.PROCESS_EXEC,
         mechanism=Mechanism.TRACEPOINT,
         tracepoint="sched:sched_process_exec",
         handler="on_process_exec",
@@ -359,7 +360,7 @@ LIFE_SITES: tuple[EventSite, ...] = (
         why="where a traced program begins",
     ),
     EventSite(
-        quantity="process-exit",
+        quantity=Quantity.PROCESS_EXIT,
         mechanism=Mechanism.TRACEPOINT,
         tracepoint="sched:sched_process_exit",
         handler="on_process_exit",

@@ -13,7 +13,7 @@ import enum
 from dataclasses import dataclass
 
 
-class Direction(enum.Enum):
+class Direction(enum.StrEnum):
     """Between which memories bytes move, seen from the CPU."""
 
     USER_TO_KERNEL = "u2k"
@@ -25,7 +25,51 @@ class Direction(enum.Enum):
     KERNEL_TO_DEVICE = "k2d"
 
 
-class Mechanism(enum.Enum):
+class Quantity(enum.StrEnum):
+    """What is counted, under whatever name a kernel does it: evidence has these words."""
+
+    COPY_TO_ITER = "copy-to-iter"
+    COPY_FROM_ITER = "copy-from-iter"
+    COPY_FROM_ITER_ATOMIC = "copy-from-iter-atomic"
+    """Into the page cache of a file."""
+    CSUM_AND_COPY_TO_ITER = "csum-and-copy-to-iter"
+    CSUM_AND_COPY_FROM_ITER = "csum-and-copy-from-iter"
+    COPY_PAGE = "copy-page"
+    METADATA_FROM_USER = "metadata-from-user"
+    METADATA_TO_USER = "metadata-to-user"
+    USER_COPY_ROUTINE = "user-copy-routine"
+    """The processor's routine, which most of the above call."""
+    SKB_COPY_UBUFS = "skb-copy-ubufs"
+    SKB_COPY_BITS = "skb-copy-bits"
+    SKB_COPY_AND_CSUM_BITS = "skb-copy-and-csum-bits"
+    BOUNCE = "bounce"
+    USER_MEMORY = "user-memory"
+    """Within a program's own memory (:mod:`zctrace.probes.user_functions`)."""
+
+    SYSCALL_ENTER = "syscall-enter"
+    SYSCALL_EXIT = "syscall-exit"
+    PAGE_FAULT_USER = "page-fault-user"
+    PAGE_FAULT_KERNEL = "page-fault-kernel"
+    CONTEXT_SWITCH_VOLUNTARY = "context-switch-voluntary"
+    CONTEXT_SWITCH_INVOLUNTARY = "context-switch-involuntary"
+    INTERRUPT = "interrupt"
+    PROCESS_FORK = "process-fork"
+    PROCESS_EXEC = "process-exec"
+    PROCESS_EXIT = "process-exit"
+
+    DISK_REQUEST = "disk-request"
+    DISK_REQUEST_PUT_BACK = "disk-request-put-back"
+    DISK_READ = "disk-read"
+    """Payload, of what disks were told to do."""
+    DISK_READ_OTHER = "disk-read-other"
+    DISK_WRITE = "disk-write"
+    TRANSMIT_PAYLOAD = "transmit-payload"
+    TRANSMIT_HEADERS = "transmit-headers"
+    TRANSMITTED = "transmitted"
+    DMA_MAPPED = "dma-mapped"
+
+
+class Mechanism(enum.StrEnum):
     """How a site is watched."""
 
     BREAKPOINT_RETURN = "breakpoint@return"
@@ -49,7 +93,7 @@ AT_ENTRY = (Mechanism.FENTRY, Mechanism.KPROBE)
 """Those at the entry of a function that get its arguments, the better one first."""
 
 
-class Kind(enum.Enum):
+class Kind(enum.StrEnum):
     """What a site's count is used for."""
 
     COPY = "copy"
@@ -60,7 +104,7 @@ class Kind(enum.Enum):
     """Hits only."""
 
 
-class Path(enum.Enum):
+class Path(enum.StrEnum):
     """A stretch of kernel code that payload can take; a strategy names its own."""
 
     FILE = "file"
@@ -128,7 +172,7 @@ class CopySite:
     means that it cannot be read there.
     """
 
-    quantity: str
+    quantity: Quantity
     function: str
     kind: Kind
     direction: Direction | None
@@ -163,7 +207,7 @@ class Returned(enum.Enum):
     """Nothing; what was asked for is taken."""
 
 
-class Purpose(enum.Enum):
+class Purpose(enum.StrEnum):
     """What the bytes are for, as far as the caller tells."""
 
     PAYLOAD = "payload"
@@ -188,7 +232,7 @@ class CallTarget:
     lack, for the row to hold.
     """
 
-    quantity: str
+    quantity: Quantity
     function: str
     direction: Direction
     returned: Returned
@@ -232,7 +276,7 @@ class EventSite:
     handler needs, with the parameter each is passed under.
     """
 
-    quantity: str
+    quantity: Quantity
     mechanism: Mechanism
     tracepoint: str
     handler: str

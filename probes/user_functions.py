@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-QUANTITY = "user-memory"
-
 
 @dataclass(frozen=True)
 class UserCopy:

@@ -56,7 +56,7 @@ def altered(evidence, *, lost=None, outside=0, expected=None):
     """Evidence with losses, bytes of nobody's, or controls that moved something else."""
     run = evidence.trace.run
     nobody = Count(
-        role="outside:program", quantity="copy-bytes", function="memcpy", mechanism="kprobe",
+        role="outside:program", quantity="skb-copy-bits", function="memcpy", mechanism="kprobe",
         direction="k2k", syscall=None, caller=None, calls=1, bytes=outside,
     )  # fmt: skip
     run = dataclasses.replace(

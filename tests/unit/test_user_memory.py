@@ -18,13 +18,14 @@ from zctrace.analysis import rows as analysis_rows
 from zctrace.analysis import runs
 from zctrace.collect import describe, user_functions
 from zctrace.collect.process_maps import mappings
-from zctrace.probes.model import Direction, Mechanism
-from zctrace.probes.user_functions import QUANTITY, USER_COPIES
+from zctrace.probes.model import Direction, Mechanism, Quantity
+from zctrace.probes.user_functions import USER_COPIES
 from zctrace.reports import markdown
 from zctrace.reports.text import runs as terminal
 
 MIB, FROM = 1 << 20, 1024
 MEMMOVE, *OF_JVM = USER_COPIES
+QUANTITY = Quantity.USER_MEMORY
 KEY = f"{QUANTITY}:u2u"
 
 

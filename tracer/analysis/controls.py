@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zctrace.evidence.schema import INTERRUPTS, Evidence, Run
-from zctrace.probes.model import Direction, Kind, Mechanism
+from zctrace.probes.model import Direction, Kind, Mechanism, Quantity
 from zctrace.workloads.marker import Role, role_name
 
 COPIES, SWITCHES, FAULTS, CONTEXT = "copies", "switches", "page faults", "context switches"
@@ -49,12 +49,12 @@ _LOSSES = {
 wrong; without a window nothing is right."""
 EVENTS_WITH_BYTES = frozenset(
     {
-        "disk-read",
-        "disk-read-other",
-        "disk-write",
-        "transmit-payload",
-        "transmit-headers",
-        "dma-mapped",
+        Quantity.DISK_READ,
+        Quantity.DISK_READ_OTHER,
+        Quantity.DISK_WRITE,
+        Quantity.TRANSMIT_PAYLOAD,
+        Quantity.TRANSMIT_HEADERS,
+        Quantity.DMA_MAPPED,
     }
 )
 """Quantities with bytes that the CPU does not copy."""
@@ -63,7 +63,7 @@ DISK_READ_CONTROL = "disk-read:d2k"
 _INSIDE = Direction.KERNEL_TO_KERNEL.value
 _POSITIVE = ("control_before", "control_after")
 _PROGRAM = role_name(Role.PROGRAM)
-_CALLS, _CALL = ("syscall-enter", "syscall-exit"), "syscall:"
+_CALLS, _CALL = (Quantity.SYSCALL_ENTER, Quantity.SYSCALL_EXIT), "syscall:"
 _KERNEL_ITERATOR_SYSCALLS = frozenset({"sendfile", "splice", "tee", "copy_file_range"})
 """System calls whose iterators never describe user memory: a copy through one of them
 stays inside the kernel, whatever the function's name says. For breakpoints, which do not
@@ -256,6 +256,7 @@ def _routine(evidence: Evidence, run: Run) -> list[Control]:
     controls = []
     routines = [s for s in sites_of(evidence, Kind.CROSS_CHECK) if s["direction"] is None]
     for site in routines:
+        quantity = Quantity(site["quantity"])
         for direction in (Direction.USER_TO_KERNEL, Direction.KERNEL_TO_USER):
             expected = sum(
                 size
@@ -267,7 +268,7 @@ def _routine(evidence: Evidence, run: Run) -> list[Control]:
                     c.bytes
                     for c in run.counts
                     if c.role == role
-                    and c.quantity == site["quantity"]
+                    and c.quantity == quantity
                     and c.direction == direction.value
                 )
                 controls.append(
@@ -345,13 +346,13 @@ def _vouched_for(cause: str) -> tuple[str, ...]:
     return (COPIES, SWITCHES, FAULTS, CONTEXT, DMA)
 
 
-def transmitted(evidence: Evidence, run: Run, part: str) -> int:
-    """Bytes that the subject's device was given: ``part`` is payload or headers.
+def transmitted(evidence: Evidence, run: Run, quantity: Quantity) -> int:
+    """Bytes that the subject's device was given: ``quantity`` is payload or headers.
 
     Of that device alone: what is stacked on it was given the same packets before.
     """
     device = f"device {evidence.nics[run.nic]['number']}"
-    return run.moved(f"transmit-{part}", run.role, device)
+    return run.moved(quantity, run.role, device)
 
 
 def _devices(evidence: Evidence, run: Run) -> list[Control]:
@@ -370,7 +371,7 @@ def _devices(evidence: Evidence, run: Run) -> list[Control]:
                     c.bytes
                     for c in run.counts
                     if c.role == r
-                    and c.quantity in ("disk-read", "disk-read-other")
+                    and c.quantity in (Quantity.DISK_READ, Quantity.DISK_READ_OTHER)
                     # The file system's own, as it says itself.
                     and "M" not in (c.caller or "").rpartition(" ")[2]
                 )
@@ -385,9 +386,10 @@ def _devices(evidence: Evidence, run: Run) -> list[Control]:
                     + (f" and {there} B in another context" if there else ""),
                 )
             )
-    if "retransmitted_bytes" in run.account and "transmit-payload" in evidence.events:
+    payload = Quantity.TRANSMIT_PAYLOAD
+    if "retransmitted_bytes" in run.account and payload in evidence.events:
         again = run.account["retransmitted_bytes"]
-        sent, arrived = transmitted(evidence, run, "payload"), run.arrived_bytes
+        sent, arrived = transmitted(evidence, run, payload), run.arrived_bytes
         # Where packets went unseen, so may have copies of them.
         controls += [
             Control(

@@ -6,7 +6,7 @@ from zctrace.analysis import controls
 from zctrace.analysis.doubts import failed_controls
 from zctrace.analysis.verdicts import Dma, Source
 from zctrace.evidence.schema import VIRTUAL, WARM, Evidence, Run
-from zctrace.probes.model import Direction
+from zctrace.probes.model import Direction, Quantity
 from zctrace.workloads.catalogue import strategy_named
 from zctrace.workloads.strategy import Ends
 
@@ -23,7 +23,7 @@ def _mapped(evidence: Evidence, run: Run, device: str, way: Direction, handed: i
     mapped = sum(
         c.bytes
         for c in run.counts
-        if (c.quantity, c.caller, c.direction) == ("dma-mapped", device, way.value)
+        if (c.quantity, c.caller, c.direction) == (Quantity.DMA_MAPPED, device, way)
     )
     return Source.MEASURED if mapped >= handed else Source.DERIVED
 
@@ -34,7 +34,7 @@ def dma_into_cache(evidence: Evidence, run: Run, failed: list[controls.Control])
         return Dma(None, None, "", "no file is read")
     disk = evidence.disks[run.file_system]
     doubt = disk["trouble"] or _dma_doubt(failed)
-    if "disk-request" not in evidence.events:
+    if Quantity.DISK_REQUEST not in evidence.events:
         doubt = "requests to disks are not watched"
     # Of the tool's own payload in the page cache nothing is concluded, control or not.
     concluded = run.cache != WARM or evidence.request.file
@@ -45,11 +45,17 @@ def dma_into_cache(evidence: Evidence, run: Run, failed: list[controls.Control])
         )
     if doubt:
         return Dma(None, None, "", doubt)
-    read = sum(run.moved("disk-read", role) for role in (run.role, f"outside:{run.role}"))
+    read = sum(
+        run.moved(Quantity.DISK_READ, role) for role in (run.role, f"outside:{run.role}")
+    )
     if run.cache != WARM and read < run.payload_bytes:
         seen = f"of {run.payload_bytes} B only {read} were seen coming from the disk"
         return Dma(None, None, "", f"{seen}: a part was elsewhere, or a hole")
-    handed = sum(c.bytes for c in run.counts if c.quantity.startswith("disk-read"))
+    handed = sum(
+        c.bytes
+        for c in run.counts
+        if c.quantity in (Quantity.DISK_READ, Quantity.DISK_READ_OTHER)
+    )
     return Dma(
         read,
         _mapped(evidence, run, disk["bus_device"], Direction.DEVICE_TO_KERNEL, handed),
@@ -66,7 +72,7 @@ def dma_to_nic(evidence: Evidence, run: Run, failed: list[controls.Control]) -> 
         return Dma(None, None, "", "no payload is sent")
     nic = evidence.nics[run.nic]
     doubt = _dma_doubt(failed)
-    if "transmit-payload" not in evidence.events:
+    if Quantity.TRANSMIT_PAYLOAD not in evidence.events:
         doubt = "what network devices transmit is not watched"
     if doubt:
         return Dma(None, None, "", doubt)
@@ -74,7 +80,7 @@ def dma_to_nic(evidence: Evidence, run: Run, failed: list[controls.Control]) -> 
         return Dma(0, Source.NONE, run.nic)
     if not nic["bus_device"]:
         return Dma(None, None, "", f"{run.nic} is no device that transfers by itself")
-    sent = controls.transmitted(evidence, run, "payload")
+    sent = controls.transmitted(evidence, run, Quantity.TRANSMIT_PAYLOAD)
     return Dma(
         sent,
         _mapped(evidence, run, nic["bus_device"], Direction.KERNEL_TO_DEVICE, sent),
@@ -94,7 +100,7 @@ def dma_figures(
     if into_cache.bytes is not None and to_nic.bytes is not None:
         figures["dma_copies"] = (into_cache.bytes + to_nic.bytes) / run.payload_bytes
     if to_nic.bytes is not None:
-        figures["header_bytes"] = controls.transmitted(evidence, run, "headers")
+        figures["header_bytes"] = controls.transmitted(evidence, run, Quantity.TRANSMIT_HEADERS)
     if into_cache.bytes is not None:
-        figures["disk_metadata_bytes"] = run.moved("disk-read-other", run.role)
+        figures["disk_metadata_bytes"] = run.moved(Quantity.DISK_READ_OTHER, run.role)
     return figures

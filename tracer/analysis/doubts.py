@@ -7,8 +7,7 @@ from typing import Any
 
 from zctrace.analysis import controls
 from zctrace.evidence.schema import Evidence, Run
-from zctrace.probes.model import Kind, Mechanism, Path, Purpose
-from zctrace.probes.user_functions import QUANTITY
+from zctrace.probes.model import Kind, Mechanism, Path, Purpose, Quantity
 
 _METADATA_BYTES = 256
 """More than any system call here copies beside payload and metadata."""
@@ -25,7 +24,7 @@ def unseen(evidence: Evidence, run: Run, paths: frozenset[Path]) -> Iterable[str
         if blind["kind"] == Kind.COPY.value and names & set(blind["paths"]):
             yield f"blind: {' or '.join(blind['functions'])}: {blind['reason']}"
     controlled = {name.partition(":")[0] for name in run.expected}
-    if run.user_copies_from is not None and QUANTITY not in controlled:
+    if run.user_copies_from is not None and Quantity.USER_MEMORY not in controlled:
         yield "no control: no known bytes were copied within the program's own memory"
     checked = {s["function"] for s in controls.sites_of(evidence, Kind.CROSS_CHECK)}
     routine = any(s["direction"] is None for s in controls.sites_of(evidence, Kind.CROSS_CHECK))

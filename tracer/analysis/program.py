@@ -25,7 +25,7 @@ from zctrace.evidence.account import (
     Thing,
 )
 from zctrace.evidence.schema import Count, Evidence, Trace, losses
-from zctrace.probes.model import Direction, Kind, Purpose, plain
+from zctrace.probes.model import Direction, Kind, Purpose, Quantity, plain
 from zctrace.probes.syscalls import MOVING, RINGS
 
 _MANY = 10
@@ -84,7 +84,7 @@ class Answer:
     sites: Sequence[Line]
     threads: Sequence[Line]
     reasons: Sequence[tuple[Why, int]]
-    events: dict[str, int]
+    events: dict[Quantity, int]
     checked: Sequence[Control]
     doubts: Sequence[str]
     notes: Sequence[str]
@@ -239,7 +239,7 @@ def _calls(trace: Trace) -> list[Line]:
 def _made(trace: Trace) -> dict[str, int]:
     made: Counter[str] = Counter()
     for count in trace.run.counts:
-        if (count.role, count.quantity) == (_PROGRAM, "syscall-enter") and count.syscall:
+        if (count.role, count.quantity) == (_PROGRAM, Quantity.SYSCALL_ENTER) and count.syscall:
             made[count.syscall] += count.calls
     return dict(made)
 
@@ -301,9 +301,9 @@ def _reasons(payload: Iterable[tuple[Count, str]]) -> list[tuple[Why, int]]:
     return why.most_common()
 
 
-def _events(trace: Trace) -> dict[str, int]:
+def _events(trace: Trace) -> dict[Quantity, int]:
     """How often things happened that no copy is part of, by quantity."""
-    seen: Counter[str] = Counter()
+    seen: Counter[Quantity] = Counter()
     for count in trace.run.counts:
         if count.role == _PROGRAM:
             seen[count.quantity] += count.calls

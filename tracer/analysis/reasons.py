@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from zctrace.probes.model import plain
+from zctrace.probes.model import Quantity, plain
 
 
 @dataclass(frozen=True)
 class _Reason:
     """``caller`` and ``syscall`` empty: any."""
 
-    quantity: str
+    quantity: Quantity
     caller: str
     words: str
     syscall: str = ""
@@ -24,62 +24,64 @@ class _Reason:
 
 _REASONS = (
     _Reason(
-        "skb-copy-ubufs",
+        Quantity.SKB_COPY_UBUFS,
         "__netif_receive_skb_core",
         "loopback: the receiver is on this machine and may keep the pages for ever",
     ),
     # Seen on 7.3.
     _Reason(
-        "skb-copy-ubufs",
+        Quantity.SKB_COPY_UBUFS,
         "ip_local_deliver_finish",
         "loopback: the receiver is on this machine and may keep the pages for ever",
     ),
     _Reason(
-        "skb-copy-ubufs",
+        Quantity.SKB_COPY_UBUFS,
         "dev_queue_xmit_nit",
         "a packet tap on the device wants the packets for itself",
     ),
     _Reason(
-        "skb-copy-ubufs",
+        Quantity.SKB_COPY_UBUFS,
         "",
         "zero-copy packets were handed to somebody who may keep them",
     ),
     _Reason(
-        "copy-from-iter-atomic",
+        Quantity.COPY_FROM_ITER_ATOMIC,
         "",
         "a file's page cache takes no pages of others: bytes are copied from page to page",
     ),
     _Reason(
-        "copy-to-iter",
+        Quantity.COPY_TO_ITER,
         "filemap_read",
         "into a registered buffer, which the kernel reaches by an address of its own",
         "io_uring_enter",
     ),
     _Reason(
-        "copy-to-iter",
+        Quantity.COPY_TO_ITER,
         "",
         "the file system, or the kind of file, gives no pages to a pipe: it is read into "
         "fresh ones",
     ),
-    _Reason("copy-from-iter", "", "the socket takes no references to pages"),
+    _Reason(Quantity.COPY_FROM_ITER, "", "the socket takes no references to pages"),
     _Reason(
-        "skb-copy-and-csum-bits",
+        Quantity.SKB_COPY_AND_CSUM_BITS,
         "skb_segment",
         "no scatter/gather: packets are put together from pages before the device",
     ),
-    _Reason("skb-copy-bits", "skb_segment", "no scatter/gather: packets are put together"),
     _Reason(
-        "skb-copy-bits",
+        Quantity.SKB_COPY_BITS, "skb_segment", "no scatter/gather: packets are put together"
+    ),
+    _Reason(
+        Quantity.SKB_COPY_BITS,
         "__pskb_pull_tail",
         "a packet's pages were pulled into one piece for code that reads packets in one",
     ),
-    _Reason("skb-copy-bits", "skb_try_coalesce", "the receiver merged small packets"),
+    _Reason(Quantity.SKB_COPY_BITS, "skb_try_coalesce", "the receiver merged small packets"),
     _Reason(
-        "bounce",
+        Quantity.BOUNCE,
         "",
         "the device cannot reach the memory where the bytes are: through bounce buffers",
     ),
-    _Reason("copy-page", "", "copy-on-write: a page that others share was written to"),
+    _Reason(Quantity.COPY_PAGE, "", "copy-on-write: a page that others share was written to"),
 )
 
 
@@ -97,7 +99,7 @@ class Why(NamedTuple):
         return f"{self.words} ({self.function})" if self.function else self.words
 
 
-def reason(quantity: str, caller: str | None, syscall: str | None) -> Why:
+def reason(quantity: Quantity, caller: str | None, syscall: str | None) -> Why:
     """Why bytes were copied inside the kernel."""
     function = plain((caller or "").partition("+")[0])
     for row in _REASONS:

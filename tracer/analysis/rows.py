@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zctrace.analysis import controls
 from zctrace.evidence.schema import Count, Evidence, Run
-from zctrace.probes.model import Kind
-from zctrace.probes.user_functions import QUANTITY
+from zctrace.probes.model import Kind, Quantity
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_BOUNCE = "bounce"
 
 
 class Row(NamedTuple):
@@ -29,7 +26,7 @@ class Row(NamedTuple):
     chunk_bytes: int | None
     run_index: int
     role: str
-    quantity: str
+    quantity: Quantity
     site: str
     kind: str
     purpose: str | None
@@ -103,7 +100,7 @@ def tidy_rows(evidence: Evidence, run: Run) -> Iterator[Row]:
             note=site["note"] if site else "",
         )
     for key, site in sites.items():
-        unwatched = site["quantity"] == QUANTITY and run.user_copies_from is None
+        unwatched = site["quantity"] == Quantity.USER_MEMORY and run.user_copies_from is None
         if key not in seen and not unwatched:
             yield Row(
                 *common,
@@ -142,7 +139,7 @@ def _kind(site: dict[str, Any] | None, count: Count) -> str:
     if site:
         return str(site["kind"])
     # Seen at a tracepoint, but it is the processor that copies.
-    return Kind.COPY.value if count.quantity == _BOUNCE else Kind.EVENT.value
+    return Kind.COPY.value if count.quantity == Quantity.BOUNCE else Kind.EVENT.value
 
 
 def sum_bytes(found: Iterable[Row]) -> int:

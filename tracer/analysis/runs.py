@@ -20,7 +20,7 @@ from zctrace.analysis.verdicts import (
     judge_switches,
 )
 from zctrace.evidence.schema import Evidence, Run
-from zctrace.probes.model import Direction, Kind, Purpose, plain
+from zctrace.probes.model import Direction, Kind, Purpose, Quantity, plain
 from zctrace.workloads.catalogue import strategy_named
 from zctrace.workloads.strategy import Ends, Expected
 
@@ -32,7 +32,6 @@ from zctrace.analysis.dma import PAGE_BYTES, dma_figures, dma_into_cache, dma_to
 from zctrace.analysis.doubts import failed_controls, unexplained, unseen
 from zctrace.analysis.rows import Row, sum_bytes, sum_calls, tidy_rows
 
-_ROUTINE = "user-copy-routine"
 ITERATOR_FUNCTIONS = frozenset(
     {
         "_copy_to_iter",
@@ -173,7 +172,7 @@ def _by_syscall(subject: Iterable[Row]) -> dict[str, int]:
     """How many of which system call, by name."""
     calls: Counter[str] = Counter()
     for row in subject:
-        if row.quantity == "syscall-enter" and row.syscall is not None:
+        if row.quantity == Quantity.SYSCALL_ENTER and row.syscall is not None:
             calls[row.syscall] += row.calls or 0
     return dict(sorted(calls.items()))
 
@@ -244,7 +243,7 @@ def _reasons(run: Run, subject: Iterable[Row]) -> Iterable[str]:
     for reason, size in _why(found).items():
         yield f"{size} B: {reason}"
     again = run.account.get("retransmitted_bytes", 0)
-    if again and sum_bytes(row for row in found if row.quantity == "skb-copy-ubufs"):
+    if again and sum_bytes(row for row in found if row.quantity == Quantity.SKB_COPY_UBUFS):
         yield f"{again} B were sent again by TCP, and what it sends again may be copied again"
 
 
@@ -268,7 +267,7 @@ def _copy_figures(subject: Sequence[Row], *, within: bool) -> dict[str, int]:
     figures["copy_calls"] = sum_calls(payload)
     if metadata:
         figures["metadata_bytes"] = sum_bytes(metadata)
-    routine = [row for row in subject if row.quantity == _ROUTINE]
+    routine = [row for row in subject if row.quantity == Quantity.USER_COPY_ROUTINE]
     if any(row.mechanism != "none" for row in routine):
         figures |= _routine_figures(routine, figures)
     return figures
@@ -292,24 +291,24 @@ def _routine_figures(routine: Sequence[Row], figures: dict[str, int]) -> dict[st
 
 
 def _event_figures(evidence: Evidence, sender: Iterable[Row]) -> dict[str, int]:
-    hits: Counter[str] = Counter()
+    hits: Counter[Quantity] = Counter()
     for row in sender:
         if row.kind == Kind.EVENT.value:
             hits[row.quantity] += row.calls or 0
 
-    def count(quantity: str) -> int | None:
+    def count(quantity: Quantity) -> int | None:
         return hits[quantity] if quantity in evidence.events else None
 
-    enters, exits = count("syscall-enter"), count("syscall-exit")
-    voluntary = count("context-switch-voluntary")
-    involuntary = count("context-switch-involuntary")
+    enters, exits = count(Quantity.SYSCALL_ENTER), count(Quantity.SYSCALL_EXIT)
+    voluntary = count(Quantity.CONTEXT_SWITCH_VOLUNTARY)
+    involuntary = count(Quantity.CONTEXT_SWITCH_INVOLUNTARY)
     figures = {
         "syscalls": enters,
-        "page_faults": count("page-fault-user"),
-        "page_faults_kernel": count("page-fault-kernel"),
+        "page_faults": count(Quantity.PAGE_FAULT_USER),
+        "page_faults_kernel": count(Quantity.PAGE_FAULT_KERNEL),
         "context_switches_voluntary": voluntary,
         "context_switches_involuntary": involuntary,
-        "interrupts": count("interrupt"),
+        "interrupts": count(Quantity.INTERRUPT),
     }
     if enters is not None and exits is not None:
         figures["mode_switches"] = enters + exits

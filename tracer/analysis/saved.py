@@ -34,6 +34,8 @@ def read(path: Path) -> Saved:
             tuple(summary.judge(e for e in evidences if not e.trace)),
             tuple(program.answer(e) for e in evidences if e.trace),
         )
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.what}", error.why, error.hint) from error
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -23,8 +23,8 @@ from zctrace.kernel import facts as kernel
 from zctrace.kernel import perf_events, text
 from zctrace.kernel.symbols import SymbolTable
 from zctrace.plan.attachments import AttachPlan, CallAttachment, Choice, CopyAttachment
-from zctrace.probes.model import Direction, Kind, Mechanism, Purpose
-from zctrace.probes.user_functions import QUANTITY, USER_COPIES
+from zctrace.probes.model import Direction, Kind, Mechanism, Purpose, Quantity
+from zctrace.probes.user_functions import USER_COPIES
 from zctrace.workloads.jvm import java, netty
 
 Say = Callable[[str], None]
@@ -62,7 +62,7 @@ class Stopwatch:
 
 def require(facts: kernel.KernelFacts, attach_plan: AttachPlan, choice: Choice) -> None:
     watched = {event.site.quantity for event in attach_plan.events}
-    if not {"syscall-enter", "syscall-exit"} <= watched:
+    if not {Quantity.SYSCALL_ENTER, Quantity.SYSCALL_EXIT} <= watched:
         raise TraceError(
             f"Linux {facts.release} shows no tracepoints for system calls",
             "without them no window can be opened",
@@ -207,7 +207,7 @@ def _site(copy: CopyAttachment) -> dict[str, Any]:
 def user_sites() -> list[dict[str, Any]]:
     return [
         {
-            "quantity": QUANTITY,
+            "quantity": Quantity.USER_MEMORY,
             "function": copy.function,
             "kind": Kind.COPY.value,
             "purpose": Purpose.PAYLOAD.value,

@@ -23,8 +23,8 @@ from zctrace.evidence.schema import CALLED, SKIPPED, Count, Hits
 from zctrace.kernel import bpf_syscall, perf_events
 from zctrace.kernel.symbols import CALL_BYTES
 from zctrace.plan.attachments import AttachPlan, CallAttachment, CopyAttachment
-from zctrace.probes.model import DIRECTION_NUMBERS, Call, Direction, Mechanism
-from zctrace.probes.user_functions import QUANTITY, USER_COPIES
+from zctrace.probes.model import DIRECTION_NUMBERS, Call, Direction, Mechanism, Quantity
+from zctrace.probes.user_functions import USER_COPIES
 from zctrace.workloads import marker
 
 _SOURCES = (
@@ -513,7 +513,7 @@ class Meter:
         ]
         return 1 + max(numbers, default=-1)
 
-    def _names(self) -> dict[int, tuple[str, str, Mechanism]]:
+    def _names(self) -> dict[int, tuple[str, Quantity, Mechanism]]:
         """Function, quantity and mechanism by the meter's site numbers."""
         calls = {
             c.number: (c.target.function, c.target.quantity, Mechanism.CALL_SITE)
@@ -527,7 +527,7 @@ class Meter:
             for e in self._plan.events
         }
         within = {
-            number: (copy.function, QUANTITY, Mechanism.UPROBE)
+            number: (copy.function, Quantity.USER_MEMORY, Mechanism.UPROBE)
             for number, copy in enumerate(USER_COPIES, start=self._first_user_copy)
         }
         return calls | copies | events | within

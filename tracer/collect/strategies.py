@@ -28,12 +28,13 @@ from zctrace.evidence import schema
 from zctrace.evidence.schema import COLD, Count, Evidence, Request, Run, Setting
 from zctrace.plan.attachments import Choice
 from zctrace.probes.catalogue import CATALOGUE
-from zctrace.probes.model import Direction, Mechanism
+from zctrace.probes.model import Direction, Mechanism, Quantity
 from zctrace.workloads import marker, peers
 from zctrace.workloads.catalogue import strategy_named
 from zctrace.workloads.jvm.process import ROLE as JVM
 
 _ATTEMPTS = 5
+_READ, _OTHER = Quantity.DISK_READ, Quantity.DISK_READ_OTHER
 
 
 def collect(request: Request, say: Say) -> Evidence:
@@ -139,7 +140,7 @@ def _repeated(
         # its program nor its counter has seen.
         unseen = (
             "retransmitted_bytes" in run.account
-            and run.moved("transmit-payload", run.role) < run.arrived_bytes
+            and run.moved(Quantity.TRANSMIT_PAYLOAD, run.role) < run.arrived_bytes
         )
         last = (
             (lossless and not twice and not unseen)
@@ -199,18 +200,18 @@ def _attempt(
 
 def _disk_counts(meter: Any, under: Disk) -> Iterator[Count]:
     """What the payload's disk was told to read and write, by whether it is payload."""
-    total: dict[tuple[str, str, str], list[int]] = {}
+    total: dict[tuple[str, Quantity, str], list[int]] = {}
     for request in meter.requests():
         if request.device != under.number:
             continue
         reads, metadata = request.operation.startswith("R"), "M" in request.operation
         if not reads:
-            parts = {"disk-write": request.bytes}
+            parts = {Quantity.DISK_WRITE: request.bytes}
         elif under.extents is None:
-            parts = {"disk-read-other" if metadata else "disk-read": request.bytes}
+            parts = {(_OTHER if metadata else _READ): request.bytes}
         else:
             inside = disk.overlap(under.extents, request.start, request.bytes)
-            parts = {"disk-read": inside, "disk-read-other": request.bytes - inside}
+            parts = {_READ: inside, _OTHER: request.bytes - inside}
         for quantity, many in parts.items():
             if many:
                 cell = total.setdefault((request.role, quantity, request.operation), [0, 0])
@@ -223,7 +224,7 @@ def _disk_counts(meter: Any, under: Disk) -> Iterator[Count]:
             function="block:block_rq_issue",
             mechanism=Mechanism.TRACEPOINT.value,
             direction=(
-                Direction.KERNEL_TO_DEVICE if quantity == "disk-write"
+                Direction.KERNEL_TO_DEVICE if quantity is Quantity.DISK_WRITE
                 else Direction.DEVICE_TO_KERNEL
             ).value,
             syscall=None,
@@ -239,7 +240,7 @@ def _mapped_counts(meter: Any) -> Iterator[Count]:
         for direction in mapped.direction:
             yield Count(
                 role="everybody",
-                quantity="dma-mapped",
+                quantity=Quantity.DMA_MAPPED,
                 function="dma_map",
                 mechanism=Mechanism.KPROBE.value,
                 direction=direction.value,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 NO_CALL = "no call"
 """In the place of a system call's name: softirqs, and kernel threads."""
@@ -85,17 +84,6 @@ class Account:
     overflow: int = 0
     stacks: tuple[Stack, ...] = ()
 
-    @staticmethod
-    def from_json(values: dict[str, Any]) -> Account:
-        return Account(
-            tuple(Thing(**thing) for thing in values["things"]),
-            tuple(Flow(**flow) for flow in values["flows"]),
-            tuple(Booking(**booking) for booking in values["bookings"]),
-            tuple(Worker(**worker) for worker in values["workers"]),
-            values["overflow"],
-            tuple(Stack.from_json(stack) for stack in values.get("stacks", ())),
-        )
-
 
 @dataclass(frozen=True)
 class Look:
@@ -128,11 +116,6 @@ class Stack:
     user: tuple[str, ...]
     calls: int
     bytes: int
-
-    @staticmethod
-    def from_json(values: dict[str, Any]) -> Stack:
-        frames = {part: tuple(values[part]) for part in ("kernel", "user")}
-        return Stack(**{**values, **frames})
 
 
 STRATEGY = "trace"

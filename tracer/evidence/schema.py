@@ -6,12 +6,13 @@ reader of the old form would misunderstand the new one.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
 from zctrace.errors import UsageError
 from zctrace.evidence.account import Account
+from zctrace.evidence.json_form import read, write
+from zctrace.probes.model import Quantity
 
 SCHEMA = 3
 
@@ -29,10 +30,6 @@ class Setting:
     strategies: tuple[str, ...]
     nic: str = "lo"
     cache: str = WARM
-
-    @staticmethod
-    def from_json(values: dict[str, Any]) -> Setting:
-        return Setting(**{**values, "strategies": tuple(values["strategies"])})
 
 
 @dataclass(frozen=True)
@@ -65,11 +62,6 @@ class Subject:
         if self.cgroup:
             return f"cgroup {self.cgroup}"
         return "process " + ", ".join(map(str, self.pids))
-
-    @staticmethod
-    def from_json(values: dict[str, Any]) -> Subject:
-        lists = {k: tuple(values[k]) for k in ("command", "pids")}
-        return Subject(**{**values, **lists})
 
 
 @dataclass(frozen=True)
@@ -113,17 +105,7 @@ class Request:
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Request:
-        lists = {k: tuple(values[k]) for k in ("sizes", "groups", "sabotage")}
-        settings = tuple(Setting.from_json(setting) for setting in values["settings"])
-        subject = values.get("subject")
-        return Request(
-            **{
-                **values,
-                **lists,
-                "settings": settings,
-                "subject": Subject.from_json(subject) if subject else None,
-            }
-        )
+        return read(Request, values)
 
 
 @dataclass(frozen=True)
@@ -136,7 +118,7 @@ class Count:
     """
 
     role: str
-    quantity: str
+    quantity: Quantity
     function: str
     mechanism: str
     direction: str | None
@@ -245,23 +227,13 @@ class Run:
         """Whether it is known how often programs of probes and tracepoints were skipped."""
         return any(c.endswith(SKIPPED) and not c.startswith(CALLED) for c in self.lost)
 
-    def moved(self, quantity: str, role: str, caller: str | None = None) -> int:
+    def moved(self, quantity: Quantity, role: str, caller: str | None = None) -> int:
         """Bytes of a quantity, for one role; of one caller, where it is named."""
         return sum(
             count.bytes
             for count in self.counts
             if (count.quantity, count.role) == (quantity, role)
             and caller in (None, count.caller)
-        )
-
-    @staticmethod
-    def from_json(values: dict[str, Any]) -> Run:
-        return Run(
-            **{
-                **values,
-                "counts": tuple(Count(**count) for count in values["counts"]),
-                "hits": {name: Hits(**hits) for name, hits in values["hits"].items()},
-            }
         )
 
 
@@ -283,17 +255,6 @@ class Trace:
     status: int | None
     costs: dict[str, tuple[int, int]]
 
-    @staticmethod
-    def from_json(values: dict[str, Any]) -> Trace:
-        return Trace(
-            **{
-                **values,
-                "run": Run.from_json(values["run"]),
-                "account": Account.from_json(values["account"]),
-                "costs": {name: (runs, ns) for name, (runs, ns) in values["costs"].items()},
-            }
-        )
-
 
 @dataclass(frozen=True)
 class Evidence:
@@ -312,7 +273,7 @@ class Evidence:
     rights: dict[str, Any]
     sites: tuple[dict[str, Any], ...]
     blind: tuple[dict[str, Any], ...]
-    events: tuple[str, ...]
+    events: tuple[Quantity, ...]
     hooks: tuple[str, ...] = ()
     disks: dict[str, dict[str, Any]] = field(default_factory=dict)
     nics: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -322,7 +283,8 @@ class Evidence:
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        written: dict[str, Any] = write(self)
+        return written
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Evidence:
@@ -332,19 +294,7 @@ class Evidence:
                 "it was written by another version of zctrace",
                 'use the version named under "tool" in the file',
             )
-        trace = values.get("trace")
-        return Evidence(
-            **{
-                **values,
-                "trace": Trace.from_json(trace) if trace else None,
-                "request": Request.from_json(values["request"]),
-                "sites": tuple(values["sites"]),
-                "blind": tuple(values["blind"]),
-                "events": tuple(values["events"]),
-                "hooks": tuple(values["hooks"]),
-                "runs": tuple(Run.from_json(run) for run in values["runs"]),
-            }
-        )
+        return read(Evidence, values)
 
 
 HARDWARE_ADDRESSES = ("52:54:00:7a:63:01", "52:54:00:7a:63:02")

@@ -16,7 +16,7 @@ from zctrace.analysis import controls
 from zctrace.analysis.runs import Judged
 from zctrace.analysis.verdicts import Source
 from zctrace.evidence.schema import VIRTUAL
-from zctrace.probes.model import Kind, Purpose
+from zctrace.probes.model import Kind, Purpose, Quantity
 from zctrace.reports.wording import copies
 from zctrace.workloads.catalogue import strategy_named
 from zctrace.workloads.strategy import Ends
@@ -188,6 +188,9 @@ _ROUTES: dict[str, tuple[Leg, ...]] = {
 """A test holds that every strategy has one."""
 _PAST_THE_CACHE = frozenset({"direct-io"})
 """Those whose disk writes into the user buffer."""
+_OF_PACKETS = frozenset(
+    {Quantity.SKB_COPY_UBUFS, Quantity.SKB_COPY_BITS, Quantity.SKB_COPY_AND_CSUM_BITS}
+)
 
 
 def way(judged: Judged) -> Way | None:
@@ -309,39 +312,39 @@ def _across(judged: Judged) -> tuple[Place, Place]:
     }[ends]
 
 
-def _inside(judged: Judged) -> Counter[str]:
+def _inside(judged: Judged) -> Counter[Quantity]:
     """Bytes copied between kernel buffers, by what was counted."""
     sites = {
         (s["function"], s["mechanism"]): s
         for s in controls.sites_of(judged.evidence, Kind.COPY)
         if s["purpose"] != Purpose.METADATA.value
     }
-    found: Counter[str] = Counter()
+    found: Counter[Quantity] = Counter()
     for count in judged.run.counts:
         site = sites.get((count.function, count.mechanism))
         promised = site["direction"] if site else None
         way = controls.direction_of(count.direction, promised, count.syscall)
-        copied = site or count.quantity == "bounce"
+        copied = site or count.quantity == Quantity.BOUNCE
         if count.role == judged.run.role and copied and way == "k2k":
             found[count.quantity] += count.bytes
     return found
 
 
-def _where(judged: Judged, quantity: str) -> tuple[Place, Place]:
+def _where(judged: Judged, quantity: Quantity) -> tuple[Place, Place]:
     """Between which places the kernel copied by itself."""
     source, into = _across(judged)
     route = _ROUTES[judged.run.strategy]
-    if quantity.startswith("skb-"):
+    if quantity in _OF_PACKETS:
         # Packets that refer to pages elsewhere are copied from there; others from packets.
         for leg in route:
             if leg.by is By.REFERENCE and leg.end is Place.SOCKET:
                 return leg.start, leg.end
         return Place.SOCKET, Place.SOCKET
-    if quantity == "copy-page":
+    if quantity == Quantity.COPY_PAGE:
         return Place.USER, Place.USER
-    if quantity == "copy-to-iter" and Leg(source, Place.USER) in route:
+    if quantity == Quantity.COPY_TO_ITER and Leg(source, Place.USER) in route:
         # A registered buffer: the program's, reached by an address of the kernel's.
         return source, Place.USER
-    if quantity == "bounce":
+    if quantity == Quantity.BOUNCE:
         return into, into
     return source, into

@@ -24,6 +24,7 @@ from zctrace.analysis.comparison.model import (
     both,
 )
 from zctrace.analysis.program import Answer, Line
+from zctrace.probes.model import Quantity
 
 LEAST = 0.005
 """Copies for each byte: what two decimals show."""
@@ -42,10 +43,16 @@ _VOLATILE = (
 )
 _WAYS = {"u2k": "user→kernel", "k2u": "kernel→user", "k2k": "inside the kernel"}
 _VARYING = {
-    "page-fault-user": (controls.FAULTS, "page faults in user mode"),
-    "page-fault-kernel": (controls.FAULTS, "page faults in the kernel"),
-    "context-switch-voluntary": (controls.CONTEXT, "context switches because it waited"),
-    "context-switch-involuntary": (controls.CONTEXT, "context switches that were forced"),
+    Quantity.PAGE_FAULT_USER: (controls.FAULTS, "page faults in user mode"),
+    Quantity.PAGE_FAULT_KERNEL: (controls.FAULTS, "page faults in the kernel"),
+    Quantity.CONTEXT_SWITCH_VOLUNTARY: (
+        controls.CONTEXT,
+        "context switches because it waited",
+    ),
+    Quantity.CONTEXT_SWITCH_INVOLUNTARY: (
+        controls.CONTEXT,
+        "context switches that were forced",
+    ),
 }
 
 
@@ -185,7 +192,7 @@ def _totals(before: Answer, after: Answer) -> Iterable[Item]:
 
 def _entered(found: Answer) -> int | None:
     """System calls in all."""
-    return found.events.get("syscall-enter", 0) if _counts_calls(found) else None
+    return found.events.get(Quantity.SYSCALL_ENTER, 0) if _counts_calls(found) else None
 
 
 def _counts_calls(found: Answer) -> bool:

@@ -12,6 +12,7 @@ from rich.console import Console
 from zctrace.analysis import program
 from zctrace.analysis.program import Answer, Line
 from zctrace.evidence.account import CLOSED, EXITED, INTERRUPTED, TIME, Thing
+from zctrace.probes.model import Quantity
 from zctrace.reports import flamegraph, wording
 from zctrace.reports.text.layout import new_table, print_table, say, size
 
@@ -21,6 +22,13 @@ _DESCRIPTORS = 2
 """More of them for one file, and their number says more."""
 _LEAST_RATIO = 0.0001
 _NAME = 40
+_EVENTS = (
+    Quantity.SYSCALL_ENTER,
+    Quantity.PAGE_FAULT_USER,
+    Quantity.PAGE_FAULT_KERNEL,
+    Quantity.CONTEXT_SWITCH_VOLUNTARY,
+    Quantity.CONTEXT_SWITCH_INVOLUNTARY,
+)
 """The longest name in a table; of longer ones the end says more."""
 _ENDED = {
     EXITED: "until it ended",
@@ -210,14 +218,14 @@ def _beside(found: Answer, console: Console) -> None:
     if found.beside:
         parts = ", ".join(f"{what} {many} B" for what, many in sorted(found.beside.items()))
         say(console, f"Copied for other ends, and in no figure above: {parts}")
-    events = found.events
+    calls, in_user, in_kernel, voluntary, involuntary = (
+        found.events.get(quantity, 0) for quantity in _EVENTS
+    )
     say(
         console,
-        f"{events.get('syscall-enter', 0)} system calls, two mode switches each; page faults: "
-        f"{events.get('page-fault-user', 0)} in user mode, "
-        f"{events.get('page-fault-kernel', 0)} in the kernel; context switches: "
-        f"{events.get('context-switch-voluntary', 0)} because it waited, "
-        f"{events.get('context-switch-involuntary', 0)} forced",
+        f"{calls} system calls, two mode switches each; page faults: {in_user} in user mode, "
+        f"{in_kernel} in the kernel; context switches: {voluntary} because it waited, "
+        f"{involuntary} forced",
     )
     runs = sum(runs for runs, _ in found.trace.costs.values())
     spent = sum(ns for _, ns in found.trace.costs.values()) / 1e9

@@ -18,8 +18,9 @@ from zctrace.collect import cgroups, payload
 from zctrace.collect import meter as attach
 from zctrace.collect.describe import (
     Locator,
-    describe,
+    sites,
 )
+from zctrace.evidence import json_form
 from zctrace.evidence.schema import losses
 from zctrace.kernel import facts as kernel
 from zctrace.machine import qemu
@@ -91,10 +92,10 @@ with (
                 "lost": losses(lost | skips),
             }
         )
-    sites = describe(attach_plan, meter.refused)
+    described = [json_form.write(site) for site in sites(attach_plan, meter.refused)]
     meter.abandon()
 partial = ANSWER.with_suffix(".partial")
 partial.write_text(
-    json.dumps({"kernel": facts.to_json(), "sites": sites, "operations": answer})
+    json.dumps({"kernel": facts.to_json(), "sites": described, "operations": answer})
 )
 partial.rename(ANSWER)

@@ -3,6 +3,7 @@
 import dataclasses
 
 from zctrace.analysis import runs as summary
+from zctrace.evidence import json_form
 from zctrace.evidence.schema import Count
 from zctrace.probes.model import Kind
 
@@ -72,7 +73,8 @@ def count(role, function, size, **values):
         "caller": "somebody+0x10",
         "calls": 1,
     }
-    return Count(role=role, function=function, bytes=size, **{**defaults, **values})
+    values = {"role": role, "function": function, "bytes": size, **defaults, **values}
+    return json_form.read(Count, values)
 
 
 def at_return(role, function, size, **values):
@@ -83,23 +85,23 @@ def at_return(role, function, size, **values):
 
 def routine(evidence, role, size, **values):
     """What the processor's routine would show for ``size`` bytes."""
-    site = next(s for s in evidence.sites if s["quantity"] == "user-copy-routine")
+    site = next(s for s in evidence.sites if s.quantity == "user-copy-routine")
     values = {
-        "quantity": site["quantity"],
+        "quantity": site.quantity,
         "direction": "u2k",
         "syscall": "sendfile",
         **values,
     }
-    return count(role, site["function"], size, mechanism=site["mechanism"], **values)
+    return count(role, site.function, size, mechanism=site.mechanism, **values)
 
 
 def by_breakpoints(evidence):
     """As if only breakpoints had been asked for."""
-    passed = {s["function"]: s["breakpoint"] for s in evidence.sites if s["breakpoint"]}
+    passed = {s.function: s.breakpoint for s in evidence.sites if s.breakpoint}
     sites = tuple(
-        {**site, "kind": Kind.COPY.value} if site["function"] in passed.values() else site
+        dataclasses.replace(site, kind=Kind.COPY) if site.function in passed.values() else site
         for site in evidence.sites
-        if not site["breakpoint"]
+        if not site.breakpoint
     )
     return dataclasses.replace(
         evidence,

@@ -393,10 +393,10 @@ def test_several_kernels_are_paired_by_release_then_by_line():
 
 def copying_more(evidence, strategy, size=4711):
     """With a copy more inside the kernel."""
-    function = next(s for s in evidence.sites if s["quantity"] == "skb-copy-bits")
+    site = next(s for s in evidence.sites if s.quantity == "skb-copy-bits")
     stray = altering.count(
-        "sender", function["function"], size, quantity="skb-copy-bits",
-        mechanism=function["mechanism"], direction="k2k", syscall="sendfile",
+        "sender", site.function, size, quantity="skb-copy-bits",
+        mechanism=site.mechanism, direction="k2k", syscall="sendfile",
         caller="skb_segment+0x1",
     )  # fmt: skip
     return altering.added(evidence, strategy, stray)

@@ -268,7 +268,7 @@ def test_what_a_site_names_is_compared_and_nothing_else(evidence):
     names = [name for name in checked(evidence, "sendfile") if name.startswith("two")]
     compared = {name.rpartition(" ")[2] for name in names}
     assert compared >= {"_copy_to_iter", "_copy_from_iter"}
-    named = {s["breakpoint"] for s in evidence.sites} - {""}
+    named = {s.breakpoint for s in evidence.sites} - {""}
     assert compared <= named
     stray = count("sender", "_copy_from_iter_nocache", 100, quantity="copy-from-iter")
     judged = only(added(evidence, "sendfile", stray), "sendfile")
@@ -379,7 +379,7 @@ def test_what_is_counted_on_top_of_another_thread_is_there(evidence):
 
 def test_what_nothing_counts_on_this_kernel_needs_no_control(evidence):
     without = dataclasses.replace(
-        evidence, sites=tuple(s for s in evidence.sites if s["quantity"] != "copy-page")
+        evidence, sites=tuple(s for s in evidence.sites if s.quantity != "copy-page")
     )
     names = checked(evidence, "sendfile").keys() - checked(without, "sendfile").keys()
     assert names == {

@@ -7,10 +7,14 @@ import pytest
 
 from tests.conftest import HERE, recorded_evidence
 from zctrace.analysis import saved
+from zctrace.collect import describe
 from zctrace.errors import UsageError
 from zctrace.evidence import json_form
 from zctrace.evidence.schema import Count, Evidence
+from zctrace.plan.plan import plan
+from zctrace.probes.catalogue import CATALOGUE
 from zctrace.probes.model import Quantity
+from zctrace.probes.user_functions import USER_COPIES
 
 ROOT = HERE.parent
 FILES = sorted((HERE / "evidence").glob("*.json"))
@@ -85,7 +89,7 @@ def modules():
 
 
 WORDS = frozenset(Quantity)
-TYPED = {"quantity"}
+TYPED = {"quantity", "direction", "mechanism", "purpose"}
 """Members whose values are enumerations."""
 
 
@@ -121,3 +125,20 @@ def test_figures_are_named_by_enumerations_alone():
     """A text that is spelled wrongly equals nothing: its figure would be a silent zero."""
     found = {str(path): lines for path, tree in modules() if (lines := [*spelled(tree)])}
     assert found == {}
+
+
+def test_everything_that_counts_copies_is_a_site(facts):
+    attach_plan = plan(CATALOGUE, facts)
+    refused = {attach_plan.calls[0].number: ["odd+0x10"]}
+    sites = list(describe.sites(attach_plan, refused, user_memory=True))
+    found = [site.function for site in sites]
+    assert found == [
+        *(call.target.function for call in attach_plan.calls),
+        *(copy.site.function for copy in attach_plan.copies),
+        *(copy.function for copy in USER_COPIES),
+    ]
+    first = attach_plan.calls[0]
+    assert sites[0].callers == len(first.calls) - 1
+    assert sites[0].unreached == (*(call.name for call in first.unreached), "odd+0x10")
+    inexact = {site.function for site in sites if not site.exact}
+    assert inexact == {copy.site.function for copy in attach_plan.copies if not copy.exact}

@@ -22,6 +22,8 @@ from zctrace.analysis import rows as analysis_rows
 from zctrace.analysis import runs
 from zctrace.errors import ControlError, OutputError
 from zctrace.evidence.schema import Evidence
+from zctrace.evidence.sites import Blind
+from zctrace.probes.model import Kind, Path, Quantity
 from zctrace.reports import machine_readable, wording
 from zctrace.reports.data_path import _ROUTES, Arrow, By, Place, way
 from zctrace.reports.html import page as html
@@ -224,10 +226,7 @@ def test_hostile_words_stay_words():
         tool={HOSTILE: HOSTILE},
         request=dataclasses.replace(evidence.request, user=HOSTILE, file=HOSTILE),
         blind=(
-            {
-                "functions": [HOSTILE], "reason": HOSTILE, "paths": [HOSTILE], "kind": "event",
-                "quantity": HOSTILE,
-            },
+            Blind(Quantity.BOUNCE, (HOSTILE,), HOSTILE, frozenset({Path.TCP}), Kind.EVENT),
         ),
     )  # fmt: skip
     text = page_of(runs.judge([evidence]))

@@ -289,10 +289,10 @@ def test_a_run_that_was_not_possible_says_why():
 
 def test_the_report_says_who_was_watched_from_how_many_places(evidence, report):
     text = " ".join(report.split())
-    at_calls = [s for s in evidence.sites if s["mechanism"] == "call sites"]
+    at_calls = [s for s in evidence.sites if s.mechanism == "call sites"]
     for site in at_calls:
-        assert f"{site['function']} from {site['callers']}" in text
-        for caller in site["unreached"]:
+        assert f"{site.function} from {site.callers}" in text
+        for caller in site.unreached:
             assert caller in text
 
 

@@ -22,8 +22,9 @@ from zctrace.analysis import columns as analysis_columns
 from zctrace.analysis import rows as analysis_rows
 from zctrace.analysis import runs
 from zctrace.analysis.verdicts import Word
+from zctrace.evidence.sites import Blind
 from zctrace.probes.catalogue import CATALOGUE
-from zctrace.probes.model import Kind, Purpose
+from zctrace.probes.model import Kind, Path, Purpose, Quantity
 from zctrace.workloads.catalogue import STRATEGIES
 from zctrace.workloads.control_stimuli import stimuli
 from zctrace.workloads.peers import total
@@ -202,7 +203,7 @@ def test_metadata_that_the_routine_did_not_see_leave_the_copies_open(evidence):
 
 
 def test_metadata_that_nothing_watches_is_not_zero(evidence):
-    sites = tuple(s for s in evidence.sites if s["purpose"] != Purpose.METADATA.value)
+    sites = tuple(s for s in evidence.sites if s.purpose is not Purpose.METADATA)
     judged = only(dataclasses.replace(evidence, sites=sites), "sendfile")
     assert judged.copies.word is Word.HOLDS
     assert judged.figures["metadata_bytes"] is None
@@ -371,13 +372,13 @@ def test_callers_that_nothing_watches_leave_the_copies_open(evidence):
     """Neither a breakpoint behind them nor the processor's routine."""
 
     def refused(site):
-        mine = site["function"] == "dax_copy_to_iter"
-        unreached = {"unreached": ["odd+0x10", "even+0x20"], "breakpoint": ""}
-        return {**site, **unreached} if mine else site
+        mine = site.function == "dax_copy_to_iter"
+        unreached = {"unreached": ("odd+0x10", "even+0x20"), "breakpoint": ""}
+        return dataclasses.replace(site, **unreached) if mine else site
 
     unreached = with_sites(evidence, refused)
     assert only(unreached, "sendfile").copies.word is Word.HOLDS
-    sites = tuple(s for s in unreached.sites if s["quantity"] != "user-copy-routine")
+    sites = tuple(s for s in unreached.sites if s.quantity != "user-copy-routine")
     judged = only(dataclasses.replace(unreached, sites=sites), "sendfile")
     assert judged.copies.word is Word.NOT_MEASURED
     assert judged.copies.sentence == (
@@ -387,27 +388,28 @@ def test_callers_that_nothing_watches_leave_the_copies_open(evidence):
 
 def test_callers_that_a_breakpoint_watches_leave_nothing_open(evidence):
     def refused(site):
-        return {**site, "unreached": ["odd+0x10"]} if site["breakpoint"] else site
+        unreached = dataclasses.replace(site, unreached=("odd+0x10",))
+        return unreached if site.breakpoint else site
 
     sites = tuple(
         refused(s)
         for s in evidence.sites
-        if s["quantity"] != "user-copy-routine" and s["paths"] != ["udp"]
+        if s.quantity != "user-copy-routine" and s.paths != {Path.UDP}
     )
     judged = only(dataclasses.replace(evidence, sites=sites), "sendfile")
     assert judged.copies.word is Word.HOLDS
-    sites = tuple(s for s in sites if s["kind"] != Kind.CROSS_CHECK.value)
+    sites = tuple(s for s in sites if s.kind is not Kind.CROSS_CHECK)
     judged = only(dataclasses.replace(evidence, sites=sites), "sendfile")
     assert judged.copies.word is Word.NOT_MEASURED
 
 
 def test_metadata_that_nobody_watches_is_not_the_payload_s(evidence):
     def refused(site):
-        of_metadata = site["purpose"] == Purpose.METADATA.value
-        return {**site, "unreached": ["odd+0x10"], "exact": False} if of_metadata else site
+        unreached = dataclasses.replace(site, unreached=("odd+0x10",), exact=False)
+        return unreached if site.purpose is Purpose.METADATA else site
 
     sites = tuple(
-        s for s in with_sites(evidence, refused).sites if s["quantity"] != "user-copy-routine"
+        s for s in with_sites(evidence, refused).sites if s.quantity != "user-copy-routine"
     )
     judged = only(dataclasses.replace(evidence, sites=sites), "sendfile")
     assert judged.figures["coverage"].count("metadata") == 0
@@ -416,7 +418,7 @@ def test_metadata_that_nobody_watches_is_not_the_payload_s(evidence):
 
 def test_an_inexact_cross_check_leaves_nothing_open(evidence):
     def inexact(site):
-        return {**site, "exact": site["kind"] != Kind.CROSS_CHECK.value}
+        return dataclasses.replace(site, exact=site.kind is not Kind.CROSS_CHECK)
 
     assert only(with_sites(evidence, inexact), "sendfile").copies.word is Word.HOLDS
 
@@ -449,13 +451,8 @@ def test_an_unattributed_figure_is_withheld_with_its_probe(evidence):
 
 
 def test_a_blind_site_on_the_path_leaves_the_copies_open(evidence):
-    blind = {
-        "quantity": "x",
-        "functions": ["f"],
-        "reason": "refused",
-        "paths": ["tcp"],
-        "kind": "copy",
-    }
+    paths = frozenset({Path.TCP})
+    blind = Blind(Quantity.COPY_PAGE, ("f",), "refused", paths, Kind.COPY)
     open_ = dataclasses.replace(evidence, blind=(*evidence.blind, blind))
     judged = only(open_, "sendfile")
     assert judged.copies.word is Word.NOT_MEASURED
@@ -463,7 +460,7 @@ def test_a_blind_site_on_the_path_leaves_the_copies_open(evidence):
 
 
 def test_an_inexact_site_leaves_the_copies_open(evidence):
-    sites = tuple({**s, "exact": False, "note": "n"} for s in evidence.sites)
+    sites = tuple(dataclasses.replace(s, exact=False, note="n") for s in evidence.sites)
     judged = only(dataclasses.replace(evidence, sites=sites), "sendfile")
     assert judged.copies.word is Word.NOT_MEASURED
 
@@ -475,21 +472,16 @@ def test_unwatched_events_are_empty_not_zero(evidence):
 
 
 def test_tidy_shows_attached_sites_with_zeros_and_blind_ones_empty(evidence):
-    blind = {
-        "quantity": "udp-copy",
-        "functions": ["udp_copy", "udp_copy_too"],
-        "reason": "refused",
-        "paths": ["udp"],
-        "kind": "copy",
-    }
+    functions, paths = ("udp_copy", "udp_copy_too"), frozenset({Path.UDP})
+    blind = Blind(Quantity.BOUNCE, functions, "refused", paths, Kind.COPY)
     frame = analysis_rows.tidy([dataclasses.replace(evidence, blind=(blind,))])
     sender = frame[(frame["strategy"] == "sendfile") & (frame["role"] == "sender")]
     sites = sender[sender["kind"] == "copy"].set_index("quantity")
     assert len(sites.loc["copy-to-iter"]) == sum(
-        s["quantity"] == "copy-to-iter" and s["kind"] == "copy" for s in evidence.sites
+        s.quantity == "copy-to-iter" and s.kind == "copy" for s in evidence.sites
     )
     assert (sites.loc["copy-to-iter", "bytes"] == 0).all()
-    (row,) = sites.loc[["udp-copy"]].to_dict("records")
+    (row,) = sites.loc[["bounce"]].to_dict("records")
     assert (row["site"], row["mechanism"]) == ("udp_copy or udp_copy_too", "none")
     assert (pd.isna(row["bytes"]), pd.isna(row["calls"]), row["note"]) == (
         True,

@@ -18,6 +18,7 @@ from zctrace.analysis import rows as analysis_rows
 from zctrace.analysis import runs
 from zctrace.collect import describe, user_functions
 from zctrace.collect.process_maps import mappings
+from zctrace.plan.attachments import AttachPlan
 from zctrace.probes.model import Direction, Mechanism, Quantity
 from zctrace.probes.user_functions import USER_COPIES
 from zctrace.reports import markdown
@@ -27,6 +28,7 @@ MIB, FROM = 1 << 20, 1024
 MEMMOVE, *OF_JVM = USER_COPIES
 QUANTITY = Quantity.USER_MEMORY
 KEY = f"{QUANTITY}:u2u"
+NO_PLAN = AttachPlan((), (), (), (), (), ())
 
 
 def code_at(place):
@@ -94,7 +96,7 @@ def test_a_process_that_is_gone():
 @pytest.fixture
 def watched(evidence):
     """The same runs as if copies in user memory had been watched for one of them."""
-    sites = (*evidence.sites, *describe.user_sites())
+    sites = (*evidence.sites, *describe.sites(NO_PLAN, {}, user_memory=True))
     expected = {**run_of(evidence, "read-write").expected, KEY: 180_059}
     evidence = altered(
         dataclasses.replace(evidence, sites=sites),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 from zctrace.evidence.schema import INTERRUPTS, Evidence, Run
 from zctrace.probes.model import Direction, Kind, Mechanism, Quantity
@@ -60,7 +59,6 @@ EVENTS_WITH_BYTES = frozenset(
 """Quantities with bytes that the CPU does not copy."""
 DISK_READ_CONTROL = "disk-read:d2k"
 """The control's bytes from the disk; see ``zctrace.workloads.control_stimuli``."""
-_INSIDE = Direction.KERNEL_TO_KERNEL.value
 _POSITIVE = ("control_before", "control_after")
 _PROGRAM = role_name(Role.PROGRAM)
 _CALLS, _CALL = (Quantity.SYSCALL_ENTER, Quantity.SYSCALL_EXIT), "syscall:"
@@ -122,36 +120,29 @@ def check_program(evidence: Evidence, run: Run) -> list[Control]:
     ]
 
 
-def sites_of(evidence: Evidence, kind: Kind) -> list[dict[str, Any]]:
-    return [site for site in evidence.sites if site["kind"] == kind.value]
-
-
-def direction_of(seen: str | None, promised: object, syscall: str | None) -> str | None:
-    """Where the bytes of a count went; see ``Direction`` for the words."""
-    if seen:
+def direction_of(
+    seen: Direction | None, promised: Direction | None, syscall: str | None
+) -> Direction | None:
+    """Where the bytes of a count went; ``promised`` by the function, if it was not seen."""
+    if seen or promised is None:
         return seen
-    if promised is None:
-        return None
-    if syscall in _KERNEL_ITERATOR_SYSCALLS:
-        return Direction.KERNEL_TO_KERNEL.value
-    return str(promised)
+    return Direction.KERNEL_TO_KERNEL if syscall in _KERNEL_ITERATOR_SYSCALLS else promised
 
 
 def _bytes(evidence: Evidence, run: Run, role: str) -> Counter[str]:
     """Bytes that add up, by ``quantity:direction``."""
-    sites = {(s["function"], s["mechanism"]): s for s in sites_of(evidence, Kind.COPY)}
     total: Counter[str] = Counter()
     for count in run.counts:
-        site = sites.get((count.function, count.mechanism))
-        if count.role == role and site:
-            way = direction_of(count.direction, site["direction"], count.syscall)
+        site = evidence.site_of(count)
+        if count.role == role and site and site.kind is Kind.COPY:
+            way = direction_of(count.direction, site.direction, count.syscall)
             total[f"{count.quantity}:{way}"] += count.bytes
     return total
 
 
 def _expected(evidence: Evidence, moved: dict[str, int]) -> dict[str, int]:
     """Those of the known amounts that something counts on this kernel."""
-    watched = {str(site["quantity"]) for site in sites_of(evidence, Kind.COPY)}
+    watched = {site.quantity for site in evidence.sites_of(Kind.COPY)}
     return {name: size for name, size in moved.items() if name.partition(":")[0] in watched}
 
 
@@ -197,31 +188,31 @@ def _idle(evidence: Evidence, run: Run) -> Control:
 def _agreement(evidence: Evidence, run: Run) -> list[Control]:
     """Call sites against the breakpoint that the same bytes pass, for every role."""
     controls = []
-    for site in sites_of(evidence, Kind.CROSS_CHECK):
-        function = site["function"]
+    for site in evidence.sites_of(Kind.CROSS_CHECK):
+        function = site.function
         targets = {
-            str(s["function"])
-            for s in sites_of(evidence, Kind.COPY)
-            if s["breakpoint"] == function and s["mechanism"] == Mechanism.CALL_SITE.value
+            s.function
+            for s in evidence.sites_of(Kind.COPY)
+            if s.breakpoint == function and s.mechanism is Mechanism.CALL_SITE
         }
-        if not targets or not site["exact"]:
+        if not targets or not site.exact:
             continue
         # On 5.10 functions that copy pages by themselves leave kernel memory to another.
         others = {
-            str(s["function"])
-            for s in sites_of(evidence, Kind.COPY)
-            if s["quantity"] == site["quantity"] and not s["breakpoint"]
+            s.function
+            for s in evidence.sites_of(Kind.COPY)
+            if s.quantity == site.quantity and not s.breakpoint
         }
         at_calls: Counter[tuple[str, bool]] = Counter()
         at_breakpoint: Counter[tuple[str, bool]] = Counter()
         inside_others: Counter[tuple[str, bool]] = Counter()
         for count in run.counts:
             where = (count.role, count.syscall is not None)
-            if count.mechanism == Mechanism.CALL_SITE.value and count.function in targets:
+            if count.mechanism is Mechanism.CALL_SITE and count.function in targets:
                 at_calls[where] += count.bytes
-            elif (count.function, count.mechanism) == (function, site["mechanism"]):
+            elif (count.function, count.mechanism) == (function, site.mechanism):
                 at_breakpoint[where] += count.bytes
-            elif count.function in others and count.direction == _INSIDE:
+            elif count.function in others and count.direction is Direction.KERNEL_TO_KERNEL:
                 inside_others[where] += count.bytes
         differing = [
             f"{role}: {at_calls[role, inside]} B at call sites, "
@@ -254,26 +245,25 @@ def _routine(evidence: Evidence, run: Run) -> list[Control]:
     Only the controls' windows: there every user copy is one of an iterator.
     """
     controls = []
-    routines = [s for s in sites_of(evidence, Kind.CROSS_CHECK) if s["direction"] is None]
+    routines = [s for s in evidence.sites_of(Kind.CROSS_CHECK) if s.direction is None]
     for site in routines:
-        quantity = Quantity(site["quantity"])
         for direction in (Direction.USER_TO_KERNEL, Direction.KERNEL_TO_USER):
             expected = sum(
                 size
                 for name, size in run.expected.items()
-                if name.partition(":")[2] == direction.value
+                if name.partition(":")[2] == direction
             )
             for role in _POSITIVE:
                 seen = sum(
                     c.bytes
                     for c in run.counts
                     if c.role == role
-                    and c.quantity == quantity
-                    and c.direction == direction.value
+                    and c.quantity == site.quantity
+                    and c.direction is direction
                 )
                 controls.append(
                     Control(
-                        f"{site['function']} agrees, {direction.value}, {role}",
+                        f"{site.function} agrees, {direction}, {role}",
                         COPIES,
                         seen == expected,
                         f"expected {expected} B, seen {seen} B",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from zctrace.analysis import controls
 from zctrace.evidence.schema import Evidence, Run
+from zctrace.evidence.sites import Site
 from zctrace.probes.model import Kind, Mechanism, Path, Purpose, Quantity
 
 _METADATA_BYTES = 256
@@ -19,35 +19,30 @@ def failed_controls(failed: list[controls.Control], figures: str) -> list[str]:
 
 def unseen(evidence: Evidence, run: Run, paths: frozenset[Path]) -> Iterable[str]:
     """Where bytes could have been copied without being counted for certain."""
-    names = {path.value for path in paths}
     for blind in evidence.blind:
-        if blind["kind"] == Kind.COPY.value and names & set(blind["paths"]):
-            yield f"blind: {' or '.join(blind['functions'])}: {blind['reason']}"
+        if blind.kind is Kind.COPY and paths & blind.paths:
+            yield f"blind: {' or '.join(blind.functions)}: {blind.reason}"
     controlled = {name.partition(":")[0] for name in run.expected}
     if run.user_copies_from is not None and Quantity.USER_MEMORY not in controlled:
         yield "no control: no known bytes were copied within the program's own memory"
-    checked = {s["function"] for s in controls.sites_of(evidence, Kind.CROSS_CHECK)}
-    routine = any(s["direction"] is None for s in controls.sites_of(evidence, Kind.CROSS_CHECK))
-    for site in controls.sites_of(evidence, Kind.COPY):
-        if site["purpose"] == Purpose.METADATA.value or not names & set(site["paths"]):
+    checked = {s.function for s in evidence.sites_of(Kind.CROSS_CHECK)}
+    routine = any(s.direction is None for s in evidence.sites_of(Kind.CROSS_CHECK))
+    for site in evidence.sites_of(Kind.COPY):
+        if site.purpose is Purpose.METADATA or not paths & site.paths:
             continue
-        if not site["exact"]:
-            yield f"inexact: {site['function']} {_short_of(site)} ({site['note']})"
-        if site["quantity"] not in controlled:
-            yield f"no control: nothing is known to go through {site['function']}"
-        seen_otherwise = routine or site["breakpoint"] in checked
-        if (
-            site["purpose"] == Purpose.PAYLOAD.value
-            and site["unreached"]
-            and not seen_otherwise
-        ):
-            callers = ", ".join(site["unreached"])
-            yield f"blind: {site['function']}, called by {callers}: no probe there"
+        if not site.exact:
+            yield f"inexact: {site.function} {_short_of(site)} ({site.note})"
+        if site.quantity not in controlled:
+            yield f"no control: nothing is known to go through {site.function}"
+        seen_otherwise = routine or site.breakpoint in checked
+        if site.purpose is Purpose.PAYLOAD and site.unreached and not seen_otherwise:
+            callers = ", ".join(site.unreached)
+            yield f"blind: {site.function}, called by {callers}: no probe there"
 
 
-def _short_of(site: dict[str, Any]) -> str:
+def _short_of(site: Site) -> str:
     """What a mechanism that is not the best of a site does not see."""
-    if site["mechanism"] == Mechanism.KPROBE.value:
+    if site.mechanism is Mechanism.KPROBE:
         return "is passed over in some interrupts"
     return "shows the bytes asked for"
 

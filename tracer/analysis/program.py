@@ -43,13 +43,16 @@ UNKNOWN = Thing("unknown", "calls that had begun before the tracing did")
 
 @dataclass
 class Line:
-    """One row of a table: how many calls, what they moved, what was copied for it. Bytes."""
+    """One row of a table: how many calls, what they moved, what was copied for it. Bytes.
+
+    ``copied`` is by direction, under ``None`` where none is told.
+    """
 
     name: str
     calls: int = 0
     received: int = 0
     delivered: int = 0
-    copied: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    copied: dict[Direction | None, int] = field(default_factory=lambda: defaultdict(int))
     descriptors: set[int] = field(default_factory=set)
 
     @property
@@ -76,7 +79,7 @@ class Answer:
     trace: Trace
     delivered: dict[str, int]
     received: dict[str, int]
-    copied: dict[str, int] | None
+    copied: dict[Direction | None, int] | None
     beside: dict[str, int]
     unassigned: int
     calls: Sequence[Line]
@@ -133,20 +136,19 @@ def answer(evidence: Evidence) -> Answer:
     assert trace is not None
     checked = controls.check_program(evidence, trace.run)
     failed = any(not c.passed and c.figures == controls.COPIES for c in checked)
-    sites = {(s["function"], s["mechanism"]): s for s in evidence.sites}
-    payload: list[tuple[Count, str]] = []
+    payload: list[tuple[Count, Direction | None]] = []
     beside: Counter[str] = Counter()
     for count in trace.run.counts:
-        site = sites.get((count.function, count.mechanism))
-        if count.role != _PROGRAM or not site or site["kind"] != Kind.COPY.value:
+        site = evidence.site_of(count)
+        if count.role != _PROGRAM or not site or site.kind is not Kind.COPY:
             continue
-        way = controls.direction_of(count.direction, site["direction"], count.syscall)
-        if site["purpose"] == Purpose.PAYLOAD.value and _moves(count.syscall):
-            payload.append((count, str(way)))
+        way = controls.direction_of(count.direction, site.direction, count.syscall)
+        if site.purpose is Purpose.PAYLOAD and _moves(count.syscall):
+            payload.append((count, way))
         elif count.bytes:
-            named = site["purpose"] != Purpose.PAYLOAD.value
-            beside[str(site["purpose"] if named else count.syscall)] += count.bytes
-    copied: Counter[str] = Counter()
+            named = site.purpose is not Purpose.PAYLOAD
+            beside[str(site.purpose if named else count.syscall)] += count.bytes
+    copied: Counter[Direction | None] = Counter()
     for count, way in payload:
         copied[way] += count.bytes
     delivered, received = _moved(trace)
@@ -217,7 +219,7 @@ def _lines(
             line.received += flow.bytes
     for booking in bookings:
         key, name = of_booking(booking)
-        lines.setdefault(key, Line(name)).copied[str(booking.direction)] += booking.bytes
+        lines.setdefault(key, Line(name)).copied[booking.direction] += booking.bytes
     return sorted(lines.values(), key=lambda line: line.weight, reverse=True)
 
 
@@ -265,7 +267,7 @@ def _site_name(count: Count) -> str:
     return f"{where}, {count.syscall or NO_CALL}"
 
 
-def _sites(payload: Iterable[tuple[Count, str]]) -> list[Line]:
+def _sites(payload: Iterable[tuple[Count, Direction | None]]) -> list[Line]:
     """By copy site, who called it and in which system call."""
     lines: dict[str, Line] = {}
     for count, way in payload:
@@ -286,17 +288,16 @@ def _threads(trace: Trace) -> list[Line]:
         named = f"{worker.name} {worker.thread}" if worker.thread else worker.name
         named = named or "softirqs"
         line = Line(named, worker.calls)
-        line.copied["all"] = worker.bytes
+        line.copied[None] = worker.bytes
         lines.append(line)
     return sorted(lines, key=lambda line: line.weight, reverse=True)
 
 
-def _reasons(payload: Iterable[tuple[Count, str]]) -> list[tuple[Why, int]]:
+def _reasons(payload: Iterable[tuple[Count, Direction | None]]) -> list[tuple[Why, int]]:
     """Why bytes were copied inside the kernel, the most first."""
-    inside = Direction.KERNEL_TO_KERNEL.value
     why: Counter[Why] = Counter()
     for count, way in payload:
-        if way == inside and count.bytes:
+        if way is Direction.KERNEL_TO_KERNEL and count.bytes:
             why[reasons.reason(count.quantity, count.caller, count.syscall)] += count.bytes
     return why.most_common()
 
@@ -341,9 +342,9 @@ def _doubts(evidence: Evidence, trace: Trace) -> Iterable[str]:
             "it uses io_uring: what moved through its rings is not among the bytes "
             "delivered and received; what was copied for it is counted"
         )
-    blind = [b for b in evidence.blind if b["kind"] == Kind.COPY.value]
+    blind = [b for b in evidence.blind if b.kind is Kind.COPY]
     for entry in blind:
-        yield f"not watched: {' or '.join(entry['functions'])}: {entry['reason']}"
+        yield f"not watched: {' or '.join(entry.functions)}: {entry.reason}"
 
 
 def _notes(trace: Trace) -> Iterable[str]:
@@ -391,13 +392,12 @@ def sentence(found: Answer) -> str:
 def _uncopied(found: Answer) -> float:
     """The share of what was delivered, or received, that was not copied on that way."""
     basis, many = found.basis
-    inwards = Direction.KERNEL_TO_USER.value
     copied = 0
     for line in found.calls:
         way = sum(
             size
             for direction, size in line.copied.items()
-            if (direction == inwards) == (basis == "received")
+            if (direction is Direction.KERNEL_TO_USER) == (basis == "received")
         )
         moved = line.delivered if basis == "delivered" else line.received
         copied += min(way, moved) if moved else way

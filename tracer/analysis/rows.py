@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from zctrace.analysis import controls
 from zctrace.evidence.schema import Count, Evidence, Run
-from zctrace.probes.model import Kind, Quantity
+from zctrace.evidence.sites import Site
+from zctrace.probes.model import Direction, Kind, Purpose, Quantity
 
 if TYPE_CHECKING:
     import pandas as pd
+
+UNWATCHED = "none"
+"""In the place of a mechanism, where there is none."""
 
 
 class Row(NamedTuple):
@@ -28,10 +32,10 @@ class Row(NamedTuple):
     role: str
     quantity: Quantity
     site: str
-    kind: str
-    purpose: str | None
+    kind: Kind
+    purpose: Purpose | None
     mechanism: str
-    direction: str | None
+    direction: Direction | None
     syscall: str | None
     caller: str | None
     calls: int | None
@@ -64,7 +68,6 @@ def tidy_rows(evidence: Evidence, run: Run) -> Iterator[Row]:
     """The tidy rows of one run; none of one that was not possible."""
     if run.unavailable:
         return
-    sites = {(site["function"], site["mechanism"]): site for site in evidence.sites}
     common = (
         evidence.kernel["release"],
         evidence.machine["kind"],
@@ -78,7 +81,7 @@ def tidy_rows(evidence: Evidence, run: Run) -> Iterator[Row]:
     )
     seen = set()
     for count in run.counts:
-        site = sites.get((count.function, count.mechanism))
+        site = evidence.site_of(count)
         if count.role == run.role:
             seen.add((count.function, count.mechanism))
         yield Row(
@@ -87,59 +90,59 @@ def tidy_rows(evidence: Evidence, run: Run) -> Iterator[Row]:
             quantity=count.quantity,
             site=count.function,
             kind=_kind(site, count),
-            purpose=site["purpose"] if site else None,
+            purpose=site.purpose if site else None,
             mechanism=count.mechanism,
             direction=controls.direction_of(
-                count.direction, site and site["direction"], count.syscall
+                count.direction, site.direction if site else None, count.syscall
             ),
             syscall=count.syscall,
             caller=count.caller,
             calls=count.calls,
             # An event that counts bytes always has some.
             bytes=count.bytes if site else count.bytes or None,
-            note=site["note"] if site else "",
+            note=site.note if site else "",
         )
-    for key, site in sites.items():
-        unwatched = site["quantity"] == Quantity.USER_MEMORY and run.user_copies_from is None
-        if key not in seen and not unwatched:
+    for site in evidence.sites:
+        unwatched = site.quantity == Quantity.USER_MEMORY and run.user_copies_from is None
+        if (site.function, site.mechanism) not in seen and not unwatched:
             yield Row(
                 *common,
                 role=run.role,
-                quantity=site["quantity"],
-                site=site["function"],
-                kind=site["kind"],
-                purpose=site["purpose"],
-                mechanism=site["mechanism"],
-                direction=site["direction"],
+                quantity=site.quantity,
+                site=site.function,
+                kind=site.kind,
+                purpose=site.purpose,
+                mechanism=site.mechanism,
+                direction=site.direction,
                 syscall=None,
                 caller=None,
                 calls=0,
                 bytes=0,
-                note=site["note"],
+                note=site.note,
             )
     for blind in evidence.blind:
         yield Row(
             *common,
             role=run.role,
-            quantity=blind["quantity"],
-            site=" or ".join(blind["functions"]),
-            kind=blind["kind"],
+            quantity=blind.quantity,
+            site=" or ".join(blind.functions),
+            kind=blind.kind,
             purpose=None,
-            mechanism="none",
+            mechanism=UNWATCHED,
             direction=None,
             syscall=None,
             caller=None,
             calls=None,
             bytes=None,
-            note=blind["reason"],
+            note=blind.reason,
         )
 
 
-def _kind(site: dict[str, Any] | None, count: Count) -> str:
+def _kind(site: Site | None, count: Count) -> Kind:
     if site:
-        return str(site["kind"])
+        return site.kind
     # Seen at a tracepoint, but it is the processor that copies.
-    return Kind.COPY.value if count.quantity == Quantity.BOUNCE else Kind.EVENT.value
+    return Kind.COPY if count.quantity == Quantity.BOUNCE else Kind.EVENT
 
 
 def sum_bytes(found: Iterable[Row]) -> int:

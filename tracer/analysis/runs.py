@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 from zctrace.analysis.columns import COLUMNS, EVENT_COLUMNS, RATIOS, TEXTS
 from zctrace.analysis.dma import PAGE_BYTES, dma_figures, dma_into_cache, dma_to_nic
 from zctrace.analysis.doubts import failed_controls, unexplained, unseen
-from zctrace.analysis.rows import Row, sum_bytes, sum_calls, tidy_rows
+from zctrace.analysis.rows import UNWATCHED, Row, sum_bytes, sum_calls, tidy_rows
 
 ITERATOR_FUNCTIONS = frozenset(
     {
@@ -99,7 +99,7 @@ def _judge(evidence: Evidence, run: Run) -> Judged:
     found = list(tidy_rows(evidence, run))
     sender = [row for row in found if row.role == run.role]
     elsewhere = f"outside:{run.role}"
-    outside = sum_bytes(r for r in found if r.role == elsewhere and r.kind == Kind.COPY.value)
+    outside = sum_bytes(r for r in found if r.role == elsewhere and r.kind is Kind.COPY)
     copies = _copy_figures(sender, within=run.user_copies_from is not None)
     events = _event_figures(evidence, sender)
     doubt_copies = "; ".join(
@@ -231,8 +231,8 @@ def _why(subject: Iterable[Row]) -> dict[reasons.Why, int]:
     total: Counter[reasons.Why] = Counter()
     for row in subject:
         size = row.bytes or 0
-        within = row.direction == Direction.KERNEL_TO_KERNEL.value
-        if row.kind == Kind.COPY.value and within and size > 0:
+        within = row.direction is Direction.KERNEL_TO_KERNEL
+        if row.kind is Kind.COPY and within and size > 0:
             total[reasons.reason(row.quantity, row.caller, row.syscall)] += size
     return dict(total.most_common())
 
@@ -249,13 +249,11 @@ def _reasons(run: Run, subject: Iterable[Row]) -> Iterable[str]:
 
 def _copy_figures(subject: Sequence[Row], *, within: bool) -> dict[str, int]:
     """``within`` is whether copies within the program's own memory were watched."""
-    copies = [row for row in subject if row.kind == Kind.COPY.value]
-    payload = [row for row in copies if row.purpose != Purpose.METADATA.value]
-    metadata = [row for row in copies if row.purpose == Purpose.METADATA.value]
+    copies = [row for row in subject if row.kind is Kind.COPY]
+    payload = [row for row in copies if row.purpose is not Purpose.METADATA]
+    metadata = [row for row in copies if row.purpose is Purpose.METADATA]
     figures = {
-        f"{direction.value}_bytes": sum_bytes(
-            r for r in payload if r.direction == direction.value
-        )
+        f"{direction}_bytes": sum_bytes(r for r in payload if r.direction is direction)
         for direction in (
             Direction.USER_TO_KERNEL,
             Direction.KERNEL_TO_USER,
@@ -268,7 +266,7 @@ def _copy_figures(subject: Sequence[Row], *, within: bool) -> dict[str, int]:
     if metadata:
         figures["metadata_bytes"] = sum_bytes(metadata)
     routine = [row for row in subject if row.quantity == Quantity.USER_COPY_ROUTINE]
-    if any(row.mechanism != "none" for row in routine):
+    if any(row.mechanism != UNWATCHED for row in routine):
         figures |= _routine_figures(routine, figures)
     return figures
 
@@ -293,7 +291,7 @@ def _routine_figures(routine: Sequence[Row], figures: dict[str, int]) -> dict[st
 def _event_figures(evidence: Evidence, sender: Iterable[Row]) -> dict[str, int]:
     hits: Counter[Quantity] = Counter()
     for row in sender:
-        if row.kind == Kind.EVENT.value:
+        if row.kind is Kind.EVENT:
             hits[row.quantity] += row.calls or 0
 
     def count(quantity: Quantity) -> int | None:

@@ -19,11 +19,12 @@ from zctrace import probes
 from zctrace._version import __version__
 from zctrace.errors import MissingError, TraceError
 from zctrace.evidence.schema import Evidence, Hits, Request
+from zctrace.evidence.sites import Site
 from zctrace.kernel import facts as kernel
 from zctrace.kernel import perf_events, text
 from zctrace.kernel.symbols import SymbolTable
-from zctrace.plan.attachments import AttachPlan, CallAttachment, Choice, CopyAttachment
-from zctrace.probes.model import Direction, Kind, Mechanism, Purpose, Quantity
+from zctrace.plan.attachments import AttachPlan, Choice
+from zctrace.probes.model import Direction, Kind, Mechanism, Quantity
 from zctrace.probes.user_functions import USER_COPIES
 from zctrace.workloads.jvm import java, netty
 
@@ -160,17 +161,8 @@ def evidence_of(
             **_java(),
         },
         request=request,
-        sites=(*describe(attach_plan, refused), *(user_sites() if user_memory else ())),
-        blind=tuple(
-            {
-                "quantity": blind.quantity,
-                "functions": list(blind.functions),
-                "reason": blind.reason,
-                "paths": sorted(path.value for path in blind.paths),
-                "kind": blind.kind.value,
-            }
-            for blind in attach_plan.blind
-        ),
+        sites=tuple(sites(attach_plan, refused, user_memory=user_memory)),
+        blind=attach_plan.blind,
         events=tuple(dict.fromkeys(event.site.quantity for event in attach_plan.events)),
         hooks=tuple(attachment.hook.quantity for attachment in attach_plan.hooks),
         timings=watch.seconds,
@@ -178,73 +170,49 @@ def evidence_of(
     )
 
 
-def describe(attach_plan: AttachPlan, refused: dict[int, list[str]]) -> list[dict[str, Any]]:
+def sites(
+    attach_plan: AttachPlan, refused: dict[int, list[str]], *, user_memory: bool = False
+) -> Iterator[Site]:
     """What evidence says of everything that counts copies; ``refused`` as a meter has it."""
-    calls = [_target(call, refused.get(call.number, [])) for call in attach_plan.calls]
-    return [*calls, *(_site(copy) for copy in attach_plan.copies)]
-
-
-def _site(copy: CopyAttachment) -> dict[str, Any]:
-    site = copy.site
-    return {
-        "quantity": site.quantity,
-        "function": site.function,
-        "kind": copy.kind.value,
-        "purpose": Purpose.PAYLOAD.value,
-        "direction": site.direction.value if site.direction else None,
-        "mechanism": copy.mechanism.value,
-        "address": hex(copy.address),
-        "exact": copy.exact,
-        "breakpoint": "",
-        "callers": None,
-        "unreached": [],
-        "paths": sorted(path.value for path in site.paths),
-        "why": site.why,
-        "note": copy.note,
-    }
-
-
-def user_sites() -> list[dict[str, Any]]:
-    return [
-        {
-            "quantity": Quantity.USER_MEMORY,
-            "function": copy.function,
-            "kind": Kind.COPY.value,
-            "purpose": Purpose.PAYLOAD.value,
-            "direction": Direction.USER_TO_USER.value,
-            "mechanism": Mechanism.UPROBE.value,
-            "address": None,
-            "exact": True,
-            "breakpoint": "",
-            "callers": None,
-            "unreached": [],
+    for call in attach_plan.calls:
+        target, not_probed = call.target, refused.get(call.number, [])
+        yield Site(
+            quantity=target.quantity,
+            function=target.function,
+            kind=Kind.COPY,
+            purpose=target.purpose,
+            direction=target.direction,
+            mechanism=Mechanism.CALL_SITE,
+            breakpoint=target.breakpoint,
+            callers=len(call.calls) - len(not_probed),
+            unreached=(*(c.name for c in call.unreached), *not_probed),
+            paths=target.paths,
+            why=target.why,
+        )
+    for copy in attach_plan.copies:
+        yield Site(
+            quantity=copy.site.quantity,
+            function=copy.site.function,
+            kind=copy.kind,
+            direction=copy.site.direction,
+            mechanism=copy.mechanism,
+            address=hex(copy.address),
+            exact=copy.exact,
+            paths=copy.site.paths,
+            why=copy.site.why,
+            note=copy.note,
+        )
+    for function in USER_COPIES if user_memory else ():
+        yield Site(
+            quantity=Quantity.USER_MEMORY,
+            function=function.function,
+            kind=Kind.COPY,
+            direction=Direction.USER_TO_USER,
+            mechanism=Mechanism.UPROBE,
             # None of the kernel's.
-            "paths": [],
-            "why": copy.why,
-            "note": "",
-        }
-        for copy in USER_COPIES
-    ]
-
-
-def _target(call: CallAttachment, refused: list[str]) -> dict[str, Any]:
-    target = call.target
-    return {
-        "quantity": target.quantity,
-        "function": target.function,
-        "kind": Kind.COPY.value,
-        "purpose": target.purpose.value,
-        "direction": target.direction.value,
-        "mechanism": Mechanism.CALL_SITE.value,
-        "address": None,
-        "exact": True,
-        "breakpoint": target.breakpoint,
-        "callers": len(call.calls) - len(refused),
-        "unreached": [*(c.name for c in call.unreached), *refused],
-        "paths": sorted(path.value for path in target.paths),
-        "why": target.why,
-        "note": "",
-    }
+            paths=frozenset(),
+            why=function.why,
+        )
 
 
 def write_json(path: Path, value: Any) -> None:

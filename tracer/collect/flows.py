@@ -45,7 +45,7 @@ _FIGURES, _CELL_BYTES = 3, 8
 _NAME_BYTES = 40
 _NO_DESCRIPTOR = 0xFFFFFFFF
 _WAYS = {1: "in", 2: "out"}
-_DIRECTIONS = {number: way.value for way, number in DIRECTION_NUMBERS.items()}
+_DIRECTIONS = {number: way for way, number in DIRECTION_NUMBERS.items()}
 _SOCKET_TYPES = {1: "stream", 2: "datagram", 3: "raw", 5: "packets"}
 _MAPPED = bytes(10) + b"\xff\xff"
 """What comes before an IPv4 address where it stands for one of IPv6."""

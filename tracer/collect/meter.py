@@ -45,7 +45,7 @@ _TASK_REPORT_MAX = 0x100
 _LOST = ("tally", "window", "syscall", "call", "part", "owner", "request", "mapping")
 """Causes of loss, in the order of the meter's LOST_* numbers; of flows there is one more."""
 _LOST_FLOWS = ("flow",)
-_DIRECTIONS = {number: way.value for way, number in DIRECTION_NUMBERS.items()}
+_DIRECTIONS = {number: way for way, number in DIRECTION_NUMBERS.items()}
 _ARGUMENTS = (0, 112, 104, 96, 88, 72, 64)
 """Where struct pt_regs has the argument of that number: di, si, dx, cx, r8, r9; 0: none."""
 _INSTRUCTION_POINTERS = (0, 1)
@@ -298,7 +298,7 @@ class Meter:
                     role=marker.role_name(key.role),
                     quantity=quantity,
                     function=function,
-                    mechanism=mechanism.value,
+                    mechanism=mechanism,
                     direction=_DIRECTIONS.get(key.direction),
                     syscall=_syscall_name(key.syscall),
                     caller=self._caller(mechanism, key.caller),

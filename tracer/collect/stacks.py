@@ -14,6 +14,7 @@ from typing import Any
 
 from zctrace.collect.process_maps import as_seen_by, mappings
 from zctrace.evidence.account import Stack
+from zctrace.probes.model import Direction
 
 TABLES = ("stacks",)
 """Those that are cleared between one program and the next."""
@@ -57,7 +58,7 @@ def read(
     function: Callable[[int], str],
     locate: Callable[[int], str],
     syscall_name: Callable[[int], str | None],
-    direction: Callable[[int], str | None],
+    direction: Callable[[int], Direction | None],
 ) -> tuple[Stack, ...]:
     """Everything since the tables were cleared.
 

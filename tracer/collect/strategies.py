@@ -222,11 +222,11 @@ def _disk_counts(meter: Any, under: Disk) -> Iterator[Count]:
             role=role,
             quantity=quantity,
             function="block:block_rq_issue",
-            mechanism=Mechanism.TRACEPOINT.value,
+            mechanism=Mechanism.TRACEPOINT,
             direction=(
                 Direction.KERNEL_TO_DEVICE if quantity is Quantity.DISK_WRITE
                 else Direction.DEVICE_TO_KERNEL
-            ).value,
+            ),
             syscall=None,
             caller=f"{under.device} {operation}",
             calls=times,
@@ -242,8 +242,8 @@ def _mapped_counts(meter: Any) -> Iterator[Count]:
                 role="everybody",
                 quantity=Quantity.DMA_MAPPED,
                 function="dma_map",
-                mechanism=Mechanism.KPROBE.value,
-                direction=direction.value,
+                mechanism=Mechanism.KPROBE,
+                direction=direction,
                 syscall=None,
                 caller=mapped.device,
                 calls=mapped.calls,

@@ -65,27 +65,27 @@ def render(evidence: Evidence, console: Console) -> None:
     for column in ("copy site", "by", "use"):
         table.add_column(column)
     for site in evidence.sites:
-        by = site["mechanism"]
-        if site["callers"] is not None:
-            by = f"{site['callers']} {by}"
-        use = site["kind"] if site["purpose"] == Purpose.PAYLOAD.value else site["purpose"]
-        table.add_row(site["function"], by, use)
+        by = str(site.mechanism)
+        if site.callers is not None:
+            by = f"{site.callers} {by}"
+        use = site.kind if site.purpose is Purpose.PAYLOAD else site.purpose
+        table.add_row(site.function, by, use)
     console.print(table)
     console.print()
     for site in evidence.sites:
-        _say(console, f"{site['function']}: {site['why']}.")
-        if site["note"]:
-            _say(console, f"{site['function']}: fallback, {site['note']}.", "yellow")
-        if site["unreached"]:
-            callers = ", ".join(site["unreached"])
-            _say(console, f"{site['function']}: not probed in {callers}.", "yellow")
+        _say(console, f"{site.function}: {site.why}.")
+        if site.note:
+            _say(console, f"{site.function}: fallback, {site.note}.", "yellow")
+        if site.unreached:
+            callers = ", ".join(site.unreached)
+            _say(console, f"{site.function}: not probed in {callers}.", "yellow")
     console.print()
     _say(console, f"Events, by tracepoint: {', '.join(evidence.events)}.")
     for blind in evidence.blind:
-        functions = " or ".join(blind["functions"])
+        functions = " or ".join(blind.functions)
         _say(
             console,
-            f"Blind ({', '.join(blind['paths'])}): {functions}: {blind['reason']}.",
+            f"Blind ({', '.join(sorted(blind.paths))}): {functions}: {blind.reason}.",
             "yellow",
         )
 

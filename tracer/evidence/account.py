@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zctrace.probes.model import Direction
+
 NO_CALL = "no call"
 """In the place of a system call's name: softirqs, and kernel threads."""
 
@@ -50,7 +52,7 @@ class Booking:
 
     thing: int | None
     syscall: str | None
-    direction: str | None
+    direction: Direction | None
     calls: int
     bytes: int
 
@@ -111,7 +113,7 @@ class Stack:
     name: str
     function: str
     syscall: str | None
-    direction: str | None
+    direction: Direction | None
     kernel: tuple[str, ...]
     user: tuple[str, ...]
     calls: int

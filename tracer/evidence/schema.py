@@ -6,13 +6,16 @@ reader of the old form would misunderstand the new one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from zctrace.errors import UsageError
 from zctrace.evidence.account import Account
 from zctrace.evidence.json_form import read, write
-from zctrace.probes.model import Quantity
+from zctrace.evidence.sites import Blind, Site
+from zctrace.probes.model import Direction, Kind, Mechanism, Quantity
 
 SCHEMA = 3
 
@@ -120,8 +123,8 @@ class Count:
     role: str
     quantity: Quantity
     function: str
-    mechanism: str
-    direction: str | None
+    mechanism: Mechanism
+    direction: Direction | None
     syscall: str | None
     caller: str | None
     calls: int
@@ -271,8 +274,8 @@ class Evidence:
     tool: dict[str, str]
     request: Request
     rights: dict[str, Any]
-    sites: tuple[dict[str, Any], ...]
-    blind: tuple[dict[str, Any], ...]
+    sites: tuple[Site, ...]
+    blind: tuple[Blind, ...]
     events: tuple[Quantity, ...]
     hooks: tuple[str, ...] = ()
     disks: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -281,6 +284,17 @@ class Evidence:
     timings: dict[str, float] = field(default_factory=dict)
     trace: Trace | None = None
     schema: int = SCHEMA
+
+    def sites_of(self, kind: Kind) -> Sequence[Site]:
+        return [site for site in self.sites if site.kind is kind]
+
+    def site_of(self, count: Count) -> Site | None:
+        """Where a count of copies is from; ``None`` of events."""
+        return self._sites.get((count.function, count.mechanism))
+
+    @cached_property
+    def _sites(self) -> dict[tuple[str, Mechanism], Site]:
+        return {(site.function, site.mechanism): site for site in self.sites}
 
     def to_json(self) -> dict[str, Any]:
         written: dict[str, Any] = write(self)

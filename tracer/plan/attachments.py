@@ -1,10 +1,11 @@
-"""What a plan consists of: values, each one thing to be attached or left blind."""
+"""What a plan consists of: values, each one thing to be attached."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
 
+from zctrace.evidence.sites import Blind
 from zctrace.probes.model import (
     AT_ENTRY,
     Call,
@@ -82,17 +83,6 @@ class EventAttachment:
 
     number: int
     site: EventSite
-
-
-@dataclass(frozen=True)
-class Blind:
-    """Something wanted that nothing will see, and why."""
-
-    quantity: str
-    functions: tuple[str, ...]
-    reason: str
-    paths: frozenset[Path]
-    kind: Kind
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from zctrace.evidence.sites import Blind
 from zctrace.kernel.facts import Function, KernelFacts
 from zctrace.plan.attachments import (
     AttachPlan,
-    Blind,
     CallAttachment,
     Choice,
     CopyAttachment,
@@ -40,6 +40,7 @@ from zctrace.probes.model import (
     Member,
     Path,
     Purpose,
+    Quantity,
     Within,
     plain,
 )
@@ -131,7 +132,7 @@ def _plan_calls(
     """The call targets that can be attached, and why none of a quantity can."""
     attachments: list[CallAttachment] = []
     refused: list[tuple[CallTarget, tuple[Call, ...]]] = []
-    reasons: dict[str, str] = {}
+    reasons: dict[Quantity, str] = {}
     there = [
         target
         for target in targets

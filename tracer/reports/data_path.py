@@ -16,7 +16,7 @@ from zctrace.analysis import controls
 from zctrace.analysis.runs import Judged
 from zctrace.analysis.verdicts import Source
 from zctrace.evidence.schema import VIRTUAL
-from zctrace.probes.model import Kind, Purpose, Quantity
+from zctrace.probes.model import Direction, Kind, Purpose, Quantity
 from zctrace.reports.wording import copies
 from zctrace.workloads.catalogue import strategy_named
 from zctrace.workloads.strategy import Ends
@@ -314,18 +314,15 @@ def _across(judged: Judged) -> tuple[Place, Place]:
 
 def _inside(judged: Judged) -> Counter[Quantity]:
     """Bytes copied between kernel buffers, by what was counted."""
-    sites = {
-        (s["function"], s["mechanism"]): s
-        for s in controls.sites_of(judged.evidence, Kind.COPY)
-        if s["purpose"] != Purpose.METADATA.value
-    }
     found: Counter[Quantity] = Counter()
     for count in judged.run.counts:
-        site = sites.get((count.function, count.mechanism))
-        promised = site["direction"] if site else None
+        site = judged.evidence.site_of(count)
+        if site and (site.kind is not Kind.COPY or site.purpose is Purpose.METADATA):
+            continue
+        promised = site.direction if site else None
         way = controls.direction_of(count.direction, promised, count.syscall)
         copied = site or count.quantity == Quantity.BOUNCE
-        if count.role == judged.run.role and copied and way == "k2k":
+        if count.role == judged.run.role and copied and way is Direction.KERNEL_TO_KERNEL:
             found[count.quantity] += count.bytes
     return found
 

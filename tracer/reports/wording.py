@@ -10,13 +10,19 @@ from dataclasses import dataclass
 from zctrace.analysis.runs import Judged
 from zctrace.analysis.verdicts import Source, Word
 from zctrace.evidence.schema import COLD, LOOPBACK, WARM, Evidence
+from zctrace.probes.model import Direction
 from zctrace.sizes import human_size
 
 UNMEASURED = "–"
 DIFFERENT = "≠"
 DERIVED = "~: handed to a driver that was not seen mapping memory for DMA."
 NO_CLAIM = "No claim, no verdict: the textbook does not speak of these."
-WAYS = {"u2k": "u→k", "k2u": "k→u", "k2k": "k→k", "u2u": "u→u"}
+WAYS = {
+    Direction.USER_TO_KERNEL: "u→k",
+    Direction.KERNEL_TO_USER: "k→u",
+    Direction.KERNEL_TO_KERNEL: "k→k",
+    Direction.USER_TO_USER: "u→u",
+}
 """Headings of columns: u is user memory, k the kernel's."""
 _CACHES = {
     WARM: "the payload in the page cache before",
@@ -45,10 +51,10 @@ class Line:
     tone: Tone = Tone.PLAIN
 
 
-def ways_watched(judged: Iterable[Judged]) -> list[str]:
+def ways_watched(judged: Iterable[Judged]) -> list[Direction]:
     """Directions with a column: within user memory only where that was watched for any."""
     within = any(j.run.user_copies_from is not None for j in judged)
-    return [way for way in WAYS if way != "u2u" or within]
+    return [way for way in WAYS if way is not Direction.USER_TO_USER or within]
 
 
 def evidences_of(judged: Iterable[Judged]) -> list[Evidence]:
@@ -270,25 +276,25 @@ def coverage(evidence: Evidence, runs: Sequence[Judged]) -> list[Line]:
     """What was watched and how, what was not and why, and what was lost."""
     by_mechanism: dict[str, list[str]] = {}
     for site in evidence.sites:
-        if site["callers"] == 0:
+        if site.callers == 0:
             continue
-        many = f" from {site['callers']}" if site["callers"] is not None else ""
-        by_mechanism.setdefault(site["mechanism"], []).append(f"{site['function']}{many}")
+        many = f" from {site.callers}" if site.callers is not None else ""
+        by_mechanism.setdefault(site.mechanism, []).append(f"{site.function}{many}")
     said = [
         Line(f"By {mechanism}: {', '.join(names)}.")
         for mechanism, names in by_mechanism.items()
     ]
     for site in evidence.sites:
-        if site["note"]:
-            said.append(Line(f"Fallback: {site['function']}: {site['note']}.", Tone.DOUBT))
-        if site["unreached"]:
-            refused = ", ".join(site["unreached"])
-            said.append(Line(f"Not probed, calling {site['function']}: {refused}."))
+        if site.note:
+            said.append(Line(f"Fallback: {site.function}: {site.note}.", Tone.DOUBT))
+        if site.unreached:
+            refused = ", ".join(site.unreached)
+            said.append(Line(f"Not probed, calling {site.function}: {refused}."))
     for blind in evidence.blind:
-        functions = " or ".join(blind["functions"])
-        paths = ", ".join(blind["paths"])
+        functions = " or ".join(blind.functions)
+        paths = ", ".join(sorted(blind.paths))
         said.append(
-            Line(f"Blind: {functions}: {blind['reason']}; matters to {paths}.", Tone.DOUBT)
+            Line(f"Blind: {functions}: {blind.reason}; matters to {paths}.", Tone.DOUBT)
         )
     lost: Counter[str] = Counter()
     for j in runs:

@@ -24,7 +24,7 @@ from zctrace.analysis.comparison.model import (
     both,
 )
 from zctrace.analysis.program import Answer, Line
-from zctrace.probes.model import Quantity
+from zctrace.probes.model import Direction, Quantity
 
 LEAST = 0.005
 """Copies for each byte: what two decimals show."""
@@ -41,7 +41,11 @@ _VOLATILE = (
     (re.compile(r"^/proc/\d+(?=/|$)"), "/proc/*"),
     (re.compile(r"^/dev/pts/\d+$"), "/dev/pts/*"),
 )
-_WAYS = {"u2k": "user→kernel", "k2u": "kernel→user", "k2k": "inside the kernel"}
+_WAYS = {
+    Direction.USER_TO_KERNEL: "user→kernel",
+    Direction.KERNEL_TO_USER: "kernel→user",
+    Direction.KERNEL_TO_KERNEL: "inside the kernel",
+}
 _VARYING = {
     Quantity.PAGE_FAULT_USER: (controls.FAULTS, "page faults in user mode"),
     Quantity.PAGE_FAULT_KERNEL: (controls.FAULTS, "page faults in the kernel"),
@@ -357,7 +361,7 @@ def _largest(before: Answer, after: Answer, basis: Basis) -> tuple[float, str]:
     return least, ""
 
 
-def _by_way(before: Answer, after: Answer) -> Iterable[tuple[str, tuple[Value, Value]]]:
+def _by_way(before: Answer, after: Answer) -> Iterable[tuple[Direction, tuple[Value, Value]]]:
     """Bytes copied in each direction on both sides."""
     for way in _WAYS:
         first, second = (

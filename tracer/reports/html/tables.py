@@ -267,7 +267,7 @@ def method(judged: Sequence[Judged]) -> Table:
 def _facts(runs: Sequence[Judged]) -> dict[str, str]:
     evidence = runs[0].evidence
     kernel, machine = evidence.kernel, evidence.machine
-    used = Counter(str(site["mechanism"]) for site in evidence.sites if site["callers"] != 0)
+    used = Counter(str(site.mechanism) for site in evidence.sites if site.callers != 0)
     systems = dict.fromkeys(j.run.file_system for j in runs)
     cables = dict.fromkeys(j.run.nic for j in runs)
     rights = evidence.rights

@@ -107,13 +107,12 @@ def _moved(found: Answer, console: Console) -> None:
     if found.copied is None:
         return
     basis, _ = found.basis
-    by_way = {way.value: found.copied.get(way.value, 0) for way in program.DIRECTIONS}
+    to_kernel, to_user, inside = (found.copied.get(way, 0) for way in program.DIRECTIONS)
     ratio = "" if found.copies is None else f", {_ratio(found.copies)} for each byte {basis}"
     say(
         console,
         f"copied {found.copied_bytes} B by the CPU{ratio}: "
-        f"user→kernel {by_way['u2k']}, kernel→user {by_way['k2u']}, "
-        f"inside the kernel {by_way['k2k']}",
+        f"user→kernel {to_kernel}, kernel→user {to_user}, inside the kernel {inside}",
     )
     if found.unassigned:
         say(
@@ -143,7 +142,7 @@ def _lines(
             *([_descriptors(line)] if descriptors else []),
             str(line.calls),
             *(size(many) for many in (line.received, line.delivered)),
-            *(size(line.copied.get(way.value, 0)) for way in program.DIRECTIONS),
+            *(size(line.copied.get(way, 0)) for way in program.DIRECTIONS),
         )
     print_table(shown, console)
     _more(rows, console)
@@ -251,7 +250,7 @@ def result_json(answers: Sequence[Answer]) -> str:
             "basis": found.basis[0],
             "delivered_bytes": found.delivered,
             "received_bytes": found.received,
-            "copied_bytes": found.copied,
+            "copied_bytes": found.copied and {str(way): n for way, n in found.copied.items()},
             "beside_bytes": found.beside,
             "unassigned_bytes": found.unassigned,
             "doubts": list(found.doubts),

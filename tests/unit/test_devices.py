@@ -60,7 +60,7 @@ def test_without_scatter_gather_sendfile_is_claimed_to_copy_once(cold):
 
 
 def test_the_claim_goes_by_what_the_device_said_not_by_its_name(cold):
-    facts = {**cold.nics["e1000"], "scatter_gather": False}
+    facts = dataclasses.replace(cold.nics["e1000"], scatter_gather=False)
     evidence = dataclasses.replace(cold, nics={**cold.nics, "e1000": facts})
     assert only(over(evidence, "e1000"), "sendfile").figures["claimed_cpu_copies"] == 1
 
@@ -212,7 +212,7 @@ def test_lost_interrupts_matter_to_nothing_else(cold):
 
 
 def test_a_file_system_without_a_disk_is_not_measured(cold):
-    nowhere = {**cold.disks["ext4"], "trouble": "tmpfs lies on no disk"}
+    nowhere = dataclasses.replace(cold.disks["ext4"], trouble="tmpfs lies on no disk")
     judged = only(dataclasses.replace(over(cold, "e1000"), disks={"ext4": nowhere}), "sendfile")
     assert judged.figures["dma_in_bytes"] is None
     assert judged.dma.sentence == "tmpfs lies on no disk"

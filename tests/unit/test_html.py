@@ -209,11 +209,11 @@ def test_what_nobody_claims_is_not_among_the_claims():
 def test_hostile_words_stay_words():
     evidence = recorded_evidence("7.3")
     disks = {
-        name: {**disk, "driver": HOSTILE, "device": HOSTILE}
+        name: dataclasses.replace(disk, driver=HOSTILE, device=HOSTILE)
         for name, disk in evidence.disks.items()
     }
     nics = {
-        name: {**nic, "driver": HOSTILE, "device": HOSTILE}
+        name: dataclasses.replace(nic, driver=HOSTILE, device=HOSTILE)
         for name, nic in evidence.nics.items()
     }
     evidence = altered(evidence, "splice", unavailable=HOSTILE)

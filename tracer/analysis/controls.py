@@ -341,7 +341,7 @@ def transmitted(evidence: Evidence, run: Run, quantity: Quantity) -> int:
 
     Of that device alone: what is stacked on it was given the same packets before.
     """
-    device = f"device {evidence.nics[run.nic]['number']}"
+    device = f"device {evidence.nic_of(run).number}"
     return run.moved(quantity, run.role, device)
 
 
@@ -354,7 +354,7 @@ def _devices(evidence: Evidence, run: Run) -> list[Control]:
             Control("the page cache is cold", DMA, not left, f"{left} B of the payload in it")
         )
     expected = run.expected.get(DISK_READ_CONTROL)
-    if expected and not evidence.disks[run.file_system]["trouble"]:
+    if expected and not evidence.disk_of(run).trouble:
         for role in _POSITIVE:
             here, there = (
                 sum(

@@ -32,15 +32,15 @@ def dma_into_cache(evidence: Evidence, run: Run, failed: list[controls.Control])
     """From the disk into memory."""
     if strategy_named(run.strategy).ends in (Ends.SOCKET_TO_FILE, Ends.SOCKET_TO_MEMORY):
         return Dma(None, None, "", "no file is read")
-    disk = evidence.disks[run.file_system]
-    doubt = disk["trouble"] or _dma_doubt(failed)
+    disk = evidence.disk_of(run)
+    doubt = disk.trouble or _dma_doubt(failed)
     if Quantity.DISK_REQUEST not in evidence.events:
         doubt = "requests to disks are not watched"
     # Of the tool's own payload in the page cache nothing is concluded, control or not.
     concluded = run.cache != WARM or evidence.request.file
     if concluded and not doubt and controls.DISK_READ_CONTROL not in run.expected:
         doubt = (
-            f"no control: no known bytes were read from {disk['device']}, because the "
+            f"no control: no known bytes were read from {disk.device}, because the "
             "strategies' user cannot make files there"
         )
     if doubt:
@@ -58,8 +58,8 @@ def dma_into_cache(evidence: Evidence, run: Run, failed: list[controls.Control])
     )
     return Dma(
         read,
-        _mapped(evidence, run, disk["bus_device"], Direction.DEVICE_TO_KERNEL, handed),
-        f"{disk['device']} ({disk['driver']})",
+        _mapped(evidence, run, disk.bus_device, Direction.DEVICE_TO_KERNEL, handed),
+        f"{disk.device} ({disk.driver})",
         ""
         if read or run.cache != WARM
         else "the payload was in the page cache, and nothing was read from the disk",
@@ -70,20 +70,20 @@ def dma_to_nic(evidence: Evidence, run: Run, failed: list[controls.Control]) -> 
     """From memory to the network device."""
     if strategy_named(run.strategy).ends is not Ends.FILE_TO_SOCKET:
         return Dma(None, None, "", "no payload is sent")
-    nic = evidence.nics[run.nic]
+    nic = evidence.nic_of(run)
     doubt = _dma_doubt(failed)
     if Quantity.TRANSMIT_PAYLOAD not in evidence.events:
         doubt = "what network devices transmit is not watched"
     if doubt:
         return Dma(None, None, "", doubt)
-    if nic["driver"] in VIRTUAL:
+    if nic.driver in VIRTUAL:
         return Dma(0, Source.NONE, run.nic)
-    if not nic["bus_device"]:
+    if not nic.bus_device:
         return Dma(None, None, "", f"{run.nic} is no device that transfers by itself")
     sent = controls.transmitted(evidence, run, Quantity.TRANSMIT_PAYLOAD)
     return Dma(
         sent,
-        _mapped(evidence, run, nic["bus_device"], Direction.KERNEL_TO_DEVICE, sent),
+        _mapped(evidence, run, nic.bus_device, Direction.KERNEL_TO_DEVICE, sent),
         run.nic,
     )
 

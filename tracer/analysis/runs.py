@@ -178,9 +178,7 @@ def _by_syscall(subject: Iterable[Row]) -> dict[str, int]:
 
 
 def _claims(evidence: Evidence, run: Run) -> Expected:
-    return strategy_named(run.strategy).claims(
-        gathers=bool(evidence.nics[run.nic]["scatter_gather"])
-    )
+    return strategy_named(run.strategy).claims(gathers=evidence.nic_of(run).scatter_gather)
 
 
 def _identity(evidence: Evidence, run: Run) -> dict[str, int | float | str | None]:

@@ -11,9 +11,9 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from zctrace.collect.network import on_bus
+from zctrace.evidence.devices import DiskFacts
 
 _FS_IOC_FIEMAP = 0xC020660B
 _FIEMAP_FLAG_SYNC = 1
@@ -47,15 +47,10 @@ class Disk:
     extents: tuple[tuple[int, int], ...] | None = None
     trouble: str = ""
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> DiskFacts:
         """For the evidence."""
-        return {
-            "device": self.device,
-            "driver": self.driver,
-            "bus_device": self.bus_device,
-            "extents": None if self.extents is None else len(self.extents),
-            "trouble": self.trouble,
-        }
+        extents = None if self.extents is None else len(self.extents)
+        return DiskFacts(self.device, self.driver, self.bus_device, extents, self.trouble)
 
 
 def under(path: Path, size: int) -> Disk:

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from zctrace.errors import MissingError, UsageError, ZctraceError
+from zctrace.evidence.devices import NicFacts
 from zctrace.evidence.schema import HARDWARE_ADDRESSES, LOOPBACK, Nic
 from zctrace.workloads import loopback
 
@@ -71,15 +71,10 @@ class Wire:
         with self.peer():
             return make(self.address)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> NicFacts:
         """For the evidence."""
-        return {
-            "device": self.device,
-            "number": self.number,
-            "driver": self.nic.driver or self.nic.name.partition("-")[0],
-            "bus_device": self.bus_device,
-            "scatter_gather": self.scatter_gather,
-        }
+        driver = self.nic.driver or self.nic.name.partition("-")[0]
+        return NicFacts(self.device, self.number, driver, self.bus_device, self.scatter_gather)
 
 
 @contextmanager

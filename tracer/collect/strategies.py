@@ -25,6 +25,7 @@ from zctrace.collect.describe import ISOLATED, Say, Stopwatch, evidence_of, hits
 from zctrace.collect.disk import Disk
 from zctrace.errors import WorkloadError
 from zctrace.evidence import schema
+from zctrace.evidence.devices import DiskFacts, NicFacts
 from zctrace.evidence.schema import COLD, Count, Evidence, Request, Run, Setting
 from zctrace.plan.attachments import Choice
 from zctrace.probes.catalogue import CATALOGUE
@@ -75,8 +76,8 @@ class _Performed:
     runs: list[Run] = field(default_factory=list)
     rights: dict[str, Any] = field(default_factory=dict)
     user_memory: bool = False
-    disks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    nics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    disks: dict[str, DiskFacts] = field(default_factory=dict)
+    nics: dict[str, NicFacts] = field(default_factory=dict)
 
 
 def _perform(

@@ -13,6 +13,7 @@ from typing import Any
 
 from zctrace.errors import UsageError
 from zctrace.evidence.account import Account
+from zctrace.evidence.devices import DiskFacts, NicFacts
 from zctrace.evidence.json_form import read, write
 from zctrace.evidence.sites import Blind, Site
 from zctrace.probes.model import Direction, Kind, Mechanism, Quantity
@@ -278,8 +279,8 @@ class Evidence:
     blind: tuple[Blind, ...]
     events: tuple[Quantity, ...]
     hooks: tuple[str, ...] = ()
-    disks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    nics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    disks: dict[str, DiskFacts] = field(default_factory=dict)
+    nics: dict[str, NicFacts] = field(default_factory=dict)
     runs: tuple[Run, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
     trace: Trace | None = None
@@ -287,6 +288,12 @@ class Evidence:
 
     def sites_of(self, kind: Kind) -> Sequence[Site]:
         return [site for site in self.sites if site.kind is kind]
+
+    def nic_of(self, run: Run) -> NicFacts:
+        return self.nics[run.nic]
+
+    def disk_of(self, run: Run) -> DiskFacts:
+        return self.disks[run.file_system]
 
     def site_of(self, count: Count) -> Site | None:
         """Where a count of copies is from; ``None`` of events."""

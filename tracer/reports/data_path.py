@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from zctrace.analysis import controls
 from zctrace.analysis.runs import Judged
 from zctrace.analysis.verdicts import Source
+from zctrace.evidence.devices import NicFacts
 from zctrace.evidence.schema import VIRTUAL
 from zctrace.probes.model import Direction, Kind, Purpose, Quantity
 from zctrace.reports.wording import copies
@@ -199,25 +200,25 @@ def way(judged: Judged) -> Way | None:
         return None
     ends = strategy_named(judged.run.strategy).ends
     into, to_nic, absent = _into_memory(judged), _to_nic(judged), set()
-    if ends is not Ends.FILE_TO_FILE and _nic(judged)["driver"] in VIRTUAL:
+    if ends is not Ends.FILE_TO_FILE and _nic(judged).driver in VIRTUAL:
         absent.add(Place.NIC)
     arrows = (*into, *_by_cpu(judged), *to_nic)
     return Way(ends, _PLACES[ends], arrows, _names(judged, ends), frozenset(absent))
 
 
-def _nic(judged: Judged) -> dict[str, object]:
-    return judged.evidence.nics[judged.run.nic]
+def _nic(judged: Judged) -> NicFacts:
+    return judged.evidence.nic_of(judged.run)
 
 
 def _names(judged: Judged, ends: Ends) -> tuple[tuple[Place, str], ...]:
     names = {}
     if Place.DISK in _PLACES[ends]:
-        disk = judged.evidence.disks.get(judged.run.file_system, {})
-        names[Place.DISK] = str(disk.get("driver") or "")
+        disk = judged.evidence.disks.get(judged.run.file_system)
+        names[Place.DISK] = disk.driver if disk else ""
     if Place.NIC in _PLACES[ends]:
         nic = _nic(judged)
-        names[Place.NIC] = f"{nic['driver']}: no device" if nic["driver"] in VIRTUAL else ""
-        names[Place.NIC] = names[Place.NIC] or str(nic["driver"])
+        names[Place.NIC] = f"{nic.driver}: no device" if nic.driver in VIRTUAL else ""
+        names[Place.NIC] = names[Place.NIC] or nic.driver
     return tuple((place, name) for place, name in names.items() if name)
 
 
@@ -245,7 +246,7 @@ def _into_memory(judged: Judged) -> tuple[Arrow, ...]:
     if Place.DISK in places:
         past = judged.run.strategy in _PAST_THE_CACHE
         return (_dma(judged, Place.DISK, Place.USER if past else Place.CACHE, "in"),)
-    if _nic(judged)["driver"] in VIRTUAL:
+    if _nic(judged).driver in VIRTUAL:
         return ()
     return (Arrow(Place.NIC, Place.SOCKET, By.DMA, None, judged.run.payload_bytes),)
 
@@ -258,7 +259,7 @@ def _to_nic(judged: Judged) -> tuple[Arrow, ...]:
     if judged.figures["dma_out_source"] == Source.NONE.value:
         return ()
     # Withheld on a device that moves nothing by itself: there is no arrow either.
-    if arrow.bytes is None and _nic(judged)["driver"] in VIRTUAL:
+    if arrow.bytes is None and _nic(judged).driver in VIRTUAL:
         return ()
     return (arrow,)
 

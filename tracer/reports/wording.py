@@ -80,12 +80,12 @@ def circumstances(nic: str, cache: str, rows: Sequence[Judged]) -> str:
     way = "Over loopback"
     if nic != LOOPBACK:
         facts = [j.evidence.nics[nic] for j in rows]
-        gathers = {bool(fact["scatter_gather"]) for fact in facts}
+        gathers = {fact.scatter_gather for fact in facts}
         what = {
             frozenset({True}): "with scatter/gather",
             frozenset({False}): "without scatter/gather",
         }.get(frozenset(gathers), "with scatter/gather on some of the kernels")
-        way = f"Over {facts[0]['driver']}, {what}"
+        way = f"Over {facts[0].driver}, {what}"
     return f"{way}; {_CACHES[cache]}"
 
 

@@ -15,8 +15,6 @@ from zctrace.errors import UsageError
 from zctrace.evidence.schema import Evidence, Subject
 
 _Thing = TypeVar("_Thing")
-_NIC_FACTS = ("driver", "scatter_gather")
-_DISK_FACTS = ("driver",)
 _BUILD = "kernel's build"
 """Of one release there are several; of two releases it says nothing."""
 
@@ -207,9 +205,9 @@ def _facts(evidence: Evidence) -> dict[str, Value]:
         }
     else:
         facts |= {"pipe size": request.pipe_size, "file": request.file, "to": request.to}
-    for devices, wanted in ((evidence.nics, _NIC_FACTS), (evidence.disks, _DISK_FACTS)):
-        for name, device in devices.items():
-            facts |= {f"{name}: {fact}": device[fact] for fact in wanted}
+    for name, nic in evidence.nics.items():
+        facts |= {f"{name}: driver": nic.driver, f"{name}: scatter_gather": nic.scatter_gather}
+    facts |= {f"{name}: driver": disk.driver for name, disk in evidence.disks.items()}
     return {name: _plain(value) for name, value in facts.items()}
 
 

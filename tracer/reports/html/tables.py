@@ -13,6 +13,7 @@ from typing import Any
 from zctrace.analysis.rows import tidy_rows
 from zctrace.analysis.runs import Judged
 from zctrace.analysis.verdicts import Source
+from zctrace.evidence.devices import DiskFacts
 from zctrace.reports import wording
 from zctrace.sizes import human_size
 
@@ -281,14 +282,14 @@ def _facts(runs: Sequence[Judged]) -> dict[str, str]:
         "functions watched": ", ".join(f"{n} by {name}" for name, n in used.items()),
         "events watched": ", ".join(evidence.events),
         "disk": "; ".join(
-            f"{name}: {disk['device']} ({disk['driver']}){_trouble(disk)}"
+            f"{name}: {disk.device} ({disk.driver}){_trouble(disk)}"
             for name, disk in evidence.disks.items()
             if name in systems
         ),
         "network": "; ".join(
-            f"{name}: {nic['device']} ({nic['driver']}), "
-            f"{'with' if nic['scatter_gather'] else 'without'} scatter/gather"
-            f"{'' if nic['bus_device'] else ', no device behind it'}"
+            f"{name}: {nic.device} ({nic.driver}), "
+            f"{'with' if nic.scatter_gather else 'without'} scatter/gather"
+            f"{'' if nic.bus_device else ', no device behind it'}"
             for name, nic in evidence.nics.items()
             if name in cables
         ),
@@ -296,5 +297,5 @@ def _facts(runs: Sequence[Judged]) -> dict[str, str]:
     }
 
 
-def _trouble(disk: dict[str, Any]) -> str:
-    return f", {disk['trouble']}" if disk["trouble"] else ""
+def _trouble(disk: DiskFacts) -> str:
+    return f", {disk.trouble}" if disk.trouble else ""

@@ -8,7 +8,6 @@ it waits for another line, ``again`` to repeat it. That is how the tracer drives
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import itertools
 import json
 import os
@@ -127,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
                 while again:
                     if options.handshake and not sys.stdin.readline():
                         return 1
-                    outcome = dataclasses.asdict(runner.run(strategy, file_system, size))
+                    outcome = runner.run(strategy, file_system, size).to_json()
                     _say(strategy=doing, size=size, file_system=file_system, **outcome)
                     again = options.handshake and sys.stdin.readline() == _AGAIN
         runner.close()

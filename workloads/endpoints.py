@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zctrace.workloads import libc
+from zctrace.workloads.kernel_account import KernelAccount
 from zctrace.workloads.peers import Received, Sink, Source
 from zctrace.workloads.strategy import Address, Ends, Strategy, Transfer
 
@@ -78,11 +79,13 @@ class _Connection:
         self.socket = strategy.connect(address, seconds)
         self._before, _ = sent(self.socket)
 
-    def account(self) -> dict[str, int]:
+    def account(self) -> KernelAccount:
         """Besides what was sent again, of what is encrypted how much that is."""
         once, again = sent(self.socket)
-        secured = {"secured_bytes": once - self._before} if self._secured else {}
-        return {"retransmitted_bytes": again, **secured}
+        return KernelAccount(
+            retransmitted_bytes=again,
+            secured_bytes=once - self._before if self._secured else None,
+        )
 
 
 class OpenEnds(ABC):
@@ -101,9 +104,9 @@ class OpenEnds(ABC):
     def settle(self) -> None:  # noqa: B027 - most have it at once
         """Wait until everything is where it belongs. Copies nothing in this process."""
 
-    def account(self) -> dict[str, int]:
+    def account(self) -> KernelAccount:
         """What the kernel itself said of the way between the ends; after :meth:`settle`."""
-        return {}
+        return KernelAccount()
 
     @abstractmethod
     def received(self, transfer: Transfer) -> Received:
@@ -127,7 +130,7 @@ class _ToSink(OpenEnds):
         self._account = self._connection.account()
         self._socket.close()
 
-    def account(self) -> dict[str, int]:
+    def account(self) -> KernelAccount:
         return self._account
 
     def received(self, transfer: Transfer) -> Received:
@@ -159,7 +162,7 @@ class _ToRemote(OpenEnds):
                 raise OSError("the other side does not acknowledge everything")
             time.sleep(_POLL_SECONDS)
 
-    def account(self) -> dict[str, int]:
+    def account(self) -> KernelAccount:
         return self._connection.account()
 
     def received(self, transfer: Transfer) -> Received:

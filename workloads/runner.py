@@ -12,6 +12,7 @@ from pathlib import Path
 
 from zctrace.workloads import cache, libc
 from zctrace.workloads.endpoints import OpenEnds, Payload, Peers, read_through
+from zctrace.workloads.kernel_account import KernelAccount
 from zctrace.workloads.marker import Role, Scope, Window, settled, window
 from zctrace.workloads.peers import (
     Neighbour,
@@ -43,8 +44,12 @@ class Outcome:
     received: int
     expected: dict[str, int] = field(default_factory=dict)
     neighbour: dict[str, int] = field(default_factory=dict)
-    account: dict[str, int] = field(default_factory=dict)
+    account: KernelAccount = field(default_factory=KernelAccount)
     unavailable: str = ""
+
+    def to_json(self) -> dict[str, object]:
+        """For the way from the strategies' process to the collector."""
+        return {**vars(self), "account": self.account.to_json()}
 
 
 class Runner:
@@ -195,17 +200,16 @@ class Runner:
 
     def _transfer(
         self, strategy: Strategy, payload: Payload, size: int, *, watched: bool
-    ) -> tuple[Received, dict[str, int]]:
+    ) -> tuple[Received, KernelAccount]:
         os.lseek(payload.file, 0, os.SEEK_SET)
         ends = self._peers.open(strategy, payload, size, watched=watched)
         try:
             task = Task(payload.file, ends.sock, size, self._chunk, self._pipe_size, ends.out)
             transfer = strategy.prepare(task)
-            account = {}
+            account = KernelAccount()
             if self._cold:
                 cache.evict(payload.file)
-                if (left := cache.resident_bytes(payload.file, size)) is not None:
-                    account["resident_bytes"] = left
+                account = KernelAccount(resident_bytes=cache.resident_bytes(payload.file, size))
             try:
                 self._run(strategy, transfer, ends, watched=watched)
                 # Checking copies, and that is nobody's account: it has to come after.

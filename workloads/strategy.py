@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zctrace.probes.model import Path
+from zctrace.workloads.kernel_account import KernelAccount
 from zctrace.workloads.marker import Role, Scope, Window, window
 
 Address = tuple[str, int]
@@ -56,9 +57,9 @@ class Transfer(ABC):
         with window(stretch.nonce, stretch.role, stretch.scope):
             self.run()
 
-    def account(self) -> dict[str, int]:
-        """What the kernel itself said of the transfer, by name; after :meth:`run`."""
-        return {}
+    def account(self) -> KernelAccount:
+        """What the kernel itself said of the transfer; after :meth:`run`."""
+        return KernelAccount()
 
     def crc(self) -> int:
         """The CRC-32 of what :meth:`run` has put into memory; of no other transfer."""

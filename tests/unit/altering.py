@@ -60,7 +60,7 @@ def added(evidence, strategy, *counts):
 def told(evidence, strategy, **account):
     """With another account by the kernel itself."""
     before = run_of(evidence, strategy).account
-    return altered(evidence, strategy, account={**before, **account})
+    return altered(evidence, strategy, account=dataclasses.replace(before, **account))
 
 
 def count(role, function, size, **values):

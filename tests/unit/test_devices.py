@@ -94,7 +94,8 @@ def test_of_what_is_encrypted_more_leaves_than_arrives(line):
 
     def judged(secured):
         run = run_of(recorded, "sendfile")
-        run = dataclasses.replace(run, account={**run.account, "secured_bytes": secured})
+        account = dataclasses.replace(run.account, secured_bytes=secured)
+        run = dataclasses.replace(run, account=account)
         return only(dataclasses.replace(recorded, runs=(run,)), "sendfile")
 
     assert not judged(MIB).failed
@@ -156,7 +157,7 @@ def test_without_a_control_nothing_read_of_a_user_s_file_is_no_zero(evidence):
 
 def test_a_cache_that_was_not_cold_leaves_the_dma_open(cold):
     run = run_of(over(cold, "e1000"), "sendfile")
-    account = {**run.account, "resident_bytes": 4096}
+    account = dataclasses.replace(run.account, resident_bytes=4096)
     judged = only(altered(over(cold, "e1000"), "sendfile", account=account), "sendfile")
     assert [c.name for c in judged.failed] == ["the page cache is cold"]
     assert judged.dma.word is Word.NOT_MEASURED

@@ -142,3 +142,10 @@ def test_everything_that_counts_copies_is_a_site(facts):
     assert sites[0].unreached == (*(call.name for call in first.unreached), "odd+0x10")
     inexact = {site.function for site in sites if not site.exact}
     assert inexact == {copy.site.function for copy in attach_plan.copies if not copy.exact}
+
+
+def test_what_no_kernel_gives_account_of_is_refused():
+    values = recorded_evidence("6.1").to_json()
+    values["runs"][0]["account"] = {"resident_byte": 0}
+    with pytest.raises(UsageError, match=r"Run\.account: .* no account of resident_byte$"):
+        Evidence.from_json(values)

@@ -50,7 +50,7 @@ def test_recorded_runs(evidence, strategy, u2k, k2u, copies, switches, words):
     figures = judged.figures
     assert (figures["u2k_bytes"], figures["k2u_bytes"]) == (u2k, k2u)
     again = figures["k2k_bytes"] - (copies * MIB - u2k - k2u)
-    assert 0 <= again <= judged.run.account.get("retransmitted_bytes", 0)
+    assert 0 <= again <= judged.run.account.sent_again
     assert figures["cpu_copies"] == copies + again / MIB
     assert figures["mode_switches"] == switches
     assert (figures["verdict_copies"], figures["verdict_switches"]) == words

@@ -230,7 +230,7 @@ def test_a_recorded_run_by_tls():
     """More leaves than is payload; copies beside the payload's are small ones."""
     evidence = recorded_evidence("6.1-netty")
     figures = only(evidence, "netty-tls").figures
-    secured = run_of(evidence, "netty-tls").account["secured_bytes"]
+    secured = run_of(evidence, "netty-tls").account.secured_bytes
     assert secured == MIB + 128 * 38
     assert (figures["u2k_bytes"], figures["k2u_bytes"]) == (secured, MIB)
     assert 0 < figures["u2u_bytes"] - (2 * MIB + secured) < MIB // 16

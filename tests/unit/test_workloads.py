@@ -1,5 +1,6 @@
 """The strategies run alone, without a tracer and without root."""
 
+import dataclasses
 import errno
 import gc
 import json
@@ -14,9 +15,10 @@ import pytest
 
 from tests.unit import forked
 from zctrace.analysis.controls import DISK_READ_CONTROL
-from zctrace.workloads import libc, ring
+from zctrace.workloads import cache, libc, ring
 from zctrace.workloads.catalogue import STRATEGIES, TEXTBOOK, strategy_named
 from zctrace.workloads.control_stimuli import stimuli
+from zctrace.workloads.kernel_account import KernelAccount
 from zctrace.workloads.marker import Role, Scope
 from zctrace.workloads.peers import total
 from zctrace.workloads.runner import PayloadError, Runner
@@ -214,6 +216,30 @@ def test_controls_prefer_the_payload_s_own_disk(
     assert run_once("sendfile").expected == total(stimuli())
 
 
+@pytest.mark.parametrize("left", [0, PAGE, None])
+def test_of_a_cold_payload_it_is_said_what_was_left(payload, monkeypatch, left):
+    monkeypatch.setattr(cache, "resident_bytes", lambda file, size: left)
+    runner = Runner({"": payload}, sizes=[SIZE], controls=False, cold=True)
+    try:
+        account = runner.run(strategy_named("sendfile")).to_json()["account"]
+    finally:
+        runner.close()
+    assert account.get("resident_bytes") == left
+
+
+def test_the_kernel_s_account_is_the_same_on_the_other_side():
+    whole = KernelAccount(*range(1, 1 + len(dataclasses.fields(KernelAccount))))
+    assert KernelAccount.from_json(json.loads(json.dumps(whole.to_json()))) == whole
+    assert KernelAccount.from_json({}) == KernelAccount()
+    with pytest.raises(ValueError, match=r"no account of resident_byte$"):
+        KernelAccount.from_json({"resident_byte": 1})
+
+
+def test_two_accounts_together_say_what_either_does():
+    both = KernelAccount(resident_bytes=1) | KernelAccount(retransmitted_bytes=0)
+    assert both == KernelAccount(resident_bytes=1, retransmitted_bytes=0)
+
+
 def test_where_nothing_can_be_written_the_controls_say_so(
     payload, tmp_path, refusing, elsewhere, run_once
 ):
@@ -297,7 +323,7 @@ def test_a_zero_copy_send_is_refused_for_a_while(payload, monkeypatch):
         with far, far.makefile("rb") as received:
             assert received.read() == payload.read_bytes()[: 10 * PAGE]
     assert asked == [4 * PAGE, *[2 * PAGE] * 6]
-    assert transfer.account() == {"zerocopy_sends": 5, "zerocopy_copied": 5}
+    assert transfer.account() == KernelAccount(zerocopy_sends=5, zerocopy_copied=5)
 
 
 def test_io_uring_tells_of_copies_where_it_can(payload):

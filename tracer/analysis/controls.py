@@ -276,10 +276,10 @@ def _own_word(evidence: Evidence, run: Run) -> list[Control]:
     """What the kernel tells the program of its transfer, against what was counted."""
     account, seen = run.account, _bytes(evidence, run, run.role)
     controls = []
-    if "zerocopy_copied" in account:
-        copied, sends = account["zerocopy_copied"], account["zerocopy_sends"]
+    copied, sends = account.zerocopy_copied, account.zerocopy_sends
+    if copied is not None and sends is not None:
         counted = seen["skb-copy-ubufs:k2k"]
-        again = account.get("retransmitted_bytes", 0)
+        again = account.sent_again
         controls.append(
             Control(
                 "the kernel's own word on zero-copy sends",
@@ -292,15 +292,15 @@ def _own_word(evidence: Evidence, run: Run) -> list[Control]:
                 f"{counted} B counted",
             )
         )
-    if "mapped_bytes" in account:
-        copied, counted = account["copied_bytes"], seen["copy-to-iter:k2u"]
+    mapped, copied = account.mapped_bytes, account.copied_bytes
+    if mapped is not None and copied is not None:
+        counted = seen["copy-to-iter:k2u"]
         controls.append(
             Control(
                 "the kernel's own word on mapped bytes",
                 COPIES,
                 copied == counted,
-                f"{account['mapped_bytes']} B mapped and {copied} B copied, it says; "
-                f"{counted} B counted",
+                f"{mapped} B mapped and {copied} B copied, it says; {counted} B counted",
             )
         )
     return controls
@@ -348,8 +348,8 @@ def transmitted(evidence: Evidence, run: Run, quantity: Quantity) -> int:
 def _devices(evidence: Evidence, run: Run) -> list[Control]:
     """What the disk and the network device were seen moving, against what they must have."""
     controls = []
-    if "resident_bytes" in run.account:
-        left = run.account["resident_bytes"]
+    left = run.account.resident_bytes
+    if left is not None:
         controls.append(
             Control("the page cache is cold", DMA, not left, f"{left} B of the payload in it")
         )
@@ -377,8 +377,8 @@ def _devices(evidence: Evidence, run: Run) -> list[Control]:
                 )
             )
     payload = Quantity.TRANSMIT_PAYLOAD
-    if "retransmitted_bytes" in run.account and payload in evidence.events:
-        again = run.account["retransmitted_bytes"]
+    again = run.account.retransmitted_bytes
+    if again is not None and payload in evidence.events:
         sent, arrived = transmitted(evidence, run, payload), run.arrived_bytes
         # Where packets went unseen, so may have copies of them.
         controls += [

@@ -138,7 +138,7 @@ def _judge(evidence: Evidence, run: Run) -> Judged:
             to_nic,
             run.payload_bytes,
             PAGE_BYTES,
-            run.account.get("retransmitted_bytes", 0),
+            run.account.sent_again,
         ),
     )
     copied = copies.get("cpu_copied_bytes")
@@ -240,7 +240,7 @@ def _reasons(run: Run, subject: Iterable[Row]) -> Iterable[str]:
     found = list(subject)
     for reason, size in _why(found).items():
         yield f"{size} B: {reason}"
-    again = run.account.get("retransmitted_bytes", 0)
+    again = run.account.sent_again
     if again and sum_bytes(row for row in found if row.quantity == Quantity.SKB_COPY_UBUFS):
         yield f"{again} B were sent again by TCP, and what it sends again may be copied again"
 

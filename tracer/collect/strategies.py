@@ -33,6 +33,7 @@ from zctrace.probes.model import Direction, Mechanism, Quantity
 from zctrace.workloads import marker, peers
 from zctrace.workloads.catalogue import strategy_named
 from zctrace.workloads.jvm.process import ROLE as JVM
+from zctrace.workloads.kernel_account import KernelAccount
 
 _ATTEMPTS = 5
 _READ, _OTHER = Quantity.DISK_READ, Quantity.DISK_READ_OTHER
@@ -136,11 +137,11 @@ def _repeated(
     for number in itertools.count(1):
         run = attempt()
         lossless = all(hits.agree for hits in run.hits.values()) and not run.losses
-        twice = setting.nic != schema.LOOPBACK and run.account.get("retransmitted_bytes")
+        twice = setting.nic != schema.LOOPBACK and run.account.sent_again
         # More arrived than was seen leaving: an interrupt on top of a probe, which neither
         # its program nor its counter has seen.
         unseen = (
-            "retransmitted_bytes" in run.account
+            run.account.retransmitted_bytes is not None
             and run.moved(Quantity.TRANSMIT_PAYLOAD, run.role) < run.arrived_bytes
         )
         last = (
@@ -193,7 +194,7 @@ def _attempt(
         },
         expected=outcome["expected"],
         neighbour=outcome["neighbour"],
-        account=outcome["account"],
+        account=KernelAccount.from_json(outcome["account"]),
         unavailable=outcome["unavailable"],
         user_copies_from=request.user_copies if strategy_named(name).user_memory else None,
     )

@@ -17,6 +17,7 @@ from zctrace.evidence.devices import DiskFacts, NicFacts
 from zctrace.evidence.json_form import read, write
 from zctrace.evidence.sites import Blind, Site
 from zctrace.probes.model import Direction, Kind, Mechanism, Quantity
+from zctrace.workloads.kernel_account import KernelAccount
 
 SCHEMA = 3
 
@@ -211,7 +212,7 @@ class Run:
     lost: dict[str, int]
     expected: dict[str, int]
     neighbour: dict[str, int]
-    account: dict[str, int] = field(default_factory=dict)
+    account: KernelAccount = field(default_factory=KernelAccount)
     unavailable: str = ""
     attempts: int = 1
     user_copies_from: int | None = None
@@ -219,7 +220,8 @@ class Run:
     @property
     def arrived_bytes(self) -> int:
         """What came over the wire, without headers of packets: of TLS more than payload."""
-        return self.account.get("secured_bytes", self.received_bytes)
+        secured = self.account.secured_bytes
+        return self.received_bytes if secured is None else secured
 
     @property
     def losses(self) -> dict[str, int]:

@@ -11,6 +11,7 @@ import functools
 
 from zctrace.probes.model import Path
 from zctrace.workloads import libc, loopback, ring
+from zctrace.workloads.kernel_account import KernelAccount
 from zctrace.workloads.marker import Scope
 from zctrace.workloads.memlock import most_pinned
 from zctrace.workloads.strategy import Strategy, Task, Transfer
@@ -103,11 +104,11 @@ class _IoUringZc(_IoUring):
     def _send(self, address: int, size: int) -> int:
         return self._sender.send(self._task.sock, address, size)
 
-    def account(self) -> dict[str, int]:
-        account = {"zerocopy_sends": self._sender.sends}
-        if self._reports:
-            account["zerocopy_copied"] = self._sender.copied
-        return account
+    def account(self) -> KernelAccount:
+        return KernelAccount(
+            zerocopy_sends=self._sender.sends,
+            zerocopy_copied=self._sender.copied if self._reports else None,
+        )
 
     def close(self) -> None:
         self._ring.unregister()

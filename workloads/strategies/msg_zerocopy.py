@@ -14,6 +14,7 @@ import struct
 
 from zctrace.probes.model import Path
 from zctrace.workloads import libc
+from zctrace.workloads.kernel_account import KernelAccount
 from zctrace.workloads.mapping import FileMapping
 from zctrace.workloads.memlock import most_pinned
 from zctrace.workloads.strategy import Strategy, Task, Transfer
@@ -106,11 +107,11 @@ class _MsgZerocopy(Transfer):
         while completions.completed < completions.issued:
             completions.wait()
 
-    def account(self) -> dict[str, int]:
-        return {
-            "zerocopy_sends": self._completions.completed,
-            "zerocopy_copied": self._completions.copied,
-        }
+    def account(self) -> KernelAccount:
+        return KernelAccount(
+            zerocopy_sends=self._completions.completed,
+            zerocopy_copied=self._completions.copied,
+        )
 
     def close(self) -> None:
         self._mapping.close()

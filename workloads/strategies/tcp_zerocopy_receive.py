@@ -24,6 +24,7 @@ import zlib
 
 from zctrace.probes.model import Path
 from zctrace.workloads import libc
+from zctrace.workloads.kernel_account import KernelAccount
 from zctrace.workloads.marker import Role
 from zctrace.workloads.strategy import Ends, Strategy, Task, Transfer
 
@@ -121,8 +122,8 @@ class _TcpZerocopyReceive(Transfer):
         left = self._task.size - self._mapped - self._copied
         return EOFError(f"the connection ended {left} bytes early")
 
-    def account(self) -> dict[str, int]:
-        return {"mapped_bytes": self._mapped, "copied_bytes": self._copied}
+    def account(self) -> KernelAccount:
+        return KernelAccount(mapped_bytes=self._mapped, copied_bytes=self._copied)
 
     def crc(self) -> int:
         copied = self._buffer.view()

@@ -229,7 +229,7 @@ def _split(pair: Pair) -> bool:
 
 def _sent_again(pair: Pair) -> str:
     """Where TCP has sent something twice, which it does as it likes, and copies may be, too."""
-    again = [judged.run.account.get("retransmitted_bytes", 0) for judged in pair]
+    again = [judged.run.account.sent_again for judged in pair]
     if not any(again):
         return ""
     return f"TCP sent {again[0]} B again before, {again[1]} B after, which may be copied again"
@@ -237,7 +237,7 @@ def _sent_again(pair: Pair) -> str:
 
 def _explained(pair: Pair, change: Change) -> bool:
     """Whether what TCP has sent again may be all there is to it."""
-    again = [judged.run.account.get("retransmitted_bytes", 0) for judged in pair]
+    again = [judged.run.account.sent_again for judged in pair]
     ratio = change.figure in (_COPIES, _DMA)
     if change.by is None or not (ratio or change.figure in _SENT):
         return False

@@ -19,23 +19,35 @@ import struct
 from contextlib import suppress
 from typing import ClassVar, Protocol
 
+from zctrace.probes.model import Direction, Quantity
 from zctrace.workloads import cache, libc, loopback
+from zctrace.workloads.known import Moved
 
 _SO_ATTACH_FILTER = 26
 _SO_ZEROCOPY = 60
 _ANSWER_SECONDS = 10.0
 
+FROM_USER = Moved(Quantity.COPY_FROM_ITER, Direction.USER_TO_KERNEL)
+TO_USER = Moved(Quantity.COPY_TO_ITER, Direction.KERNEL_TO_USER)
+INTO_CACHE = Moved(Quantity.COPY_FROM_ITER_ATOMIC, Direction.USER_TO_KERNEL)
+PAGE_TO_PAGE = Moved(Quantity.COPY_FROM_ITER_ATOMIC, Direction.KERNEL_TO_KERNEL)
+WHOLE_PAGES = Moved(Quantity.COPY_PAGE, Direction.KERNEL_TO_KERNEL)
+PACKET_BITS = Moved(Quantity.SKB_COPY_BITS, Direction.KERNEL_TO_KERNEL)
+CHECKSUMMED = Moved(Quantity.SKB_COPY_AND_CSUM_BITS, Direction.KERNEL_TO_KERNEL)
+ZEROCOPY_COPIED = Moved(Quantity.SKB_COPY_UBUFS, Direction.KERNEL_TO_KERNEL)
+DISK_READ = Moved(Quantity.DISK_READ, Direction.DEVICE_TO_KERNEL)
+
 
 class Stimulus(Protocol):
     """One way to make the kernel copy a known number of bytes.
 
-    ``expected`` maps the catalogue's quantities and directions, as ``quantity:k2u``, to
-    bytes; ``syscalls`` maps the names of the system calls made for it to how many.
+    ``expected`` is how many bytes of what it moves; ``syscalls`` maps the names of the
+    system calls made for it to how many.
     ``prepare`` and ``settle`` are called outside the window, ``run`` inside; ``settle`` waits
     for what is deferred.
     """
 
-    expected: ClassVar[dict[str, int]]
+    expected: ClassVar[dict[Moved, int]]
     syscalls: ClassVar[dict[str, int]]
     deferred: ClassVar[bool]
     """Whether a softirq does the copy: mostly at once, on top of the same thread, but
@@ -53,9 +65,9 @@ class PipeWriteAndRead:
 
     deferred: ClassVar[bool] = False
     _SIZES = (61, 4999)
-    expected: ClassVar[dict[str, int]] = {
-        "copy-from-iter:u2k": sum(_SIZES),
-        "copy-to-iter:k2u": sum(_SIZES),
+    expected: ClassVar[dict[Moved, int]] = {
+        FROM_USER: sum(_SIZES),
+        TO_USER: sum(_SIZES),
     }
     syscalls: ClassVar[dict[str, int]] = {"write": 2, "read": 2}
 
@@ -79,9 +91,9 @@ class FileWriteAndRead:
 
     deferred: ClassVar[bool] = False
     _WRITTEN, _READ = (53, 5003), (59, 4507)
-    expected: ClassVar[dict[str, int]] = {
-        "copy-from-iter-atomic:u2k": sum(_WRITTEN),
-        "copy-to-iter:k2u": sum(_READ),
+    expected: ClassVar[dict[Moved, int]] = {
+        INTO_CACHE: sum(_WRITTEN),
+        TO_USER: sum(_READ),
     }
     syscalls: ClassVar[dict[str, int]] = {"write": 2, "read": 2, "lseek": 1}
 
@@ -106,7 +118,7 @@ class SpliceIntoFile:
 
     deferred: ClassVar[bool] = False
     _SIZE = 4001
-    expected: ClassVar[dict[str, int]] = {"copy-from-iter-atomic:k2k": _SIZE}
+    expected: ClassVar[dict[Moved, int]] = {PAGE_TO_PAGE: _SIZE}
     syscalls: ClassVar[dict[str, int]] = {"splice": 1}
 
     def prepare(self, folder: str) -> None:
@@ -129,7 +141,7 @@ class CopyOnWrite:
 
     deferred: ClassVar[bool] = False
     _MAPPINGS = 2
-    expected: ClassVar[dict[str, int]] = {"copy-page:k2k": _MAPPINGS * libc.PAGE_BYTES}
+    expected: ClassVar[dict[Moved, int]] = {WHOLE_PAGES: _MAPPINGS * libc.PAGE_BYTES}
     syscalls: ClassVar[dict[str, int]] = {}
 
     def prepare(self, folder: str) -> None:
@@ -158,9 +170,9 @@ class TcpSendAndReceive:
 
     deferred: ClassVar[bool] = False
     _SIZES = (47, 4003)
-    expected: ClassVar[dict[str, int]] = {
-        "copy-from-iter:u2k": sum(_SIZES),
-        "copy-to-iter:k2u": sum(_SIZES),
+    expected: ClassVar[dict[Moved, int]] = {
+        FROM_USER: sum(_SIZES),
+        TO_USER: sum(_SIZES),
     }
     syscalls: ClassVar[dict[str, int]] = {"sendto": 2, "recvfrom": 2}
 
@@ -190,9 +202,9 @@ class FilteredDatagram:
     deferred: ClassVar[bool] = False
     _WORDS, _BYTES = 17, 3
     _SIZE = 150_011
-    expected: ClassVar[dict[str, int]] = {
-        "copy-from-iter:u2k": _SIZE,
-        "skb-copy-bits:k2k": 4 * _WORDS + _BYTES,
+    expected: ClassVar[dict[Moved, int]] = {
+        FROM_USER: _SIZE,
+        PACKET_BITS: 4 * _WORDS + _BYTES,
     }
     syscalls: ClassVar[dict[str, int]] = {"sendto": 1}
 
@@ -227,9 +239,9 @@ class RefusedDatagram:
     deferred: ClassVar[bool] = True
     _PAYLOAD = 73
     _IP_AND_UDP_HEADERS = 28
-    expected: ClassVar[dict[str, int]] = {
-        "copy-from-iter:u2k": _PAYLOAD,
-        "skb-copy-and-csum-bits:k2k": _IP_AND_UDP_HEADERS + _PAYLOAD,
+    expected: ClassVar[dict[Moved, int]] = {
+        FROM_USER: _PAYLOAD,
+        CHECKSUMMED: _IP_AND_UDP_HEADERS + _PAYLOAD,
     }
     syscalls: ClassVar[dict[str, int]] = {"sendto": 1}
 
@@ -258,7 +270,7 @@ class LoopedZerocopy:
 
     deferred: ClassVar[bool] = True
     _SIZE = 4001
-    expected: ClassVar[dict[str, int]] = {"skb-copy-ubufs:k2k": _SIZE}
+    expected: ClassVar[dict[Moved, int]] = {ZEROCOPY_COPIED: _SIZE}
     syscalls: ClassVar[dict[str, int]] = {"sendto": 1}
 
     def prepare(self, folder: str) -> None:
@@ -282,7 +294,7 @@ class ColdRead:
 
     deferred: ClassVar[bool] = False
     _SIZE = 3 * libc.PAGE_BYTES
-    expected: ClassVar[dict[str, int]] = {"copy-to-iter:k2u": _SIZE, "disk-read:d2k": _SIZE}
+    expected: ClassVar[dict[Moved, int]] = {TO_USER: _SIZE, DISK_READ: _SIZE}
     syscalls: ClassVar[dict[str, int]] = {"read": 1}
 
     def prepare(self, folder: str) -> None:

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable
 
 from zctrace.workloads import libc
+from zctrace.workloads.known import Controls, Known
 from zctrace.workloads.marker import Role, Scope, open_at_exec, window
 from zctrace.workloads.peers import Neighbour, exercise
 
@@ -37,12 +38,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _controls(nonce: int, role: Role, folder: str) -> dict[str, dict[str, int]]:
+def _controls(nonce: int, role: Role, folder: str) -> Controls:
     """What they moved: this process, and another one while this one was idle."""
     neighbour = Neighbour(nonce)
     libc.own_all_memory()
     expected = exercise(nonce, role, folder, disk=False)
-    disturbed = {}
+    disturbed = Known()
     if role is Role.CONTROL_BEFORE:
 
         def idle(let_go: Callable[[], None]) -> None:
@@ -51,7 +52,7 @@ def _controls(nonce: int, role: Role, folder: str) -> dict[str, dict[str, int]]:
 
         disturbed = neighbour.disturb(folder, idle)
     neighbour.close()
-    return {"expected": expected, "neighbour": disturbed}
+    return Controls(expected, disturbed)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
             if not channel.recv(1):
                 return 1
             answer = _controls(options.nonce, role, options.folder)
-            channel.sendall(json.dumps(answer).encode() + b"\n")
+            channel.sendall(json.dumps(answer.to_json()).encode() + b"\n")
         if not command or not channel.recv(1):
             return 0
         for number in _IGNORED:

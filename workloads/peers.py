@@ -15,7 +15,6 @@ import socket
 import struct
 import sys
 import zlib
-from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import NoReturn
 
 from zctrace.workloads import libc, loopback
 from zctrace.workloads.control_stimuli import Stimulus, stimuli
+from zctrace.workloads.known import Known
 from zctrace.workloads.marker import Role, Scope, settled, window
 from zctrace.workloads.pipe import Pipe
 
@@ -244,10 +244,8 @@ class Neighbour:
         """The memory's path, for other processes of this user."""
         return f"/proc/{os.getpid()}/fd/{self._memory}"
 
-    def disturb(
-        self, folder: str, idle: Callable[[Callable[[], None]], None]
-    ) -> dict[str, int]:
-        """Have the neighbour copy while ``idle`` runs; returns its bytes per quantity.
+    def disturb(self, folder: str, idle: Callable[[Callable[[], None]], None]) -> Known:
+        """Have the neighbour copy while ``idle`` runs; returns what it did.
 
         Its own file is made in ``folder``. ``idle`` gets a function that lets the neighbour
         go and returns when it is done.
@@ -302,11 +300,10 @@ class Neighbour:
                 stimulus.settle()
 
 
-def exercise(nonce: int, role: Role, folder: str, *, disk: bool) -> dict[str, int]:
+def exercise(nonce: int, role: Role, folder: str, *, disk: bool) -> Known:
     """Drive every copy site in this thread under ``role``, with ``disk`` also the disk.
 
-    Files are made in ``folder``. Returns bytes per quantity and direction, and system
-    calls, as :func:`total` does.
+    Files are made in ``folder``. Returns what was done.
     """
     own = stimuli(disk=disk)
     for stimulus in own:
@@ -322,14 +319,9 @@ def exercise(nonce: int, role: Role, folder: str, *, disk: bool) -> dict[str, in
     return total(own)
 
 
-def total(of: list[Stimulus]) -> dict[str, int]:
-    """What the stimuli do together: bytes per ``quantity:direction``, and how often they
-    make each system call, as ``syscall:name``."""
-    moved: Counter[str] = Counter()
-    for stimulus in of:
-        moved.update(stimulus.expected)
-        moved.update({f"syscall:{name}": n for name, n in stimulus.syscalls.items()})
-    return dict(moved)
+def total(of: list[Stimulus]) -> Known:
+    """What the stimuli do together."""
+    return sum((Known(stimulus.expected, stimulus.syscalls) for stimulus in of), Known())
 
 
 def _undeferred() -> list[Stimulus]:

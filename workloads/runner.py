@@ -5,15 +5,15 @@ from __future__ import annotations
 import gc
 import os
 import socket
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from zctrace.workloads import cache, libc
 from zctrace.workloads.endpoints import OpenEnds, Payload, Peers, read_through
 from zctrace.workloads.kernel_account import KernelAccount
+from zctrace.workloads.known import Controls, Known
 from zctrace.workloads.marker import Role, Scope, Window, settled, window
+from zctrace.workloads.outcome import Outcome
 from zctrace.workloads.peers import (
     Neighbour,
     Received,
@@ -29,27 +29,6 @@ _ELSEWHERE = ("/dev/shm", "/tmp", "/var/tmp")
 
 class PayloadError(Exception):
     """What arrived is not what was sent."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run did, as the processes themselves saw it.
-
-    ``received`` in bytes; ``expected`` is what each of the sender's controls moved,
-    ``neighbour`` what the other process did, in bytes per quantity. ``account`` is what
-    the kernel itself said of the transfer. Where ``unavailable`` gives a reason nothing
-    was tried, and everything else is empty.
-    """
-
-    received: int
-    expected: dict[str, int] = field(default_factory=dict)
-    neighbour: dict[str, int] = field(default_factory=dict)
-    account: KernelAccount = field(default_factory=KernelAccount)
-    unavailable: str = ""
-
-    def to_json(self) -> dict[str, object]:
-        """For the way from the strategies' process to the collector."""
-        return {**vars(self), "account": self.account.to_json()}
 
 
 class Runner:
@@ -139,11 +118,12 @@ class Runner:
         libc.own_all_memory()
         if performer:
             performer.own_all_memory()
-        expected: dict[str, int] = {}
-        disturbed: dict[str, int] = {}
+        controls = Controls()
         if self._neighbour:
-            expected = self._exercise(Role.CONTROL_BEFORE, payload, performer)
-            disturbed = self._disturb(self._neighbour, payload, performer)
+            controls = Controls(
+                self._exercise(Role.CONTROL_BEFORE, payload, performer),
+                self._disturb(self._neighbour, payload, performer),
+            )
         received, account = self._transfer(strategy, payload, payload.size, watched=True)
         if self._neighbour:
             self._exercise(Role.CONTROL_AFTER, payload, performer)
@@ -152,7 +132,7 @@ class Runner:
                 f"sent {payload.size} bytes with CRC {payload.crc:#010x}, "
                 f"received {received.size} with {received.crc:#010x}"
             )
-        return Outcome(received.size, expected, disturbed, account)
+        return Outcome(received.size, controls, account)
 
     def close(self) -> None:
         """End the other processes."""
@@ -169,30 +149,27 @@ class Runner:
         performer.start(self._nonce, min(self._chunk or largest, largest))
         self._performers[performer] = None
 
-    def _exercise(
-        self, role: Role, payload: Payload, performer: Performer | None
-    ) -> dict[str, int]:
-        """In this thread, and before in the performer's: what both moved."""
-        moved: Counter[str] = Counter()
+    def _exercise(self, role: Role, payload: Payload, performer: Performer | None) -> Known:
+        """In this thread, and before in the performer's: what both did."""
+        done = Known()
         if performer:
             stretch = Window(self._nonce, role, Scope.THREAD)
-            moved.update(performer.exercise(stretch, payload.workshop))
-        moved.update(exercise(self._nonce, role, payload.workshop, disk=payload.same_disk))
-        return dict(moved)
+            done += performer.exercise(stretch, payload.workshop)
+        return done + exercise(self._nonce, role, payload.workshop, disk=payload.same_disk)
 
     def _disturb(
         self, neighbour: Neighbour, payload: Payload, performer: Performer | None
-    ) -> dict[str, int]:
+    ) -> Known:
         """While this thread is idle, and once more while the performer's is."""
-        disturbed = Counter(neighbour.disturb(payload.workshop, self._idle))
+        disturbed = neighbour.disturb(payload.workshop, self._idle)
         if performer:
             stretch = Window(self._nonce, Role.CONTROL_IDLE, Scope.THREAD)
 
             def idle(_: Callable[[], None]) -> None:
                 performer.idle(stretch, neighbour.stage)
 
-            disturbed.update(neighbour.disturb(payload.workshop, idle))
-        return dict(disturbed)
+            disturbed += neighbour.disturb(payload.workshop, idle)
+        return disturbed
 
     def _idle(self, let_neighbour_go: Callable[[], None]) -> None:
         with window(self._nonce, Role.CONTROL_IDLE, Scope.THREAD):

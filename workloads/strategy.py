@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from zctrace.probes.model import Path
 from zctrace.workloads.kernel_account import KernelAccount
+from zctrace.workloads.known import Known
 from zctrace.workloads.marker import Role, Scope, Window, window
 
 Address = tuple[str, int]
@@ -117,7 +118,7 @@ class Performer(ABC):
         """As :func:`zctrace.workloads.libc.own_all_memory`, there."""
 
     @abstractmethod
-    def exercise(self, stretch: Window, folder: str) -> dict[str, int]:
+    def exercise(self, stretch: Window, folder: str) -> Known:
         """Copy known amounts in a window of that thread; returns them.
 
         As :func:`zctrace.workloads.peers.exercise` does, but nothing is said to be settled.

@@ -63,6 +63,13 @@ def told(evidence, strategy, **account):
     return altered(evidence, strategy, account=dataclasses.replace(before, **account))
 
 
+def without(known, moved):
+    """Known amounts, and none of that."""
+    return dataclasses.replace(
+        known, moved={m: size for m, size in known.moved.items() if m != moved}
+    )
+
+
 def count(role, function, size, **values):
     """One execution of a copying function, seen at a call site unless said otherwise."""
     defaults = {

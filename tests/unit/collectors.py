@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from zctrace.collect.windows import Server, listening
 from zctrace.evidence.schema import Count
+from zctrace.workloads.known import Known
 
 
 class Collector:
@@ -63,6 +64,6 @@ def altered(evidence, *, lost=None, outside=0, expected=None):
         run,
         lost={**run.lost, **(lost or {})},
         counts=(*run.counts, *([nobody] if outside else [])),
-        expected={**run.expected, **(expected or {})},
+        expected=Known({**run.expected.moved, **(expected or {})}, run.expected.calls),
     )
     return dataclasses.replace(evidence, trace=dataclasses.replace(evidence.trace, run=run))

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from tests.conftest import recorded_evidence
-from tests.unit.altering import altered, count, only, run_of, with_counts
+from tests.unit.altering import altered, count, only, run_of, with_counts, without
 from zctrace.analysis import controls, rows
 from zctrace.analysis.verdicts import Dma, Source, Word, judge_dma
 from zctrace.collect import disk
@@ -126,11 +126,7 @@ def test_a_disk_whose_reads_were_not_seen_leaves_the_dma_open(cold):
 
 
 def without_disk_control(evidence, strategy):
-    expected = {
-        name: size
-        for name, size in run_of(evidence, strategy).expected.items()
-        if name != controls.DISK_READ_CONTROL
-    }
+    expected = without(run_of(evidence, strategy).expected, controls.DISK_READ_CONTROL)
     return altered(evidence, strategy, expected=expected)
 
 

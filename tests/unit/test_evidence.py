@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 
 import pytest
 
@@ -88,7 +89,8 @@ def modules():
                 yield path.relative_to(ROOT), ast.parse(path.read_text())
 
 
-WORDS = frozenset(Quantity)
+NAME = re.compile(rf"({'|'.join(Quantity)})(:\w+)?")
+"""Of a quantity, alone or with where it goes."""
 TYPED = {"quantity", "direction", "mechanism", "purpose"}
 """Members whose values are enumerations."""
 
@@ -96,7 +98,7 @@ TYPED = {"quantity", "direction", "mechanism", "purpose"}
 def spelled(tree):
     """Lines with a figure's name as a text, right or wrong."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and node.value in WORDS:
+        if isinstance(node, ast.Constant) and NAME.fullmatch(str(node.value)):
             yield node.lineno
         if isinstance(node, ast.Compare):
             parts = list(ast.walk(node))
@@ -113,6 +115,7 @@ def spelled(tree):
         ("c.quantity == 'disk-raed'", True),
         ("(c.role, c.quantity) == (role, 'disk-raed')", True),
         ("events['disk-read']", True),
+        ("run.expected['disk-read:d2k']", True),
         ("c.quantity in (Quantity.DISK_READ,)", False),
         ("c.function == 'memcpy'", False),
     ],

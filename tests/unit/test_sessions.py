@@ -27,6 +27,8 @@ from zctrace.evidence.schema import Evidence
 from zctrace.machine import program_job
 from zctrace.session import api
 from zctrace.workloads import libc, marker
+from zctrace.workloads.control_stimuli import FROM_USER
+from zctrace.workloads.known import Controls
 
 ROOT = HERE.parent
 
@@ -128,7 +130,7 @@ def test_a_scope_that_there_is_not(collector):
     ("values", "kind", "words"),
     [
         ({"lost": {"tally": 3}}, FigureError, "3 events were lost"),
-        ({"expected": {"copy-from-iter:u2k": 1}}, ControlError, "known bytes"),
+        ({"expected": {FROM_USER: 1}}, ControlError, "known bytes"),
     ],
 )
 def test_a_figure_that_may_be_too_small_is_none(path, values, kind, words):
@@ -566,9 +568,7 @@ def traced_by(monkeypatch):
         meter = Meter(seen=seen)
         request = recorded().request
         tracer = Tracer(request, meter, "/ours", [], {}, lambda: False, lambda step: None)
-        monkeypatch.setattr(
-            tracer, "_control", lambda when, stretch: {"expected": {}, "neighbour": {}}
-        )
+        monkeypatch.setattr(tracer, "_control", lambda when, stretch: Controls())
         monkeypatch.setattr(cgroups, "common_cgroup", lambda pids: theirs)
         return tracer, meter
 

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from tests.conftest import recorded_evidence
-from tests.unit.altering import added, altered, count, only, run_of
+from tests.unit.altering import added, altered, count, only, run_of, without
 from zctrace import errors
 from zctrace.analysis import rows as analysis_rows
 from zctrace.analysis import runs
@@ -23,11 +23,12 @@ from zctrace.probes.model import Direction, Mechanism, Quantity
 from zctrace.probes.user_functions import USER_COPIES
 from zctrace.reports import markdown
 from zctrace.reports.text import runs as terminal
+from zctrace.workloads.known import Known, Moved
 
 MIB, FROM = 1 << 20, 1024
 MEMMOVE, *OF_JVM = USER_COPIES
 QUANTITY = Quantity.USER_MEMORY
-KEY = f"{QUANTITY}:u2u"
+KEY = Moved(QUANTITY, Direction.USER_TO_USER)
 NO_PLAN = AttachPlan((), (), (), (), (), ())
 
 
@@ -97,7 +98,7 @@ def test_a_process_that_is_gone():
 def watched(evidence):
     """The same runs as if copies in user memory had been watched for one of them."""
     sites = (*evidence.sites, *describe.sites(NO_PLAN, {}, user_memory=True))
-    expected = {**run_of(evidence, "read-write").expected, KEY: 180_059}
+    expected = run_of(evidence, "read-write").expected + Known({KEY: 180_059})
     evidence = altered(
         dataclasses.replace(evidence, sites=sites),
         "read-write",
@@ -150,8 +151,7 @@ def test_a_control_that_is_not_seen_withholds_them(watched):
 
 
 def test_without_a_control_nothing_is_said(watched):
-    expected = dict(run_of(watched, "read-write").expected)
-    del expected[KEY]
+    expected = without(run_of(watched, "read-write").expected, KEY)
     figures = only(altered(watched, "read-write", expected=expected), "read-write").figures
     assert figures["cpu_copied_bytes"] is None
     assert "within the program's own memory" in figures["coverage"]
@@ -199,7 +199,7 @@ def test_recorded_runs_of_java(strategy, u2k, k2u, u2u, words):
     assert figures["cpu_copies"] == (u2k + k2u + u2u) / MIB
     assert (figures["verdict_copies"], figures["verdict_switches"]) == words
     assert figures["coverage"] == "complete"
-    assert {c.name for c in judged.checked if KEY in c.name} == {
+    assert {c.name for c in judged.checked if str(KEY) in c.name} == {
         f"known bytes, {KEY}, {role}" for role in ("control_before", "control_after")
     }
 

@@ -19,7 +19,9 @@ from zctrace.workloads import cache, libc, ring
 from zctrace.workloads.catalogue import STRATEGIES, TEXTBOOK, strategy_named
 from zctrace.workloads.control_stimuli import stimuli
 from zctrace.workloads.kernel_account import KernelAccount
+from zctrace.workloads.known import Known
 from zctrace.workloads.marker import Role, Scope
+from zctrace.workloads.outcome import Outcome
 from zctrace.workloads.peers import total
 from zctrace.workloads.runner import PayloadError, Runner
 from zctrace.workloads.strategy import Ends, Task
@@ -126,7 +128,7 @@ def test_repeated_with_controls(payload):
     lines = outcomes(workload(*NAMES, "--file", payload, "--controls", "--repeat", 2))
     assert [line["strategy"] for line in lines] == [n for n in NAMES for _ in range(2)]
     tried = [line for line in lines if not line["unavailable"]]
-    assert all(line["expected"] == total(stimuli()) for line in tried)
+    assert all(line["expected"] == total(stimuli()).to_json() for line in tried)
 
 
 @pytest.mark.parametrize(
@@ -202,9 +204,9 @@ def test_controls_go_elsewhere_where_they_may_not_write(
     outcome = run_once("sendfile")
     assert outcome.received == SIZE
     # There is none of the disk then, and everything else is as it was.
-    assert outcome.expected == total(stimuli(disk=False))
-    assert DISK_READ_CONTROL not in outcome.expected
-    assert outcome.neighbour
+    assert outcome.controls.expected == total(stimuli(disk=False))
+    assert DISK_READ_CONTROL not in outcome.controls.expected.moved
+    assert outcome.controls.neighbour.moved
 
 
 def test_controls_prefer_the_payload_s_own_disk(
@@ -213,7 +215,7 @@ def test_controls_prefer_the_payload_s_own_disk(
     (beside := tmp_path / "beside").mkdir()
     refusing(payload.parent)
     elsewhere(other_disk(tmp_path), beside)
-    assert run_once("sendfile").expected == total(stimuli())
+    assert run_once("sendfile").controls.expected == total(stimuli())
 
 
 @pytest.mark.parametrize("left", [0, PAGE, None])
@@ -233,6 +235,18 @@ def test_the_kernel_s_account_is_the_same_on_the_other_side():
     assert KernelAccount.from_json({}) == KernelAccount()
     with pytest.raises(ValueError, match=r"no account of resident_byte$"):
         KernelAccount.from_json({"resident_byte": 1})
+
+
+def test_what_a_run_did_is_the_same_on_the_other_side(run_once):
+    outcome = run_once("sendfile")
+    line = json.dumps({"strategy": "sendfile", **outcome.to_json()})
+    assert Outcome.from_json(json.loads(line)) == outcome
+
+
+@pytest.mark.parametrize("name", ["copied:k2u", "copy-to-iter:k2", "copy-to-iter", "read"])
+def test_known_amounts_of_what_nobody_knows_are_refused(name):
+    with pytest.raises(ValueError, match="is not a valid"):
+        Known.from_json({name: 1})
 
 
 def test_two_accounts_together_say_what_either_does():
@@ -477,9 +491,9 @@ def test_known_amounts_are_primes_on_both_sides_of_64():
         control_stimuli.SpliceIntoFile._SIZE,
         *control_stimuli.TcpSendAndReceive._SIZES,
         control_stimuli.FilteredDatagram._SIZE,
-        control_stimuli.FilteredDatagram.expected["skb-copy-bits:k2k"],
+        control_stimuli.FilteredDatagram.expected[control_stimuli.PACKET_BITS],
         control_stimuli.RefusedDatagram._PAYLOAD,
-        control_stimuli.RefusedDatagram.expected["skb-copy-and-csum-bits:k2k"],
+        control_stimuli.RefusedDatagram.expected[control_stimuli.CHECKSUMMED],
         control_stimuli.LoopedZerocopy._SIZE,
     ]
     assert all(all(n % d for d in range(2, int(n**0.5) + 1)) for n in sizes)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from zctrace.evidence.schema import INTERRUPTS, Evidence, Run
 from zctrace.probes.model import Direction, Kind, Mechanism, Quantity
+from zctrace.workloads.known import Known, Moved
 from zctrace.workloads.marker import Role, role_name
 
 COPIES, SWITCHES, FAULTS, CONTEXT = "copies", "switches", "page faults", "context switches"
@@ -57,11 +58,11 @@ EVENTS_WITH_BYTES = frozenset(
     }
 )
 """Quantities with bytes that the CPU does not copy."""
-DISK_READ_CONTROL = "disk-read:d2k"
+DISK_READ_CONTROL = Moved(Quantity.DISK_READ, Direction.DEVICE_TO_KERNEL)
 """The control's bytes from the disk; see ``zctrace.workloads.control_stimuli``."""
 _POSITIVE = ("control_before", "control_after")
 _PROGRAM = role_name(Role.PROGRAM)
-_CALLS, _CALL = (Quantity.SYSCALL_ENTER, Quantity.SYSCALL_EXIT), "syscall:"
+_CALLS = (Quantity.SYSCALL_ENTER, Quantity.SYSCALL_EXIT)
 _KERNEL_ITERATOR_SYSCALLS = frozenset({"sendfile", "splice", "tee", "copy_file_range"})
 """System calls whose iterators never describe user memory: a copy through one of them
 stays inside the kernel, whatever the function's name says. For breakpoints, which do not
@@ -129,21 +130,21 @@ def direction_of(
     return Direction.KERNEL_TO_KERNEL if syscall in _KERNEL_ITERATOR_SYSCALLS else promised
 
 
-def _bytes(evidence: Evidence, run: Run, role: str) -> Counter[str]:
-    """Bytes that add up, by ``quantity:direction``."""
-    total: Counter[str] = Counter()
+def _bytes(evidence: Evidence, run: Run, role: str) -> Counter[Moved]:
+    """Bytes that add up."""
+    total: Counter[Moved] = Counter()
     for count in run.counts:
         site = evidence.site_of(count)
         if count.role == role and site and site.kind is Kind.COPY:
             way = direction_of(count.direction, site.direction, count.syscall)
-            total[f"{count.quantity}:{way}"] += count.bytes
+            total[Moved(count.quantity, way)] += count.bytes
     return total
 
 
-def _expected(evidence: Evidence, moved: dict[str, int]) -> dict[str, int]:
+def _expected(evidence: Evidence, known: Known) -> dict[Moved, int]:
     """Those of the known amounts that something counts on this kernel."""
     watched = {site.quantity for site in evidence.sites_of(Kind.COPY)}
-    return {name: size for name, size in moved.items() if name.partition(":")[0] in watched}
+    return {moved: size for moved, size in known.moved.items() if moved.quantity in watched}
 
 
 def _positive(evidence: Evidence, run: Run) -> list[Control]:
@@ -153,12 +154,12 @@ def _positive(evidence: Evidence, run: Run) -> list[Control]:
             _bytes(evidence, run, role),
             _bytes(evidence, run, f"outside:{role}"),
         )
-        for name, expected in _expected(evidence, run.expected).items():
+        for moved, expected in _expected(evidence, run.expected).items():
             # A deferred copy may land on top of another thread; it is counted all the same.
-            here, there = seen[name], elsewhere[name]
+            here, there = seen[moved], elsewhere[moved]
             controls.append(
                 Control(
-                    f"known bytes, {name}, {role}",
+                    f"known bytes, {moved}, {role}",
                     COPIES,
                     here <= expected <= here + there,
                     f"expected {expected} B, seen {here} B"
@@ -173,9 +174,9 @@ def _idle(evidence: Evidence, run: Run) -> Control:
         _bytes(evidence, run, "control_idle"),
         _bytes(evidence, run, "neighbour"),
     )
-    strays = {name: size for name, size in idle.items() if size}
+    strays = {str(moved): size for moved, size in idle.items() if size}
     expected = _expected(evidence, run.neighbour)
-    seen = {name: neighbour[name] for name in expected}
+    seen = {moved: neighbour[moved] for moved in expected}
     return Control(
         "a neighbour's copies stay out",
         COPIES,
@@ -250,8 +251,8 @@ def _routine(evidence: Evidence, run: Run) -> list[Control]:
         for direction in (Direction.USER_TO_KERNEL, Direction.KERNEL_TO_USER):
             expected = sum(
                 size
-                for name, size in run.expected.items()
-                if name.partition(":")[2] == direction
+                for moved, size in run.expected.moved.items()
+                if moved.direction is direction
             )
             for role in _POSITIVE:
                 seen = sum(
@@ -278,7 +279,7 @@ def _own_word(evidence: Evidence, run: Run) -> list[Control]:
     controls = []
     copied, sends = account.zerocopy_copied, account.zerocopy_sends
     if copied is not None and sends is not None:
-        counted = seen["skb-copy-ubufs:k2k"]
+        counted = seen[Moved(Quantity.SKB_COPY_UBUFS, Direction.KERNEL_TO_KERNEL)]
         again = account.sent_again
         controls.append(
             Control(
@@ -294,7 +295,7 @@ def _own_word(evidence: Evidence, run: Run) -> list[Control]:
         )
     mapped, copied = account.mapped_bytes, account.copied_bytes
     if mapped is not None and copied is not None:
-        counted = seen["copy-to-iter:k2u"]
+        counted = seen[Moved(Quantity.COPY_TO_ITER, Direction.KERNEL_TO_USER)]
         controls.append(
             Control(
                 "the kernel's own word on mapped bytes",
@@ -353,7 +354,7 @@ def _devices(evidence: Evidence, run: Run) -> list[Control]:
         controls.append(
             Control("the page cache is cold", DMA, not left, f"{left} B of the payload in it")
         )
-    expected = run.expected.get(DISK_READ_CONTROL)
+    expected = run.expected.moved.get(DISK_READ_CONTROL)
     if expected and not evidence.disk_of(run).trouble:
         for role in _POSITIVE:
             here, there = (
@@ -418,11 +419,7 @@ def _sees_calls(evidence: Evidence) -> bool:
 
 def _known_calls(evidence: Evidence, run: Run) -> list[Control]:
     """The system calls that the controls have made."""
-    expected = {
-        name.removeprefix(_CALL): count
-        for name, count in run.expected.items()
-        if name.startswith(_CALL)
-    }
+    expected = run.expected.calls
     if not expected or not _sees_calls(evidence):
         return []
     controls = []

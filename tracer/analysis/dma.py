@@ -38,7 +38,7 @@ def dma_into_cache(evidence: Evidence, run: Run, failed: list[controls.Control])
         doubt = "requests to disks are not watched"
     # Of the tool's own payload in the page cache nothing is concluded, control or not.
     concluded = run.cache != WARM or evidence.request.file
-    if concluded and not doubt and controls.DISK_READ_CONTROL not in run.expected:
+    if concluded and not doubt and controls.DISK_READ_CONTROL not in run.expected.moved:
         doubt = (
             f"no control: no known bytes were read from {disk.device}, because the "
             "strategies' user cannot make files there"

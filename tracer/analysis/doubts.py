@@ -22,7 +22,7 @@ def unseen(evidence: Evidence, run: Run, paths: frozenset[Path]) -> Iterable[str
     for blind in evidence.blind:
         if blind.kind is Kind.COPY and paths & blind.paths:
             yield f"blind: {' or '.join(blind.functions)}: {blind.reason}"
-    controlled = {name.partition(":")[0] for name in run.expected}
+    controlled = {moved.quantity for moved in run.expected.moved}
     if run.user_copies_from is not None and Quantity.USER_MEMORY not in controlled:
         yield "no control: no known bytes were copied within the program's own memory"
     checked = {s.function for s in evidence.sites_of(Kind.CROSS_CHECK)}

@@ -16,6 +16,7 @@ from zctrace.collect import cgroups
 from zctrace.collect.describe import ISOLATED
 from zctrace.errors import UsageError, WorkloadError
 from zctrace.evidence.schema import Request, Subject
+from zctrace.workloads.known import Controls
 
 _ORDERLY_SECONDS = 5.0
 _FOLDERS = ("/dev/shm", "/run", "/tmp")
@@ -113,9 +114,10 @@ class Launcher:
     def pid(self) -> int:
         return self._process.pid
 
-    def control(self) -> dict[str, Any]:
-        """Have it run the controls; returns what they moved."""
-        return self._step("the controls") or self._died("the controls")
+    def control(self) -> Controls:
+        """Have it run the controls; returns what they did."""
+        answer = self._step("the controls") or self._died("the controls")
+        return Controls.from_json(answer)
 
     def execute(self) -> None:
         """Have it become the program; raises :class:`UsageError` where that fails."""

@@ -24,6 +24,7 @@ from zctrace.evidence.schema import Evidence, Hits, Request, Run, Subject, Trace
 from zctrace.plan.attachments import Choice
 from zctrace.plan.parameters import FLOW_MEMBERS
 from zctrace.probes.catalogue import PROGRAM_CATALOGUE
+from zctrace.workloads.known import Controls
 from zctrace.workloads.marker import Role, Scope, role_name
 
 Show = Callable[[float, Look], None]
@@ -83,7 +84,7 @@ def following(request: Request, watch: Stopwatch) -> Iterator[Instrument]:
 class _Watched:
     """What came of watching: the controls' own account, for how long, why no longer."""
 
-    answer: dict[str, Any]
+    controls: Controls
     seconds: float
     ended: str
     status: int | None = None
@@ -149,8 +150,8 @@ class Tracer:
                 **stretch.skips,
                 "cpus-unwatched": meter.unwatched_cpus(),
             },
-            expected=watched.answer["expected"],
-            neighbour=watched.answer["neighbour"],
+            expected=watched.controls.expected,
+            neighbour=watched.controls.neighbour,
         )
         spent = {
             name: (runs - costs[name][0], ns - costs[name][1])
@@ -168,7 +169,7 @@ class Tracer:
     def _command(self, subject: Subject, stretch: _Stretch) -> _Watched:
         with self.group.launch("before", subject) as launcher:
             with stretch:
-                answer = launcher.control()
+                controls = launcher.control()
             with stretch:
                 launcher.execute()
                 began = time.monotonic()
@@ -181,10 +182,10 @@ class Tracer:
                 seconds = time.monotonic() - began
                 self._meter.close_windows()
             status = launcher.end()
-        return _Watched(answer, seconds, ended, status)
+        return _Watched(controls, seconds, ended, status)
 
     def _processes(self, subject: Subject, stretch: _Stretch) -> _Watched:
-        answer = self._control("before", stretch)
+        controls = self._control("before", stretch)
         scope = Scope.PROCESS if subject.follow else Scope.ALONE
         there = self._there(subject)
         cgroup = Path(subject.cgroup) if subject.cgroup else cgroups.common_cgroup(there)
@@ -204,12 +205,12 @@ class Tracer:
             )
             seconds = time.monotonic() - began
             self._meter.close_windows()
-        return _Watched(answer, seconds, ended)
+        return _Watched(controls, seconds, ended)
 
     def _marked(
         self, process: int, meanwhile: Callable[[], None], stretch: _Stretch
     ) -> _Watched:
-        answer = self._control("before", stretch)
+        controls = self._control("before", stretch)
         self.rights = _rights((process,))
         with self._scoped(cgroups.common_cgroup((process,))):
             self._meter.close_windows()
@@ -229,7 +230,7 @@ class Tracer:
             finally:
                 # That of a process that has died, or those that it has started.
                 self._meter.close_windows()
-        return _Watched(answer, seconds, CLOSED)
+        return _Watched(controls, seconds, CLOSED)
 
     @contextmanager
     def _scoped(self, cgroup: Path | None) -> Iterator[None]:
@@ -248,7 +249,7 @@ class Tracer:
         pids = cgroups.members(Path(subject.cgroup)) if subject.cgroup else subject.pids
         return processes.family(pids) if subject.follow else set(pids)
 
-    def _control(self, when: str, stretch: _Stretch) -> dict[str, Any]:
+    def _control(self, when: str, stretch: _Stretch) -> Controls:
         with self.group.launch(when) as launcher, stretch:
             return launcher.control()
 

@@ -33,7 +33,7 @@ from zctrace.probes.model import Direction, Mechanism, Quantity
 from zctrace.workloads import marker, peers
 from zctrace.workloads.catalogue import strategy_named
 from zctrace.workloads.jvm.process import ROLE as JVM
-from zctrace.workloads.kernel_account import KernelAccount
+from zctrace.workloads.outcome import Outcome
 
 _ATTEMPTS = 5
 _READ, _OTHER = Quantity.DISK_READ, Quantity.DISK_READ_OTHER
@@ -170,21 +170,22 @@ def _attempt(
     hits, lost = meter.hits(), meter.lost()
     meter.activate()
     skipped = meter.skipped()
-    outcome = workload.run(name)
+    answer = workload.run(name)
+    outcome, file_system = Outcome.from_json(answer), answer["file_system"]
     skips = {cause: count - skipped[cause] for cause, count in meter.skipped().items()}
     # Disarmed, a breakpoint's own count and its program's cannot drift apart any more.
     meter.deactivate()
-    under = disks[outcome["file_system"], size]
+    under = disks[file_system, size]
     return Run(
         strategy=name,
         role=marker.role_name(strategy_named(name).role),
-        file_system=outcome["file_system"],
+        file_system=file_system,
         nic=setting.nic,
         cache=setting.cache,
         run_index=index,
         payload_bytes=size,
         chunk_bytes=request.chunk,
-        received_bytes=outcome["received"],
+        received_bytes=outcome.received,
         counts=(*meter.counts(), *_disk_counts(meter, under), *_mapped_counts(meter)),
         hits=hits_since(hits, meter.hits()),
         lost={
@@ -192,10 +193,10 @@ def _attempt(
             **skips,
             "cpus-unwatched": meter.unwatched_cpus(),
         },
-        expected=outcome["expected"],
-        neighbour=outcome["neighbour"],
-        account=KernelAccount.from_json(outcome["account"]),
-        unavailable=outcome["unavailable"],
+        expected=outcome.controls.expected,
+        neighbour=outcome.controls.neighbour,
+        account=outcome.account,
+        unavailable=outcome.unavailable,
         user_copies_from=request.user_copies if strategy_named(name).user_memory else None,
     )
 

@@ -18,6 +18,7 @@ from zctrace.evidence.json_form import read, write
 from zctrace.evidence.sites import Blind, Site
 from zctrace.probes.model import Direction, Kind, Mechanism, Quantity
 from zctrace.workloads.kernel_account import KernelAccount
+from zctrace.workloads.known import Known
 
 SCHEMA = 3
 
@@ -190,9 +191,8 @@ class Run:
     """One transfer, or why there was none (``unavailable``).
 
     ``role`` is that of the process under measurement. ``expected`` is what each of its
-    controls moved, ``neighbour`` what the other process did, in bytes by
-    ``quantity:direction``, and system calls by ``syscall:name``; ``account`` is the
-    kernel's own word on the transfer. ``hits`` and ``lost`` are those of this run alone;
+    controls did, ``neighbour`` what the other process did; ``account`` is the kernel's own
+    word on the transfer. ``hits`` and ``lost`` are those of this run alone;
     ``attempts`` is how often it was done until nothing was lost. ``user_copies_from`` is
     from how many bytes on copies within the program's own memory were counted; ``None``
     where none were.
@@ -210,8 +210,8 @@ class Run:
     counts: tuple[Count, ...]
     hits: dict[str, Hits]
     lost: dict[str, int]
-    expected: dict[str, int]
-    neighbour: dict[str, int]
+    expected: Known
+    neighbour: Known
     account: KernelAccount = field(default_factory=KernelAccount)
     unavailable: str = ""
     attempts: int = 1

@@ -13,8 +13,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
 
+from zctrace.probes.model import Direction, Quantity
 from zctrace.workloads import libc
+from zctrace.workloads.control_stimuli import INTO_CACHE, TO_USER
 from zctrace.workloads.jvm import java, netty
+from zctrace.workloads.known import Known, Moved
 from zctrace.workloads.marker import Window
 from zctrace.workloads.strategy import Address, Performer
 
@@ -23,14 +26,16 @@ _PIDFD_GETFD = 438
 _NO_WINDOW = (0, 0)
 _WRITTEN = (61, 100_003)
 _BETWEEN_ARRAYS = (70_001, 8 * 10_007)
-_CONTROLS = {
-    "copy-from-iter-atomic:u2k": sum(_WRITTEN),
-    "copy-to-iter:k2u": sum(_WRITTEN),
-    "user-memory:u2u": _WRITTEN[-1] + sum(_BETWEEN_ARRAYS),
-    "syscall:write": len(_WRITTEN),
-    "syscall:read": len(_WRITTEN),
-    "syscall:lseek": 1,
-}
+_CONTROLS = Known(
+    {
+        INTO_CACHE: sum(_WRITTEN),
+        TO_USER: sum(_WRITTEN),
+        Moved(Quantity.USER_MEMORY, Direction.USER_TO_USER): (
+            _WRITTEN[-1] + sum(_BETWEEN_ARRAYS)
+        ),
+    },
+    {"write": len(_WRITTEN), "read": len(_WRITTEN), "lseek": 1},
+)
 """What ``src/Controls.java`` moves: through the page cache of a file and back; and within user
 memory, in each of the ways in which a JVM copies a buffer. Out of an array into memory outside
 of the heap and back, ``Unsafe_CopyMemory0`` of libjvm has generated code copy. Between arrays,
@@ -142,7 +147,7 @@ class Jvm(Performer):
     def own_all_memory(self) -> None:
         self._ask("own")
 
-    def exercise(self, stretch: Window, folder: str) -> dict[str, int]:
+    def exercise(self, stretch: Window, folder: str) -> Known:
         file = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
         try:
             # The first write allocates blocks; and what runs first loads classes.
@@ -151,7 +156,7 @@ class Jvm(Performer):
             self._ask("copy", _path(file), int(stretch.role), int(stretch.scope))
         finally:
             os.close(file)
-        return dict(_CONTROLS)
+        return _CONTROLS
 
     def idle(self, stretch: Window, stage: str) -> None:
         self._ask("idle", stage, int(stretch.role), int(stretch.scope))

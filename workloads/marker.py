@@ -68,10 +68,37 @@ OUTSIDE = 0x100
 was unsettled."""
 
 
-def role_name(number: int) -> str:
-    """As evidence spells it: ``sender``, or ``outside:sender``."""
-    outside = "outside:" if number & OUTSIDE else ""
-    return outside + Role(number & ~OUTSIDE).name.lower()
+class RoleName(enum.StrEnum):
+    """For whom something was counted, as evidence has it."""
+
+    SENDER = "sender"
+    SINK = "sink"
+    CONTROL_BEFORE = "control_before"
+    CONTROL_AFTER = "control_after"
+    CONTROL_IDLE = "control_idle"
+    NEIGHBOUR = "neighbour"
+    RECEIVER = "receiver"
+    SOURCE = "source"
+    PROGRAM = "program"
+    OUTSIDE_SENDER = "outside:sender"
+    """Of a watched role, :data:`OUTSIDE` its window."""
+    OUTSIDE_CONTROL_BEFORE = "outside:control_before"
+    OUTSIDE_CONTROL_AFTER = "outside:control_after"
+    OUTSIDE_RECEIVER = "outside:receiver"
+    OUTSIDE_PROGRAM = "outside:program"
+    EVERYBODY = "everybody"
+    """Whoever it was for."""
+
+    @property
+    def outside(self) -> RoleName:
+        """Of a watched role: what was copied outside its window."""
+        return RoleName(f"outside:{self}")
+
+
+def role_name(number: int) -> RoleName:
+    """Of a role, or of one and :data:`OUTSIDE`."""
+    name = RoleName(Role(number & ~OUTSIDE).name.lower())
+    return name.outside if number & OUTSIDE else name
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from zctrace.workloads import cache, libc
 from zctrace.workloads.endpoints import OpenEnds, Payload, Peers, read_through
 from zctrace.workloads.kernel_account import KernelAccount
 from zctrace.workloads.known import Controls, Known
-from zctrace.workloads.marker import Role, Scope, Window, settled, window
+from zctrace.workloads.marker import Role, RoleName, Scope, Window, settled, window
 from zctrace.workloads.outcome import Outcome
 from zctrace.workloads.peers import (
     Neighbour,
@@ -80,13 +80,13 @@ class Runner:
     @property
     def pids(self) -> dict[str, int]:
         """The processes of a run, by role; of a performer the thread that transfers."""
-        pids = {
-            "sender": os.getpid(),
-            "sink": self._peers.sink.pid,
-            "source": self._peers.source.pid,
+        pids: dict[str, int] = {
+            RoleName.SENDER: os.getpid(),
+            RoleName.SINK: self._peers.sink.pid,
+            RoleName.SOURCE: self._peers.source.pid,
         }
         if self._neighbour:
-            pids["neighbour"] = self._neighbour.pid
+            pids[RoleName.NEIGHBOUR] = self._neighbour.pid
         for performer in self._performers:
             pids |= performer.threads
         return pids

@@ -5,8 +5,8 @@ import os
 import threading
 from contextlib import contextmanager
 
+from tests.unit.altering import count
 from zctrace.collect.windows import Server, listening
-from zctrace.evidence.schema import Count
 from zctrace.workloads.known import Known
 
 
@@ -56,9 +56,9 @@ def collecting(path, evidence, uid=None):
 def altered(evidence, *, lost=None, outside=0, expected=None):
     """Evidence with losses, bytes of nobody's, or controls that moved something else."""
     run = evidence.trace.run
-    nobody = Count(
-        role="outside:program", quantity="skb-copy-bits", function="memcpy", mechanism="kprobe",
-        direction="k2k", syscall=None, caller=None, calls=1, bytes=outside,
+    nobody = count(
+        "outside:program", "memcpy", outside, quantity="skb-copy-bits", mechanism="kprobe",
+        direction="k2k", syscall=None, caller=None,
     )  # fmt: skip
     run = dataclasses.replace(
         run,

@@ -16,6 +16,7 @@ from zctrace.plan.plan import plan
 from zctrace.probes.catalogue import CATALOGUE
 from zctrace.probes.model import Quantity
 from zctrace.probes.user_functions import USER_COPIES
+from zctrace.workloads.marker import OUTSIDE, WATCHED, Role, RoleName, role_name
 
 ROOT = HERE.parent
 FILES = sorted((HERE / "evidence").glob("*.json"))
@@ -91,7 +92,7 @@ def modules():
 
 NAME = re.compile(rf"({'|'.join(Quantity)})(:\w+)?")
 """Of a quantity, alone or with where it goes."""
-TYPED = {"quantity", "direction", "mechanism", "purpose"}
+TYPED = {"quantity", "direction", "mechanism", "purpose", "kind", "role", "way"}
 """Members whose values are enumerations."""
 
 
@@ -152,3 +153,10 @@ def test_what_no_kernel_gives_account_of_is_refused():
     values["runs"][0]["account"] = {"resident_byte": 0}
     with pytest.raises(UsageError, match=r"Run\.account: .* no account of resident_byte$"):
         Evidence.from_json(values)
+
+
+def test_every_role_has_a_name_and_watched_ones_another():
+    names = {role_name(role) for role in Role}
+    outside = {role_name(role | OUTSIDE) for role in WATCHED}
+    assert {name.outside for name in map(role_name, WATCHED)} == outside
+    assert names | outside | {RoleName.EVERYBODY} == set(RoleName)

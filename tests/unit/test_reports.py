@@ -17,6 +17,7 @@ from zctrace.evidence.schema import Evidence
 from zctrace.reports import machine_readable
 from zctrace.reports.text import runs as terminal
 from zctrace.workloads.catalogue import STRATEGIES
+from zctrace.workloads.marker import role_name
 
 
 def rendered(evidences, width=80, **options):
@@ -300,7 +301,7 @@ def every_strategy(evidence, sizes=(1 << 20,), indices=(0,)):
     """As if each had done what read-write did."""
 
     def role(count, strategy):
-        own = strategy.role.name.lower()
+        own = role_name(strategy.role)
         return dataclasses.replace(count, role=own) if count.role == "sender" else count
 
     done = run_of(evidence, "read-write")
@@ -308,7 +309,7 @@ def every_strategy(evidence, sizes=(1 << 20,), indices=(0,)):
         dataclasses.replace(
             done,
             strategy=strategy.name,
-            role=strategy.role.name.lower(),
+            role=role_name(strategy.role),
             run_index=index,
             payload_bytes=size,
             received_bytes=size,

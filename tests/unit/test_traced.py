@@ -10,11 +10,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.conftest import HERE
+from tests.unit.altering import count
 from zctrace import cli, errors
 from zctrace.analysis import program
 from zctrace.commands import check
-from zctrace.evidence.account import Account, Booking, Flow, Thing
+from zctrace.evidence.account import Account, Booking, Flow, FlowWay, Thing, ThingKind
 from zctrace.evidence.schema import Evidence
+from zctrace.probes.model import Direction
 from zctrace.reports.text import program as reports
 
 SIZE = 16 << 20
@@ -140,8 +142,11 @@ def test_a_full_table_is_told_and_no_doubt(recorded):
 
 def test_pipes_without_room_are_a_doubt(recorded):
     """Which of them lead out, and so how much was delivered, is not known."""
-    things = (Thing("pipe", "more pipes", many=True),)
-    flows = (Flow(0, 0, None, "write", "out", 9, 90), Flow(0, 0, None, "read", "in", 9, 70))
+    things = (Thing(ThingKind.PIPE, "more pipes", many=True),)
+    flows = (
+        Flow(0, 0, None, "write", FlowWay.OUT, 9, 90),
+        Flow(0, 0, None, "read", FlowWay.IN, 9, 70),
+    )
     account = Account(things, flows, (), (), 160)
     found = program.answer(altered(recorded["cat"], account=account))
     (doubt,) = found.doubts
@@ -151,9 +156,9 @@ def test_pipes_without_room_are_a_doubt(recorded):
 def test_nobody_s_bytes_are_shown_and_bounded(recorded):
     evidence = recorded["nginx, sendfile on"]
     (some, *_) = [c for c in evidence.trace.run.counts if c.quantity == "copy-from-iter"]
-    stray = dataclasses.replace(
-        some, role="outside:program", quantity="skb-copy-bits", function="skb_copy_bits",
-        mechanism="kprobe", direction="k2k", syscall=None, calls=1, bytes=SIZE,
+    stray = count(
+        "outside:program", "skb_copy_bits", SIZE, quantity="skb-copy-bits",
+        mechanism="kprobe", direction="k2k", syscall=None, caller=some.caller,
     )  # fmt: skip
     counts = (*evidence.trace.run.counts, stray)
     found = program.answer(altered(evidence, counts=counts))
@@ -168,27 +173,30 @@ def test_nobody_s_bytes_are_shown_and_bounded(recorded):
 
 
 def small(flows, bookings, recorded):
-    things = (Thing("file", "/a"), Thing("socket", "tcp"))
+    things = (Thing(ThingKind.FILE, "/a"), Thing(ThingKind.SOCKET, "tcp"))
     account = Account(things, tuple(flows), tuple(bookings), (), 0)
     return program.answer(altered(recorded["cat"], account=account))
 
 
 def test_what_is_only_received_is_the_basis_then(recorded):
-    found = small([Flow(0, 1, 3, "read", "in", 1, 1000)], [], recorded)
+    found = small([Flow(0, 1, 3, "read", FlowWay.IN, 1, 1000)], [], recorded)
     assert found.basis == ("received", 1000)
 
 
 def test_calls_that_had_begun_before(recorded):
     """Between what they moved bytes nobody has seen; how many, they say."""
-    found = small([Flow(None, 1, None, "write", "out", 1, 1000)], [], recorded)
+    found = small([Flow(None, 1, None, "write", FlowWay.OUT, 1, 1000)], [], recorded)
     assert found.delivered == {"unknown": 1000}
     (line,) = found.things
     assert (line.name, line.delivered) == (program.UNKNOWN.name, 1000)
 
 
 def test_softirqs_and_unknown_things_are_different_rows(recorded):
-    bookings = [Booking(None, None, "k2k", 1, 70), Booking(None, "write", "u2k", 1, 30)]
-    found = small([Flow(1, 1, 3, "write", "out", 1, 1000)], bookings, recorded)
+    bookings = [
+        Booking(None, None, Direction.KERNEL_TO_KERNEL, 1, 70),
+        Booking(None, "write", Direction.USER_TO_KERNEL, 1, 30),
+    ]
+    found = small([Flow(1, 1, 3, "write", FlowWay.OUT, 1, 1000)], bookings, recorded)
     assert sorted(line.copied_bytes for line in found.things) == [0, 30, 70]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from zctrace.evidence.schema import INTERRUPTS, Evidence, Run
 from zctrace.probes.model import Direction, Kind, Mechanism, Quantity
 from zctrace.workloads.known import Known, Moved
-from zctrace.workloads.marker import Role, role_name
+from zctrace.workloads.marker import RoleName
 
 COPIES, SWITCHES, FAULTS, CONTEXT = "copies", "switches", "page faults", "context switches"
 DMA = "DMA"
@@ -60,8 +60,7 @@ EVENTS_WITH_BYTES = frozenset(
 """Quantities with bytes that the CPU does not copy."""
 DISK_READ_CONTROL = Moved(Quantity.DISK_READ, Direction.DEVICE_TO_KERNEL)
 """The control's bytes from the disk; see ``zctrace.workloads.control_stimuli``."""
-_POSITIVE = ("control_before", "control_after")
-_PROGRAM = role_name(Role.PROGRAM)
+_POSITIVE = (RoleName.CONTROL_BEFORE, RoleName.CONTROL_AFTER)
 _CALLS = (Quantity.SYSCALL_ENTER, Quantity.SYSCALL_EXIT)
 _KERNEL_ITERATOR_SYSCALLS = frozenset({"sendfile", "splice", "tee", "copy_file_range"})
 """System calls whose iterators never describe user memory: a copy through one of them
@@ -130,7 +129,7 @@ def direction_of(
     return Direction.KERNEL_TO_KERNEL if syscall in _KERNEL_ITERATOR_SYSCALLS else promised
 
 
-def _bytes(evidence: Evidence, run: Run, role: str) -> Counter[Moved]:
+def _bytes(evidence: Evidence, run: Run, role: RoleName) -> Counter[Moved]:
     """Bytes that add up."""
     total: Counter[Moved] = Counter()
     for count in run.counts:
@@ -152,7 +151,7 @@ def _positive(evidence: Evidence, run: Run) -> list[Control]:
     for role in _POSITIVE:
         seen, elsewhere = (
             _bytes(evidence, run, role),
-            _bytes(evidence, run, f"outside:{role}"),
+            _bytes(evidence, run, role.outside),
         )
         for moved, expected in _expected(evidence, run.expected).items():
             # A deferred copy may land on top of another thread; it is counted all the same.
@@ -171,8 +170,8 @@ def _positive(evidence: Evidence, run: Run) -> list[Control]:
 
 def _idle(evidence: Evidence, run: Run) -> Control:
     idle, neighbour = (
-        _bytes(evidence, run, "control_idle"),
-        _bytes(evidence, run, "neighbour"),
+        _bytes(evidence, run, RoleName.CONTROL_IDLE),
+        _bytes(evidence, run, RoleName.NEIGHBOUR),
     )
     strays = {str(moved): size for moved, size in idle.items() if size}
     expected = _expected(evidence, run.neighbour)
@@ -204,9 +203,9 @@ def _agreement(evidence: Evidence, run: Run) -> list[Control]:
             for s in evidence.sites_of(Kind.COPY)
             if s.quantity == site.quantity and not s.breakpoint
         }
-        at_calls: Counter[tuple[str, bool]] = Counter()
-        at_breakpoint: Counter[tuple[str, bool]] = Counter()
-        inside_others: Counter[tuple[str, bool]] = Counter()
+        at_calls: Counter[tuple[RoleName, bool]] = Counter()
+        at_breakpoint: Counter[tuple[RoleName, bool]] = Counter()
+        inside_others: Counter[tuple[RoleName, bool]] = Counter()
         for count in run.counts:
             where = (count.role, count.syscall is not None)
             if count.mechanism is Mechanism.CALL_SITE and count.function in targets:
@@ -225,7 +224,7 @@ def _agreement(evidence: Evidence, run: Run) -> list[Control]:
             # and of the cgroup: a breakpoint does not see them, the call sites do.
             and (inside or at_calls[role, inside] < at_breakpoint[role, inside])
             # Of a call that had begun before the tracing did, only its end may be seen.
-            and (inside or role != _PROGRAM)
+            and (inside or role is not RoleName.PROGRAM)
         ]
         controls.append(
             Control(
@@ -366,7 +365,7 @@ def _devices(evidence: Evidence, run: Run) -> list[Control]:
                     # The file system's own, as it says itself.
                     and "M" not in (c.caller or "").rpartition(" ")[2]
                 )
-                for r in (role, f"outside:{role}")
+                for r in (role, role.outside)
             )
             controls.append(
                 Control(

@@ -45,9 +45,7 @@ def dma_into_cache(evidence: Evidence, run: Run, failed: list[controls.Control])
         )
     if doubt:
         return Dma(None, None, "", doubt)
-    read = sum(
-        run.moved(Quantity.DISK_READ, role) for role in (run.role, f"outside:{run.role}")
-    )
+    read = sum(run.moved(Quantity.DISK_READ, role) for role in (run.role, run.role.outside))
     if run.cache != WARM and read < run.payload_bytes:
         seen = f"of {run.payload_bytes} B only {read} were seen coming from the disk"
         return Dma(None, None, "", f"{seen}: a part was elsewhere, or a hole")

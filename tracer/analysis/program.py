@@ -21,12 +21,15 @@ from zctrace.evidence.account import (
     SOCKET,
     Booking,
     Flow,
+    FlowWay,
     Stack,
     Thing,
+    ThingKind,
 )
 from zctrace.evidence.schema import Count, Evidence, Trace, losses
 from zctrace.probes.model import Direction, Kind, Purpose, Quantity, plain
 from zctrace.probes.syscalls import MOVING, RINGS
+from zctrace.workloads.marker import RoleName
 
 _MANY = 10
 """More copies for each byte than this, and the bytes themselves say more."""
@@ -35,10 +38,9 @@ _NAMED, _SHOWN = 3, 0.005
 ZERO_COPY = 0.01
 """Fewer copies per byte than this, and a program is called zero-copy for most of them."""
 DIRECTIONS = (Direction.USER_TO_KERNEL, Direction.KERNEL_TO_USER, Direction.KERNEL_TO_KERNEL)
-_PROGRAM = "program"
-_OUTSIDE = f"outside:{_PROGRAM}"
+_PROGRAM = RoleName.PROGRAM
 _DELIVERING = (SOCKET, FILE, PIPE, DEVICE)
-UNKNOWN = Thing("unknown", "calls that had begun before the tracing did")
+UNKNOWN = Thing(ThingKind.UNKNOWN, "calls that had begun before the tracing did")
 
 
 @dataclass
@@ -77,8 +79,8 @@ class Answer:
 
     evidence: Evidence
     trace: Trace
-    delivered: dict[str, int]
-    received: dict[str, int]
+    delivered: dict[ThingKind, int]
+    received: dict[ThingKind, int]
     copied: dict[Direction | None, int] | None
     beside: dict[str, int]
     unassigned: int
@@ -177,22 +179,22 @@ def _moves(syscall: str | None) -> bool:
     return syscall is None or syscall in MOVING
 
 
-def _moved(trace: Trace) -> tuple[dict[str, int], dict[str, int]]:
+def _moved(trace: Trace) -> tuple[dict[ThingKind, int], dict[ThingKind, int]]:
     """Bytes delivered and received, by kind; pipes inside the program are no delivery."""
     things, flows = trace.account.things, trace.account.flows
-    read = {flow.thing for flow in flows if flow.way == "in"}
-    written = {flow.thing for flow in flows if flow.way == "out"}
+    read = {flow.thing for flow in flows if flow.way is FlowWay.IN}
+    written = {flow.thing for flow in flows if flow.way is FlowWay.OUT}
     inside = {
         number
         for number, thing in enumerate(things)
         if thing.kind == PIPE and number in read and number in written
     }
-    total: dict[str, Counter[str]] = {"out": Counter(), "in": Counter()}
+    total: dict[FlowWay, Counter[ThingKind]] = {way: Counter() for way in FlowWay}
     for flow in flows:
         kind = _thing(trace, flow.thing).kind
         if flow.thing not in inside and kind in (*_DELIVERING, UNKNOWN.kind):
             total[flow.way][kind] += flow.bytes
-    return dict(total["out"]), dict(total["in"])
+    return dict(total[FlowWay.OUT]), dict(total[FlowWay.IN])
 
 
 def _thing(trace: Trace, number: int | None) -> Thing:
@@ -213,7 +215,7 @@ def _lines(
         line.calls += flow.calls
         if flow.descriptor is not None:
             line.descriptors.add(flow.descriptor)
-        if flow.way == "out":
+        if flow.way is FlowWay.OUT:
             line.delivered += flow.bytes
         else:
             line.received += flow.bytes
@@ -315,7 +317,7 @@ def _unassigned(trace: Trace) -> int:
     return sum(
         c.bytes
         for c in trace.run.counts
-        if c.role == _OUTSIDE and c.quantity not in controls.EVENTS_WITH_BYTES
+        if c.role is _PROGRAM.outside and c.quantity not in controls.EVENTS_WITH_BYTES
     )
 
 

@@ -9,6 +9,7 @@ from zctrace.analysis import controls
 from zctrace.evidence.schema import Count, Evidence, Run
 from zctrace.evidence.sites import Site
 from zctrace.probes.model import Direction, Kind, Purpose, Quantity
+from zctrace.workloads.marker import RoleName
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,7 @@ class Row(NamedTuple):
     payload_bytes: int
     chunk_bytes: int | None
     run_index: int
-    role: str
+    role: RoleName
     quantity: Quantity
     site: str
     kind: Kind

@@ -98,8 +98,7 @@ def _judge(evidence: Evidence, run: Run) -> Judged:
     failed = [control for control in checked if not control.passed]
     found = list(tidy_rows(evidence, run))
     sender = [row for row in found if row.role == run.role]
-    elsewhere = f"outside:{run.role}"
-    outside = sum_bytes(r for r in found if r.role == elsewhere and r.kind is Kind.COPY)
+    outside = sum_bytes(r for r in found if r.role is run.role.outside and r.kind is Kind.COPY)
     copies = _copy_figures(sender, within=run.user_copies_from is not None)
     events = _event_figures(evidence, sender)
     doubt_copies = "; ".join(

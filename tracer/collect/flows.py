@@ -25,8 +25,10 @@ from zctrace.evidence.account import (
     Account,
     Booking,
     Flow,
+    FlowWay,
     Look,
     Thing,
+    ThingKind,
     Worker,
 )
 from zctrace.plan.attachments import AttachPlan
@@ -44,7 +46,7 @@ _FIGURES, _CELL_BYTES = 3, 8
 """The meter's RUNNING_FIGURES, and the size of a cell of an array of u64."""
 _NAME_BYTES = 40
 _NO_DESCRIPTOR = 0xFFFFFFFF
-_WAYS = {1: "in", 2: "out"}
+_WAYS = {1: FlowWay.IN, 2: FlowWay.OUT}
 _DIRECTIONS = {number: way for way, number in DIRECTION_NUMBERS.items()}
 _SOCKET_TYPES = {1: "stream", 2: "datagram", 3: "raw", 5: "packets"}
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -195,7 +197,7 @@ class _Things:
     def __init__(self, objects: Any, mounts: dict[int, str]) -> None:
         self.all: list[Thing] = []
         self._numbers: dict[tuple[int, int, int], int] = {}
-        self._many: dict[str, int] = {}
+        self._many: dict[ThingKind, int] = {}
         for key, entry in objects.items():
             self._numbers[key.inode, key.device, key.kind] = len(self.all)
             self.all.append(_thing(key, entry, mounts))
@@ -225,7 +227,7 @@ def _mounts(lines: Iterable[str]) -> dict[int, str]:
     return {device: mount for device, (_, mount) in found.items()}
 
 
-def _kind(mode: int) -> str:
+def _kind(mode: int) -> ThingKind:
     if stat.S_ISSOCK(mode):
         return SOCKET
     if stat.S_ISFIFO(mode):

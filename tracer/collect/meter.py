@@ -90,7 +90,7 @@ class DiskRequest(NamedTuple):
     (Documentation/trace/events.rst and blktrace's: R, RA, RM, W, …).
     """
 
-    role: str
+    role: marker.RoleName
     device: str
     operation: str
     start: int

@@ -25,7 +25,7 @@ from zctrace.plan.attachments import Choice
 from zctrace.plan.parameters import FLOW_MEMBERS
 from zctrace.probes.catalogue import PROGRAM_CATALOGUE
 from zctrace.workloads.known import Controls
-from zctrace.workloads.marker import Role, Scope, role_name
+from zctrace.workloads.marker import Role, RoleName, Scope
 
 Show = Callable[[float, Look], None]
 """Takes what there was up to so many seconds from the beginning."""
@@ -135,7 +135,7 @@ class Tracer:
         self._control("after", stretch)
         run = Run(
             strategy=STRATEGY,
-            role=role_name(Role.PROGRAM),
+            role=RoleName.PROGRAM,
             file_system="",
             nic="",
             cache="",

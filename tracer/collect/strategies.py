@@ -105,7 +105,7 @@ def _perform(
             workload = stack.enter_context(_Workload(request, setting, files, cgroup, wire))
             with watch.phase("start", "starting the strategies' process"):
                 pids = workload.start()
-                performed.rights = cgroups.rights(pids["sender"])
+                performed.rights = cgroups.rights(pids[marker.RoleName.SENDER])
             if JVM in pids:
                 with watch.phase("probe", "probing the JVM"):
                     meter.watch_user_memory(pids[JVM])
@@ -203,7 +203,7 @@ def _attempt(
 
 def _disk_counts(meter: Any, under: Disk) -> Iterator[Count]:
     """What the payload's disk was told to read and write, by whether it is payload."""
-    total: dict[tuple[str, Quantity, str], list[int]] = {}
+    total: dict[tuple[marker.RoleName, Quantity, str], list[int]] = {}
     for request in meter.requests():
         if request.device != under.number:
             continue
@@ -242,7 +242,7 @@ def _mapped_counts(meter: Any) -> Iterator[Count]:
     for mapped in meter.mappings():
         for direction in mapped.direction:
             yield Count(
-                role="everybody",
+                role=marker.RoleName.EVERYBODY,
                 quantity=Quantity.DMA_MAPPED,
                 function="dma_map",
                 mechanism=Mechanism.KPROBE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 from zctrace.probes.model import Direction
@@ -9,8 +10,26 @@ from zctrace.probes.model import Direction
 NO_CALL = "no call"
 """In the place of a system call's name: softirqs, and kernel threads."""
 
-FILE, SOCKET, PIPE, DEVICE, OTHER = "file", "socket", "pipe", "device", "other"
-"""Kinds of things."""
+
+class ThingKind(enum.StrEnum):
+    FILE = "file"
+    SOCKET = "socket"
+    PIPE = "pipe"
+    DEVICE = "device"
+    OTHER = "other"
+    UNKNOWN = "unknown"
+    """Behind a descriptor that was not seen."""
+
+
+FILE, SOCKET, PIPE = ThingKind.FILE, ThingKind.SOCKET, ThingKind.PIPE
+DEVICE, OTHER = ThingKind.DEVICE, ThingKind.OTHER
+
+
+class FlowWay(enum.StrEnum):
+    """Seen from the program."""
+
+    IN = "in"
+    OUT = "out"
 
 
 @dataclass(frozen=True)
@@ -20,7 +39,7 @@ class Thing:
     ``many``: all those of its kind that there was no room for.
     """
 
-    kind: str
+    kind: ThingKind
     name: str
     many: bool = False
 
@@ -31,14 +50,14 @@ class Flow:
 
     ``thing`` is an index, ``None`` where the descriptor was not seen, because the call had
     begun before the tracing did. ``descriptor`` is ``None`` then, and where the row is for
-    several processes (``process`` is 0). ``way`` is ``in`` or ``out``, seen from the program.
+    several processes (``process`` is 0). ``way`` is seen from the program.
     """
 
     thing: int | None
     process: int
     descriptor: int | None
     syscall: str | None
-    way: str
+    way: FlowWay
     calls: int
     bytes: int
 

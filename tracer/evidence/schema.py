@@ -19,6 +19,7 @@ from zctrace.evidence.sites import Blind, Site
 from zctrace.probes.model import Direction, Kind, Mechanism, Quantity
 from zctrace.workloads.kernel_account import KernelAccount
 from zctrace.workloads.known import Known
+from zctrace.workloads.marker import RoleName
 
 SCHEMA = 3
 
@@ -123,7 +124,7 @@ class Count:
     what a device moves, the device.
     """
 
-    role: str
+    role: RoleName
     quantity: Quantity
     function: str
     mechanism: Mechanism
@@ -199,7 +200,7 @@ class Run:
     """
 
     strategy: str
-    role: str
+    role: RoleName
     file_system: str
     nic: str
     cache: str
@@ -233,7 +234,7 @@ class Run:
         """Whether it is known how often programs of probes and tracepoints were skipped."""
         return any(c.endswith(SKIPPED) and not c.startswith(CALLED) for c in self.lost)
 
-    def moved(self, quantity: Quantity, role: str, caller: str | None = None) -> int:
+    def moved(self, quantity: Quantity, role: RoleName, caller: str | None = None) -> int:
         """Bytes of a quantity, for one role; of one caller, where it is named."""
         return sum(
             count.bytes

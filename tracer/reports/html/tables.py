@@ -16,6 +16,7 @@ from zctrace.analysis.verdicts import Source
 from zctrace.evidence.devices import DiskFacts
 from zctrace.reports import wording
 from zctrace.sizes import human_size
+from zctrace.workloads.marker import RoleName
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,16 @@ _COMPARED = {
     "dma_out_bytes",
 }
 """Figures in which kernels can differ; others differ from run to run."""
-_OF_CONTROLS = ("control_", "outside:control_", "neighbour", "outside:neighbour")
+_OF_CONTROLS = frozenset(
+    {
+        RoleName.CONTROL_BEFORE,
+        RoleName.CONTROL_AFTER,
+        RoleName.CONTROL_IDLE,
+        RoleName.OUTSIDE_CONTROL_BEFORE,
+        RoleName.OUTSIDE_CONTROL_AFTER,
+        RoleName.NEIGHBOUR,
+    }
+)
 
 
 def claims(judged: Sequence[Judged]) -> Table:
@@ -216,9 +226,9 @@ def evidence(judged: Sequence[Judged]) -> list[Table]:
         if j.run.unavailable:
             continue
         rows = [
-            (row.role, [_plain(getattr(row, name)) for name in _EVIDENCE[1:]])
+            (str(row.role), [_plain(getattr(row, name)) for name in _EVIDENCE[1:]])
             for row in tidy_rows(j.evidence, j.run)
-            if (row.bytes or 0) > 0 and not row.role.startswith(_OF_CONTROLS)
+            if (row.bytes or 0) > 0 and row.role not in _OF_CONTROLS
         ]
         repeated = f" #{j.run.run_index}" if j.run.run_index else ""
         caption = (

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from zctrace.analysis import program
 from zctrace.analysis.program import Answer, Line
-from zctrace.evidence.account import CLOSED, EXITED, INTERRUPTED, TIME, Thing
+from zctrace.evidence.account import CLOSED, EXITED, INTERRUPTED, TIME, Thing, ThingKind
 from zctrace.probes.model import Quantity
 from zctrace.reports import flamegraph, wording
 from zctrace.reports.text.layout import new_table, print_table, say, size
@@ -124,8 +124,8 @@ def _moved(found: Answer, console: Console) -> None:
     say(console)
 
 
-def _plural(kind: str) -> str:
-    return kind if kind == "unknown" else f"{kind}s"
+def _plural(kind: ThingKind) -> str:
+    return kind if kind is ThingKind.UNKNOWN else f"{kind}s"
 
 
 def _lines(

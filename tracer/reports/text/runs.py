@@ -17,6 +17,7 @@ from zctrace.reports import wording
 from zctrace.reports.text.layout import new_table, print_table, say
 from zctrace.reports.wording import DIFFERENT, UNMEASURED, Tone, copies, differs
 from zctrace.workloads.catalogue import strategy_named
+from zctrace.workloads.marker import role_name
 
 __all__ = ["DIFFERENT", "UNMEASURED", "copies", "differs", "render"]
 
@@ -116,7 +117,7 @@ def _claims(runs: Sequence[Judged], console: Console) -> None:
 
 
 def _bytes(runs: Sequence[Judged], console: Console) -> None:
-    receivers = {strategy_named(j.run.strategy).role.name.lower() for j in runs}
+    receivers = {role_name(strategy_named(j.run.strategy).role) for j in runs}
     say(
         console,
         f"Bytes copied by the CPU for the {' or '.join(sorted(receivers, reverse=True))}, "

@@ -92,8 +92,8 @@ def modules():
 
 NAME = re.compile(rf"({'|'.join(Quantity)})(:\w+)?")
 """Of a quantity, alone or with where it goes."""
-TYPED = {"quantity", "direction", "mechanism", "purpose", "kind", "role", "way"}
-"""Members whose values are enumerations."""
+TYPED = {"quantity", "direction", "mechanism", "purpose", "kind", "role", "way", "events"}
+"""Members whose values are enumerations, or consist of them."""
 
 
 def spelled(tree):
@@ -141,6 +141,16 @@ def test_everything_that_counts_copies_is_a_site(facts):
         *(copy.site.function for copy in attach_plan.copies),
         *(copy.function for copy in USER_COPIES),
     ]
+    for site, call in zip(sites, attach_plan.calls, strict=False):
+        target = call.target
+        assert (site.quantity, site.direction) == (target.quantity, target.direction)
+        assert (site.purpose, site.breakpoint) == (target.purpose, target.breakpoint)
+        assert (site.paths, site.why) == (target.paths, target.why)
+    for site, copy in zip(sites[len(attach_plan.calls) :], attach_plan.copies, strict=False):
+        assert (site.quantity, site.direction) == (copy.site.quantity, copy.site.direction)
+        assert (site.kind, site.mechanism) == (copy.kind, copy.mechanism)
+        assert (site.address, site.note) == (hex(copy.address), copy.note)
+        assert (site.paths, site.why) == (copy.site.paths, copy.site.why)
     first = attach_plan.calls[0]
     assert sites[0].callers == len(first.calls) - 1
     assert sites[0].unreached == (*(call.name for call in first.unreached), "odd+0x10")

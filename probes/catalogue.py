@@ -2,7 +2,8 @@
 
 ``COPY_SITES`` is in order of preference: breakpoints are handed out from the top, and
 among rows with the same quantity the first that the kernel has is used. What is probed in
-the callers stands in :mod:`zctrace.probes.callsites`.
+the callers stands in :mod:`zctrace.probes.callsites`. A quantity that no row has yet is a
+member of :class:`~zctrace.probes.model.Quantity` first.
 """
 
 from __future__ import annotations

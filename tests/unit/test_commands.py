@@ -143,7 +143,7 @@ def test_a_plan_needs_no_rights_of_strategies(monkeypatch):
     monkeypatch.setattr(strategies.payload, "mounted", lambda request: nullcontext({}))
     evidence = strategies.collect(request, lambda step: None)
     assert json.loads(json.dumps(evidence.to_json()))["runs"] == []
-    assert {site["function"] for site in evidence.sites} >= {"skb_copy_bits"}
+    assert {site.function for site in evidence.sites} >= {"skb_copy_bits"}
 
 
 @pytest.mark.parametrize("option", ["--keep", "--boot-timeout"])

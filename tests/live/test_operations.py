@@ -5,8 +5,10 @@ from collections import Counter
 import pytest
 
 from tests.conftest import KERNELS
+from tests.live.conftest import zctrace
 from zctrace.analysis.controls import direction_of
 from zctrace.analysis.runs import ITERATOR_FUNCTIONS
+from zctrace.errors import TraceError
 
 FILE_SYSTEMS = ("ext4", "xfs", "btrfs", "tmpfs")
 FSRM = "setcpuid=fsrm"
@@ -103,3 +105,11 @@ def test_nothing_was_left_out(performed):
         if "unavailable" in operation["expected"]
     }
     assert unavailable <= {"io_uring, zero-copy"}
+
+
+def test_what_would_count_twice_is_refused(live):
+    """On 5.10, pages copied for kernel memory pass a call site and a breakpoint."""
+    result = zctrace("run", "sendfile", "--kernel", "5.10", "--mechanism", "breakpoint")
+    assert result.returncode == TraceError.exit_code, result.stderr
+    assert "copy_page_to_iter calls _copy_to_iter, so that bytes would be cou" in result.stderr
+    assert result.stdout == ""

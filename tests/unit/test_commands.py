@@ -1,178 +1,322 @@
-"""Every command runs to its end, on what was recorded instead of a kernel."""
+"""Every command, run by the real command line; only what collects and boots is faked."""
 
+import dataclasses
+import inspect
 import json
-import subprocess
+import os
+import signal
 import sys
+import typing
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+import typer
 
-from tests.conftest import HERE, recorded_evidence, recorded_kernel
+from tests.conftest import HERE, KERNELS, recorded_evidence, recorded_kernel
+from tests.unit.test_kernels import FakeArchive, put
 from zctrace import cli, errors
-from zctrace.collect import strategies
-from zctrace.commands import common, kernels, run, serve, trace
-from zctrace.evidence.schema import Evidence
-from zctrace.machine import job, program_job
-from zctrace.machine.kernels import Kernel
-from zctrace.machine.places import Place
-from zctrace.plan.plan import plan
-from zctrace.probes.catalogue import CATALOGUE
+from zctrace.collect import cgroups, payload, program, strategies, windows
+from zctrace.evidence.schema import Request
+from zctrace.kernel import facts as kernel
+from zctrace.machine import collector_process, images, kernels, places, qemu, staging
+from zctrace.machine.debian_archive import StockKernel
 
-PROGRAMS = HERE / "evidence" / "programs-6.1.json"
-COMMANDS = {
-    "run": ["run", "--kernel", "6.1"],
-    "trace": ["trace", "--kernel", "6.1", "cp", "a", "b"],
-    "check": ["check", "--kernel", "6.1", "--max-copies", "9", "cp", "a", "b"],
-    "serve": ["serve", "--kernel", "6.1", "true"],
-    "strategies": ["strategies"],
-    "plan": ["plan", "--kernel", "6.1"],
-    "doctor": ["doctor"],
-    "report": ["report", "RUN"],
-    "compare": ["compare", "RUN", "RUN"],
-    "kernels": ["kernels"],
-    "kernels fetch": ["kernels", "fetch", "6.1"],
-    "kernels rm": ["kernels", "rm", "6.1"],
+PROGRAMS = json.loads((HERE / "evidence" / "programs-6.1.json").read_text())
+STATUS = 3
+
+
+class FakeCollector:
+    """Answers with recorded evidence; ``requests`` are those that it got."""
+
+    def __init__(self):
+        self.requests = []
+
+    def answered(self, request, guest, run_folder, code, say, *_):
+        request = Request.from_json(json.loads(json.dumps(dataclasses.asdict(request))))
+        self.requests.append(request)
+        say("collecting")
+        return self.answer(request, say), 1.0
+
+    def answer(self, request, say):
+        if request.plan_only:
+            return json.loads(json.dumps(strategies.collect(request, say).to_json()))
+        if request.subject is None:
+            return recorded_evidence("6.1").to_json()
+        if request.subject.marked:
+            return {"status": STATUS}
+        return PROGRAMS["cp"]
+
+
+@pytest.fixture
+def collector(monkeypatch, tmp_path):
+    """A machine whose own kernel, the recorded 6.1, can be measured, by a fake collector."""
+    fake = FakeCollector()
+    monkeypatch.setattr(collector_process, "answered", fake.answered)
+    monkeypatch.setattr(payload, "mounted", lambda _: nullcontext({}))
+    monkeypatch.setattr(staging, "stage", lambda folder, *_: folder)
+    monkeypatch.setattr(images, "make_image", lambda *_: None)
+    monkeypatch.setattr(places, "has_module", lambda _: True)
+    monkeypatch.setattr(places, "ARCHITECTURE", os.uname().machine)
+    monkeypatch.setattr(kernel, "observe", lambda _: recorded_kernel("6.1"))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    for name in ("SUDO_UID", "SUDO_GID", "SUDO_USER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ZCTRACE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return fake
+
+
+@pytest.fixture
+def zctrace(monkeypatch, capfd):
+    """What ``zctrace`` with some arguments prints and ends in."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGPIPE, signal.SIGTERM)}
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["zctrace", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        return caught.value.code, *capfd.readouterr()
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def registered(group=None, path=()):
+    """Every command of the command line, by its words; a group that does something, too."""
+    group = group or typer.main.get_command(cli.app)
+    for name, command in group.commands.items():
+        words = (*path, name)
+        if not hasattr(command, "commands"):
+            yield " ".join(words), command
+            continue
+        if command.invoke_without_command:
+            yield " ".join(words), command
+        yield from registered(command, words)
+
+
+WRITTEN = {"csv", "evidence", "json", "html", "markdown", "folded", "speedscope"}
+
+
+def named(command):
+    return {option.name for option in command.params}
+
+
+INVOCATIONS = {
+    "run": (["run", "sendfile"], 0, "Linux 6.1.0-56-amd64"),
+    "trace": (["trace", "cp", "a", "b"], PROGRAMS["cp"]["trace"]["status"], "zero-copy"),
+    "check": (["check", "cp", "a", "b"], errors.LimitError.exit_code, "zero-copy"),
+    "serve": (["serve", "true"], STATUS, ""),
+    "strategies": (["strategies"], 0, "sendfile(socket, file)"),
+    "plan": (["plan"], 0, "Events, by tracepoint: "),
+    "doctor": (["doctor"], 0, "zctrace run works here, on this machine's kernel."),
+    "report": (["report", "run.json"], 0, "Linux 6.1.0-56-amd64"),
+    "compare": (["compare", "run.json", "run.json"], 0, "Nothing changed"),
+    "kernels": (["kernels"], 0, "6.1.0-56-amd64"),
+    "kernels fetch": (["kernels", "fetch", "6.1"], 0, "vmlinuz-6.1.0-56-amd64"),
+    "kernels rm": (["kernels", "rm", "6.1.0-56-amd64"], 0, "removed 6.1.0-56-amd64"),
 }
-"""By command; RUN is a saved result."""
-
-
-def commands():
-    found = [command.name for command in cli.app.registered_commands]
-    for group in cli.app.registered_groups:
-        found.append(group.name)
-        found += [f"{group.name} {c.name}" for c in group.typer_instance.registered_commands]
-    return found
+"""Of each command: arguments, the exit status, and something that is printed then."""
 
 
 @pytest.fixture
-def asked(monkeypatch, tmp_path):
-    """What the command line asks of the rest; a kernel and what it shows are recorded."""
-    asked = []
-    programs = json.loads(PROGRAMS.read_text())
-    kernel = Kernel("6.1.0-56-amd64", tmp_path / "vmlinuz", "cache", "6.1.192-2", stock=True)
-
-    def collect(place, options, say, *_):
-        asked.append(options)
-        return recorded_evidence("6.1")
-
-    def traced(place, wanted, say, show):
-        asked.append(wanted)
-        return Evidence.from_json(programs["cp"])
-
-    def served(place, wanted, say):
-        asked.append(wanted)
-        return 7
-
-    monkeypatch.setattr(job, "collect", collect)
-    monkeypatch.setattr(program_job, "trace", traced)
-    monkeypatch.setattr(program_job, "serve", served)
-    monkeypatch.setattr(common, "require_root", lambda why: None)
-    monkeypatch.setattr(common.machine_places, "require_modules", lambda: None)
-    monkeypatch.setattr(common.machine_places, "find_place", lambda name, say: Place(kernel))
-    monkeypatch.setattr(kernels.kernels, "fetch", lambda name, say: kernel)
-    monkeypatch.setattr(kernels.kernels, "remove", lambda name: [kernel])
-    monkeypatch.setattr(kernels.kernels, "cached", lambda: [kernel])
-    for module in (run, serve, trace):
-        assert module.require_collector is common.require_collector
-    return asked
-
-
-@pytest.fixture
-def invoke(asked, tmp_path):
-    saved = tmp_path / "run.json"
-    saved.write_text(json.dumps({"evidence": [recorded_evidence("6.1").to_json()]}))
-
-    def invoked(*arguments):
-        words = [str(saved) if word == "RUN" else str(word) for word in arguments]
-        return CliRunner().invoke(cli.app, words)
-
-    return invoked
+def installed(collector, monkeypatch, tmp_path):
+    """All that any command looks for: programs, a fetched kernel, an archive, a result."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in ("mkfs.ext4", "ip", "ethtool"):
+        (tools / tool).touch(mode=0o755)
+    monkeypatch.setattr(places, "SYSTEM_PATH", str(tools))
+    monkeypatch.setattr(qemu, "missing", list)
+    put(tmp_path / "cache", "6.1.0-56-amd64", "6.1.192-2", stock=True)
+    offered = StockKernel("6.1.0-56-amd64", "6.1.192-2", (), 1)
+    monkeypatch.setattr(kernels, "all_releases", lambda _: FakeArchive(offered))
+    result = {"evidence": [recorded_evidence("6.1").to_json()]}
+    (tmp_path / "run.json").write_text(json.dumps(result))
 
 
 def test_every_command_is_run_here():
-    assert sorted(COMMANDS) == sorted(commands())
+    assert set(INVOCATIONS) == {name for name, _ in registered()}
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_it_runs(invoke, name):
-    result = invoke(*COMMANDS[name])
-    assert result.exception is None, result.exception
-    assert result.exit_code == 0
-    assert result.stdout or name in ("serve", "kernels rm"), name
+@pytest.mark.parametrize("name", INVOCATIONS)
+def test_the_command_does_its_work(installed, zctrace, name):
+    arguments, status, said = INVOCATIONS[name]
+    code, printed, complaint = zctrace(*arguments)
+    assert code == status, complaint
+    assert said in printed
+    assert "Traceback" not in complaint
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_its_help_names_all_of_its_options(invoke, name):
-    words = [word for word in COMMANDS[name] if word in name.split()]
-    result = invoke(*words, "--help")
-    assert result.exit_code == 0
-    assert f"{name} " in result.stdout
+@pytest.mark.parametrize("line", KERNELS)
+def test_a_plan_is_shown_and_written_for_every_kernel(
+    installed, zctrace, monkeypatch, tmp_path, line
+):
+    facts = recorded_kernel(line)
+    monkeypatch.setattr(kernel, "observe", lambda _: facts)
+    code, printed, complaint = zctrace("plan", "--kernel", "host", "--json", "plan.json")
+    assert code == 0, complaint
+    assert printed.startswith(f"Linux {facts.release} on ")
+    written = json.loads((tmp_path / "plan.json").read_text())
+    assert written["kernel"] == json.loads(json.dumps(facts.to_json()))
+    assert "_copy_to_iter" in {site["function"] for site in written["sites"]}
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("name", "command"), [(n, c) for n, c in registered() if "kernel" in named(c)]
+)
+def test_a_command_that_boots_has_the_options_that_its_errors_name(name, command):
+    """A guest that does not boot, and a kernel that refuses, are reasons for these hints."""
+    assert {"keep", "boot_timeout", "mechanism"} <= named(command)
+
+
+@pytest.mark.parametrize(
+    ("name", "command"), [(n, c) for n, c in registered() if named(c) & WRITTEN]
+)
+def test_a_command_that_writes_files_has_the_option_to_overwrite_them(name, command):
+    assert "force" in named(command)
+
+
+@pytest.mark.parametrize("command", ["trace", "check", "serve"])
+@pytest.mark.parametrize(
+    ("words", "traced"),
     [
-        (["grep", "-q", "root", "F"], ["grep", "-q", "root", "F"]),
-        (["psql", "--user", "me"], ["psql", "--user", "me"]),
-        (["ls", "-l"], ["ls", "-l"]),
+        (["grep", "-q", "root", "F"], None),
+        (["env", "--user", "nobody"], None),
+        (["env", "--user=nobody"], None),
+        (["ls", "-l"], None),
+        (["ls", "--help"], None),
+        (["ls", "--kernel", "5.10", "--no-such-option"], None),
+        (["ls", "--", "-l"], None),
         (["--", "ls", "-l"], ["ls", "-l"]),
-        (["env", "--", "ls"], ["env", "--", "ls"]),
-        (["ls", "--kernel", "7.3", "-p", "1"], ["ls", "--kernel", "7.3", "-p", "1"]),
+        (["-q", "ls", "-q"], ["ls", "-q"]),
+        (["-q", "--", "ls", "--", "-q"], ["ls", "--", "-q"]),
+        (["--user", "nobody", "ls", "--user", "root"], ["ls", "--user", "root"]),
     ],
 )
-@pytest.mark.parametrize("command", ["trace", "check", "serve"])
-def test_what_follows_the_command_is_its_own(
-    invoke, asked, monkeypatch, command, words, expected
+def test_options_after_the_first_word_are_the_command_s(
+    collector, zctrace, command, words, traced
 ):
-    monkeypatch.setattr(common.shutil, "which", lambda name: name)
-    options = ["--max-copies", "9"] if command == "check" else []
-    result = invoke(command, *options, "--kernel", "6.1", *words)
-    assert result.exception is None, result.exception
-    (wanted,) = asked
-    assert list(wanted.subject.command) == expected
-    assert wanted.user == ""
+    limit = ["--max-copies", "9"] if command == "check" else []
+    _, _, complaint = zctrace(command, *limit, *words)
+    (request,) = collector.requests
+    assert list(request.subject.command) == (traced or words), complaint
+    assert request.user == ("nobody" if words[0] == "--user" else cgroups.caller("")[3])
 
 
-def test_a_plan_needs_no_rights_of_strategies(monkeypatch):
-    """What the collector does that is only to plan, up to its evidence."""
-    facts = recorded_kernel("6.1")
-    request = recorded_evidence("6.1").request
-    request = type(request)(**{**vars(request), "plan_only": True, "images": {}})
-    monkeypatch.setattr(strategies, "survey", lambda *_: (facts, plan(CATALOGUE, facts)))
-    monkeypatch.setattr(strategies.payload, "mounted", lambda request: nullcontext({}))
-    evidence = strategies.collect(request, lambda step: None)
-    assert json.loads(json.dumps(evidence.to_json()))["runs"] == []
-    assert {site.function for site in evidence.sites} >= {"skb_copy_bits"}
+def test_options_without_a_command_may_be_in_any_order(collector, zctrace):
+    own = os.getppid()
+    zctrace("trace", "-d", "5", "-p", own, "--pid", "1", "-q")
+    (request,) = collector.requests
+    assert (request.subject.pids, request.subject.seconds) == ((own, 1), 5)
+    assert request.subject.command == ()
 
 
-@pytest.mark.parametrize("option", ["--keep", "--boot-timeout"])
-def test_hints_name_options_that_the_command_has(invoke, option):
-    """What a machine that does not boot is told to try."""
-    for name in ("run", "trace", "check", "serve", "plan"):
-        assert option in invoke(name, "--help").stdout, name
+FRACTIONS = [
+    (name, option.opts[-1])
+    for name, command in registered()
+    for option in command.params
+    if typing.get_type_hints(inspect.unwrap(command.callback)).get(option.name)
+    in (float, float | None)
+]
 
 
-def test_a_plan_as_json_is_alone_on_standard_output(invoke):
-    result = invoke("plan", "--kernel", "6.1", "--json", "-")
-    assert json.loads(result.stdout)["kernel"]["release"] == "6.1.0-56-amd64"
+def test_options_that_are_fractions_are_found():
+    assert {option for _, option in FRACTIONS} == {"-d", "-i", "--boot-timeout", "--max-copies"}
+    assert len(FRACTIONS) >= 8
 
 
-def test_no_result_goes_to_two_outputs(invoke, tmp_path):
-    (tmp_path / "out").mkdir()
-    result = invoke(
-        "run", "--csv", tmp_path / "same", "--json", tmp_path / "out" / ".." / "same"
-    )
-    assert isinstance(result.exception, errors.OutputError)
+@pytest.mark.parametrize(("command", "option"), FRACTIONS)
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999", "-1"])
+def test_what_is_no_finite_number_is_refused(collector, zctrace, command, option, value):
+    given = f"{option}={value}" if option.startswith("--") else f"{option}{value}"
+    code, printed, complaint = zctrace(*command.split(), given, "true")
+    assert code == errors.UsageError.exit_code
+    assert option in complaint
+    assert value in complaint
+    assert printed == ""
+    assert collector.requests == []
 
 
-def test_a_page_to_standard_output_by_its_name(tmp_path):
-    """/dev/stdout stays what it is, and the page is alone there."""
-    saved = tmp_path / "run.json"
-    saved.write_text(json.dumps({"evidence": [recorded_evidence("6.1").to_json()]}))
-    command = [sys.executable, "-m", "zctrace", "report", saved, "--force"]
-    page = subprocess.run(
-        [*command, "--markdown", "/dev/stdout"], capture_output=True, text=True, check=True
-    )
-    dashed = subprocess.run([*command, "--markdown", "-"], capture_output=True, text=True)
-    assert page.stdout == dashed.stdout != ""
+MACHINE_READABLE = [
+    (name, f"--{output}")
+    for name, command in registered()
+    for output in sorted(named(command) & {"json", "csv", "html"})
+]
+
+
+@pytest.mark.parametrize("stdout", ["-", "/dev/stdout"])
+@pytest.mark.parametrize(("name", "option"), MACHINE_READABLE)
+def test_what_goes_to_standard_output_stands_there_alone(
+    installed, zctrace, tmp_path, name, option, stdout
+):
+    arguments, status, _ = INVOCATIONS[name]
+    words = name.split()
+    given = [*words, option, tmp_path / "file", *arguments[len(words) :]]
+    assert zctrace(*given)[0] == status
+    given[len(words) + 1] = stdout
+    code, printed, complaint = zctrace(*given)
+    assert code == status, complaint
+    written = (tmp_path / "file").read_text()
+    if name == "plan":  # the only one whose evidence was not recorded
+        printed, written = (json.loads(text)["sites"] for text in (printed, written))
+    assert printed == written
+
+
+@pytest.mark.parametrize(("name", "option"), MACHINE_READABLE)
+def test_every_command_refuses_one_file_for_two_outputs_before_it_does_anything(
+    installed, collector, zctrace, name, option
+):
+    others = sorted(named(dict(registered())[name]) & WRITTEN - {option.removeprefix("--")})
+    arguments, _, _ = INVOCATIONS[name]
+    words = name.split()
+    for other in others:
+        given = (option, "same", f"--{other}", "tools/../same")
+        code, printed, complaint = zctrace(*words, *given, *arguments[len(words) :])
+        assert code == errors.OutputError.exit_code
+        assert "two outputs would go to the same place" in complaint
+        assert printed == ""
+    assert collector.requests == []
+    assert others or name in ("check", "plan")
+
+
+class AttachedError(Exception):
+    """What the fake instrument raises: the kernel was not refused."""
+
+
+@pytest.mark.parametrize("collect", [strategies.collect, program.trace, windows.serve])
+def test_no_probe_is_attached_where_bytes_would_be_counted_twice(
+    collector, monkeypatch, zctrace, collect
+):
+    def attached(*_, **__):
+        raise AttachedError
+
+    monkeypatch.setattr(kernel, "observe", lambda _: recorded_kernel("5.10"))
+    # Recorded without the members that only programs are traced by.
+    monkeypatch.setattr(program, "FLOW_MEMBERS", {})
+    for module in (strategies, program):
+        monkeypatch.setattr(module, "attached", attached)
+    zctrace("trace", "--mechanism", "breakpoint", "true")
+    (request,) = collector.requests
+    given = {
+        strategies.collect: (request, print),
+        program.trace: (request, [], {}, bool, print, print),
+        windows.serve: (request, [], {}, bool, print, Path.cwd()),
+    }[collect]
+    with pytest.raises(errors.TraceError) as caught:
+        collect(*given)
+    assert caught.value.what.endswith("cannot be measured with --mechanism breakpoint")
+    assert "copy_page_to_iter calls _copy_to_iter, so that bytes wo" in caught.value.why
+    assert caught.value.hint == "--mechanism auto or callsite"
+    for choice in ("auto", "callsite"):
+        request = dataclasses.replace(request, mechanism=choice)
+        with pytest.raises(AttachedError):
+            collect(request, *given[1:])
+
+
+def test_a_plan_shows_which_bytes_would_be_counted_twice(collector, monkeypatch, zctrace):
+    monkeypatch.setattr(kernel, "observe", lambda _: recorded_kernel("5.10"))
+    code, printed, _ = zctrace("plan", "--kernel", "host", "--mechanism", "breakpoint")
+    assert code == 0
+    assert "_copy_to_iter: the bytes are counted in copy_page_to_iter, too." in printed

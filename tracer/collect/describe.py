@@ -69,6 +69,15 @@ def require(facts: kernel.KernelFacts, attach_plan: AttachPlan, choice: Choice) 
             "without them no window can be opened",
             "mount -t tracefs nodev /sys/kernel/tracing",
         )
+    if attach_plan.counted_twice:
+        raise TraceError(
+            f"Linux {facts.release} cannot be measured with --mechanism {choice.value}",
+            "; ".join(
+                f"{caller} calls {function}, so that bytes would be counted twice"
+                for function, caller in attach_plan.counted_twice
+            ),
+            f"--mechanism {Choice.AUTO.value} or {Choice.CALL_SITE.value}",
+        )
     if facts.breakpoint and choice is not Choice.CALL_SITE:
         raise TraceError(
             f"Linux {facts.release} refuses breakpoints in its own code",

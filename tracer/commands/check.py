@@ -14,6 +14,7 @@ from zctrace.commands.options import (
     Duration,
     Keep,
     Kernel,
+    Mechanism,
     NoFollow,
     Quiet,
     User,
@@ -25,6 +26,7 @@ from zctrace.errors import LimitError
 from zctrace.machine.places import AUTO
 from zctrace.machine.program_job import Wanted
 from zctrace.machine.progress import BOOT_SECONDS
+from zctrace.plan.attachments import Choice
 from zctrace.reports import formats
 from zctrace.reports.formats import Of, Outputs
 
@@ -44,6 +46,7 @@ def command(
     no_follow: NoFollow = False,
     user: User = "",
     kernel: Kernel = AUTO,
+    mechanism: Mechanism = Choice.AUTO,
     outputs: Outputs = NOWHERE,
     keep: Keep = False,
     boot_timeout: BootTimeout = BOOT_SECONDS,
@@ -56,6 +59,7 @@ def command(
     wanted = Wanted(
         subject_of(words or [], [], "", duration, follow=not no_follow),
         user,
+        mechanism.value,
         keep=keep,
         boot_seconds=boot_timeout,
     )

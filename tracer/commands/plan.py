@@ -75,7 +75,8 @@ def render(evidence: Evidence, console: Console) -> None:
     for site in evidence.sites:
         _say(console, f"{site.function}: {site.why}.")
         if site.note:
-            _say(console, f"{site.function}: fallback, {site.note}.", "yellow")
+            what = "" if site.exact else "fallback, "
+            _say(console, f"{site.function}: {what}{site.note}.", "yellow")
         if site.unreached:
             callers = ", ".join(site.unreached)
             _say(console, f"{site.function}: not probed in {callers}.", "yellow")

@@ -17,10 +17,9 @@ from zctrace.evidence.schema import (
     Request,
     Setting,
 )
-from zctrace.machine import kernels, qemu, staging
+from zctrace.machine import collector_process, kernels, qemu, staging
 from zctrace.machine import kvm as machine_kvm
 from zctrace.machine import progress as machine_progress
-from zctrace.machine.collector_process import SHARE, answered, evidence_from
 from zctrace.machine.guardian import RunFolder, guarded
 from zctrace.machine.images import FILE_SYSTEMS, make_image
 from zctrace.machine.places import HOST, Place, Say
@@ -94,7 +93,7 @@ def collect(place: Place, options: Options, say: Say) -> Evidence:
     with guarded(run_id) as run_folder:
         driver = _java(options, say)
         code = staging.stage(run_folder.path, driver, _netty(options, driver, say))
-        (run_folder.path / SHARE).mkdir(mode=0o755)
+        (run_folder.path / collector_process.SHARE).mkdir(mode=0o755)
         guest = None
         if place.kernel:
             disks = (
@@ -108,7 +107,9 @@ def collect(place: Place, options: Options, say: Say) -> Evidence:
             for kind, image in _images(options, run_folder.path).items():
                 make_image(image, kind, options.size)
         request = _request(run_id, options, guest, run_folder.path)
-        return evidence_from(*answered(request, guest, run_folder, code, say, options))
+        return collector_process.evidence_from(
+            *collector_process.answered(request, guest, run_folder, code, say, options)
+        )
 
 
 def guest_memory(options: Options) -> int:

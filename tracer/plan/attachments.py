@@ -98,6 +98,9 @@ class AttachPlan:
     """Names and values for the meter's ``-D``."""
     tells_skips: bool = False
     """Whether the kernel counts how often it has skipped a probe's or tracepoint's program."""
+    counted_twice: tuple[tuple[str, str], ...] = ()
+    """Functions whose bytes a copy site counts, each with a caller of it that is an attached
+    target and counts these bytes, too: with any, copies cannot be measured."""
 
     @property
     def breakpoints(self) -> tuple[CopyAttachment, ...]:

@@ -103,6 +103,9 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
             for b in no_calls
             if b.quantity in watched_otherwise and b.reason in (kernel.text, no_kinds)
         ]
+    twice = _counted_twice(copies, calls, kernel)
+    callers = dict(twice)
+    copies = [_also_counted(copy, callers.get(copy.site.function)) for copy in copies]
     attached = _plan_hooks(catalogue.hooks, kernel)
     events, unseen = _plan_events(catalogue.events, kernel, len(calls) + len(copies))
     return AttachPlan(
@@ -113,7 +116,34 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
         tuple(blind + unseen),
         tuple(meter_parameters(copies, catalogue.events, events, kernel).items()),
         kernel.tells_skips,
+        twice,
     )
+
+
+def _counted_twice(
+    copies: Sequence[CopyAttachment], calls: Sequence[CallAttachment], kernel: KernelFacts
+) -> tuple[tuple[str, str], ...]:
+    """As :class:`AttachPlan` has it.
+
+    A kernel whose functions for whole pages copy user memory by themselves, and call another
+    function for kernel memory: each of both halves needs a count of its own, and at the call
+    sites of the first function these cannot be told apart without the second one's.
+    """
+    targets = {attachment.target.function for attachment in calls if attachment.calls}
+    return tuple(
+        (copy.site.function, plain(call.caller))
+        for copy in copies
+        if copy.kind is Kind.COPY
+        for call in kernel.calls.get(copy.site.function, ())
+        if plain(call.caller) in targets
+    )
+
+
+def _also_counted(copy: CopyAttachment, caller: str | None) -> CopyAttachment:
+    if caller is None:
+        return copy
+    notes = [*([copy.note] if copy.note else []), f"the bytes are counted in {caller}, too"]
+    return dataclasses.replace(copy, note="; ".join(notes))
 
 
 def _plan_hooks(wanted: Sequence[Hook], kernel: KernelFacts) -> tuple[HookAttachment, ...]:

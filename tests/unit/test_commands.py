@@ -32,7 +32,7 @@ class FakeCollector:
     def __init__(self):
         self.requests = []
 
-    def answered(self, request, guest, run_folder, code, say, *_):
+    def answered(self, request, guest, run_folder, code, say, *_, **__):
         request = Request.from_json(json.loads(json.dumps(dataclasses.asdict(request))))
         self.requests.append(request)
         say("collecting")

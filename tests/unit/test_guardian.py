@@ -1,6 +1,7 @@
 """A run leaves nothing behind, however it ends."""
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -23,6 +24,24 @@ with guarded(sys.argv[1]) as folder:
 """
 
 
+TWO_AT_ONCE = """
+import sys
+from contextlib import ExitStack
+from zctrace.machine.guardian import guarded
+with ExitStack() as first, ExitStack() as second:
+    one = first.enter_context(guarded(sys.argv[1])).path
+    other = second.enter_context(guarded(sys.argv[2])).path
+    first.close()
+    print(one.exists(), other.exists())
+"""
+
+
+@pytest.fixture
+def run_id():
+    """One that no run of these tests at the same time has."""
+    return f"test-{secrets.token_hex(4)}"
+
+
 def wait_until(condition, seconds=10.0):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -34,22 +53,21 @@ def folder_of(run_id):
     return Path(tempfile.gettempdir()) / f"zctrace-{run_id}"
 
 
-def test_an_orderly_end(request):
-    with guarded("orderly-test") as folder:
+def test_an_orderly_end(run_id):
+    with guarded(run_id) as folder:
         assert folder.path.stat().st_mode & 0o777 == 0o755
         (folder.path / "a").write_text("")
-    assert not folder_of("orderly-test").exists()
+    assert not folder_of(run_id).exists()
 
 
-def test_an_error():
-    with pytest.raises(ValueError, match="oops"), guarded("error-test"):
+def test_an_error(run_id):
+    with pytest.raises(ValueError, match="oops"), guarded(run_id):
         raise ValueError("oops")
-    assert not folder_of("error-test").exists()
+    assert not folder_of(run_id).exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_killed_run(number):
-    run_id = f"killed-test-{number}"
+def test_a_killed_run(run_id, number):
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, run_id],
         stdout=subprocess.PIPE,
@@ -74,8 +92,7 @@ def alive(pid):
         return False
 
 
-def test_killing_the_whole_process_group_spares_the_guardian():
-    run_id = "group-test"
+def test_killing_the_whole_process_group_spares_the_guardian(run_id):
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, run_id],
         stdout=subprocess.PIPE,
@@ -91,10 +108,19 @@ def test_killing_the_whole_process_group_spares_the_guardian():
     wait_until(lambda: not alive(child))
 
 
-def test_other_people_s_processes_live(tmp_path):
-    other = subprocess.Popen(["sleep", "60"], env={**os.environ, "ZCTRACE_RUN": "other-test"})
-    with guarded("mine-test"):
+def test_other_people_s_processes_live(run_id):
+    other = subprocess.Popen(["sleep", "60"], env={**os.environ, "ZCTRACE_RUN": f"{run_id}0"})
+    with guarded(run_id):
         pass
     assert other.poll() is None
     other.kill()
     other.wait()
+
+
+def test_the_first_of_two_runs_ends_while_the_second_goes_on(run_id):
+    """The second guardian has inherited the pipe that the first one waits at."""
+    result = subprocess.run(
+        [sys.executable, "-c", TWO_AT_ONCE, f"{run_id}-1", f"{run_id}-2"],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=20,
+    )  # fmt: skip
+    assert result.stdout == "False True\n", result.stderr

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -17,12 +18,26 @@ class Steps:
     def __init__(self, console: Console, status: Status | None, *, quiet: bool) -> None:
         self._console, self._status, self._quiet = console, status, quiet
         self._began = time.monotonic()
+        self._latest: dict[str, str] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, step: str) -> None:
-        if self._status:
-            self._status.update(Text(step))
-        elif not self._quiet:
-            self.line(f"[{time.monotonic() - self._began:6.1f} s] {step}")
+        self._show("", step)
+
+    def of(self, name: str) -> Callable[[str], None]:
+        """To be called with the steps of one of several runs at once, from any thread.
+
+        Each line begins with ``name``; a terminal shows the latest step of every run.
+        """
+        return lambda step: self._show(name, f"{name}: {step}")
+
+    def _show(self, name: str, text: str) -> None:
+        with self._lock:
+            if self._status:
+                self._latest = {**self._latest, name: text} if name else {}
+                self._status.update(Text("\n".join(self._latest.values()) or text))
+            elif not self._quiet:
+                self.line(f"[{time.monotonic() - self._began:6.1f} s] {text}")
 
     def hide(self) -> None:
         """The terminal is somebody else's from here on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import os
 import shlex
 import time
@@ -32,14 +33,15 @@ from zctrace.commands.options import (
     count,
 )
 from zctrace.commands.outputs import NOWHERE, writes
-from zctrace.commands.progress import notice, shown
-from zctrace.errors import UsageError, ZctraceError
+from zctrace.commands.progress import Steps, notice, shown
+from zctrace.errors import UsageError
 from zctrace.evidence.schema import COLD, USER_COPIES, WARM, Evidence
-from zctrace.machine import images, job, kernels, kvm, qemu
+from zctrace.machine import images, job, kernels, kvm, qemu, side_by_side
 from zctrace.machine import places as machine_places
 from zctrace.machine.job import Options
 from zctrace.machine.places import AUTO, Place
 from zctrace.machine.progress import BOOT_SECONDS
+from zctrace.machine.side_by_side import Job
 from zctrace.plan.attachments import Choice
 from zctrace.reports import formats
 from zctrace.reports.formats import Of, Outputs
@@ -191,8 +193,6 @@ def run(
     outputs.check()
     require_collector()
     began = time.monotonic()
-    evidences: list[Evidence] = []
-    failure: ZctraceError | None = None
     with shown(quiet=quiet) as say:
         places = [find(name, say) for name in names]
         _check_devices(options, places)
@@ -202,13 +202,11 @@ def run(
             places,
             options.java_bytes,
         )
-        try:
-            for place in places:
-                evidences.append(job.collect(place, _at(place, options), say))
-        except ZctraceError as error:
-            if not evidences:
-                raise
-            failure = error  # what the kernels before it have shown is not thrown away
+        width = job.guests_at_once(options, places)
+        jobs = [_job(place, options, say, len(places), width) for place in places]
+        evidences, failure = side_by_side.collect(jobs, width)
+        if failure and not evidences:
+            raise failure
         say("adding up")
         collected = time.monotonic()
         # Late: pandas takes longer to import than everything before the first boot.
@@ -225,6 +223,17 @@ def run(
     if failure:
         raise failure
     require_controls(judged)
+
+
+def _job(place: Place, options: Options, say: Steps, places: int, width: int) -> Job:
+    """What to do at one of so many places, ``width`` of which are measured at once."""
+    name = place.kernel.release if place.kernel else machine_places.HOST
+    say_of = say.of(name) if width > 1 else say
+    return Job(
+        name if places > 1 else "",
+        functools.partial(job.prepared, place, _at(place, options), say_of),
+        say_of,
+    )
 
 
 def _check_devices(options: Options, places: Sequence[Place]) -> None:

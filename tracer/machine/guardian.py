@@ -46,7 +46,7 @@ def guarded(run_id: str) -> Iterator[RunFolder]:
     guardian = os.fork()
     if not guardian:
         try:
-            _guard(end, alive, folder, run_id)
+            _guard(end, folder, run_id)
         finally:
             os._exit(0)
     os.close(end)
@@ -58,15 +58,19 @@ def guarded(run_id: str) -> Iterator[RunFolder]:
         os.waitpid(guardian, 0)
 
 
-def _guard(end: int, alive: int, folder: Path, run_id: str) -> None:
+def _guard(end: int, folder: Path, run_id: str) -> None:
     os.setsid()  # out of reach of the terminal's Ctrl-C and of a killed process group
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    os.close(alive)
-    # Whoever reads our output must not wait for us.
+    # A process that reads the run's output must not wait for the guardian, nor must the
+    # guardian of another run at the same time: this one has inherited its pipe, too.
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd > 2 and fd != end:
+            with suppress(OSError):  # the descriptor of the listing itself is closed already
+                os.close(fd)
     while os.read(end, 1):
         pass
     clean(folder, run_id)

@@ -45,7 +45,7 @@ def check_resources(
     wanted = cached * 5 // 2 + more_bytes
     if any(place.kernel for place in places):
         wanted = qemu.memory_for(cached) + more_bytes
-    available = _available_memory()
+    available = available_memory()
     if wanted > available:
         raise ResourceError(
             f"a payload of {payload_bytes} B needs {wanted >> 20} MiB of memory, "
@@ -64,7 +64,7 @@ def check_resources(
         )
 
 
-def _available_memory() -> int:
+def available_memory() -> int:
     with open("/proc/meminfo") as file:
         for line in file:
             if line.startswith("MemAvailable:"):

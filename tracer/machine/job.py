@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +25,7 @@ from zctrace.machine import collector_process, kernels, qemu, staging
 from zctrace.machine import kvm as machine_kvm
 from zctrace.machine import progress as machine_progress
 from zctrace.machine.guardian import RunFolder, guarded
-from zctrace.machine.images import FILE_SYSTEMS, make_image
+from zctrace.machine.images import FILE_SYSTEMS, available_memory, image_size, make_image
 from zctrace.machine.places import HOST, Place, Say
 from zctrace.plan.attachments import Choice
 from zctrace.workloads.catalogue import strategy_named
@@ -31,6 +35,10 @@ from zctrace.workloads.jvm.strategies import Netty
 
 _TURN_BYTES = 2048
 """One turn of a chunked loop takes as long as moving these."""
+_MOST_GUESTS = 2
+_EMULATOR_BYTES = 768 << 20
+"""Memory of QEMU itself, most of it translated code, beside that of its guest: 480 MiB after
+a run of every strategy."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +95,66 @@ class Options:
         return self.size + turns * _TURN_BYTES
 
 
+def guests_at_once(options: Options, places: Sequence[Place]) -> int:
+    """How many of the places can be measured side by side: two guests, or one place.
+
+    An emulated guest takes a processor for itself. The host is measured alone: guests would
+    have their part in its context switches and interrupts.
+    """
+    if len(places) < _MOST_GUESTS or any(place.kernel is None for place in places):
+        return 1
+    memory = _MOST_GUESTS * (guest_memory(options) + _EMULATOR_BYTES)
+    disk = _MOST_GUESTS * sum(image_size(options.size, kind) for kind in options.file_systems)
+    enough = (
+        len(os.sched_getaffinity(0)) >= _MOST_GUESTS
+        and memory <= available_memory()
+        and disk <= shutil.disk_usage(tempfile.gettempdir()).free
+    )
+    return _MOST_GUESTS if enough else 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that measuring at a place needs, in the folder of the run."""
+
+    request: Request
+    guest: qemu.Guest | None
+    run_folder: RunFolder
+    code: Path
+    options: Options
+    say: Say
+
+    def collect(self, meanwhile: Callable[[], None] = lambda: None) -> Evidence:
+        """Measure; raises ``ZctraceError``, and what ``meanwhile`` raises.
+
+        ``meanwhile`` is called again and again. Forks nothing and sets no signal handler, so
+        that any thread may call this.
+        """
+        return collector_process.evidence_from(
+            *collector_process.answered(
+                self.request,
+                self.guest,
+                self.run_folder,
+                self.code,
+                self.say,
+                self.options,
+                meanwhile=meanwhile,
+            )
+        )
+
+
 def collect(place: Place, options: Options, say: Say) -> Evidence:
     """Measure at one place; raises ``ZctraceError``. Needs root."""
+    with prepared(place, options, say) as job:
+        return job.collect()
+
+
+@contextmanager
+def prepared(place: Place, options: Options, say: Say) -> Iterator[Prepared]:
+    """A run's folder with what measuring at a place needs; raises ``ZctraceError``.
+
+    For the main thread: a guardian is forked. Needs root.
+    """
     run_id = secrets.token_hex(8)
     with guarded(run_id) as run_folder:
         driver = _java(options, say)
@@ -107,9 +173,7 @@ def collect(place: Place, options: Options, say: Say) -> Evidence:
             for kind, image in _images(options, run_folder.path).items():
                 make_image(image, kind, options.size)
         request = _request(run_id, options, guest, run_folder.path)
-        return collector_process.evidence_from(
-            *collector_process.answered(request, guest, run_folder, code, say, options)
-        )
+        yield Prepared(request, guest, run_folder, code, options, say)
 
 
 def guest_memory(options: Options) -> int:

@@ -1,6 +1,7 @@
 """Several kernels at once: results in order, errors and interrupts that end all of them."""
 
 import io
+import json
 import signal
 import threading
 import time
@@ -12,6 +13,9 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from tests.conftest import recorded_evidence
+from zctrace.commands import common
+from zctrace.commands import run as run_command
 from zctrace.commands.progress import Steps
 from zctrace.errors import MachineError, MissingError
 from zctrace.evidence.schema import Setting
@@ -248,3 +252,70 @@ def test_a_terminal_shows_the_latest_step_of_each_kernel():
         Text("6.1: running\n7.3: booting"),
         Text("adding up"),
     ]
+
+
+@pytest.fixture
+def run_on(monkeypatch, tmp_path):
+    """``zctrace run`` on recorded kernels, the last of which is done first; its JSON file.
+
+    What is an error instead of a kernel's line is raised by that collector.
+    """
+    monkeypatch.setattr(common, "require_collector", lambda: None)
+    monkeypatch.setattr(images, "check_resources", lambda *arguments: None)
+    monkeypatch.setattr(machine, "guests_at_once", lambda options, places: len(places))
+    options = Options(settings=(Setting(("sendfile",)),), sizes=(1 << 20,))
+    outputs = common.Outputs(json=tmp_path / "found.json")
+
+    def run(*kernels):
+        done = [threading.Event() for _ in kernels]
+        done[-1].set()
+        results = iter(range(len(kernels)))
+
+        @contextmanager
+        def prepared(place, options, say):
+            number = next(results)
+
+            def collect(meanwhile):
+                say("booting")
+                assert done[min(number + 1, len(kernels) - 1)].wait(SECONDS)
+                done[number].set()
+                if isinstance(kernels[number], Exception):
+                    raise kernels[number]
+                return recorded_evidence(kernels[number])
+
+            yield SimpleNamespace(collect=collect)
+
+        monkeypatch.setattr(machine, "prepared", prepared)
+        monkeypatch.setattr(
+            common, "find", lambda name, say: Place(Kernel(name, Path("/x"), "cache"))
+        )
+        names = [str(kernel) for kernel in kernels]
+        try:
+            run_command.run(options, names, outputs, verbose=False, quiet=False)
+        finally:
+            found = json.loads(outputs.json.read_text()) if outputs.json.exists() else None
+            run.releases = found and [e["kernel"]["release"] for e in found["evidence"]]
+
+    return run
+
+
+def test_results_stand_in_the_order_of_the_options(run_on, capsys):
+    run_on("6.1", "7.3")
+    assert [release[:4] for release in run_on.releases] == ["6.1.", "7.3."]
+    said = [line.partition("] ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert sorted(said[:-1]) == [
+        "6.1: booting", "6.1: measured", "7.3: booting", "7.3: measured",
+    ]  # fmt: skip
+    assert said[-1] == "adding up"
+
+
+def test_results_of_other_kernels_are_written_before_an_error_is_told(run_on):
+    with pytest.raises(MachineError, match=r"died: died"):
+        run_on(MachineError("died"), "7.3")
+    assert [release[:4] for release in run_on.releases] == ["7.3."]
+
+
+def test_without_any_result_nothing_is_written(run_on):
+    with pytest.raises(MachineError, match=r"^died$"):
+        run_on(MachineError("died"))
+    assert run_on.releases is None

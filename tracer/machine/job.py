@@ -36,9 +36,9 @@ from zctrace.workloads.jvm.strategies import Netty
 _TURN_BYTES = 2048
 """One turn of a chunked loop takes as long as moving these."""
 _MOST_GUESTS = 2
-_EMULATOR_BYTES = 768 << 20
-"""Memory of QEMU itself, most of it translated code, beside that of its guest: 480 MiB after
-a run of every strategy."""
+_EMULATOR_BYTES = 512 << 20
+"""Memory of QEMU itself, most of it translated code, beside that of its guest: 414 MiB were
+the most that was seen."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,8 @@
-"""What a run could leave behind on a machine, as comparable values. Standard library."""
+"""What a run could leave behind on a machine, as comparable values. Standard library.
+
+``snapshot`` is for a machine where nothing else runs: a guest. On one where other guests and
+other people's programs come and go, ``of_run`` looks for what carries a run's own marks.
+"""
 
 import ctypes
 import os
@@ -20,21 +24,24 @@ def bpf_programs():
         found.append(last)
 
 
-def processes():
-    """Command lines of all processes that have to do with a run."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*"):
+def processes(names=(), marks=()):
+    """By number, the command lines of processes that name one of ``names``, or carry a mark.
+
+    They carry a mark that stands in their command line or environment.
+    """
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            words = (
-                (status / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            )
+            words = (process / "cmdline").read_bytes().replace(b"\0", b" ")
+            environment = (process / "environ").read_bytes() + b"\0" if marks else b""
         except OSError:
             continue
-        if int(status.name) != os.getpid() and any(
-            name in words for name in ("zctrace", "qemu-system", "virtme", "vng")
+        if int(process.name) != os.getpid() and (
+            any(name.encode() in words for name in names)
+            or any(mark.encode() in words + environment for mark in marks)
         ):
-            found.append(words[:100])
-    return sorted(found)
+            found[int(process.name)] = words.decode(errors="replace")
+    return found
 
 
 def perf_events():
@@ -48,18 +55,29 @@ def perf_events():
     return count
 
 
+def mounts():
+    # The kernel mounts that one by itself, for good, when somebody first looks there.
+    return sorted(
+        line
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        if " /sys/kernel/debug/tracing " not in line
+    )
+
+
+def cgroups():
+    return sorted(
+        str(path) for path in Path("/sys/fs/cgroup").glob("**/zctrace-*") if path.is_dir()
+    )
+
+
 def snapshot():
-    """Everything that must be the same before and after."""
+    """Everything that must be the same before and after, of the whole machine."""
     temporary = Path(os.environ.get("TMPDIR") or "/tmp")
+    names = ("zctrace", "qemu-system", "virtme", "vng")
     return {
         "bpf programs": bpf_programs(),
         "perf events": perf_events(),
-        "mounts": sorted(
-            line
-            for line in Path("/proc/self/mountinfo").read_text().splitlines()
-            # The kernel mounts it by itself, for good, when somebody first looks there.
-            if " /sys/kernel/debug/tracing " not in line
-        ),
+        "mounts": mounts(),
         "network namespaces": sorted(
             {
                 str(link.readlink())
@@ -67,15 +85,35 @@ def snapshot():
                 if link.exists()
             }
         ),
-        "processes": processes(),
+        "processes": sorted(words[:100] for words in processes(names).values()),
         "temporary files": sorted(
             path.name for path in temporary.iterdir() if "zctrace" in path.name
         ),
-        "cgroups": sorted(
-            str(path) for path in Path("/sys/fs/cgroup").glob("**/zctrace-*") if path.is_dir()
-        ),
+        "cgroups": cgroups(),
         "loop devices": sorted(
             path.parent.parent.name
             for path in Path("/sys/block").glob("loop*/loop/backing_file")
         ),
     }
+
+
+def of_run(temporary, run_ids):
+    """What is there of runs whose temporary files go to that folder, which is theirs alone.
+
+    Each process that zctrace starts has the mark of its run in its environment, and that
+    folder in its environment or command line: a process without the former is found, too.
+    BPF programs, perf events and network namespaces end with the processes that hold them.
+    """
+    marks = [str(temporary), *(f"ZCTRACE_RUN={run_id}\0" for run_id in run_ids)]
+    found = {
+        "processes": sorted(processes(marks=marks).values()),
+        "mounts": [line for line in mounts() if str(temporary) in line],
+        "temporary files": sorted(path.name for path in temporary.iterdir()),
+        "cgroups": [path for path in cgroups() if any(run in path for run in run_ids)],
+        "loop devices": [
+            str(path)
+            for path in Path("/sys/block").glob("loop*/loop/backing_file")
+            if str(temporary) in path.read_text()
+        ],
+    }
+    return {kind: there for kind, there in found.items() if there}

@@ -1,33 +1,86 @@
-"""A meter with a fault must refuse its zeros."""
+"""A meter with faults must refuse its zeros.
+
+One run on each of two kernels has all faults at once: each must be noticed by a control of
+its own. On two kernels, because which probes there are depends on the kernel.
+"""
 
 import pytest
 
+from tests.conftest import LIVE_KERNELS
 from zctrace.errors import ControlError
 
-
-@pytest.mark.parametrize(
-    ("line", "function"),
-    [("6.1", "skb_copy_ubufs"), ("7.3", "copy_page_from_iter")],
-)
-def test_a_dead_probe_is_noticed(live, measure, line, function):
-    """One function's probes are set up but never armed: everything else works."""
-    arguments = ("sendfile", "--sabotage", function)
-    result = measure(line, *arguments, status=ControlError.exit_code)
-    (row,) = result.rows
-    assert row["cpu_copies"] == row["cpu_copied_bytes"] == row["u2k_bytes"] == ""
-    assert row["verdict_copies"] == "not measured"
-    assert "known bytes" in row["coverage"]
-    assert row["controls"] == "failed"
-    assert result.stdout.startswith("CONTROLS FAILED")
-    assert "not to be trusted" in result.stderr
-    # What the dead probe says nothing about stands.
-    assert (row["mode_switches"], row["verdict_switches"]) == ("2", "holds")
+FAULTS = ("skb_copy_ubufs", "copy_page_from_iter", "breakpoint@return:_copy_from_iter")
+"""Probes that are set up but never armed: those of one function, or of one mechanism at it."""
 
 
-def test_mechanisms_that_disagree_are_noticed(live, measure):
+@pytest.fixture(scope="module")
+def sabotaged(live, measure):
+    first, second = LIVE_KERNELS
+    faults = [text for fault in FAULTS for text in ("--sabotage", fault)]
+    return measure(
+        first, "--kernel", second, "sendfile", *faults, status=ControlError.exit_code
+    )
+
+
+@pytest.fixture(params=LIVE_KERNELS)
+def row(sabotaged, request):
+    (row,) = [
+        row
+        for row in sabotaged.json["summary"]
+        if row["kernel"].startswith(f"{request.param}.")
+    ]
+    return row
+
+
+def failed(row):
+    return {
+        result["name"]: result["detail"]
+        for result in row["control_results"]
+        if not result["passed"]
+    }
+
+
+def test_no_figure_is_shown(sabotaged):
+    assert len(sabotaged.rows) == len(LIVE_KERNELS)
+    for row in sabotaged.rows:
+        assert row["cpu_copies"] == row["cpu_copied_bytes"] == row["u2k_bytes"] == ""
+        assert row["verdict_copies"] == "not measured"
+        assert "known bytes" in row["coverage"]
+        assert "two mechanisms agree on _copy_from_iter" in row["coverage"]
+        assert row["controls"] == "failed"
+        # What the dead probes say nothing about stands.
+        assert (row["mode_switches"], row["verdict_switches"]) == ("2", "holds")
+    assert sabotaged.stdout.startswith("CONTROLS FAILED")
+    assert "not to be trusted" in sabotaged.stderr
+
+
+@pytest.mark.parametrize("when", ["control_before", "control_after"])
+def test_a_dead_function_is_noticed(row, when):
+    """Nothing is seen of what it alone counts."""
+    detail = failed(row)[f"known bytes, skb-copy-ubufs:k2k, {when}"]
+    assert detail.endswith("expected 4001 B, seen 0 B")
+
+
+@pytest.mark.parametrize("when", ["control_before", "control_after"])
+def test_dead_call_sites_are_noticed_beside_living_ones(row, when):
+    """The callers of ``copy_page_from_iter`` are dead, those of ``_copy_from_iter`` count."""
+    detail = failed(row)[f"known bytes, copy-from-iter:u2k, {when}"]
+    expected, seen = (int(word) for word in detail.split() if word.isdigit())
+    assert 0 < seen < expected
+
+
+def test_mechanisms_that_disagree_are_noticed(row):
     """The breakpoint is dead, the call sites count: neither is believed."""
-    sabotage = "breakpoint@return:_copy_from_iter"
-    result = measure("6.1", "sendfile", "--sabotage", sabotage, status=ControlError.exit_code)
-    (row,) = result.rows
-    assert row["cpu_copied_bytes"] == ""
-    assert "two mechanisms agree on _copy_from_iter" in row["coverage"]
+    detail = failed(row)["two mechanisms agree on _copy_from_iter"]
+    assert "B at call sites, 0 B at the breakpoint" in detail
+    assert " 0 B at call sites" not in detail
+
+
+def test_no_other_control_fails(row):
+    """A neighbour's copies are known bytes, too."""
+    assert {name.partition(",")[0] for name in failed(row)} == {
+        "known bytes",
+        "a neighbour's copies stay out",
+        "two mechanisms agree on _copy_from_iter",
+    }
+    assert len(failed(row)) == 6

@@ -25,6 +25,9 @@ TEST_PACKAGES := chromium openjdk-17-jdk-headless maven
 # For the systems of others that are traced: what fetches them, and what runs them.
 SYSTEMS_PACKAGES := maven openjdk-17-jdk-headless
 
+# The tests of a file are one worker's, for they share guests; the order is tests/conftest.py's.
+BY_FILE := --dist loadfile --no-loadscope-reorder
+
 .PHONY: help run results record test test-bcc test-systems check install uninstall clean system
 help:
 	@echo "make run        set up what is missing, then: zctrace run"
@@ -56,13 +59,15 @@ RECORDED := tests/evidence/java-25-6.1.json
 
 # Beside what everything needs, what only tests do.
 test: PACKAGES += $(TEST_PACKAGES)
+# Two workers, so that two guests run at a time: each has one processor and 3 GiB of memory.
 test: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python -m tests.links
 	$(VENV)/bin/mypy
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 ZCTRACE_REQUIRE_LIVE=$(ZCTRACE_REQUIRE_LIVE) \
-		$(VENV)/bin/python -m pytest -p no:cacheprovider --durations=25 --durations-min=10 $(ARGS)
+		$(VENV)/bin/python -m pytest -p no:cacheprovider -n 2 $(BY_FILE) \
+		--durations=10 --durations-min=10 $(ARGS)
 
 # Fetches small root file systems, 300 MB for each release, into zctrace's cache; remove
 # /var/cache/zctrace/bcc to have them built anew. ARGS=6.1 takes that kernel only.
@@ -89,7 +94,7 @@ check: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python -m tests.links
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest -q -m "not live and not browser" $(ARGS)
+	$(VENV)/bin/python -m pytest -q -n auto $(BY_FILE) -m "not live and not browser" $(ARGS)
 
 # Every package is looked at; apt is only called for those that are missing.
 system:

@@ -14,9 +14,14 @@ HERE = Path(__file__).parent
 LIVE_KERNELS = ("6.1", "7.3")
 """Those that everything is tested on; what counts copies also on the others."""
 KERNELS = ("5.10", "6.1", "6.12", "7.3")
+LONGEST_FIRST = (
+    *("test_strategies", "test_programs", "test_host", "test_operations"),
+    *("test_kills", "test_sessions", "test_sabotage"),
+)
+"""Files of tests that boot guests, in the order in which workers are to take them."""
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     for item in items:
         if "live" in item.path.parts:
             item.add_marker(pytest.mark.live)
@@ -24,6 +29,16 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.browser)
         if "systems" in item.path.parts:
             item.add_marker(pytest.mark.systems)
+    if hasattr(config, "workerinput"):  # one of several workers, which end together so
+        items.sort(key=_turn)
+
+
+def _turn(item):
+    """Those without a guest come last: they fill what is left."""
+    if not item.get_closest_marker("live"):
+        return len(LONGEST_FIRST) + 1
+    name = item.path.stem
+    return LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)
 
 
 def _cannot_run_live():

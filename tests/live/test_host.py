@@ -1,4 +1,7 @@
-"""``--kernel host``: no virtual machine in between. The host is a guest of ours."""
+"""``--kernel host``: no virtual machine in between. The host is a guest of ours.
+
+On one kernel: what differs from a run in a virtual machine is on this side of the collector.
+"""
 
 import sys
 

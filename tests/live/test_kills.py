@@ -39,7 +39,7 @@ class Run:
         self._temporary = temporary
         chosen = [text for line in lines for text in ("--kernel", str(line))]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tracer", "run", *chosen, *map(str, arguments)],
+            [sys.executable, "-m", "zctrace", "run", *chosen, *map(str, arguments)],
             cwd=ROOT,
             env={**os.environ, "TMPDIR": str(self._temporary)},
             stdout=subprocess.DEVNULL,

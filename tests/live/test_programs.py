@@ -406,7 +406,7 @@ def test_more_than_there_is_room_for(more):
 
 
 def test_the_command_line(live, tmp_path):
-    """In a virtual machine: output, status, and every form of the result."""
+    """In a virtual machine, on one kernel: output, status, and every form of the result."""
     forms = [f"--{name}={tmp_path / name}" for name in ("json", "csv", "folded", "speedscope")]
     result = zctrace(
         *("trace", "--kernel", "6.1", "-i", "0.5", *forms),

@@ -1,4 +1,7 @@
-"""Programs that measure themselves: pytest with the fixture, as nobody, in a guest."""
+"""Programs that measure themselves: pytest with the fixture, as nobody, in a guest.
+
+On one kernel: windows are the collector's, and its figures are tried on others elsewhere.
+"""
 
 import os
 import re

@@ -109,7 +109,8 @@ def test_every_byte_arrives(payload, sizes, extra):
         elif not extra:  # larger chunks are cut, at a size of Java's choosing
             assert line["account"]["secured_bytes"] == secured
     left = {path.name for path in {*Path("/tmp").iterdir()} - before}
-    assert [name for name in left if "netty" in name or "hsperf" in name] == []
+    # Of a JVM's own files test_java.py speaks, by its number: others may run at this time.
+    assert [name for name in left if "netty" in name] == []
 
 
 @needs_netty

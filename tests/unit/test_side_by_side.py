@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.text import Text
 
 from tests.conftest import recorded_evidence
-from zctrace.commands import common
 from zctrace.commands import run as run_command
 from zctrace.commands.progress import Steps
 from zctrace.errors import MachineError, MissingError
@@ -25,6 +24,7 @@ from zctrace.machine.job import Options
 from zctrace.machine.kernels import Kernel
 from zctrace.machine.places import Place
 from zctrace.machine.side_by_side import Job
+from zctrace.reports.formats import Outputs
 
 SECONDS = 20
 
@@ -260,11 +260,12 @@ def run_on(monkeypatch, tmp_path):
 
     What is an error instead of a kernel's line is raised by that collector.
     """
-    monkeypatch.setattr(common, "require_collector", lambda: None)
-    monkeypatch.setattr(images, "check_resources", lambda *arguments: None)
+    monkeypatch.setattr(run_command, "require_collector", lambda: None)
+    monkeypatch.setattr(run_command.images, "check_resources", lambda *arguments: None)
     monkeypatch.setattr(machine, "guests_at_once", lambda options, places: len(places))
     options = Options(settings=(Setting(("sendfile",)),), sizes=(1 << 20,))
-    outputs = common.Outputs(json=tmp_path / "found.json")
+    path = tmp_path / "found.json"
+    outputs = Outputs({"json": path})
 
     def run(*kernels):
         done = [threading.Event() for _ in kernels]
@@ -287,13 +288,13 @@ def run_on(monkeypatch, tmp_path):
 
         monkeypatch.setattr(machine, "prepared", prepared)
         monkeypatch.setattr(
-            common, "find", lambda name, say: Place(Kernel(name, Path("/x"), "cache"))
+            run_command, "find", lambda name, say: Place(Kernel(name, Path("/x"), "cache"))
         )
         names = [str(kernel) for kernel in kernels]
         try:
             run_command.run(options, names, outputs, verbose=False, quiet=False)
         finally:
-            found = json.loads(outputs.json.read_text()) if outputs.json.exists() else None
+            found = json.loads(path.read_text()) if path.exists() else None
             run.releases = found and [e["kernel"]["release"] for e in found["evidence"]]
 
     return run

@@ -4,17 +4,18 @@ Two halves that meet in a file. *Collect* (``session`` and below) runs as root n
 kernel, with the standard library, BCC and a disassembler. *Analyse* (``summary``,
 ``verdict``, ``reports``) is unprivileged and reads evidence.
 
-For programs that measure themselves there are :class:`Session` and :class:`Window`; they
-are imported when they are first asked for.
+For programs that measure themselves there are :class:`Session` and :class:`Window`, for
+notebooks :func:`load`; they are imported when they are first asked for.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zctrace.analysis.frames import load
     from zctrace.session.api import Session, Window
 
 
-__all__ = ["Session", "Window", "__version__"]
+__all__ = ["Session", "Window", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,4 +23,8 @@ def __getattr__(name: str) -> Any:
         from zctrace.session import api
 
         return getattr(api, name)
+    if name == "load":
+        from zctrace.analysis import frames
+
+        return frames.load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

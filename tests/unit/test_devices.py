@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import recorded_evidence
 from tests.unit.altering import altered, count, only, run_of, with_counts, without
-from zctrace.analysis import controls, rows
+from zctrace.analysis import controls, frames
 from zctrace.analysis.verdicts import Dma, Source, Word, judge_dma
 from zctrace.collect import disk
 from zctrace.evidence.schema import Hits, Setting
@@ -223,7 +223,7 @@ def test_from_a_warm_cache_nothing_is_concluded(evidence):
 
 
 def test_the_tidy_rows_have_what_devices_moved(cold):
-    frame = rows.tidy([over(cold, "e1000")])
+    frame = frames.tidy([over(cold, "e1000")])
     sent = frame[(frame["quantity"] == "transmit-payload") & (frame["role"] == "sender")]
     assert set(sent.groupby("strategy")["bytes"].sum()) == {MIB}
     assert set(frame["nic"]) == {"e1000"}

@@ -18,8 +18,7 @@ from typer.testing import CliRunner
 from tests.conftest import recorded_evidence
 from tests.unit.altering import altered, at_return, broken, count, only, run_of
 from zctrace import cli
-from zctrace.analysis import rows as analysis_rows
-from zctrace.analysis import runs
+from zctrace.analysis import frames, runs
 from zctrace.errors import ControlError, OutputError
 from zctrace.evidence.schema import Evidence
 from zctrace.evidence.sites import Blind
@@ -403,7 +402,7 @@ def test_the_evidence_table_shows_who_copied():
     judged = [only(recorded_evidence("7.3"), "read-write")]
     (table,) = tables.evidence(judged)
     shown = [[role, *(cell.text for cell in cells)] for role, cells in table.groups[0].rows]
-    frame = analysis_rows.tidy([dataclasses.replace(judged[0].evidence, runs=(judged[0].run,))])
+    frame = frames.tidy([dataclasses.replace(judged[0].evidence, runs=(judged[0].run,))])
     kept = frame[
         (frame["bytes"] > 0) & ~frame["role"].str.contains("control_|neighbour", regex=True)
     ]

@@ -79,7 +79,7 @@ def test_next_to_the_kernel_the_standard_library_is_enough(name):
         ("capstone", {"zctrace.kernel.text"}),
         ("jinja2", {"zctrace.reports.html.page"}),
         ("pytest", {"zctrace.pytest_plugin"}),
-        ("pandas", {"zctrace.analysis.rows", "zctrace.analysis.runs"}),
+        ("pandas", {"zctrace.analysis.frames"}),
     ],
 )
 def test_few_importers_each(package, modules):
@@ -129,3 +129,20 @@ def test_only_what_is_run_exits(name):
 
 def test_the_first_level_has_few_files():
     assert len(list((ROOT / "tracer").glob("*.py"))) <= MOST_FILES
+
+
+def test_pandas_is_imported_only_where_there_are_frames():
+    """It takes as long as the rest of a command: a report is shown without."""
+    code = """
+import sys, zctrace.cli
+try:
+    zctrace.cli.app(["report", sys.argv[1]], standalone_mode=False)
+finally:
+    assert "zctrace.analysis.runs" in sys.modules
+    assert "pandas" not in sys.modules
+    assert zctrace.load and "pandas" in sys.modules
+"""
+    file = ROOT / "tests/evidence/java-25-6.1.json"
+    result = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "java-" in result.stdout

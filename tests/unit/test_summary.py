@@ -20,8 +20,7 @@ from tests.unit.altering import (
     without,
 )
 from zctrace.analysis import columns as analysis_columns
-from zctrace.analysis import rows as analysis_rows
-from zctrace.analysis import runs
+from zctrace.analysis import frames, runs
 from zctrace.analysis.verdicts import Word
 from zctrace.evidence.sites import Blind
 from zctrace.probes.catalogue import CATALOGUE
@@ -60,7 +59,7 @@ def test_recorded_runs(evidence, strategy, u2k, k2u, copies, switches, words):
 
 
 def test_unmeasured_columns_are_empty(evidence):
-    frame = runs.summarise(runs.judge([evidence]))
+    frame = frames.summary(runs.judge([evidence]))
     assert frame["u2u_bytes"].isna().all()
     receives = frame["strategy"] == "tcp-zerocopy-receive"
     for column in ("dma_copies", "dma_in_bytes", "dma_out_bytes", "dma_in_source"):
@@ -81,7 +80,7 @@ def test_the_first_columns_are_the_promised_ones(evidence):
         "context_switches_voluntary, context_switches_involuntary, controls, file_system, "
         "reason, interrupts, dma_in_source, dma_out_source, header_bytes, disk_metadata_bytes"
     ).split(", ")
-    frame = runs.summarise(runs.judge([evidence]))
+    frame = frames.summary(runs.judge([evidence]))
     assert list(frame.columns) == promised
 
 
@@ -301,7 +300,7 @@ def test_no_figure_has_no_reason(evidence):
 def test_of_a_receiver_its_own_figures_are_shown(evidence):
     """It copied nothing; the process that sent to it did."""
     judged = only(evidence, "tcp-zerocopy-receive")
-    rows = analysis_rows.tidy([dataclasses.replace(evidence, runs=(judged.run,))])
+    rows = frames.tidy([dataclasses.replace(evidence, runs=(judged.run,))])
     sent = rows[(rows["role"] == "source") & (rows["kind"] == "copy")]
     assert sent["bytes"].sum() >= MIB
     assert judged.figures["cpu_copied_bytes"] == 0
@@ -358,9 +357,9 @@ def test_a_run_that_was_not_possible_is_empty_and_says_why():
 
 def test_a_run_that_was_not_possible_copied_nothing_anywhere():
     evidence = recorded_evidence("5.10")
-    rows = analysis_rows.tidy([evidence])
+    rows = frames.tidy([evidence])
     assert set(rows["strategy"]) == {"sendfile"}
-    frame = runs.summarise(runs.judge([evidence])).set_index("strategy")
+    frame = frames.summary(runs.judge([evidence])).set_index("strategy")
     assert frame.loc["sendfile", "cpu_copied_bytes"] == 0
     assert pd.isna(frame.loc["io-uring-zc", "cpu_copied_bytes"])
 
@@ -474,7 +473,7 @@ def test_unwatched_events_are_empty_not_zero(evidence):
 def test_tidy_shows_attached_sites_with_zeros_and_blind_ones_empty(evidence):
     functions, paths = ("udp_copy", "udp_copy_too"), frozenset({Path.UDP})
     blind = Blind(Quantity.BOUNCE, functions, "refused", paths, Kind.COPY)
-    frame = analysis_rows.tidy([dataclasses.replace(evidence, blind=(blind,))])
+    frame = frames.tidy([dataclasses.replace(evidence, blind=(blind,))])
     sender = frame[(frame["strategy"] == "sendfile") & (frame["role"] == "sender")]
     sites = sender[sender["kind"] == "copy"].set_index("quantity")
     assert len(sites.loc["copy-to-iter"]) == sum(
@@ -491,7 +490,7 @@ def test_tidy_shows_attached_sites_with_zeros_and_blind_ones_empty(evidence):
 
 
 def test_tidy_tells_two_mechanisms_and_the_callers_apart(evidence):
-    rows = analysis_rows.tidy([evidence])
+    rows = frames.tidy([evidence])
     mine = rows[(rows["strategy"] == "read-write") & (rows["role"] == "sender")]
     mine = mine[(mine["quantity"] == "copy-from-iter") & (mine["bytes"] > 0)]
     by_mechanism = mine.groupby("mechanism")["bytes"].sum().to_dict()
@@ -503,12 +502,12 @@ def test_tidy_tells_two_mechanisms_and_the_callers_apart(evidence):
 
 
 def test_tidy_adds_up_to_the_summary(evidence):
-    rows = analysis_rows.tidy([evidence])
+    rows = frames.tidy([evidence])
     roles = {run.strategy: run.role for run in evidence.runs}
     own = rows[(rows["role"] == rows["strategy"].map(roles)) & (rows["kind"] == "copy")]
     own = own[own["purpose"] != Purpose.METADATA.value]
     sums = own.groupby(["strategy", "run_index"])["bytes"].sum()
-    frame = runs.summarise(runs.judge([evidence]))
+    frame = frames.summary(runs.judge([evidence]))
     copied = frame.set_index(["strategy", "run_index"])["cpu_copied_bytes"]
     assert len(sums) == len(evidence.runs)
     pd.testing.assert_series_equal(
@@ -517,7 +516,7 @@ def test_tidy_adds_up_to_the_summary(evidence):
 
 
 def test_the_sink_is_not_the_sender(evidence):
-    rows = analysis_rows.tidy([evidence])
+    rows = frames.tidy([evidence])
     sink = rows[(rows["role"] == "sink") & (rows["kind"] == "copy")]
     sink = sink[sink["purpose"] == Purpose.PAYLOAD.value]
     received = sink.groupby("strategy")["bytes"].sum().to_dict()

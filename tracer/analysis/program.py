@@ -97,7 +97,7 @@ class Answer:
     @property
     def stacks(self) -> list[Stack]:
         """Those of payload, the most bytes first; none if they were not asked for."""
-        kept = [stack for stack in self.trace.account.stacks if _moves(stack.syscall)]
+        kept = [stack for stack in self.trace.account.stacks if moves(stack.syscall)]
         return sorted(kept, key=lambda stack: -stack.bytes) if self.copied is not None else []
 
     @property
@@ -145,7 +145,7 @@ def answer(evidence: Evidence) -> Answer:
         if count.role != _PROGRAM or not site or site.kind is not Kind.COPY:
             continue
         way = controls.direction_of(count.direction, site.direction, count.syscall)
-        if site.purpose is Purpose.PAYLOAD and _moves(count.syscall):
+        if site.purpose is Purpose.PAYLOAD and moves(count.syscall):
             payload.append((count, way))
         elif count.bytes:
             named = site.purpose is not Purpose.PAYLOAD
@@ -175,12 +175,13 @@ def answer(evidence: Evidence) -> Answer:
     )
 
 
-def _moves(syscall: str | None) -> bool:
+def moves(syscall: str | None) -> bool:
+    """Whether bytes copied in it, or outside of any, can be payload."""
     return syscall is None or syscall in MOVING
 
 
-def _moved(trace: Trace) -> tuple[dict[ThingKind, int], dict[ThingKind, int]]:
-    """Bytes delivered and received, by kind; pipes inside the program are no delivery."""
+def delivering(trace: Trace) -> frozenset[int | None]:
+    """Things that deliver to the program, or it to them: no pipes inside the program."""
     things, flows = trace.account.things, trace.account.flows
     read = {flow.thing for flow in flows if flow.way is FlowWay.IN}
     written = {flow.thing for flow in flows if flow.way is FlowWay.OUT}
@@ -189,11 +190,18 @@ def _moved(trace: Trace) -> tuple[dict[ThingKind, int], dict[ThingKind, int]]:
         for number, thing in enumerate(things)
         if thing.kind == PIPE and number in read and number in written
     }
+    kinds = (*_DELIVERING, UNKNOWN.kind)
+    seen = frozenset(flow.thing for flow in flows)
+    return frozenset(n for n in seen - inside if _thing(trace, n).kind in kinds)
+
+
+def _moved(trace: Trace) -> tuple[dict[ThingKind, int], dict[ThingKind, int]]:
+    """Bytes delivered and received, by kind of thing."""
+    delivers = delivering(trace)
     total: dict[FlowWay, Counter[ThingKind]] = {way: Counter() for way in FlowWay}
-    for flow in flows:
-        kind = _thing(trace, flow.thing).kind
-        if flow.thing not in inside and kind in (*_DELIVERING, UNKNOWN.kind):
-            total[flow.way][kind] += flow.bytes
+    for flow in trace.account.flows:
+        if flow.thing in delivers:
+            total[flow.way][_thing(trace, flow.thing).kind] += flow.bytes
     return dict(total[FlowWay.OUT]), dict(total[FlowWay.IN])
 
 
@@ -227,7 +235,7 @@ def _lines(
 
 def _calls(trace: Trace) -> list[Line]:
     """By system call; how often each was made, whether or not it moved anything."""
-    bookings = [b for b in trace.account.bookings if _moves(b.syscall)]
+    bookings = [b for b in trace.account.bookings if moves(b.syscall)]
     lines = _lines(
         trace.account.flows,
         bookings,
@@ -257,7 +265,7 @@ def _things(trace: Trace) -> list[Line]:
 
     return _lines(
         trace.account.flows,
-        [b for b in trace.account.bookings if _moves(b.syscall)],
+        [b for b in trace.account.bookings if moves(b.syscall)],
         lambda f: of(f.thing, True),
         lambda b: of(b.thing, b.thing is not None or b.syscall is not None),
     )

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from zctrace.analysis import controls
 from zctrace.evidence.schema import Count, Evidence, Run
 from zctrace.evidence.sites import Site
 from zctrace.probes.model import Direction, Kind, Purpose, Quantity
 from zctrace.workloads.marker import RoleName
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 UNWATCHED = "none"
 """In the place of a mechanism, where there is none."""
@@ -44,29 +41,13 @@ class Row(NamedTuple):
     note: str
 
 
-def tidy(evidences: Iterable[Evidence]) -> pd.DataFrame:
-    """One row per run, role, site, direction, system call and caller; as counted.
+def tidy_rows(evidence: Evidence, run: Run) -> Iterator[Row]:
+    """The tidy rows of one run; none of one that was not possible.
 
     Every attached copy site has a row for the process under measurement, if only with
     zeros; a site that nothing watches has one with both cells empty and the reason in
     ``note``.
     """
-    import pandas as pd
-
-    found = [
-        row
-        for evidence in evidences
-        for run in evidence.runs
-        for row in tidy_rows(evidence, run)
-    ]
-    frame = pd.DataFrame(found, columns=list(Row._fields))
-    for column in ("payload_bytes", "chunk_bytes", "run_index", "calls", "bytes"):
-        frame[column] = frame[column].astype("Int64")
-    return frame
-
-
-def tidy_rows(evidence: Evidence, run: Run) -> Iterator[Row]:
-    """The tidy rows of one run; none of one that was not possible."""
     if run.unavailable:
         return
     common = (

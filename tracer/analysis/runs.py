@@ -1,7 +1,6 @@
-"""What the counts add up to: tidy rows, and one summary row per run.
+"""What the counts add up to: the figures and verdicts of each run.
 
-The only module that imports pandas, and late: the tables that programs read are made with
-it, while a judgement adds up a few hundred rows, for which a frame takes longer.
+A judgement adds up a few hundred rows, for which a frame of pandas takes longer.
 """
 
 from __future__ import annotations
@@ -9,9 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from zctrace.analysis import controls, reasons
+from zctrace.analysis.columns import COLUMNS, EVENT_COLUMNS
+from zctrace.analysis.dma import PAGE_BYTES, dma_figures, dma_into_cache, dma_to_nic
+from zctrace.analysis.doubts import failed_controls, unexplained, unseen
+from zctrace.analysis.rows import UNWATCHED, Row, sum_bytes, sum_calls, tidy_rows
 from zctrace.analysis.verdicts import (
     Verdict,
     Word,
@@ -23,14 +25,6 @@ from zctrace.evidence.schema import Evidence, Run
 from zctrace.probes.model import Direction, Kind, Purpose, Quantity, plain
 from zctrace.workloads.catalogue import strategy_named
 from zctrace.workloads.strategy import Ends, Expected
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-from zctrace.analysis.columns import COLUMNS, EVENT_COLUMNS, RATIOS, TEXTS
-from zctrace.analysis.dma import PAGE_BYTES, dma_figures, dma_into_cache, dma_to_nic
-from zctrace.analysis.doubts import failed_controls, unexplained, unseen
-from zctrace.analysis.rows import UNWATCHED, Row, sum_bytes, sum_calls, tidy_rows
 
 ITERATOR_FUNCTIONS = frozenset(
     {
@@ -76,17 +70,6 @@ class Judged:
 def judge(evidences: Iterable[Evidence]) -> list[Judged]:
     """Every run of every kernel, in the order in which they happened."""
     return [_judge(evidence, run) for evidence in evidences for run in evidence.runs]
-
-
-def summarise(judged: Iterable[Judged]) -> pd.DataFrame:
-    """The summary table: a row per run, ``COLUMNS`` in order, unmeasured cells empty."""
-    import pandas as pd
-
-    frame = pd.DataFrame([j.figures for j in judged], columns=list(COLUMNS))
-    for column in COLUMNS:
-        if column not in TEXTS:
-            frame[column] = frame[column].astype("Float64" if column in RATIOS else "Int64")
-    return frame
 
 
 def _judge(evidence: Evidence, run: Run) -> Judged:

@@ -1,23 +1,30 @@
-"""The reports that programs read: CSV and JSON. Integers and bytes, nothing rounded."""
+"""The reports that programs read: CSV and JSON. Integers and bytes, nothing rounded.
+
+The module of frames imports pandas: late, since most reports need none.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 
-from zctrace.analysis.rows import tidy
-from zctrace.analysis.runs import Judged, summarise
+from zctrace.analysis.runs import Judged
 from zctrace.reports import wording
 
 
 def summary_csv(judged: Sequence[Judged]) -> str:
     """One row per kernel, strategy and repetition; unmeasured cells are empty."""
-    return str(summarise(judged).to_csv(index=False, lineterminator="\n"))
+    from zctrace.analysis import frames
+
+    return str(frames.summary(judged).to_csv(index=False, lineterminator="\n"))
 
 
 def evidence_csv(judged: Sequence[Judged]) -> str:
     """One row per run, role, site, direction and system call."""
-    return str(tidy(wording.evidences_of(judged)).to_csv(index=False, lineterminator="\n"))
+    from zctrace.analysis import frames
+
+    frame = frames.tidy(wording.evidences_of(judged))
+    return str(frame.to_csv(index=False, lineterminator="\n"))
 
 
 def result_json(judged: Sequence[Judged]) -> str:

@@ -6,6 +6,7 @@ import functools
 import io
 import json
 
+import pandas as pd
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -325,9 +326,24 @@ def test_of_several_the_largest_change_is_the_answer():
     assert [compared.changed for compared in result.comparisons] == [True, False]
 
 
+def test_one_program_on_two_kernels_is_paired_by_release_then_by_line():
+    cat, newer = recorded("cat"), recorded("cat", "7.3")
+    later = dataclasses.replace(cat, kernel={**cat.kernel, "release": "6.1.0-99-amd64"})
+    result = result_of([cat, newer], [newer, later])
+    assert sorted(c.subject.rpartition(" on ")[2] for c in result.comparisons) == [
+        "6.1.0-99-amd64", newer.kernel["release"],
+    ]  # fmt: skip
+    assert not result.only_before
+    assert not result.only_after
+
+
 def test_a_key_of_several_says_nothing():
+    def table(*names):
+        rows = [(name, name, name, name[0]) for name in names]
+        return pd.DataFrame(rows, columns=["found", "name", "whole", "first"])
+
     pairs, left, right = pairing.paired(
-        ["a1", "a2", "b"], ["a3", "b", "c"], (str, lambda x: x[0])
+        table("a1", "a2", "b"), table("a3", "b", "c"), [["whole"], ["first"]]
     )
     assert (pairs, left, right) == ([("b", "b")], ["a1", "a2"], ["a3", "c"])
 
@@ -363,6 +379,17 @@ def test_runs_without_their_like():
     assert "splice 1 MiB, on 6.1.0-56-amd64" in result.only_before
     assert len(result.only_before) == len(evidence.runs) - 1
     assert f"; and {len(evidence.runs) - 7} more: " in flat(rendered(result))
+
+
+def test_file_to_file_is_paired_by_the_device_that_was_asked_for():
+    evidence = recorded_evidence("6.1")
+    (run,) = (r for r in evidence.runs if r.strategy == "copy-file-range")
+    over = dataclasses.replace(run, nic="veth")
+    nics = {**evidence.nics, "veth": evidence.nics["lo"]}
+    both = dataclasses.replace(evidence, runs=(run, over), nics=nics)
+    result = result_of(both, dataclasses.replace(both, runs=(over, run)))
+    assert result.headline == "nothing changed in what counts: 2 runs"
+    assert not result.only_before
 
 
 def test_runs_on_kernels_that_agree():

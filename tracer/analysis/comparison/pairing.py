@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+import pandas as pd
+
+from zctrace.analysis import frames
 from zctrace.analysis.comparison import programs
 from zctrace.analysis.comparison import runs as compared_runs
 from zctrace.analysis.comparison.model import NOTHING, Change, Comparison, Result, Value
@@ -12,9 +15,8 @@ from zctrace.analysis.program import Answer
 from zctrace.analysis.runs import Judged
 from zctrace.analysis.saved import Saved
 from zctrace.errors import UsageError
-from zctrace.evidence.schema import Evidence, Subject
+from zctrace.evidence.schema import Evidence
 
-_Thing = TypeVar("_Thing")
 _BUILD = "kernel's build"
 """Of one release there are several; of two releases it says nothing."""
 
@@ -67,60 +69,41 @@ def _headline(comparisons: Sequence[Comparison]) -> str:
 
 
 def paired(
-    before: Sequence[_Thing],
-    after: Sequence[_Thing],
-    keys: Sequence[Callable[[_Thing], Hashable]],
-) -> tuple[list[tuple[_Thing, _Thing]], list[_Thing], list[_Thing]]:
-    """Those with the same key, by the first key at first; and what is left on both sides.
+    before: pd.DataFrame, after: pd.DataFrame, keys: Iterable[list[str]]
+) -> tuple[list[tuple[Any, Any]], list[str], list[str]]:
+    """What was ``found`` with the same key, by the first key at first; and names of the rest.
 
     A key that several on one side have says nothing of any of them.
     """
-    pairs: list[tuple[_Thing, _Thing]] = []
-    left, right = list(before), list(after)
+    pairs: list[tuple[Any, Any]] = []
     for key in keys:
-        ours, theirs = [key(one) for one in left], [key(one) for one in right]
-        alike = [k for k in ours if ours.count(k) == theirs.count(k) == 1]
-        pairs += [(left[ours.index(k)], right[theirs.index(k)]) for k in alike]
-        left = [one for one, k in zip(left, ours, strict=True) if k not in alike]
-        right = [one for one, k in zip(right, theirs, strict=True) if k not in alike]
-    return pairs, left, right
-
-
-def _only_one(_: object) -> Hashable:
-    """The last key: whatever it is, if there is just one."""
-    return ""
+        ours, theirs = (
+            side.drop_duplicates(key, keep=False).reset_index() for side in (before, after)
+        )
+        alike = ours.merge(theirs, on=key)
+        before, after = before.drop(alike["index_x"]), after.drop(alike["index_y"])
+        pairs += zip(alike["found_x"], alike["found_y"], strict=True)
+    return pairs, list(before["name"]), list(after["name"])
 
 
 def _programs(before: Saved, after: Saved) -> tuple[list[Comparison], list[str], list[str]]:
-    def release(found: Answer) -> str:
-        return str(found.evidence.kernel["release"])
-
-    def asked(found: Answer) -> Subject:
-        assert found.evidence.request.subject is not None
-        return found.evidence.request.subject
-
-    def what(found: Answer) -> Hashable:
-        # Another time the same program has another number.
-        return asked(found).command, asked(found).cgroup
-
-    def named(found: Answer) -> str:
-        return f"{asked(found).words}, on {release(found)}"
-
-    pairs, left, right = paired(
-        before.programs,
-        after.programs,
-        (
-            lambda found: (what(found), release(found)),
-            lambda found: (what(found), _line(release(found))),
-            what,
-            *([_only_one] if len(before.programs) == len(after.programs) == 1 else []),
-        ),
-    )
+    ours, theirs = (_asked(saved.programs) for saved in (before, after))
+    keys = [["what", "kernel"], ["what", "line"], ["what"]]
+    if len(ours) == len(theirs) == 1:
+        keys.append(["any"])
+    pairs, left, right = paired(ours, theirs, keys)
     comparisons = [
-        programs.compare(named(second), first, second, _circumstances(first, second))
+        programs.compare(_named(second), first, second, _circumstances(first, second))
         for first, second in pairs
     ]
-    return comparisons, [named(found) for found in left], [named(found) for found in right]
+    return comparisons, left, right
+
+
+def _asked(found: Sequence[Answer]) -> pd.DataFrame:
+    subjects = [one.evidence.request.subject for one in found]
+    # Another time the same program has another number.
+    what = [subject and (subject.command, subject.cgroup) for subject in subjects]
+    return _table(found).join(pd.DataFrame({"what": what, "any": ""}))
 
 
 def _circumstances(before: Answer, after: Answer) -> list[Change]:
@@ -131,42 +114,51 @@ def _circumstances(before: Answer, after: Answer) -> list[Change]:
     return [change for change in found if change.differs]
 
 
-def _line(release: str) -> str:
-    """The kernel's line: 6.1 of 6.1.0-56-amd64."""
-    return ".".join(release.split(".")[:2])
-
-
 def _runs(before: Saved, after: Saved) -> tuple[list[Comparison], list[str], list[str]]:
-    ours, theirs = (list(_by_kernel(saved.runs).items()) for saved in (before, after))
-    keys: list[Callable[[tuple[str, list[Judged]]], Hashable]] = [
-        lambda kernel: kernel[0],
-        lambda kernel: _line(kernel[0]),
-    ]
-    if len(ours) == len(theirs) == 1:
-        keys.append(_only_one)
-    kernels, left, right = paired(ours, theirs, keys)
+    ours, theirs = (_performed(saved.runs) for saved in (before, after))
+    what = [*compared_runs.IDENTITY]
+    keys = [[*what, "kernel"], [*what, "line"]]
+    if ours["kernel"].nunique() == theirs["kernel"].nunique() == 1:
+        keys.append(what)
+    pairs, left, right = paired(ours, theirs, keys)
+    kernels: dict[tuple[str, str], list[compared_runs.Pair]] = {}
+    for first, second in pairs:
+        releases = _release(first), _release(second)
+        kernels.setdefault(releases, []).append((first, second))
     comparisons = []
-    only_before, only_after = ([j for _, runs in side for j in runs] for side in (left, right))
-    for (release, first), (other, second) in kernels:
-        pairs, alone, also_alone = paired(first, second, (compared_runs.key,))
-        only_before += alone
-        only_after += also_alone
-        if pairs:
-            subject = f"on {release}" if release == other else f"on {release} → {other}"
-            differ = circumstances(pairs[0][0].evidence, pairs[0][1].evidence)
-            comparisons.append(compared_runs.compare(subject, pairs, differ))
-    return comparisons, _named(only_before), _named(only_after)
+    for (release, other), same in kernels.items():
+        subject = f"on {release}" if release == other else f"on {release} → {other}"
+        differ = circumstances(same[0][0].evidence, same[0][1].evidence)
+        comparisons.append(compared_runs.compare(subject, same, differ))
+    return comparisons, left, right
 
 
-def _by_kernel(runs: Sequence[Judged]) -> dict[str, list[Judged]]:
-    found: dict[str, list[Judged]] = {}
-    for judged in runs:
-        found.setdefault(str(judged.evidence.kernel["release"]), []).append(judged)
-    return found
+def _performed(runs: Sequence[Judged]) -> pd.DataFrame:
+    # From file to file there are runs with different devices, too.
+    what = frames.summary(runs).assign(nic=[judged.run.nic for judged in runs])
+    return _table(runs).join(what[[*compared_runs.IDENTITY]])
 
 
-def _named(runs: Sequence[Judged]) -> list[str]:
-    return [f"{compared_runs.name(j)}, on {j.evidence.kernel['release']}" for j in runs]
+def _table(found: Sequence[Answer | Judged]) -> pd.DataFrame:
+    """A row each, with its name, its kernel, and the kernel's line: 6.1 of 6.1.0-56-amd64."""
+    columns = {
+        "found": found,
+        "name": [_named(one) for one in found],
+        "kernel": [_release(one) for one in found],
+        "line": [".".join(_release(one).split(".")[:2]) for one in found],
+    }
+    return pd.DataFrame(columns)
+
+
+def _release(found: Answer | Judged) -> str:
+    return str(found.evidence.kernel["release"])
+
+
+def _named(found: Answer | Judged) -> str:
+    if isinstance(found, Judged):
+        return f"{compared_runs.name(found)}, on {_release(found)}"
+    assert found.evidence.request.subject is not None
+    return f"{found.evidence.request.subject.words}, on {_release(found)}"
 
 
 def circumstances(before: Evidence, after: Evidence) -> list[Change]:

@@ -102,13 +102,8 @@ _VARYING = (
 _SENT = ("cpu_copied_bytes", "k2k_bytes", "dma_out_bytes")
 """Bytes that there are more of where TCP sends something again."""
 _CALLS = ("syscalls", _SWITCHES)
-
-
-def key(judged: Judged) -> tuple[object, ...]:
-    """What two runs have in common that are compared with each other, besides a kernel."""
-    run = judged.run
-    asked = run.strategy, run.nic, run.cache, run.chunk_bytes, run.payload_bytes
-    return *asked, run.run_index
+IDENTITY = ("strategy", "nic", "cache", "chunk_bytes", "payload_bytes", "run_index")
+"""What two runs have in common that are compared with each other, besides a kernel."""
 
 
 def name(judged: Judged) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import zctrace as package
-from zctrace.analysis import program
+from zctrace.analysis import sentences
 from zctrace.errors import FigureError, SessionError, UsageError
 from zctrace.workloads import libc, marker
 
@@ -123,7 +123,7 @@ def test_sendfile(zctrace, payload, receiver):
         assert window.copies < 0.01
         assert answer.delivered == {"socket": SIZE}
         assert window.sentence == f"zero-copy: of {SIZE} B delivered the CPU copied none"
-        assert program.sentence(answer) == window.sentence
+        assert sentences.sentence(answer) == window.sentence
 
 
 def test_a_child(zctrace):

@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import KERNELS
 from tests.live.conftest import zctrace
-from zctrace.analysis.controls import direction_of
+from zctrace.analysis.counted import direction_of
 from zctrace.analysis.runs import ITERATOR_FUNCTIONS
 from zctrace.errors import TraceError
 

@@ -11,7 +11,7 @@ from tests.conftest import LIVE_KERNELS
 from tests.live import calls_workload, scale_workload, suites
 from tests.live.conftest import SUITES, zctrace
 from tests.live.suites import SIZE
-from zctrace.analysis import program
+from zctrace.analysis import program, sentences
 from zctrace.evidence.schema import Evidence
 
 WIDELY, EVERYTHING = LIVE_KERNELS, tuple(k for k in LIVE_KERNELS if "calls" in SUITES[k])
@@ -99,7 +99,7 @@ def test_cp_reflink_copies_nothing(programs):
     assert thing(found, "/xfs/copy").copied == {}
     # Libraries are read, and nothing else.
     assert found.copied_bytes < 16384
-    assert program.sentence(found).startswith("zero-copy for ")
+    assert sentences.sentence(found).startswith("zero-copy for ")
 
 
 def test_cat_reads_and_a_device_takes_it(programs):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from tests.conftest import HERE
 from tests.unit.altering import count
 from zctrace import cli, errors
-from zctrace.analysis import program
+from zctrace.analysis import program, sentences
 from zctrace.commands import check
 from zctrace.evidence.account import Account, Booking, Flow, FlowWay, Thing, ThingKind
 from zctrace.evidence.schema import Evidence
@@ -60,7 +60,7 @@ def rendered(found, width=80):
     ],
 )
 def test_the_verdict(answers, name, beginning):
-    assert program.sentence(answers[name]).startswith(beginning)
+    assert sentences.sentence(answers[name]).startswith(beginning)
 
 
 def test_the_answer_adds_up(answers):
@@ -98,7 +98,7 @@ def test_without_its_probe_nothing_is_said(recorded):
     counts = tuple(c for c in evidence.trace.run.counts if c.function != "_copy_from_iter")
     found = program.answer(altered(evidence, counts=counts))
     assert found.copied is found.copied_bytes is found.copies is None
-    assert program.sentence(found) == "not measured: the controls failed"
+    assert sentences.sentence(found) == "not measured: the controls failed"
     text = rendered(found)
     assert text.startswith("CONTROLS FAILED")
     assert "u→k" not in text
@@ -119,7 +119,7 @@ def test_what_was_lost_makes_lower_bounds(recorded):
     evidence = recorded["nginx, sendfile off"]
     lost = {**evidence.trace.run.lost, "on_call-skipped": 3}
     found = program.answer(altered(evidence, lost=lost))
-    assert "not zero-copy: at least 2.00" in program.sentence(found)
+    assert "not zero-copy: at least 2.00" in sentences.sentence(found)
     assert any("3 events were lost" in doubt for doubt in found.doubts)
     with pytest.raises(errors.LimitError, match="not everything was"):
         check.require_limit(found, 3.0)
@@ -128,7 +128,7 @@ def test_what_was_lost_makes_lower_bounds(recorded):
 def test_zero_copy_with_a_doubt_says_so(recorded):
     evidence = recorded["nginx, sendfile on"]
     found = program.answer(altered(evidence, lost={"call": 1}))
-    assert program.sentence(found).startswith("as far as was seen, zero-copy")
+    assert sentences.sentence(found).startswith("as far as was seen, zero-copy")
 
 
 def test_a_full_table_is_told_and_no_doubt(recorded):
@@ -166,7 +166,7 @@ def test_nobody_s_bytes_are_shown_and_bounded(recorded):
     assert found.unassigned == before.unassigned + SIZE
     assert found.copied_bytes == before.copied_bytes
     assert found.most_copies > 0.99
-    assert program.sentence(found).startswith("as far as was seen, zero-copy")
+    assert sentences.sentence(found).startswith("as far as was seen, zero-copy")
     assert f"{found.unassigned} B more were copied" in rendered(found).replace("\n  ", " ")
     with pytest.raises(errors.LimitError, match="are nobody's"):
         check.require_limit(found, 0.01)
@@ -222,7 +222,7 @@ def test_the_report_fits(answers):
     for name, found in answers.items():
         lines = rendered(found).splitlines()
         assert max(map(len, lines)) <= 80, name
-        assert lines[0].lower().startswith(program.sentence(found)[:20].lower())
+        assert lines[0].lower().startswith(sentences.sentence(found)[:20].lower())
 
 
 def test_long_names_keep_their_ends(recorded):
@@ -252,7 +252,7 @@ def test_saved_results_are_shown_again(answers, tmp_path):
     path.write_text(reports.result_json([found]))
     result = CliRunner().invoke(cli.app, ["report", str(path)])
     assert result.exit_code == 0
-    assert program.sentence(found)[4:40] in result.stdout
+    assert sentences.sentence(found)[4:40] in result.stdout
     refused = CliRunner().invoke(cli.app, ["report", str(path), "--html", str(tmp_path / "x")])
     assert isinstance(refused.exception, errors.UsageError)
 

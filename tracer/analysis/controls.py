@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from zctrace.analysis import counted
 from zctrace.evidence.schema import INTERRUPTS, Evidence, Run
 from zctrace.probes.model import Direction, Kind, Mechanism, Quantity
 from zctrace.workloads.known import Known, Moved
@@ -17,55 +18,28 @@ from zctrace.workloads.marker import RoleName
 COPIES, SWITCHES, FAULTS, CONTEXT = "copies", "switches", "page faults", "context switches"
 DMA = "DMA"
 
-_LOSSES = {
-    "syscall": (COPIES,),
-    "cpus": (COPIES,),
-    "call": (COPIES,),
-    "part": (COPIES,),
-    "owner": (COPIES, DMA),
-    "request": (DMA,),
-    "mapping": (DMA,),
-    "on_breakpoint": (COPIES,),
-    "on_fentry": (COPIES,),
-    "on_kprobe": (COPIES,),
-    "on_call": (COPIES,),
-    "on_return": (COPIES,),
-    "on_zerocopy": (COPIES,),
-    "on_sys_": (SWITCHES,),
-    "on_page_fault": (FAULTS,),
-    "on_sched_switch": (CONTEXT,),
-    "on_socket": (COPIES, DMA),
-    "on_merge": (COPIES,),
-    "on_bounced": (COPIES,),
-    "on_user_copy": (COPIES,),
-    "on_request": (DMA,),
-    "on_transmit": (DMA,),
-    "on_page_mapped": (DMA,),
-    "on_address_mapped": (DMA,),
-    "on_list_mapped": (DMA,),
-    INTERRUPTS: (),
-}
+_DEPEND = {
+    (COPIES,): (
+        "syscall", "cpus", "call", "part", "on_breakpoint", "on_fentry", "on_kprobe",
+        "on_call", "on_return", "on_zerocopy", "on_merge", "on_bounced", "on_user_copy",
+    ),
+    (COPIES, DMA): ("owner", "on_socket"),
+    (DMA,): (
+        "request", "mapping", "on_request", "on_transmit", "on_page_mapped",
+        "on_address_mapped", "on_list_mapped",
+    ),
+    (SWITCHES,): ("on_sys_",),
+    (FAULTS,): ("on_page_fault",),
+    (CONTEXT,): ("on_sched_switch",),
+    (): (INTERRUPTS,),
+}  # fmt: skip
+_LOSSES = {cause: figures for figures, causes in _DEPEND.items() for cause in causes}
 """By the beginning of a cause's name. Without its system call a copy's direction may be
 wrong; without a window nothing is right."""
-EVENTS_WITH_BYTES = frozenset(
-    {
-        Quantity.DISK_READ,
-        Quantity.DISK_READ_OTHER,
-        Quantity.DISK_WRITE,
-        Quantity.TRANSMIT_PAYLOAD,
-        Quantity.TRANSMIT_HEADERS,
-        Quantity.DMA_MAPPED,
-    }
-)
-"""Quantities with bytes that the CPU does not copy."""
 DISK_READ_CONTROL = Moved(Quantity.DISK_READ, Direction.DEVICE_TO_KERNEL)
 """The control's bytes from the disk; see ``zctrace.workloads.control_stimuli``."""
 _POSITIVE = (RoleName.CONTROL_BEFORE, RoleName.CONTROL_AFTER)
 _CALLS = (Quantity.SYSCALL_ENTER, Quantity.SYSCALL_EXIT)
-_KERNEL_ITERATOR_SYSCALLS = frozenset({"sendfile", "splice", "tee", "copy_file_range"})
-"""System calls whose iterators never describe user memory: a copy through one of them
-stays inside the kernel, whatever the function's name says. For breakpoints, which do not
-see the iterator."""
 
 
 @dataclass(frozen=True)
@@ -120,22 +94,13 @@ def check_program(evidence: Evidence, run: Run) -> list[Control]:
     ]
 
 
-def direction_of(
-    seen: Direction | None, promised: Direction | None, syscall: str | None
-) -> Direction | None:
-    """Where the bytes of a count went; ``promised`` by the function, if it was not seen."""
-    if seen or promised is None:
-        return seen
-    return Direction.KERNEL_TO_KERNEL if syscall in _KERNEL_ITERATOR_SYSCALLS else promised
-
-
 def _bytes(evidence: Evidence, run: Run, role: RoleName) -> Counter[Moved]:
     """Bytes that add up."""
     total: Counter[Moved] = Counter()
     for count in run.counts:
         site = evidence.site_of(count)
         if count.role == role and site and site.kind is Kind.COPY:
-            way = direction_of(count.direction, site.direction, count.syscall)
+            way = counted.direction_of(count.direction, site.direction, count.syscall)
             total[Moved(count.quantity, way)] += count.bytes
     return total
 
@@ -336,15 +301,6 @@ def _vouched_for(cause: str) -> tuple[str, ...]:
     return (COPIES, SWITCHES, FAULTS, CONTEXT, DMA)
 
 
-def transmitted(evidence: Evidence, run: Run, quantity: Quantity) -> int:
-    """Bytes that the subject's device was given: ``quantity`` is payload or headers.
-
-    Of that device alone: what is stacked on it was given the same packets before.
-    """
-    device = f"device {evidence.nic_of(run).number}"
-    return run.moved(quantity, run.role, device)
-
-
 def _devices(evidence: Evidence, run: Run) -> list[Control]:
     """What the disk and the network device were seen moving, against what they must have."""
     controls = []
@@ -379,7 +335,7 @@ def _devices(evidence: Evidence, run: Run) -> list[Control]:
     payload = Quantity.TRANSMIT_PAYLOAD
     again = run.account.retransmitted_bytes
     if again is not None and payload in evidence.events:
-        sent, arrived = transmitted(evidence, run, payload), run.arrived_bytes
+        sent, arrived = counted.transmitted(evidence, run, payload), run.arrived_bytes
         # Where packets went unseen, so may have copies of them.
         controls += [
             Control(

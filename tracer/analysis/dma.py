@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zctrace.analysis import controls
+from zctrace.analysis import controls, counted
 from zctrace.analysis.doubts import failed_controls
 from zctrace.analysis.verdicts import Dma, Source
 from zctrace.evidence.schema import VIRTUAL, WARM, Evidence, Run
@@ -78,7 +78,7 @@ def dma_to_nic(evidence: Evidence, run: Run, failed: list[controls.Control]) -> 
         return Dma(0, Source.NONE, run.nic)
     if not nic.bus_device:
         return Dma(None, None, "", f"{run.nic} is no device that transfers by itself")
-    sent = controls.transmitted(evidence, run, Quantity.TRANSMIT_PAYLOAD)
+    sent = counted.transmitted(evidence, run, Quantity.TRANSMIT_PAYLOAD)
     return Dma(
         sent,
         _mapped(evidence, run, nic.bus_device, Direction.KERNEL_TO_DEVICE, sent),
@@ -98,7 +98,7 @@ def dma_figures(
     if into_cache.bytes is not None and to_nic.bytes is not None:
         figures["dma_copies"] = (into_cache.bytes + to_nic.bytes) / run.payload_bytes
     if to_nic.bytes is not None:
-        figures["header_bytes"] = controls.transmitted(evidence, run, Quantity.TRANSMIT_HEADERS)
+        figures["header_bytes"] = counted.transmitted(evidence, run, Quantity.TRANSMIT_HEADERS)
     if into_cache.bytes is not None:
         figures["disk_metadata_bytes"] = run.moved(Quantity.DISK_READ_OTHER, run.role)
     return figures

@@ -22,6 +22,7 @@ from zctrace.analysis.rows import Row, tidy_rows
 from zctrace.analysis.runs import Judged
 from zctrace.analysis.saved import Saved
 from zctrace.analysis.verdicts import Word
+from zctrace.evidence.account import FlowWay
 from zctrace.evidence.schema import Evidence, Run
 from zctrace.probes.model import Direction, Kind, Purpose, plain
 
@@ -269,7 +270,7 @@ def _flows(which: Mapping[str, Any], found: Answer) -> Iterator[dict[str, Any]]:
     moved: defaultdict[tuple[int | None, str | None], Counter[str]] = defaultdict(Counter)
     copied: defaultdict[tuple[int | None, str | None], Counter[str]] = defaultdict(Counter)
     for flow in account.flows:
-        size = "delivered_bytes" if flow.way == "out" else "received_bytes"
+        size = "delivered_bytes" if flow.way is FlowWay.OUT else "received_bytes"
         moved[flow.thing, flow.syscall].update({"calls": flow.calls, size: flow.bytes})
     for booking in account.bookings:
         if moves(booking.syscall):

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from zctrace.analysis import controls, reasons
+from zctrace.analysis import controls, counted, reasons
 from zctrace.analysis.controls import Control
 from zctrace.analysis.reasons import Why
 from zctrace.evidence.account import (
@@ -31,12 +31,6 @@ from zctrace.probes.model import Direction, Kind, Purpose, Quantity, plain
 from zctrace.probes.syscalls import MOVING, RINGS
 from zctrace.workloads.marker import RoleName
 
-_MANY = 10
-"""More copies for each byte than this, and the bytes themselves say more."""
-_NAMED, _SHOWN = 3, 0.005
-"""How many calls a sentence names, and from which share of the bytes on."""
-ZERO_COPY = 0.01
-"""Fewer copies per byte than this, and a program is called zero-copy for most of them."""
 DIRECTIONS = (Direction.USER_TO_KERNEL, Direction.KERNEL_TO_USER, Direction.KERNEL_TO_KERNEL)
 _PROGRAM = RoleName.PROGRAM
 _DELIVERING = (SOCKET, FILE, PIPE, DEVICE)
@@ -144,7 +138,7 @@ def answer(evidence: Evidence) -> Answer:
         site = evidence.site_of(count)
         if count.role != _PROGRAM or not site or site.kind is not Kind.COPY:
             continue
-        way = controls.direction_of(count.direction, site.direction, count.syscall)
+        way = counted.direction_of(count.direction, site.direction, count.syscall)
         if site.purpose is Purpose.PAYLOAD and moves(count.syscall):
             payload.append((count, way))
         elif count.bytes:
@@ -325,7 +319,7 @@ def _unassigned(trace: Trace) -> int:
     return sum(
         c.bytes
         for c in trace.run.counts
-        if c.role is _PROGRAM.outside and c.quantity not in controls.EVENTS_WITH_BYTES
+        if c.role is _PROGRAM.outside and c.quantity not in counted.EVENTS_WITH_BYTES
     )
 
 
@@ -363,62 +357,3 @@ def _notes(trace: Trace) -> Iterable[str]:
             f"{trace.account.overflow} B, moved or copied, are in rows of many: more files, "
             "sockets or threads than there is room for; the totals have them"
         )
-
-
-def sentence(found: Answer) -> str:
-    """The verdict, in one sentence."""
-    basis, many = found.basis
-    copied, ratio = found.copied_bytes, found.copies
-    if copied is None:
-        return "not measured: the controls failed"
-    if ratio is None:
-        return (
-            f"it moved nothing through system calls that tell how much; {copied} B were copied"
-        )
-    open_ended = found.doubts or (found.most_copies or 0) - ratio >= _SHOWN
-    seen = "as far as was seen, " if open_ended else ""
-    if not copied:
-        return f"{seen}zero-copy: of {many} B {basis} the CPU copied none"
-    parts = [line for line in found.calls if line.copied_bytes]
-    if ratio < ZERO_COPY:
-        return (
-            f"{seen}zero-copy for {_percent(_uncopied(found))} of the bytes {basis}; "
-            f"{copied} B were copied all the same, most by {called(parts[0].name)}"
-        )
-    least = "at least " if open_ended else ""
-    if ratio > _MANY:
-        sizes = ", ".join(
-            f"{line.copied_bytes} by {called(line.name)}" for line in parts[:_NAMED]
-        )
-        return f"not zero-copy: {least}{copied} B were copied for {many} B {basis}: {sizes}"
-    shares = ", ".join(
-        f"{line.copied_bytes / many:.2f} by {called(line.name)}"
-        for line in parts[:_NAMED]
-        if line.copied_bytes >= many * _SHOWN
-    )
-    return f"not zero-copy: {least}{ratio:.2f} copies for each byte {basis}: {shares}"
-
-
-def _uncopied(found: Answer) -> float:
-    """The share of what was delivered, or received, that was not copied on that way."""
-    basis, many = found.basis
-    copied = 0
-    for line in found.calls:
-        way = sum(
-            size
-            for direction, size in line.copied.items()
-            if (direction is Direction.KERNEL_TO_USER) == (basis == "received")
-        )
-        moved = line.delivered if basis == "delivered" else line.received
-        copied += min(way, moved) if moved else way
-    return max(many - copied, 0) / many
-
-
-def called(name: str) -> str:
-    """A system call by the name of one of :attr:`Answer.calls`, as a sentence has it."""
-    return "the kernel outside of calls" if name == NO_CALL else f"{name}(2)"
-
-
-def _percent(share: float) -> str:
-    """One decimal, and never 100 for less."""
-    return f"{int(share * 1000) / 10:g} %"

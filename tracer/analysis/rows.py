@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from zctrace.analysis import controls
+from zctrace.analysis import counted
 from zctrace.evidence.schema import Count, Evidence, Run
 from zctrace.evidence.sites import Site
 from zctrace.probes.model import Direction, Kind, Purpose, Quantity
@@ -74,7 +74,7 @@ def tidy_rows(evidence: Evidence, run: Run) -> Iterator[Row]:
             kind=_kind(site, count),
             purpose=site.purpose if site else None,
             mechanism=count.mechanism,
-            direction=controls.direction_of(
+            direction=counted.direction_of(
                 count.direction, site.direction if site else None, count.syscall
             ),
             syscall=count.syscall,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from zctrace.analysis import program as traced
+from zctrace.analysis import sentences
 from zctrace.analysis.program import Answer
 from zctrace.commands.options import (
     BootTimeout,
@@ -84,7 +84,7 @@ def require_limit(found: Answer, most: float) -> None:
         raise LimitError(
             f"{found.copies:.4g} copies for each byte {found.basis[0]}{also}; "
             f"{most:g} are allowed",
-            traced.sentence(found),
+            sentences.sentence(found),
         )
     if found.doubts:
         raise LimitError(

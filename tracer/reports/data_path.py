@@ -12,7 +12,7 @@ import enum
 from collections import Counter
 from dataclasses import dataclass
 
-from zctrace.analysis import controls
+from zctrace.analysis import counted
 from zctrace.analysis.runs import Judged
 from zctrace.analysis.verdicts import Source
 from zctrace.evidence.devices import NicFacts
@@ -321,7 +321,7 @@ def _inside(judged: Judged) -> Counter[Quantity]:
         if site and (site.kind is not Kind.COPY or site.purpose is Purpose.METADATA):
             continue
         promised = site.direction if site else None
-        way = controls.direction_of(count.direction, promised, count.syscall)
+        way = counted.direction_of(count.direction, promised, count.syscall)
         copied = site or count.quantity == Quantity.BOUNCE
         if count.role == judged.run.role and copied and way is Direction.KERNEL_TO_KERNEL:
             found[count.quantity] += count.bytes

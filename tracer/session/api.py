@@ -159,9 +159,9 @@ class Window:
     @property
     def sentence(self) -> str:
         """Whether it was zero-copy, and if not, who copied; says so where there are doubts."""
-        from zctrace.analysis import program
+        from zctrace.analysis import sentences
 
-        return program.sentence(self.answer)
+        return sentences.sentence(self.answer)
 
     @property
     def delivered_bytes(self) -> int:

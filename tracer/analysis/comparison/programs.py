@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from zctrace.analysis import controls, program
+from zctrace.analysis import controls, sentences
 from zctrace.analysis.comparison.model import (
     COPIED,
     NOT_MEASURED,
@@ -341,7 +341,7 @@ def _largest(before: Answer, after: Answer, basis: Basis) -> tuple[float, str]:
     if basis.why_not:
         least = max(LEAST * max(before.copied_bytes or 0, after.copied_bytes or 0), 1)
     by_call = [
-        (f"by {program.called(item.name)}", item.of(COPIED))
+        (f"by {sentences.called(item.name)}", item.of(COPIED))
         for item in _lines(
             Part.CALL, _merged(before.calls), _merged(after.calls), before, after
         )

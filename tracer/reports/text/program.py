@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from zctrace.analysis import program
+from zctrace.analysis import program, sentences
 from zctrace.analysis.program import Answer, Line
 from zctrace.evidence.account import CLOSED, EXITED, INTERRUPTED, TIME, Thing, ThingKind
 from zctrace.probes.model import Quantity
@@ -65,7 +65,7 @@ def _one(found: Answer, console: Console, host_release: str) -> None:
         for control in found.failed:
             say(console, f"{control.name}: {control.detail}", "red", indent=2)
         say(console)
-    first = program.sentence(found)
+    first = sentences.sentence(found)
     say(console, first[0].upper() + first[1:], "bold")
     for doubt in found.doubts:
         say(console, doubt, "yellow", indent=2)
@@ -245,7 +245,7 @@ def result_json(answers: Sequence[Answer]) -> str:
     """Everything; ``zctrace report`` reads this form back."""
     summary = [
         {
-            "verdict": program.sentence(found),
+            "verdict": sentences.sentence(found),
             "copies": found.copies,
             "basis": found.basis[0],
             "delivered_bytes": found.delivered,

@@ -1,0 +1,73 @@
+"""The verdict on a traced program, in one sentence."""
+
+from __future__ import annotations
+
+from zctrace.analysis.program import Answer
+from zctrace.evidence.account import NO_CALL
+from zctrace.probes.model import Direction
+
+ZERO_COPY = 0.01
+"""Fewer copies per byte than this, and a program is called zero-copy for most of them."""
+_MANY = 10
+"""More copies for each byte than this, and the bytes themselves say more."""
+_NAMED, _SHOWN = 3, 0.005
+"""How many calls a sentence names, and from which share of the bytes on."""
+
+
+def sentence(found: Answer) -> str:
+    """The verdict, in one sentence."""
+    basis, many = found.basis
+    copied, ratio = found.copied_bytes, found.copies
+    if copied is None:
+        return "not measured: the controls failed"
+    if ratio is None:
+        return (
+            f"it moved nothing through system calls that tell how much; {copied} B were copied"
+        )
+    open_ended = found.doubts or (found.most_copies or 0) - ratio >= _SHOWN
+    seen = "as far as was seen, " if open_ended else ""
+    if not copied:
+        return f"{seen}zero-copy: of {many} B {basis} the CPU copied none"
+    parts = [line for line in found.calls if line.copied_bytes]
+    if ratio < ZERO_COPY:
+        return (
+            f"{seen}zero-copy for {_percent(_uncopied(found))} of the bytes {basis}; "
+            f"{copied} B were copied all the same, most by {called(parts[0].name)}"
+        )
+    least = "at least " if open_ended else ""
+    if ratio > _MANY:
+        sizes = ", ".join(
+            f"{line.copied_bytes} by {called(line.name)}" for line in parts[:_NAMED]
+        )
+        return f"not zero-copy: {least}{copied} B were copied for {many} B {basis}: {sizes}"
+    shares = ", ".join(
+        f"{line.copied_bytes / many:.2f} by {called(line.name)}"
+        for line in parts[:_NAMED]
+        if line.copied_bytes >= many * _SHOWN
+    )
+    return f"not zero-copy: {least}{ratio:.2f} copies for each byte {basis}: {shares}"
+
+
+def _uncopied(found: Answer) -> float:
+    """The share of what was delivered, or received, that was not copied on that way."""
+    basis, many = found.basis
+    copied = 0
+    for line in found.calls:
+        way = sum(
+            size
+            for direction, size in line.copied.items()
+            if (direction is Direction.KERNEL_TO_USER) == (basis == "received")
+        )
+        moved = line.delivered if basis == "delivered" else line.received
+        copied += min(way, moved) if moved else way
+    return max(many - copied, 0) / many
+
+
+def called(name: str) -> str:
+    """A system call by the name of one of :attr:`Answer.calls`, as a sentence has it."""
+    return "the kernel outside of calls" if name == NO_CALL else f"{name}(2)"
+
+
+def _percent(share: float) -> str:
+    """One decimal, and never 100 for less."""
+    return f"{int(share * 1000) / 10:g} %"

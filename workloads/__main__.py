@@ -15,7 +15,8 @@ import socket
 import sys
 from pathlib import Path
 
-from zctrace.workloads.catalogue import STRATEGIES, strategy_named
+from zctrace.workloads import catalogue
+from zctrace.workloads.catalogue import strategy_named
 from zctrace.workloads.marker import Scope
 from zctrace.workloads.runner import PayloadError, Runner
 
@@ -46,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m zctrace.workloads", description=__doc__.split("\n")[0]
     )
-    names = [strategy.name for strategy in STRATEGIES]
+    names = [strategy.name for strategy in catalogue.STRATEGIES]
     parser.add_argument("strategy", nargs="+", choices=names)
     parser.add_argument(
         "--file",

@@ -19,6 +19,7 @@ from zctrace.workloads.jvm.strategies import (
     NettyTls,
     NettyWrapped,
 )
+from zctrace.workloads.performer import Performer
 from zctrace.workloads.strategies.direct_io import DirectIO
 from zctrace.workloads.strategies.file_copy import CopyFileRange, Reflink, SendfileFile
 from zctrace.workloads.strategies.io_uring import IoUring, IoUringZc
@@ -29,7 +30,7 @@ from zctrace.workloads.strategies.receive import Recv, RecvSplice
 from zctrace.workloads.strategies.sendfile import Sendfile
 from zctrace.workloads.strategies.splice import Splice, Tee, Vmsplice
 from zctrace.workloads.strategies.tcp_zerocopy_receive import TcpZerocopyReceive
-from zctrace.workloads.strategy import Strategy
+from zctrace.workloads.strategy import Strategy, performers_of
 
 TEXTBOOK: tuple[Strategy, ...] = (ReadWrite(), MmapWrite(), Sendfile(), Splice())
 """Those of which the textbook claims something."""
@@ -72,3 +73,8 @@ def strategy_named(name: str) -> Strategy:
         if strategy.name == name:
             return strategy
     raise KeyError(name)
+
+
+def performers() -> tuple[Performer, ...]:
+    """Everything that performs one of them, in the same order."""
+    return performers_of(STRATEGIES)

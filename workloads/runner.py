@@ -21,7 +21,15 @@ from zctrace.workloads.peers import (
     listen_as_sink,
     listen_as_source,
 )
-from zctrace.workloads.strategy import Address, Ends, Performer, Strategy, Task, Transfer
+from zctrace.workloads.performer import Performer
+from zctrace.workloads.strategy import (
+    Address,
+    Ends,
+    Strategy,
+    Task,
+    Transfer,
+    performers_of,
+)
 
 _ELSEWHERE = ("/dev/shm", "/tmp", "/var/tmp")
 """Where the controls make files if they may not beside the payload."""
@@ -73,9 +81,10 @@ class Runner:
         )
         self._neighbour = Neighbour(nonce) if controls else None
         self._performers: dict[Performer, None] = {}
-        for strategy in strategies:
-            if strategy.performer and not strategy.performer.refusal():
-                self._start(strategy.performer)
+        for performer in performers_of(strategies):
+            self._performers[performer] = None
+            if not performer.refusal():
+                self._start(performer)
 
     @property
     def pids(self) -> dict[str, int]:
@@ -107,9 +116,11 @@ class Runner:
         A strategy that cannot run here is no error: the outcome has the reason.
         """
         payload = self._payloads[file_system, size or self._sizes[0]]
+        performer = strategy.performer
+        if performer:
+            self._performers[performer] = None
         if reason := _unavailable(strategy, file_system, payload):
             return Outcome(0, unavailable=reason)
-        performer = strategy.performer
         if performer:
             self._start(performer)
         # Code that runs for the first time takes page faults; let it be now.
@@ -147,7 +158,6 @@ class Runner:
     def _start(self, performer: Performer) -> None:
         largest = max(self._sizes)
         performer.start(self._nonce, min(self._chunk or largest, largest))
-        self._performers[performer] = None
 
     def _exercise(self, role: Role, payload: Payload, performer: Performer | None) -> Known:
         """In this thread, and before in the performer's: what both did."""
@@ -256,4 +266,6 @@ def _unavailable(strategy: Strategy, file_system: str, payload: Payload) -> str:
         return f"needs a file on {' or '.join(strategy.file_systems)}, not on {file_system}"
     if payload.refused and strategy.ends in (Ends.FILE_TO_FILE, Ends.SOCKET_TO_FILE):
         return f"makes a file beside the payload, in {payload.folder}: {payload.refused}"
+    if strategy.performer and (reason := strategy.performer.refusal()):
+        return reason
     return strategy.unavailable(payload.file)

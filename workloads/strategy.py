@@ -5,13 +5,13 @@ from __future__ import annotations
 import enum
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from zctrace.probes.model import Path
 from zctrace.workloads.kernel_account import KernelAccount
-from zctrace.workloads.known import Known
 from zctrace.workloads.marker import Role, Scope, Window, window
+from zctrace.workloads.performer import Performer
 
 Address = tuple[str, int]
 
@@ -94,48 +94,6 @@ class Task:
         return min(self.chunk or self.size, self.size)
 
 
-class Performer(ABC):
-    """Another process that transfers, in one of its threads, in place of this one.
-
-    Raises ``OSError`` where something fails in it, or it ends.
-    """
-
-    @abstractmethod
-    def refusal(self) -> str:
-        """Why there can be none here; else ""."""
-
-    @abstractmethod
-    def start(self, nonce: int, step: int) -> None:
-        """Start it, for calls that move ``step`` bytes at most; once is enough."""
-
-    @property
-    @abstractmethod
-    def threads(self) -> dict[str, int]:
-        """The thread that transfers, by role; of one that has been started."""
-
-    @abstractmethod
-    def own_all_memory(self) -> None:
-        """As :func:`zctrace.workloads.libc.own_all_memory`, there."""
-
-    @abstractmethod
-    def exercise(self, stretch: Window, folder: str) -> Known:
-        """Copy known amounts in a window of that thread; returns them.
-
-        As :func:`zctrace.workloads.peers.exercise` does, but nothing is said to be settled.
-        """
-
-    @abstractmethod
-    def idle(self, stretch: Window, stage: str) -> None:
-        """Let the neighbour work while that thread is idle in a window.
-
-        ``stage`` is :attr:`workloads.peers.Neighbour.stage`.
-        """
-
-    @abstractmethod
-    def close(self) -> None:
-        """End it; it can be started again."""
-
-
 class Strategy(ABC):
     """A way of moving a file to a socket, or of a part of that way."""
 
@@ -186,3 +144,8 @@ class Strategy(ABC):
     def unavailable(self, file: int) -> str:
         """Why this kernel, or the file system of ``file``, cannot do it; else ``""``."""
         return ""
+
+
+def performers_of(strategies: Iterable[Strategy]) -> tuple[Performer, ...]:
+    """Those that perform them, each once."""
+    return tuple(dict.fromkeys(s.performer for s in strategies if s.performer))

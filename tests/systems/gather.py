@@ -16,6 +16,7 @@ from zctrace import output_files
 from zctrace.machine import kernels
 from zctrace.machine.guardian import guarded
 from zctrace.workloads.jvm import java, maven
+from zctrace.workloads.prepared import NotPreparedError
 
 HERE = Path(__file__).parent
 POM = HERE / "kafka" / "pom.xml"
@@ -45,7 +46,7 @@ def jars():
     if not folder.is_dir():
         try:
             maven.fetch(POM, folder, f"Kafka {version()}")
-        except maven.NoMavenError as error:
+        except NotPreparedError as error:
             raise NotAvailableError(str(error)) from error
     return folder
 

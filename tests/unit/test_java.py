@@ -20,10 +20,12 @@ from zctrace.evidence.schema import Setting
 from zctrace.machine import images, job, staging
 from zctrace.workloads.catalogue import STRATEGIES, strategy_named
 from zctrace.workloads.control_stimuli import stimuli
-from zctrace.workloads.jvm import java, process, strategies
+from zctrace.workloads.jvm import java, performers
+from zctrace.workloads.jvm.performers import JAVA
 from zctrace.workloads.known import Known
 from zctrace.workloads.marker import Role
 from zctrace.workloads.peers import total
+from zctrace.workloads.prepared import NotPreparedError, read_staged
 from zctrace.workloads.runner import Runner
 from zctrace.workloads.strategy import Task
 
@@ -37,7 +39,7 @@ _SECONDS = 60
 def why_not():
     try:
         java.find()
-    except java.NoJavaError as error:
+    except NotPreparedError as error:
         return str(error)
     return ""
 
@@ -88,7 +90,7 @@ def workload(*arguments):
 
 def test_there_are_five():
     assert len(NAMES) == 5
-    assert {strategy_named(name).performer for name in NAMES} == {strategies._JVM}
+    assert {strategy_named(name).performer for name in NAMES} == {JAVA}
 
 
 @needs_java
@@ -177,14 +179,14 @@ def test_the_controls_make_the_calls_that_they_say(traced):
 def test_nothing_is_started_for_other_strategies(payload, runner):
     made = runner(strategies=[strategy_named("sendfile")])
     assert set(made.pids) == {"sender", "sink", "source"}
-    assert strategies._JVM._process is None
+    assert JAVA.threads == {}
 
 
 @needs_java
 def test_a_virtual_machine_that_dies_ends_the_run(runner):
     strategy = strategy_named("java-transfer-to")
     made = runner(strategies=[strategy])
-    os.kill(strategies._JVM._process.pid, signal.SIGKILL)
+    os.kill(JAVA._jvm._process.pid, signal.SIGKILL)
     with pytest.raises(OSError, match="the JVM ended with SIGKILL"):
         made.run(strategy)
 
@@ -237,8 +239,7 @@ def test_a_payload_that_ends_early(tmp_path):
     """The transfer says so; and who maps more than there is, before anything is sent."""
     file = tmp_path / "payload"
     file.write_bytes(b"x" * 5003)
-    jvm = strategies._JVM
-    jvm.start(0, 20011)
+    JAVA.start(0, 20011)
     try:
         for name in NAMES:
             strategy = strategy_named(name)
@@ -255,7 +256,7 @@ def test_a_payload_that_ends_early(tmp_path):
             else:
                 assert "ended 15008 bytes early" in str(caught.value)
     finally:
-        jvm.close()
+        JAVA.close()
 
 
 @needs_java
@@ -306,18 +307,18 @@ def fake(folder, version, *programs):
     return folder
 
 
-JAVA, COMPILER = ("java", "exit 1"), ("javac", "echo no such luck >&2; exit 1")
+RUNS, COMPILER = ("java", "exit 1"), ("javac", "echo no such luck >&2; exit 1")
 
 
 @pytest.mark.parametrize(
     ("version", "programs", "reason"),
     [
         ("", (), "there is no Java"),
-        ("11.0.2", (JAVA, COMPILER), "Java 11.0.2 in .* cannot call the marker"),
-        ("21", (JAVA, COMPILER), "Java 21 in .* cannot call the marker"),
-        ("17.0.1", (JAVA,), "runs Java 17.0.1 and compiles none"),
-        ("22", (JAVA,), "runs Java 22 and compiles none"),
-        ("17.0.1", (JAVA, COMPILER), "javac of .* failed: no such luck"),
+        ("11.0.2", (RUNS, COMPILER), "Java 11.0.2 in .* cannot call the marker"),
+        ("21", (RUNS, COMPILER), "Java 21 in .* cannot call the marker"),
+        ("17.0.1", (RUNS,), "runs Java 17.0.1 and compiles none"),
+        ("22", (RUNS,), "runs Java 22 and compiles none"),
+        ("17.0.1", (RUNS, COMPILER), "javac of .* failed: no such luck"),
     ],
 )
 def test_without_java_there_is_a_reason(
@@ -337,7 +338,7 @@ def test_without_java_there_is_a_reason(
 
 
 def test_which_java_is_taken(tmp_path, monkeypatch):
-    first, second = (fake(tmp_path / name, "17.0.9", JAVA, COMPILER) for name in "ab")
+    first, second = (fake(tmp_path / name, "17.0.9", RUNS, COMPILER) for name in "ab")
     monkeypatch.setattr(java, "DEBIAN_HOME", tmp_path / "absent")
     monkeypatch.setenv("PATH", str(second / "bin"))
     monkeypatch.setenv("JAVA_HOME", str(first))
@@ -359,8 +360,8 @@ def test_what_is_compiled_is_kept(cache, monkeypatch):
 
 @needs_java
 def test_what_is_staged_needs_neither_compiler_nor_environment(payload, tmp_path, cache):
-    code = staging.stage(tmp_path, java.build(cache))
-    built = java.staged(code / "zctrace" / "workloads" / "jvm" / "built")
+    code = staging.stage(tmp_path, {"java": JAVA.prepare(cache, print)})
+    built = java.Built.of(read_staged(code / "zctrace/workloads/staged/java"))
     assert built.jdk == java.find()
     assert all(path.stat().st_mode & 0o004 for path in built.classes.rglob("*"))
     command = [
@@ -380,19 +381,19 @@ def test_what_is_staged_needs_neither_compiler_nor_environment(payload, tmp_path
     assert [line["received"] for line in lines_of(result)] == [MIB]
 
 
-def test_a_reason_is_staged_as_well(tmp_path, monkeypatch):
-    code = staging.stage(tmp_path, java.NoJavaError("no such luck"))
-    with pytest.raises(java.NoJavaError, match="no such luck"):
-        java.staged(code / "zctrace" / "workloads" / "jvm" / "built")
-    assert java.staged(tmp_path) is None
+def test_a_reason_is_staged_as_well(tmp_path):
+    code = staging.stage(tmp_path, {"java": NotPreparedError("no such luck")})
+    with pytest.raises(NotPreparedError, match="no such luck"):
+        read_staged(code / "zctrace/workloads/staged/java")
+    assert read_staged(tmp_path) is None
 
 
 def test_what_cannot_be_run_from_here(tmp_path, monkeypatch):
     (tmp_path / "classes").mkdir()
     built = java.Built(java.Jdk(tmp_path / "jdk", "17.0.1"), tmp_path / "classes")
-    java.stage(built, tmp_path / "built")
-    monkeypatch.setattr(java.staged, "__defaults__", (tmp_path / "built",))
-    assert process.Jvm().refusal() == f"{tmp_path}/jdk/bin/java cannot be run from here"
+    monkeypatch.setattr(java, "build", lambda cache: built)
+    one = performers.Java(None)
+    assert one.refusal() == f"{tmp_path}/jdk/bin/java cannot be run from here"
 
 
 def options(*names, **more):
@@ -402,20 +403,23 @@ def options(*names, **more):
 def test_the_main_job_does_without_java(monkeypatch):
     monkeypatch.setattr(java, "build", None)
     asked = options("read-write", "sendfile")
-    assert job._java(asked, print) is None
-    assert asked.java_bytes == 0
+    assert job._prepared(asked, print) == {}
+    assert job._prepared(options("java-mmap", plan_only=True), print) == {}
+    assert asked.performer_bytes == 0
 
 
-def test_with_a_strategy_of_java_there_is_room_and_something_to_stage(monkeypatch, tmp_path):
+def test_with_a_strategy_of_java_there_is_room_and_something_to_stage(monkeypatch):
     asked = options("sendfile", "java-mmap")
     without = job.guest_memory(options("sendfile"))
-    assert job.guest_memory(asked) == without + asked.java_bytes
-    assert asked.java_bytes > 128 << 20
-    assert options("java-mmap", chunk=4096).java_bytes < asked.java_bytes
+    assert job.guest_memory(asked) == without + asked.performer_bytes
+    assert asked.performer_bytes > 128 << 20
+    assert options("java-mmap", chunk=4096).performer_bytes < asked.performer_bytes
+    # Netty is in the same process.
+    assert options("java-mmap", "netty-tls").performer_bytes == asked.performer_bytes
     with pytest.raises(ResourceError):
         images.check_resources(MIB, (), [], 1 << 60)
-    monkeypatch.setenv("ZCTRACE_CACHE", "/proc/no/such/folder")
+    monkeypatch.setattr(job.kernels, "cache_folder", lambda: Path("/proc/no/such/folder"))
     said = []
-    reason = job._java(asked, said.append)
-    assert isinstance(reason, java.NoJavaError)
+    reason = job._prepared(asked, said.append)["java"]
+    assert isinstance(reason, NotPreparedError)
     assert len(said) == 1

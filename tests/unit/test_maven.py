@@ -7,6 +7,7 @@ import pytest
 
 from tests.systems import gather
 from zctrace.workloads.jvm import maven, netty
+from zctrace.workloads.prepared import NotPreparedError
 
 PROJECT = "<dependency><version>{}</version></dependency>"
 MVN = """#!/bin/sh
@@ -97,7 +98,7 @@ def test_what_is_not_fetched_whole_is_not_kept(
     install(ending)
     if "sleep" in ending:
         monkeypatch.setattr(maven, "_SECONDS", 0.2)
-    with pytest.raises(maven.NoMavenError, match=re.escape(reason)) as caught:
+    with pytest.raises(NotPreparedError, match=re.escape(reason)) as caught:
         maven.fetch(project, tmp_path / "cache" / "it", "It")
     assert "settings.xml" in str(caught.value)
     assert [*(tmp_path / "cache").iterdir()] == []
@@ -108,6 +109,6 @@ def test_what_is_not_fetched_whole_is_not_kept(
 
 def test_without_maven_the_remedy_is_named(project, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(maven.NoMavenError, match=r"^It is not here, .*apt-get install maven$"):
+    with pytest.raises(NotPreparedError, match=r"^It is not here, .*apt-get install maven$"):
         maven.fetch(project, tmp_path / "it", "It")
     assert maven.why_not("It")

@@ -2,6 +2,7 @@
 
 import io
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,9 +17,12 @@ from zctrace.collect import describe
 from zctrace.commands import strategies as listing
 from zctrace.evidence.schema import Setting
 from zctrace.machine import job, kernels, staging
+from zctrace.workloads import prepared
 from zctrace.workloads.catalogue import STRATEGIES, strategy_named
-from zctrace.workloads.jvm import java, netty, strategies
+from zctrace.workloads.jvm import java, netty
+from zctrace.workloads.jvm.performers import NETTY
 from zctrace.workloads.marker import Role
+from zctrace.workloads.prepared import NotPreparedError, read_staged, stage
 from zctrace.workloads.runner import Runner
 from zctrace.workloads.strategy import Expected, Task
 
@@ -72,8 +76,7 @@ def workload(*arguments):
 def test_there_are_ten():
     assert len(NAMES) == 10
     for name in NAMES:
-        assert isinstance(strategy_named(name), strategies.Netty)
-        assert strategy_named(name).performer is strategies._JVM
+        assert strategy_named(name).performer is NETTY
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -183,14 +186,13 @@ def test_what_is_sent_by_tls_is_more(windows):
 def test_a_payload_that_ends_early(tmp_path):
     file = tmp_path / "payload"
     file.write_bytes(b"x" * 5003)
-    jvm = strategies._JVM
-    jvm.start(0, 20011)
+    NETTY.start(0, 20011)
     try:
         for name in NAMES:
             if name == "netty-tls":  # nobody is there to shake hands
                 continue
             strategy = strategy_named(name)
-            assert strategy.unavailable(0) == ""
+            assert NETTY.refusal() == ""
             with socket.create_server(("127.0.0.1", 0)) as listener, file.open() as source:
                 near = strategy.connect(listener.getsockname())
                 far, _ = listener.accept()
@@ -199,7 +201,7 @@ def test_a_payload_that_ends_early(tmp_path):
                     transfer.run()
                 transfer.close()
     finally:
-        jvm.close()
+        NETTY.close()
 
 
 @needs_netty
@@ -216,10 +218,10 @@ def test_an_error_in_netty_is_an_error_here(payload, monkeypatch):
 
 @needs_netty
 def test_what_is_staged_needs_neither_maven_nor_compiler(payload, tmp_path, cache):
-    driver = java.build(cache)
-    code = staging.stage(tmp_path, driver, netty.build(driver, cache, print))
-    built = netty.staged(code / "zctrace" / "workloads" / "jvm" / "netty-built")
-    assert all(path.stat().st_mode & 0o004 for path in built.archives.parent.rglob("*"))
+    code = staging.stage(tmp_path, {"netty": NETTY.prepare(cache, print)})
+    folder = code / "zctrace/workloads/staged/netty"
+    assert read_staged(folder).folders.keys() == {"driver", "archives", "classes"}
+    assert all(path.stat().st_mode & 0o004 for path in folder.rglob("*"))
     command = [
         sys.executable,
         "-I",
@@ -295,7 +297,7 @@ def test_it_is_fetched_once_and_says_so(tmp_path, driver, monkeypatch):
 
 def test_what_maven_says_is_passed_on(tmp_path, driver, monkeypatch):
     monkeypatch.setenv("PATH", str(maven(tmp_path / "bin", "sys.exit('no Java')")))
-    with pytest.raises(netty.NoNettyError, match=r"could not fetch Netty .*: no Java: connect"):
+    with pytest.raises(NotPreparedError, match=r"could not fetch Netty .*: no Java: connect"):
         netty.build(driver, tmp_path / "cache", print)
     assert not netty.is_in(tmp_path / "cache")
     assert [*(tmp_path / "cache" / "netty").iterdir()] == []
@@ -303,7 +305,7 @@ def test_what_maven_says_is_passed_on(tmp_path, driver, monkeypatch):
 
 def test_without_maven_there_is_a_reason(tmp_path, driver, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(netty.NoNettyError, match=r"apt-get install maven$"):
+    with pytest.raises(NotPreparedError, match=r"apt-get install maven$"):
         netty.build(driver, tmp_path, print)
 
 
@@ -328,38 +330,44 @@ def options(*names):
 
 def test_who_does_not_need_it_does_not_fetch_it(driver, monkeypatch):
     monkeypatch.setattr(netty, "build", None)
-    assert job._netty(options("sendfile"), None, print) is None
-    assert job._netty(options("sendfile", "java-mmap"), driver, print) is None
+    monkeypatch.setattr(java, "build", lambda cache: driver)
+    assert job._prepared(options("sendfile"), print) == {}
+    assert job._prepared(options("sendfile", "java-mmap"), print).keys() == {"java"}
+
+    def none(cache):
+        raise NotPreparedError("there is no Java")
+
     # Without Java there is a reason already.
-    assert job._netty(options("netty-tls"), java.NoJavaError("none"), print) is None
+    monkeypatch.setattr(java, "build", none)
+    assert str(job._prepared(options("netty-tls"), print)["netty"]) == "there is no Java"
 
 
 def test_why_it_could_not_be_had_is_staged(tmp_path, driver, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(java, "build", lambda cache: driver)
     monkeypatch.setattr(kernels, "cache_folder", lambda: tmp_path / "cache")
-    reason = job._netty(options("netty-tls"), driver, print)
-    assert isinstance(reason, netty.NoNettyError)
-    (tmp_path / "classes").mkdir()
-    code = staging.stage(tmp_path, driver, reason)
-    with pytest.raises(netty.NoNettyError, match="apt-get install maven"):
-        netty.staged(code / "zctrace" / "workloads" / "jvm" / "netty-built")
+    code = staging.stage(tmp_path, job._prepared(options("netty-tls"), print))
+    with pytest.raises(NotPreparedError, match="apt-get install maven"):
+        read_staged(code / "zctrace/workloads/staged/netty")
     monkeypatch.setattr(kernels, "cache_folder", lambda: Path("/proc/none"))
     monkeypatch.setenv("PATH", str(maven(tmp_path / "bin", FETCHES)))
-    assert "not to be had" in str(job._netty(options("netty-tls"), driver, print))
+    reason = job._prepared(options("netty-tls"), print)["netty"]
+    assert str(reason).startswith("Netty cannot be prepared: ")
 
 
 def test_evidence_has_the_version(tmp_path, driver, monkeypatch):
-    (tmp_path / "classes").mkdir()
-    java.stage(driver, tmp_path / "java")
-    monkeypatch.setattr(java.staged, "__defaults__", (tmp_path / "java",))
-    assert describe._java() == {"java": "17.0.1"}
-    netty.stage(netty.NoNettyError("no such luck"), tmp_path / "none")
-    monkeypatch.setattr(netty.staged, "__defaults__", (tmp_path / "none",))
-    assert describe._java() == {"java": "17.0.1"}
-    (tmp_path / "archives").mkdir()
-    netty.stage(netty.Netty(tmp_path / "archives", tmp_path / "classes"), tmp_path / "netty")
-    monkeypatch.setattr(netty.staged, "__defaults__", (tmp_path / "netty",))
-    assert describe._java() == {"java": "17.0.1", "netty": "4.2.18.Final"}
+    for name in ("classes", "archives"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(prepared, "_HERE", tmp_path)
+    assert describe._performer_versions() == {}
+    stage(driver.prepared, tmp_path / "staged" / "java")
+    assert describe._performer_versions() == {"java": "17.0.1"}
+    stage(NotPreparedError("no such luck"), tmp_path / "staged" / "netty")
+    assert describe._performer_versions() == {"java": "17.0.1"}
+    shutil.rmtree(tmp_path / "staged")
+    library = netty.Library(tmp_path / "archives", tmp_path / "classes")
+    stage(library.prepared(driver), tmp_path / "staged" / "netty")
+    assert describe._performer_versions() == {"java": "17.0.1", "netty": "4.2.18.Final"}
 
 
 def test_the_list_says_whether_it_is_possible(tmp_path, driver, monkeypatch):

@@ -4,6 +4,7 @@ import pytest
 
 from tests.systems import gather
 from zctrace.workloads.jvm import maven
+from zctrace.workloads.prepared import NotPreparedError
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_without_java_the_remedy_is_named(fetched, tmp_path):
 
 def test_what_maven_says_is_passed_on(fetched, monkeypatch):
     def fail(*_):
-        raise maven.NoMavenError("no network")
+        raise NotPreparedError("no network")
 
     monkeypatch.setattr(maven, "fetch", fail)
     with pytest.raises(gather.NotAvailableError, match="no network"):

@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,13 @@ from zctrace.evidence.sites import Site
 from zctrace.kernel import facts as kernel
 from zctrace.kernel import perf_events, text
 from zctrace.kernel.symbols import SymbolTable
+from zctrace.notices import Say
 from zctrace.plan.attachments import AttachPlan, Choice
 from zctrace.probes.model import Direction, Kind, Mechanism, Quantity
 from zctrace.probes.user_functions import USER_COPIES
-from zctrace.workloads.jvm import java, netty
+from zctrace.workloads import catalogue
+from zctrace.workloads.prepared import NotPreparedError, staged
 
-Say = Callable[[str], None]
 TRACING = "tracing; Ctrl-C ends it and reports"
 """The step that takes as long as a traced program does."""
 SERVING = "serving windows"
@@ -129,14 +130,13 @@ def hits_since(before: dict[str, Hits], after: dict[str, Hits]) -> dict[str, Hit
     }
 
 
-def _java() -> dict[str, str]:
-    """The versions of what strategies of Java were performed with, if any were."""
-    versions = {}
-    with suppress(java.NoJavaError, netty.NoNettyError):
-        if built := java.staged():
-            versions["java"] = built.jdk.version
-        if netty.staged():
-            versions["netty"] = netty.version()
+def _performer_versions() -> dict[str, str]:
+    """The versions of what others than this program performed strategies with."""
+    versions: dict[str, str] = {}
+    for performer in catalogue.performers():
+        with suppress(NotPreparedError):
+            if prepared := staged(performer.key):
+                versions |= prepared.versions
     return versions
 
 
@@ -167,7 +167,7 @@ def evidence_of(
             "zctrace": __version__,
             "bcc": bcc_version,
             "python": platform.python_version(),
-            **_java(),
+            **_performer_versions(),
         },
         request=request,
         sites=tuple(sites(attach_plan, refused, user_memory=user_memory)),

@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from zctrace import errors
-from zctrace.collect.describe import ENVIRONMENT, OUTPUTS, STOP, Say, request_from, write_json
+from zctrace.collect.describe import ENVIRONMENT, OUTPUTS, STOP, request_from, write_json
 from zctrace.collect.program import Show, trace
 from zctrace.collect.strategies import collect
 from zctrace.collect.windows import serve
 from zctrace.evidence.account import Look
 from zctrace.evidence.schema import Request
+from zctrace.notices import Say
 from zctrace.signals import Terminated, raise_terminated
 
 

@@ -15,12 +15,13 @@ from typing import Any
 
 from zctrace.collect import cgroups, processes
 from zctrace.collect.attached import Instrument, attached, survey
-from zctrace.collect.describe import TRACING, Say, Stopwatch, hits_since, require
+from zctrace.collect.describe import TRACING, Stopwatch, hits_since, require
 from zctrace.collect.launcher import ProgramGroup
 from zctrace.collect.stacks import Programs
 from zctrace.errors import SessionError, TraceError
 from zctrace.evidence.account import CLOSED, EXITED, INTERRUPTED, STRATEGY, TIME, Look
 from zctrace.evidence.schema import Evidence, Hits, Request, Run, Subject, Trace
+from zctrace.notices import Say
 from zctrace.plan.attachments import Choice
 from zctrace.plan.parameters import FLOW_MEMBERS
 from zctrace.probes.catalogue import PROGRAM_CATALOGUE

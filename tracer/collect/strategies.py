@@ -21,19 +21,20 @@ from typing import IO, Any
 
 from zctrace.collect import cgroups, disk, network, payload
 from zctrace.collect.attached import attached, survey
-from zctrace.collect.describe import ISOLATED, Say, Stopwatch, evidence_of, hits_since, require
+from zctrace.collect.describe import ISOLATED, Stopwatch, evidence_of, hits_since, require
 from zctrace.collect.disk import Disk
 from zctrace.errors import WorkloadError
 from zctrace.evidence import schema
 from zctrace.evidence.devices import DiskFacts, NicFacts
 from zctrace.evidence.schema import COLD, Count, Evidence, Request, Run, Setting
+from zctrace.notices import Say
 from zctrace.plan.attachments import Choice
 from zctrace.probes.catalogue import CATALOGUE
 from zctrace.probes.model import Direction, Mechanism, Quantity
 from zctrace.workloads import marker, peers
 from zctrace.workloads.catalogue import strategy_named
-from zctrace.workloads.jvm.process import ROLE as JVM
 from zctrace.workloads.outcome import Outcome
+from zctrace.workloads.strategy import performers_of
 
 _ATTEMPTS = 5
 _READ, _OTHER = Quantity.DISK_READ, Quantity.DISK_READ_OTHER
@@ -106,9 +107,10 @@ def _perform(
             with watch.phase("start", "starting the strategies' process"):
                 pids = workload.start()
                 performed.rights = cgroups.rights(pids[marker.RoleName.SENDER])
-            if JVM in pids:
-                with watch.phase("probe", "probing the JVM"):
-                    meter.watch_user_memory(pids[JVM])
+            performers = performers_of(map(strategy_named, setting.strategies))
+            for role in {performer.role for performer in performers} & pids.keys():
+                with watch.phase("probe", f"probing the {role}"):
+                    meter.watch_user_memory(pids[role])
                 performed.user_memory = True
             for size, name in itertools.product(request.sizes, setting.strategies):
                 of = f", {size} B" if len(request.sizes) > 1 else ""

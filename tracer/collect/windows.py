@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from zctrace.collect.describe import SERVING, SOCKET_NAME, Say, Stopwatch
+from zctrace.collect.describe import SERVING, SOCKET_NAME, Stopwatch
 from zctrace.collect.launcher import Launcher, ProgramGroup
 from zctrace.collect.program import Tracer, following
 from zctrace.errors import ResourceError, RightsError, SessionError, UsageError, ZctraceError
@@ -30,6 +30,7 @@ from zctrace.evidence.session_protocol import (
     Channel,
     GoneError,
 )
+from zctrace.notices import Say
 
 _POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = 5.0

@@ -11,7 +11,8 @@ from zctrace.errors import UsageError
 from zctrace.evidence.schema import COLD, LOOPBACK, NICS, WARM, Setting
 from zctrace.machine import images
 from zctrace.machine.job import Options
-from zctrace.workloads.catalogue import STRATEGIES, TEXTBOOK, strategy_named
+from zctrace.workloads import catalogue
+from zctrace.workloads.catalogue import TEXTBOOK, strategy_named
 from zctrace.workloads.strategy import Ends
 
 _DEFAULT_BYTES = 1 << 20
@@ -29,7 +30,7 @@ def choose_strategies(
     Without those that match one of ``skip``, names or patterns as a shell has them. Raises
     :class:`UsageError`.
     """
-    known = [strategy.name for strategy in STRATEGIES]
+    known = [strategy.name for strategy in catalogue.STRATEGIES]
     if names and every:
         raise UsageError("--all and names of strategies", "either of them says it", "one only")
     for name in names:
@@ -37,7 +38,7 @@ def choose_strategies(
             raise UsageError(
                 f"no strategy {name}", f"there are {', '.join(known)}", "zctrace strategies"
             )
-    chosen = STRATEGIES if every else TEXTBOOK
+    chosen = catalogue.STRATEGIES if every else TEXTBOOK
     wanted = tuple(dict.fromkeys(names)) or tuple(strategy.name for strategy in chosen)
     for pattern in skip:
         if not fnmatch.filter(wanted, pattern):

@@ -11,6 +11,7 @@ from zctrace.commands.progress import notice
 from zctrace.errors import ControlError, RightsError, UsageError
 from zctrace.machine import places as machine_places
 from zctrace.machine.places import Place
+from zctrace.notices import Say
 
 if TYPE_CHECKING:
     from zctrace.analysis.program import Answer
@@ -49,7 +50,7 @@ def require_controls(results: Sequence[Judged] | Sequence[Answer]) -> None:
         )
 
 
-def find(name: str, say: machine_places.Say) -> Place:
+def find(name: str, say: Say) -> Place:
     """The place for ``--kernel name``, with a notice where it is not the first choice."""
     place = machine_places.find_place(name, say)
     if place.kernel and place.instead:

@@ -200,7 +200,7 @@ def run(
             options.size,
             () if options.file else options.file_systems,
             places,
-            options.java_bytes,
+            options.performer_bytes,
         )
         width = job.guests_at_once(options, places)
         jobs = [_job(place, options, say, len(places), width) for place in places]

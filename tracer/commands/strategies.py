@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from zctrace.machine import kernels
-from zctrace.workloads.catalogue import STRATEGIES
-from zctrace.workloads.jvm import java, netty
+from zctrace.workloads import catalogue
+from zctrace.workloads.prepared import NotPreparedError
 
 
 def command() -> None:
@@ -23,7 +23,7 @@ def show(console: Console) -> None:
         table.add_column(column)
     for column in ("copies", "switches", "DMA"):
         table.add_column(column, justify="right")
-    for strategy in STRATEGIES:
+    for strategy in catalogue.STRATEGIES:
         claims = strategy.expected
         table.add_row(
             strategy.name,
@@ -38,7 +38,7 @@ def show(console: Console) -> None:
     console.print("copies: of the whole payload, by the CPU; switches: between user and kernel")
     console.print("mode; all as the textbook claims them, from a disk to a network card that")
     console.print("does scatter/gather.")
-    for strategy in STRATEGIES:
+    for strategy in catalogue.STRATEGIES:
         without = strategy.expected_without_gather
         if without:
             console.print(
@@ -55,16 +55,9 @@ def show(console: Console) -> None:
 
 def performers() -> Iterator[tuple[str, bool, str]]:
     """Systems that have strategies, whether these are possible here, and by what or why not."""
-    try:
-        jdk = java.find()
-    except java.NoJavaError as error:
-        for system in ("Java", "Netty"):
-            yield system, False, str(error)
-        return
-    yield "Java", True, f"Java {jdk.version} in {jdk.home}"
     cache = kernels.cache_folder()
-    if reason := netty.why_not(cache):
-        yield "Netty", False, reason
-        return
-    where = f"is in {cache}" if netty.is_in(cache) else "Maven fetches when it is first needed"
-    yield "Netty", True, f"Netty {netty.version()}, which {where}"
+    for performer in catalogue.performers():
+        try:
+            yield performer.name, True, performer.describe(cache)
+        except NotPreparedError as error:
+            yield performer.name, False, str(error)

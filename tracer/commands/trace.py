@@ -40,6 +40,7 @@ from zctrace.machine import places, program_job
 from zctrace.machine.places import AUTO, HOST, Place
 from zctrace.machine.program_job import Wanted
 from zctrace.machine.progress import BOOT_SECONDS
+from zctrace.notices import Say
 from zctrace.plan.attachments import Choice
 from zctrace.reports import formats
 from zctrace.reports.formats import Of, Outputs
@@ -187,7 +188,7 @@ def show(answers: Sequence[Answer], outputs: Outputs, console: Console) -> None:
         reports.render(answers, console, os.uname().release)
 
 
-def _place(name: str, wanted: Wanted, say: places.Say) -> Place:
+def _place(name: str, wanted: Wanted, say: Say) -> Place:
     """Where to trace; what is there already is on this machine's own kernel."""
     if wanted.subject.command:
         return find(name, say)

@@ -18,7 +18,8 @@ from zctrace.evidence.schema import Evidence, Request
 from zctrace.machine import progress as machine_progress
 from zctrace.machine import qemu
 from zctrace.machine.guardian import RunFolder
-from zctrace.machine.places import SYSTEM_PATH, Say
+from zctrace.machine.places import SYSTEM_PATH
+from zctrace.notices import Say
 
 SHARE = "run"
 """The folder, in that of the run, in which the two halves talk to each other."""

@@ -12,15 +12,14 @@ import csv
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
 from zctrace.errors import KernelError
-
-Say = Callable[[str], None]
+from zctrace.notices import Say
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _ARCHITECTURE = "amd64"

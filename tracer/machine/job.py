@@ -26,12 +26,14 @@ from zctrace.machine import kvm as machine_kvm
 from zctrace.machine import progress as machine_progress
 from zctrace.machine.guardian import RunFolder, guarded
 from zctrace.machine.images import FILE_SYSTEMS, available_memory, image_size, make_image
-from zctrace.machine.places import HOST, Place, Say
+from zctrace.machine.places import HOST, Place
+from zctrace.notices import Say
 from zctrace.plan.attachments import Choice
+from zctrace.workloads import performer
 from zctrace.workloads.catalogue import strategy_named
-from zctrace.workloads.jvm import java, netty
-from zctrace.workloads.jvm.process import Jvm
-from zctrace.workloads.jvm.strategies import Netty
+from zctrace.workloads.performer import Performer
+from zctrace.workloads.prepared import NotPreparedError, Prepared
+from zctrace.workloads.strategy import performers_of
 
 _TURN_BYTES = 2048
 """One turn of a chunked loop takes as long as moving these."""
@@ -82,11 +84,14 @@ class Options:
         return max(self.sizes)
 
     @property
-    def java_bytes(self) -> int:
-        """Memory for the Java virtual machine; 0 where no strategy needs one."""
-        if not any(isinstance(strategy_named(n).performer, Jvm) for n in self.strategies):
-            return 0
-        return java.process_bytes(min(self.chunk or self.size, self.size))
+    def performers(self) -> tuple[Performer, ...]:
+        """Those of the strategies, each once."""
+        return performers_of(map(strategy_named, self.strategies))
+
+    @property
+    def performer_bytes(self) -> int:
+        """Memory for their processes; 0 where no strategy needs one."""
+        return performer.memory_bytes(self.performers, min(self.chunk or self.size, self.size))
 
     @property
     def work(self) -> int:
@@ -114,7 +119,7 @@ def guests_at_once(options: Options, places: Sequence[Place]) -> int:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRun:
     """All that measuring at a place needs, in the folder of the run."""
 
     request: Request
@@ -150,15 +155,14 @@ def collect(place: Place, options: Options, say: Say) -> Evidence:
 
 
 @contextmanager
-def prepared(place: Place, options: Options, say: Say) -> Iterator[Prepared]:
+def prepared(place: Place, options: Options, say: Say) -> Iterator[PreparedRun]:
     """A run's folder with what measuring at a place needs; raises ``ZctraceError``.
 
     For the main thread: a guardian is forked. Needs root.
     """
     run_id = secrets.token_hex(8)
     with guarded(run_id) as run_folder:
-        driver = _java(options, say)
-        code = staging.stage(run_folder.path, driver, _netty(options, driver, say))
+        code = staging.stage(run_folder.path, _prepared(options, say))
         (run_folder.path / collector_process.SHARE).mkdir(mode=0o755)
         guest = None
         if place.kernel:
@@ -173,40 +177,20 @@ def prepared(place: Place, options: Options, say: Say) -> Iterator[Prepared]:
             for kind, image in _images(options, run_folder.path).items():
                 make_image(image, kind, options.size)
         request = _request(run_id, options, guest, run_folder.path)
-        yield Prepared(request, guest, run_folder, code, options, say)
+        yield PreparedRun(request, guest, run_folder, code, options, say)
 
 
 def guest_memory(options: Options) -> int:
     """Bytes of memory that a guest for these must have."""
-    return qemu.memory_for(options.size * len(options.file_systems)) + options.java_bytes
+    return qemu.memory_for(options.size * len(options.file_systems)) + options.performer_bytes
 
 
-def _java(options: Options, say: Say) -> java.Built | java.NoJavaError | None:
-    """What the Java strategies need, if there are any; or why there is none."""
-    if options.plan_only or not options.java_bytes:
-        return None
-    say("compiling what Java performs, if that was not done before")
-    try:
-        return java.build(kernels.cache_folder())
-    except java.NoJavaError as error:
-        return error
-    except OSError as error:
-        return java.NoJavaError(f"what Java performs was not compiled: {error}")
-
-
-def _netty(
-    options: Options, driver: java.Built | java.NoJavaError | None, say: Say
-) -> netty.Netty | netty.NoNettyError | None:
-    """The same for those of Netty. Without Java that is the reason, for them as well."""
-    needed = any(isinstance(strategy_named(name), Netty) for name in options.strategies)
-    if not needed or not isinstance(driver, java.Built):
-        return None
-    try:
-        return netty.build(driver, kernels.cache_folder(), say)
-    except netty.NoNettyError as error:
-        return error
-    except OSError as error:
-        return netty.NoNettyError(f"Netty is not to be had: {error}")
+def _prepared(options: Options, say: Say) -> dict[str, Prepared | NotPreparedError]:
+    """What each performer needs, by its key; or why that cannot be had."""
+    if options.plan_only:
+        return {}
+    cache = kernels.cache_folder()
+    return {one.key: performer.attempt(one, cache, say) for one in options.performers}
 
 
 def make_guest(

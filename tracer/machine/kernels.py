@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,7 @@ from zctrace.machine.debian_archive import (
     own_release,
     version_key,
 )
-
-Say = Callable[[str], None]
+from zctrace.notices import Say
 
 _UNPACKED_RATIO = 8
 """Unpacked files and packages together, at most this many times the packages."""

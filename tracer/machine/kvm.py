@@ -12,8 +12,9 @@ from pathlib import Path
 
 from zctrace.machine.guardian import RunFolder
 from zctrace.machine.kernels import Kernel, cache_folder
-from zctrace.machine.progress import POLL_SECONDS, Say
+from zctrace.machine.progress import POLL_SECONDS
 from zctrace.machine.qemu import MIN_MEMORY, Guest, command, end, start_process
+from zctrace.notices import Say
 
 _KVM_SECONDS = 25.0
 _KVM_GET_API_VERSION, _KVM_API_VERSION = 0xAE00, 12

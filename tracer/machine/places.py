@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from zctrace.errors import KernelError, MissingError
 from zctrace.kernel import facts as kernel
 from zctrace.machine import kernels, qemu
+from zctrace.notices import Say
 from zctrace.plan.plan import plan
 from zctrace.probes.catalogue import CATALOGUE, EVENT_SITES
 from zctrace.probes.model import Kind
 from zctrace.probes.model import Path as DataPath
-
-Say = Callable[[str], None]
 
 AUTO, HOST = "auto", "host"
 ARCHITECTURE = "x86_64"

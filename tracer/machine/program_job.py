@@ -22,7 +22,8 @@ from zctrace.evidence.schema import Evidence, Request, Subject
 from zctrace.machine import collector_process, job, progress, qemu, staging
 from zctrace.machine.collector_process import SHARE
 from zctrace.machine.guardian import RunFolder, guarded
-from zctrace.machine.places import HOST, Place, Say
+from zctrace.machine.places import HOST, Place
+from zctrace.notices import Say
 from zctrace.plan.attachments import Choice
 
 _GUEST_BYTES = 2 << 30

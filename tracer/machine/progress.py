@@ -13,8 +13,8 @@ from typing import Any
 
 from zctrace import errors
 from zctrace.errors import MachineError
+from zctrace.notices import Say
 
-Say = Callable[[str], None]
 BOOT_SECONDS = 420.0
 _STEP_SECONDS = 180.0
 _SLOWEST_BYTES_PER_SECOND = 1 << 20

@@ -24,7 +24,7 @@ Python runs the handler after the wait."""
 
 
 class Prepared(Protocol):
-    """:class:`zctrace.machine.job.Prepared`."""
+    """:class:`zctrace.machine.job.PreparedRun`."""
 
     def collect(self, meanwhile: Callable[[], None]) -> Evidence: ...
 

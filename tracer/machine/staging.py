@@ -7,11 +7,14 @@ that zctrace is installed in (root's home, say).
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import zctrace
 from zctrace import probes, workloads
-from zctrace.workloads.jvm import java, netty
+from zctrace.workloads import prepared as preparation
+from zctrace.workloads.prepared import NotPreparedError, Prepared
 
 _PACKAGES = {"zctrace": zctrace, "zctrace/probes": probes, "zctrace/workloads": workloads}
 """By where each belongs under the name of the first, wherever they are now."""
@@ -19,23 +22,17 @@ _LEFT_OUT = shutil.ignore_patterns("__pycache__", "probes", "workloads", "report
 
 
 def stage(
-    folder: Path,
-    driver: java.Built | java.NoJavaError | None = None,
-    library: netty.Netty | netty.NoNettyError | None = None,
+    folder: Path, performers: Mapping[str, Prepared | NotPreparedError] = MappingProxyType({})
 ) -> Path:
     """Copy the three packages into ``folder``; returns where they are.
 
-    With the driver of the Java strategies, or the reason why there is none, if they are to be
-    performed; and with Netty likewise.
+    With what each of ``performers`` needs, by its key, or the reason why that is not there.
     """
     code = folder / "code"
     for name, package in _PACKAGES.items():
         shutil.copytree(package.__path__[0], code / name, ignore=_LEFT_OUT)
-    jvm = code / "zctrace" / "workloads" / "jvm"
-    if driver:
-        java.stage(driver, jvm / java.BUILT.name)
-    if library:
-        netty.stage(library, jvm / netty.BUILT.name)
+    for key, prepared in performers.items():
+        preparation.stage(prepared, code / "zctrace" / "workloads" / preparation.STAGED / key)
     for path in [code, *code.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
     return code

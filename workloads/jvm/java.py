@@ -1,25 +1,22 @@
 """Where Java is, and the driver's classes, compiled for it.
 
 The driver is compiled when it is first needed, and again when its sources or the JDK are
-others. A folder ``built`` beside this module, as the tracer stages it, is taken as it is.
+others.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from zctrace.workloads.prepared import NotPreparedError, Prepared, whole
+
 _HERE = Path(__file__).resolve().parent
-BUILT = _HERE / "built"
-_DESCRIPTION = "java.json"
 DEBIAN_HOME = Path("/usr/lib/jvm/java-17-openjdk-amd64")
 _PACKAGE = "openjdk-17-jdk-headless"
 _MAIN = "zctrace.Main"
@@ -27,10 +24,6 @@ _INCUBATOR = "jdk.incubator.foreign"
 _COMPILE_SECONDS = 300
 _MOST = 1 << 30
 """Bytes of the largest array that it makes; larger calls are cut."""
-
-
-class NoJavaError(Exception):
-    """There is none that will do, or it does not compile the driver; says why."""
 
 
 _CIPHERS = ("AESCrypt", "AES_Crypt", "GCTR", "GHASH")
@@ -76,6 +69,20 @@ class Built:
 
     jdk: Jdk
     classes: Path
+
+    @classmethod
+    def of(cls, prepared: Prepared) -> Built:
+        """The one among what was prepared for a performer."""
+        jdk = Jdk(Path(prepared.facts["home"]), prepared.versions["java"])
+        return cls(jdk, prepared.folders["driver"])
+
+    @property
+    def prepared(self) -> Prepared:
+        return Prepared(
+            {"driver": self.classes},
+            {"home": str(self.jdk.home)},
+            {"java": self.jdk.version},
+        )
 
     def command(self, nonce: int, step: int) -> list[str]:
         """How to start it, for calls that move ``step`` bytes at most.
@@ -133,12 +140,12 @@ def process_bytes(step: int) -> int:
 def find() -> Jdk:
     """The JDK of ``$JAVA_HOME``, Debian's 17, or that of the ``java`` on the PATH.
 
-    The first of them that there is; raises :class:`NoJavaError` if that will not do.
+    The first of them that there is; raises :class:`NotPreparedError` if that will not do.
     """
     for home in _homes():
         if (home / "bin" / "java").exists():
             return jdk_in(home)
-    raise NoJavaError(f"there is no Java: apt-get install {_PACKAGE}")
+    raise NotPreparedError(f"there is no Java: apt-get install {_PACKAGE}")
 
 
 def _homes() -> list[Path]:
@@ -150,23 +157,23 @@ def _homes() -> list[Path]:
 
 
 def jdk_in(home: Path) -> Jdk:
-    """The one in a folder, if it will do; else raises :class:`NoJavaError`.
+    """The one in a folder, if it will do; else raises :class:`NotPreparedError`.
 
     From the file in which it tells of itself: starting it takes a second.
     """
     try:
         text = (home / "release").read_text()
     except OSError as error:
-        raise NoJavaError(f"{home} does not say its version: {error.strerror}") from error
+        raise NotPreparedError(f"{home} does not say its version: {error.strerror}") from error
     found = re.search(r'^JAVA_VERSION="([^"]+)"', text, re.MULTILINE)
     version = found[1] if found else "unknown"
     if _major(version) != 17 and _major(version) < 22:
-        raise NoJavaError(
+        raise NotPreparedError(
             f"Java {version} in {home} cannot call the marker; 17 can, and 22 and later: "
             f"apt-get install {_PACKAGE}"
         )
     if not (home / "bin" / "javac").exists():
-        raise NoJavaError(
+        raise NotPreparedError(
             f"{home} runs Java {version} and compiles none: apt-get install {_PACKAGE}"
         )
     return Jdk(home, version)
@@ -180,7 +187,7 @@ def _major(version: str) -> int:
 def build(cache: Path) -> Built:
     """The driver compiled for the JDK that is found, in ``cache`` or from there.
 
-    Raises :class:`NoJavaError`, and ``OSError`` where ``cache`` cannot be written to.
+    Raises :class:`NotPreparedError`, and ``OSError`` where ``cache`` cannot be written to.
     """
     jdk = find()
     sources = sorted([*(_HERE / "src").glob("*.java"), *(_HERE / jdk.linker).glob("*.java")])
@@ -196,7 +203,7 @@ def build(cache: Path) -> Built:
 def compile_into(folder: Path, jdk: Jdk, sources: list[Path], options: list[str]) -> None:
     """Classes, into a folder that is there afterwards, whole or not at all.
 
-    Raises :class:`NoJavaError` and ``OSError``.
+    Raises :class:`NotPreparedError` and ``OSError``.
     """
     command = [str(jdk.home / "bin" / "javac"), "-J-XX:-UsePerfData", "-nowarn"]
     # Concatenating strings by a call that is linked when it first runs loads 100 classes.
@@ -211,52 +218,12 @@ def compile_into(folder: Path, jdk: Jdk, sources: list[Path], options: list[str]
             env=ENVIRONMENT,
         )
         if result.returncode:
-            raise NoJavaError(f"javac of {jdk.home} failed: {result.stderr.strip()[-500:]}")
+            raise NotPreparedError(
+                f"javac of {jdk.home} failed: {result.stderr.strip()[-500:]}"
+            )
 
     whole(folder, compile_there)
 
 
-def whole(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Have a folder filled elsewhere and put where it belongs when it is."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as temporary:
-        filled = Path(temporary) / "filled"
-        fill(filled)
-        try:
-            filled.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else somebody else was faster
-                raise
-
-
 ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8"}
 """Without the variables by which Java takes options from anybody."""
-
-
-def stage(built: Built | NoJavaError, folder: Path) -> None:
-    """Put into ``folder`` what :func:`staged` finds if that is :data:`BUILT`."""
-    if isinstance(built, NoJavaError):
-        folder.mkdir()
-        description = {"reason": str(built)}
-    else:
-        shutil.copytree(built.classes, folder)
-        description = {"home": str(built.jdk.home), "version": built.jdk.version}
-    (folder / _DESCRIPTION).write_text(json.dumps(description))
-
-
-def staged(folder: Path = BUILT) -> Built | None:
-    """What the tracer has staged, if it has; raises :class:`NoJavaError` with its reason."""
-    try:
-        description = json.loads((folder / _DESCRIPTION).read_text())
-    except FileNotFoundError:
-        return None
-    if "reason" in description:
-        raise NoJavaError(description["reason"])
-    return Built(Jdk(Path(description["home"]), description["version"]), folder)
-
-
-def own_cache() -> Path:
-    """Where the user's programs keep what can be made again."""
-    if folder := os.environ.get("ZCTRACE_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zctrace"

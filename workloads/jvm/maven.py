@@ -14,16 +14,12 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from zctrace.workloads.jvm import java
+from zctrace.workloads.prepared import NotPreparedError, whole
 
 _SECONDS = 900
 _LAST_WORDS = 300
 """Characters of what Maven has said that are shown."""
 _REMEDY = "connect to Maven Central, or name a mirror of it in ~/.m2/settings.xml"
-
-
-class NoMavenError(Exception):
-    """It is not here, or did not fetch what it should; says why, and what mends it."""
 
 
 def why_not(what: str) -> str:
@@ -54,10 +50,10 @@ def fetch(
 ) -> None:
     """Put what ``project`` names into ``folder``, and what ``add`` makes of it, or nothing.
 
-    Raises :class:`NoMavenError`, and ``OSError`` where the cache cannot be written to.
+    Raises :class:`NotPreparedError`, and ``OSError`` where the cache cannot be written to.
     """
     if reason := why_not(what):
-        raise NoMavenError(reason)
+        raise NotPreparedError(reason)
 
     def fill(filled: Path) -> None:
         command = ["mvn", "--batch-mode", "--quiet", "--file", str(project), *_settings()]
@@ -72,16 +68,16 @@ def fetch(
                 timeout=_SECONDS,
             )
         except subprocess.TimeoutExpired as error:
-            raise NoMavenError(
+            raise NotPreparedError(
                 f"Maven did not fetch {what} in {_SECONDS} s: {_REMEDY}"
             ) from error
         if result.returncode:
             said = [line for line in result.stdout.splitlines() if line.startswith("[ERROR]")]
             why = (said[0] if said else result.stdout + result.stderr).strip()[:_LAST_WORDS]
-            raise NoMavenError(f"Maven could not fetch {what}: {why}: {_REMEDY}")
+            raise NotPreparedError(f"Maven could not fetch {what}: {why}: {_REMEDY}")
         add(filled)
 
-    java.whole(folder, fill)
+    whole(folder, fill)
 
 
 def _settings() -> list[str]:

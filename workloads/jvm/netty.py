@@ -1,29 +1,25 @@
 """Netty, and the classes of ours that transfer by it, compiled for it.
 
 What is Netty's is fetched when it is first needed, by Maven, so from where the user's settings
-say; ``netty/pom.xml`` says what. From then on it is in the cache, and no network is needed. A
-folder ``netty-built`` beside this module, as the tracer stages it, is taken as it is.
+say; ``netty/pom.xml`` says what. From then on it is in the cache, and no network is needed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import shutil
 import subprocess
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from zctrace.notices import Say
 from zctrace.workloads.jvm import java, maven
+from zctrace.workloads.prepared import NotPreparedError, Prepared, whole
 
 _HERE = Path(__file__).resolve().parent
 _SOURCES = _HERE / "netty"
 _POM = _SOURCES / "pom.xml"
-BUILT = _HERE / "netty-built"
-_DESCRIPTION = "netty.json"
 _MAIN = "zctrace.netty.Netty"
 _CERTIFICATE = "certificate.pem"
 _WRITE_CERTIFICATE = "zctrace.netty.Certificate"
@@ -34,16 +30,26 @@ _LAST_WORDS = 300
 """Characters of what a program has said that are shown."""
 
 
-class NoNettyError(Exception):
-    """It is not here and cannot be had, or its driver does not compile; says why."""
-
-
 @dataclass(frozen=True)
-class Netty:
+class Library:
     """Archives of Netty, and classes that use them, in folders of their own."""
 
     archives: Path
     classes: Path
+
+    @classmethod
+    def of(cls, prepared: Prepared) -> Library:
+        """The one among what was prepared for a performer."""
+        return cls(prepared.folders["archives"], prepared.folders["classes"])
+
+    def prepared(self, driver: java.Built) -> Prepared:
+        """With the driver that it is loaded into."""
+        there = driver.prepared
+        return Prepared(
+            {**there.folders, "archives": self.archives, "classes": self.classes},
+            there.facts,
+            {**there.versions, "netty": version()},
+        )
 
     @property
     def certificate(self) -> Path:
@@ -54,7 +60,7 @@ class Netty:
         return self.classes / _CERTIFICATE
 
     def words(self) -> list[str]:
-        """What :class:`zctrace.workloads.jvm.process.Jvm` is told, to load it."""
+        """What :class:`zctrace.workloads.jvm.process.Jvm` is asked, to load it."""
         places = [self.classes, self.archives, *sorted(self.archives.glob("*.jar"))]
         return ["library", _MAIN, *(_address(place) for place in places)]
 
@@ -79,18 +85,15 @@ def why_not(cache: Path) -> str:
     return "" if is_in(cache) else maven.why_not(f"Netty {version()}")
 
 
-def build(driver: java.Built, cache: Path, say: Callable[[str], None]) -> Netty:
+def build(driver: java.Built, cache: Path, say: Say) -> Library:
     """Netty in ``cache``, fetched if it is not there; and compiled for it, what uses it.
 
-    Raises :class:`NoNettyError`, and ``OSError`` where ``cache`` cannot be written to.
+    Raises :class:`NotPreparedError`, and ``OSError`` where ``cache`` cannot be written to.
     """
     archives = _archives(cache)
     if not is_in(cache):
         say(f"fetching Netty {version()} (3 MB) by Maven, once")
-        try:
-            maven.fetch(_POM, archives, f"Netty {version()}", _unpack)
-        except maven.NoMavenError as error:
-            raise NoNettyError(str(error)) from error
+        maven.fetch(_POM, archives, f"Netty {version()}", _unpack)
     sources = sorted(_SOURCES.glob("*.java"))
     digest = hashlib.sha256(f"{driver.classes}\0{archives}".encode())
     for source in sources:
@@ -103,11 +106,8 @@ def build(driver: java.Built, cache: Path, say: Callable[[str], None]) -> Netty:
             java.compile_into(filled, driver.jdk, sources, ["-cp", path])
             _certify(driver.jdk, filled)
 
-        try:
-            java.whole(folder, fill)
-        except java.NoJavaError as error:
-            raise NoNettyError(str(error)) from error
-    return Netty(archives, folder)
+        whole(folder, fill)
+    return Library(archives, folder)
 
 
 def _certify(jdk: java.Jdk, classes: Path) -> None:
@@ -129,7 +129,7 @@ def _certify(jdk: java.Jdk, classes: Path) -> None:
         )
         if result.returncode:
             said = (result.stdout + result.stderr).strip()[-_LAST_WORDS:]
-            raise NoNettyError(f"no certificate for TLS: {command[0]}: {said}")
+            raise NotPreparedError(f"no certificate for TLS: {command[0]}: {said}")
     store.unlink()
     (classes / _CERTIFICATE).write_text(result.stdout)
 
@@ -143,26 +143,3 @@ def _unpack(folder: Path) -> None:
     (archive,) = folder.glob("netty-transport-native-epoll-*.jar")
     with zipfile.ZipFile(archive) as unpacked:
         (folder / _EPOLL).write_bytes(unpacked.read(f"META-INF/native/{_EPOLL}"))
-
-
-def stage(built: Netty | NoNettyError, folder: Path) -> None:
-    """Put into ``folder`` what :func:`staged` finds if that is :data:`BUILT`."""
-    folder.mkdir()
-    description = {}
-    if isinstance(built, NoNettyError):
-        description["reason"] = str(built)
-    else:
-        shutil.copytree(built.archives, folder / "archives")
-        shutil.copytree(built.classes, folder / "classes")
-    (folder / _DESCRIPTION).write_text(json.dumps(description))
-
-
-def staged(folder: Path = BUILT) -> Netty | None:
-    """What the tracer has staged, if it has; raises :class:`NoNettyError` with its reason."""
-    try:
-        description = json.loads((folder / _DESCRIPTION).read_text())
-    except FileNotFoundError:
-        return None
-    if "reason" in description:
-        raise NoNettyError(description["reason"])
-    return Netty(folder / "archives", folder / "classes")

@@ -11,47 +11,47 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from zctrace.probes.model import Path
-from zctrace.workloads.jvm.process import Jvm, Kind
+from zctrace.workloads.jvm.performers import JAVA, NETTY, Java, Kind
 from zctrace.workloads.marker import Window
 from zctrace.workloads.strategy import Address, Expected, Strategy, Task, Transfer
 
-_JVM = Jvm()
 _CHUNK_BYTES = 8192
 """ChunkedStream.DEFAULT_CHUNK_SIZE."""
 
 
 class _JavaTransfer(Transfer):
-    def __init__(self, name: str, task: Task, step: int) -> None:
-        _JVM.prepare(name, task.file, task.size, step)
+    def __init__(self, performer: Java) -> None:
+        self._performer = performer
 
     def run(self) -> None:
-        _JVM.run(None)
+        self._performer.run(None)
 
     def run_in(self, stretch: Window | None) -> None:
-        _JVM.run(stretch)
+        self._performer.run(stretch)
 
     def close(self) -> None:
-        _JVM.release()
+        self._performer.release()
 
 
 class _Java(Strategy):
-    performer = _JVM
+    performer: Java = JAVA
     paths = frozenset({Path.FILE, Path.TCP})
     user_memory = True
     _kind: ClassVar[Kind] = Kind.CHANNEL
 
     def prepare(self, task: Task) -> Transfer:
-        return _JavaTransfer(self.name, task, task.step)
+        return self._open(task, task.step)
+
+    def _open(self, task: Task, step: int) -> Transfer:
+        self.performer.open(self.name, task.file, task.size, step)
+        return _JavaTransfer(self.performer)
 
     def connect(self, address: Address, seconds: float | None = None) -> socket.socket:
-        return _JVM.connect(address, self._kind)
+        return self.performer.connect(address, self._kind)
 
     def rehearsals(self, size: int) -> Sequence[int]:
         # It keeps buffers for the next call, as large as the last one has needed.
         return (size,)
-
-    def unavailable(self, file: int) -> str:
-        return _JVM.refusal()
 
 
 class JavaTraditional(_Java):
@@ -88,10 +88,8 @@ class JavaDirectBuffer(_Java):
 class Netty(_Java):
     """Those of its library."""
 
+    performer = NETTY
     _kind = Kind.NETTY_NIO
-
-    def unavailable(self, file: int) -> str:
-        return _JVM.netty_refusal()
 
 
 class NettyDirectBuffer(Netty):
@@ -151,7 +149,7 @@ class NettyChunkedFile(Netty):
 
     def prepare(self, task: Task) -> Transfer:
         # A chunk is what Netty reads and writes at a time: as large as it says, if nobody does.
-        return _JavaTransfer(self.name, task, task.chunk or _CHUNK_BYTES)
+        return self._open(task, task.chunk or _CHUNK_BYTES)
 
 
 class NettyTls(NettyChunkedFile):
@@ -160,4 +158,4 @@ class NettyTls(NettyChunkedFile):
     _kind = Kind.NETTY_TLS
 
     def certificate(self) -> str:
-        return str(_JVM.certificate())
+        return str(NETTY.certificate())

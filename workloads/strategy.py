@@ -12,6 +12,7 @@ from zctrace.probes.model import Path
 from zctrace.workloads.kernel_account import KernelAccount
 from zctrace.workloads.marker import Role, Scope, Window, window
 from zctrace.workloads.performer import Performer
+from zctrace.workloads.route import Leg
 
 Address = tuple[str, int]
 
@@ -107,6 +108,8 @@ class Strategy(ABC):
     """Through one that cannot, where the textbook tells them apart."""
     paths: frozenset[Path]
     """The kernel code that the payload may pass through."""
+    route: tuple[Leg, ...] = ()
+    """The places that the payload passes in memory, from the first it is brought to."""
     role: Role = Role.SENDER
     """On whose account the transfer's window counts."""
     scope: Scope = Scope.THREAD

@@ -24,10 +24,10 @@ from zctrace.evidence.schema import Evidence
 from zctrace.evidence.sites import Blind
 from zctrace.probes.model import Kind, Path, Quantity
 from zctrace.reports import machine_readable, wording
-from zctrace.reports.data_path import _ROUTES, Arrow, By, Place, way
+from zctrace.reports.data_path import Arrow, way
 from zctrace.reports.html import page as html
 from zctrace.reports.html import path_drawing, tables
-from zctrace.workloads.catalogue import STRATEGIES
+from zctrace.workloads.route import By, Place
 
 RECORDED = ("5.10", "6.1", "7.3", "6.1-e1000", "7.3-e1000")
 SHOWN = {
@@ -301,10 +301,6 @@ def test_kernels_that_differ_have_one_each():
     # A part was copied, and the rest was not: both are drawn.
     arrows = {(a.by, a.bytes) for a in ways[0].arrows if a.start is Place.CACHE}
     assert arrows == {(By.CPU, 7), (By.REFERENCE, 0)}
-
-
-def test_every_strategy_has_a_route():
-    assert {strategy.name for strategy in STRATEGIES} == set(_ROUTES)
 
 
 @pytest.mark.parametrize("line", RECORDED)

@@ -1,14 +1,13 @@
 """The way of the payload as values: places, and arrows between them, from measured figures.
 
-Pure. What was measured decides on every arrow with a number. The table of routes here only
-says which way a strategy goes: where to put bytes that were counted, and where references
-are handed over instead, which is shown only where fewer bytes were copied than there are.
+Pure. What was measured decides on every arrow with a number. A strategy's route only says
+which way it goes: where to put bytes that were counted, and where references are handed over
+instead, which is shown only where fewer bytes were copied than there are.
 What was not measured is an arrow without a number, never one of zero.
 """
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
 from dataclasses import dataclass
 
@@ -20,38 +19,10 @@ from zctrace.evidence.schema import VIRTUAL
 from zctrace.probes.model import Direction, Kind, Purpose, Quantity
 from zctrace.reports.wording import copies
 from zctrace.workloads.catalogue import strategy_named
+from zctrace.workloads.route import By, Leg, Place
 from zctrace.workloads.strategy import Ends
 
 _LABEL_CHARACTERS = 7
-
-
-class Place(enum.Enum):
-    """Where payload lies."""
-
-    DISK = "disk"
-    CACHE = "page cache"
-    USER = "user buffer"
-    SOCKET = "socket buffer"
-    TARGET = "page cache of the target"
-    NIC = "NIC"
-
-
-class By(enum.Enum):
-    """Who moves it."""
-
-    CPU = "copied by the CPU"
-    DMA = "moved by DMA"
-    REFERENCE = "handed over by reference"
-
-
-@dataclass(frozen=True)
-class Leg:
-    """A step of a strategy's way. ``words`` say what a reference is, of a leg by one."""
-
-    start: Place
-    end: Place
-    by: By = By.CPU
-    words: str = "page references"
 
 
 @dataclass(frozen=True)
@@ -147,48 +118,6 @@ _PLACES = {
     Ends.SOCKET_TO_MEMORY: (Place.NIC, Place.SOCKET, Place.USER),
 }
 
-_IN_AND_OUT = (Leg(Place.CACHE, Place.USER), Leg(Place.USER, Place.SOCKET))
-_MAPPED = Leg(Place.CACHE, Place.USER, By.REFERENCE, "mapped")
-_PINNED = Leg(Place.USER, Place.SOCKET, By.REFERENCE, "pinned")
-_PASSED = Leg(Place.CACHE, Place.SOCKET, By.REFERENCE, "by reference")
-_SHARED = Leg(Place.CACHE, Place.TARGET, By.REFERENCE, "blocks shared")
-
-_ROUTES: dict[str, tuple[Leg, ...]] = {
-    "read-write": _IN_AND_OUT,
-    "mmap-write": (_MAPPED, Leg(Place.USER, Place.SOCKET)),
-    "sendfile": (_PASSED,),
-    "splice": (_PASSED,),
-    "tee": (_PASSED,),
-    "msg-zerocopy": (_MAPPED, _PINNED),
-    "vmsplice": (_MAPPED, Leg(Place.USER, Place.SOCKET, By.REFERENCE, "by reference")),
-    "copy-file-range": (_SHARED,),
-    "sendfile-file": (Leg(Place.CACHE, Place.TARGET),),
-    "reflink": (_SHARED,),
-    "direct-io": (Leg(Place.USER, Place.SOCKET),),
-    "io-uring": _IN_AND_OUT,
-    "io-uring-zc": (Leg(Place.CACHE, Place.USER), _PINNED),
-    "recv": (Leg(Place.SOCKET, Place.USER),),
-    "recv-splice": (Leg(Place.SOCKET, Place.TARGET, By.REFERENCE, "by reference"),),
-    "tcp-zerocopy-receive": (Leg(Place.SOCKET, Place.USER, By.REFERENCE, "mapped"),),
-    "java-traditional": _IN_AND_OUT,
-    "java-mmap": (_MAPPED, Leg(Place.USER, Place.SOCKET)),
-    "java-transfer-to": (_PASSED,),
-    "java-heap-buffer": _IN_AND_OUT,
-    "java-direct-buffer": _IN_AND_OUT,
-    "netty-direct-buffer": _IN_AND_OUT,
-    "netty-heap-buffer": _IN_AND_OUT,
-    "netty-composite": _IN_AND_OUT,
-    "netty-wrapped": _IN_AND_OUT,
-    "netty-slice": _IN_AND_OUT,
-    "netty-copied": _IN_AND_OUT,
-    "netty-file-region": (_PASSED,),
-    "netty-file-region-epoll": (_PASSED,),
-    "netty-chunked-file": _IN_AND_OUT,
-    "netty-tls": _IN_AND_OUT,
-}
-"""A test holds that every strategy has one."""
-_PAST_THE_CACHE = frozenset({"direct-io"})
-"""Those whose disk writes into the user buffer."""
 _OF_PACKETS = frozenset(
     {Quantity.SKB_COPY_UBUFS, Quantity.SKB_COPY_BITS, Quantity.SKB_COPY_AND_CSUM_BITS}
 )
@@ -244,8 +173,8 @@ def _into_memory(judged: Judged) -> tuple[Arrow, ...]:
     """From the disk; or from the network card, which nobody measures on the way in."""
     places = _PLACES[strategy_named(judged.run.strategy).ends]
     if Place.DISK in places:
-        past = judged.run.strategy in _PAST_THE_CACHE
-        return (_dma(judged, Place.DISK, Place.USER if past else Place.CACHE, "in"),)
+        route = strategy_named(judged.run.strategy).route
+        return (_dma(judged, Place.DISK, route[0].start if route else Place.CACHE, "in"),)
     if _nic(judged).driver in VIRTUAL:
         return ()
     return (Arrow(Place.NIC, Place.SOCKET, By.DMA, None, judged.run.payload_bytes),)
@@ -266,7 +195,7 @@ def _to_nic(judged: Judged) -> tuple[Arrow, ...]:
 
 def _by_cpu(judged: Judged) -> tuple[Arrow, ...]:
     """Copies where they were counted, and references where there were fewer of those."""
-    route, payload = _ROUTES[judged.run.strategy], judged.run.payload_bytes
+    route, payload = strategy_named(judged.run.strategy).route, judged.run.payload_bytes
     if judged.figures["cpu_copied_bytes"] is None:
         return tuple(Arrow(leg.start, leg.end, By.CPU, None, payload) for leg in route)
     counted = _counted(judged)
@@ -331,7 +260,7 @@ def _inside(judged: Judged) -> Counter[Quantity]:
 def _where(judged: Judged, quantity: Quantity) -> tuple[Place, Place]:
     """Between which places the kernel copied by itself."""
     source, into = _across(judged)
-    route = _ROUTES[judged.run.strategy]
+    route = strategy_named(judged.run.strategy).route
     if quantity in _OF_PACKETS:
         # Packets that refer to pages elsewhere are copied from there; others from packets.
         for leg in route:

@@ -13,6 +13,7 @@ from typing import ClassVar
 from zctrace.probes.model import Path
 from zctrace.workloads.jvm.performers import JAVA, NETTY, Java, Kind
 from zctrace.workloads.marker import Window
+from zctrace.workloads.route import IN_AND_OUT, MAPPED, PASSED, Leg, Place
 from zctrace.workloads.strategy import Address, Expected, Strategy, Task, Transfer
 
 _CHUNK_BYTES = 8192
@@ -36,6 +37,7 @@ class _JavaTransfer(Transfer):
 class _Java(Strategy):
     performer: Java = JAVA
     paths = frozenset({Path.FILE, Path.TCP})
+    route: tuple[Leg, ...] = IN_AND_OUT
     user_memory = True
     _kind: ClassVar[Kind] = Kind.CHANNEL
 
@@ -65,6 +67,7 @@ class JavaMmap(_Java):
     name = "java-mmap"
     summary = "map = FileChannel.map(); SocketChannel.write(map)"
     expected = Expected(cpu_copies=1, switches=4, dma_copies=2)
+    route = (MAPPED, Leg(Place.USER, Place.SOCKET))
 
 
 class JavaTransferTo(_Java):
@@ -73,6 +76,7 @@ class JavaTransferTo(_Java):
     expected = Expected(cpu_copies=0, switches=2, dma_copies=2)
     expected_without_gather = Expected(cpu_copies=1, switches=2, dma_copies=2)
     paths = frozenset({Path.FILE, Path.PIPE, Path.TCP})
+    route = (PASSED,)
 
 
 class JavaHeapBuffer(_Java):
@@ -128,6 +132,7 @@ class NettyCopied(Netty):
 
 class _NettyRegion(Netty):
     paths = frozenset({Path.FILE, Path.PIPE, Path.TCP})
+    route = (PASSED,)
     expected = Expected(cpu_copies=0, switches=None, dma_copies=2)
     expected_without_gather = Expected(cpu_copies=1, switches=None, dma_copies=2)
 

@@ -6,6 +6,7 @@ import os
 
 from zctrace.probes.model import Path
 from zctrace.workloads import libc
+from zctrace.workloads.route import Leg, Place
 from zctrace.workloads.strategy import Strategy, Task, Transfer
 
 _BLOCK_BYTES = 4096
@@ -49,6 +50,7 @@ class DirectIO(Strategy):
     name = "direct-io"
     summary = "read(file with O_DIRECT, buffer); write(socket, buffer)"
     paths = frozenset({Path.FILE, Path.TCP})
+    route = (Leg(Place.USER, Place.SOCKET),)
 
     def prepare(self, task: Task) -> Transfer:
         return _DirectIO(task)

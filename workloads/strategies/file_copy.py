@@ -10,6 +10,7 @@ import os
 
 from zctrace.probes.model import Path
 from zctrace.workloads import libc
+from zctrace.workloads.route import SHARED, Leg, Place
 from zctrace.workloads.strategies.sendfile import InKernel
 from zctrace.workloads.strategy import Ends, Strategy, Task, Transfer
 
@@ -23,6 +24,7 @@ class CopyFileRange(Strategy):
     # File systems that can share extents do that instead, see Reflink; for all others the
     # kernel splices through a pipe of its own.
     paths = frozenset({Path.FILE, Path.PIPE})
+    route = (SHARED,)
     ends = Ends.FILE_TO_FILE
 
     def prepare(self, task: Task) -> Transfer:
@@ -33,6 +35,7 @@ class SendfileFile(Strategy):
     name = "sendfile-file"
     summary = "sendfile(file2, file)"
     paths = frozenset({Path.FILE, Path.PIPE})
+    route = (Leg(Place.CACHE, Place.TARGET),)
     ends = Ends.FILE_TO_FILE
 
     def prepare(self, task: Task) -> Transfer:
@@ -85,6 +88,7 @@ class Reflink(Strategy):
     name = "reflink"
     summary = "ioctl(file2, FICLONERANGE, file)"
     paths = frozenset({Path.FILE})
+    route = (SHARED,)
     file_systems = ("xfs", "btrfs")
     ends = Ends.FILE_TO_FILE
 

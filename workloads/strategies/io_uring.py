@@ -14,6 +14,7 @@ from zctrace.workloads import libc, loopback, ring
 from zctrace.workloads.kernel_account import KernelAccount
 from zctrace.workloads.marker import Scope
 from zctrace.workloads.memlock import most_pinned
+from zctrace.workloads.route import IN_AND_OUT, PINNED, Leg, Place
 from zctrace.workloads.strategy import Strategy, Task, Transfer
 
 _REGISTERED_BYTES = 1024 * 1024
@@ -55,6 +56,7 @@ class IoUring(Strategy):
     name = "io-uring"
     summary = "io_uring: READ(file, buffer), SEND(socket, buffer)"
     paths = frozenset({Path.FILE, Path.TCP})
+    route = IN_AND_OUT
     scope = Scope.PROCESS
 
     def prepare(self, task: Task) -> Transfer:
@@ -119,6 +121,7 @@ class IoUringZc(Strategy):
     name = "io-uring-zc"
     summary = "io_uring: READ_FIXED(file, buffer), SEND_ZC(socket, buffer)"
     paths = frozenset({Path.FILE, Path.TCP})
+    route = (Leg(Place.CACHE, Place.USER), PINNED)
     scope = Scope.PROCESS
 
     def prepare(self, task: Task) -> Transfer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from zctrace.probes.model import Path
 from zctrace.workloads import libc
 from zctrace.workloads.mapping import FileMapping
+from zctrace.workloads.route import MAPPED, Leg, Place
 from zctrace.workloads.strategy import Expected, Strategy, Task, Transfer
 
 
@@ -30,6 +31,7 @@ class MmapWrite(Strategy):
     summary = "map = mmap(file); write(socket, map)"
     expected = Expected(cpu_copies=1, switches=4, dma_copies=2)
     paths = frozenset({Path.FILE, Path.TCP})
+    route = (MAPPED, Leg(Place.USER, Place.SOCKET))
 
     def prepare(self, task: Task) -> Transfer:
         return _MmapWrite(task)

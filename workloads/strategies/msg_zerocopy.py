@@ -17,6 +17,7 @@ from zctrace.workloads import libc
 from zctrace.workloads.kernel_account import KernelAccount
 from zctrace.workloads.mapping import FileMapping
 from zctrace.workloads.memlock import most_pinned
+from zctrace.workloads.route import MAPPED, PINNED
 from zctrace.workloads.strategy import Strategy, Task, Transfer
 
 _SO_ZEROCOPY = 60
@@ -121,6 +122,7 @@ class MsgZerocopy(Strategy):
     name = "msg-zerocopy"
     summary = "map = mmap(file); send(socket, map, MSG_ZEROCOPY)"
     paths = frozenset({Path.FILE, Path.TCP})
+    route = (MAPPED, PINNED)
 
     def prepare(self, task: Task) -> Transfer:
         return _MsgZerocopy(task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zctrace.probes.model import Path
 from zctrace.workloads import libc
+from zctrace.workloads.route import IN_AND_OUT
 from zctrace.workloads.strategy import Expected, Strategy, Task, Transfer
 
 
@@ -33,6 +34,7 @@ class ReadWrite(Strategy):
     summary = "read(file, buffer); write(socket, buffer)"
     expected = Expected(cpu_copies=2, switches=4, dma_copies=2)
     paths = frozenset({Path.FILE, Path.TCP})
+    route = IN_AND_OUT
 
     def prepare(self, task: Task) -> Transfer:
         return _ReadWrite(task)

@@ -8,6 +8,7 @@ from zctrace.probes.model import Path
 from zctrace.workloads import libc
 from zctrace.workloads.marker import Role
 from zctrace.workloads.pipe import Pipe
+from zctrace.workloads.route import By, Leg, Place
 from zctrace.workloads.strategy import Ends, Strategy, Task, Transfer
 
 
@@ -38,6 +39,7 @@ class Recv(Strategy):
     name = "recv"
     summary = "recv(socket, buffer)"
     paths = frozenset({Path.TCP})
+    route = (Leg(Place.SOCKET, Place.USER),)
     role = Role.RECEIVER
     ends = Ends.SOCKET_TO_MEMORY
 
@@ -68,6 +70,7 @@ class RecvSplice(Strategy):
     name = "recv-splice"
     summary = "splice(socket, pipe); splice(pipe, file)"
     paths = frozenset({Path.FILE, Path.PIPE, Path.TCP})
+    route = (Leg(Place.SOCKET, Place.TARGET, By.REFERENCE, "by reference"),)
     role = Role.RECEIVER
     ends = Ends.SOCKET_TO_FILE
 

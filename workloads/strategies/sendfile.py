@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from zctrace.probes.model import Path
 from zctrace.workloads import libc
+from zctrace.workloads.route import PASSED
 from zctrace.workloads.strategy import Expected, Strategy, Task, Transfer
 
 
@@ -34,6 +35,7 @@ class Sendfile(Strategy):
     expected = Expected(cpu_copies=0, switches=2, dma_copies=2)
     expected_without_gather = Expected(cpu_copies=1, switches=2, dma_copies=2)
     paths = frozenset({Path.FILE, Path.PIPE, Path.TCP})
+    route = (PASSED,)
 
     def prepare(self, task: Task) -> Transfer:
         return InKernel(task, lambda count: libc.sendfile(task.sock, task.file, count))

@@ -9,6 +9,7 @@ from zctrace.probes.model import Path
 from zctrace.workloads import libc
 from zctrace.workloads.mapping import FileMapping
 from zctrace.workloads.pipe import Pipe
+from zctrace.workloads.route import MAPPED, PASSED, By, Leg, Place
 from zctrace.workloads.strategy import Expected, Strategy, Task, Transfer
 
 
@@ -37,6 +38,7 @@ class Splice(Strategy):
     summary = "splice(file, pipe); splice(pipe, socket)"
     expected = Expected(cpu_copies=0, switches=2, dma_copies=2)
     paths = frozenset({Path.FILE, Path.PIPE, Path.TCP})
+    route = (PASSED,)
 
     def prepare(self, task: Task) -> Transfer:
         return _Splice(task)
@@ -72,6 +74,7 @@ class Vmsplice(Strategy):
     name = "vmsplice"
     summary = "map = mmap(file); vmsplice(pipe, map); splice(pipe, socket)"
     paths = frozenset({Path.FILE, Path.PIPE, Path.TCP})
+    route = (MAPPED, Leg(Place.USER, Place.SOCKET, By.REFERENCE, "by reference"))
 
     def prepare(self, task: Task) -> Transfer:
         return _Vmsplice(task)
@@ -110,6 +113,7 @@ class Tee(Strategy):
     name = "tee"
     summary = "splice(file, a); tee(a, b); splice(b, socket); splice(a, null)"
     paths = frozenset({Path.FILE, Path.PIPE, Path.TCP})
+    route = (PASSED,)
 
     def prepare(self, task: Task) -> Transfer:
         return _Tee(task)

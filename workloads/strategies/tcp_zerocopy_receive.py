@@ -26,6 +26,7 @@ from zctrace.probes.model import Path
 from zctrace.workloads import libc
 from zctrace.workloads.kernel_account import KernelAccount
 from zctrace.workloads.marker import Role
+from zctrace.workloads.route import By, Leg, Place
 from zctrace.workloads.strategy import Ends, Strategy, Task, Transfer
 
 _TCP_ZEROCOPY_RECEIVE = 35
@@ -147,6 +148,7 @@ class TcpZerocopyReceive(Strategy):
     name = "tcp-zerocopy-receive"
     summary = "map = mmap(socket); getsockopt(TCP_ZEROCOPY_RECEIVE, map)"
     paths = frozenset({Path.TCP})
+    route = (Leg(Place.SOCKET, Place.USER, By.REFERENCE, "mapped"),)
     role = Role.RECEIVER
     ends = Ends.SOCKET_TO_MEMORY
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from zctrace.reports.data_path import Arrow, By, Place, Way
+from zctrace.reports.data_path import Arrow, Way
 from zctrace.reports.html import canvas
 from zctrace.reports.html.canvas import Canvas, Point
+from zctrace.workloads.route import By, Place
 from zctrace.workloads.strategy import Ends
 
 _ONE, _MOST, _LEAST = 12.0, 3.0, 1.4

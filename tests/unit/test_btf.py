@@ -1,12 +1,16 @@
 """Structure offsets and enumerators, from type information made by hand."""
 
+import errno
+import re
 import struct
 
 import pytest
 
+from zctrace.kernel import bpf_syscall, btf
 from zctrace.kernel.btf import Btf, BtfError
 
-INT, POINTER, ARRAY, STRUCT, UNION, ENUM, PROTOTYPE, TAG, ENUM64 = 1, 2, 3, 4, 5, 6, 13, 17, 19
+INT, POINTER, ARRAY, STRUCT, UNION, ENUM, FUNCTION, PROTOTYPE = 1, 2, 3, 4, 5, 6, 12, 13
+TAG, ENUM64 = 17, 19
 
 
 class Blob:
@@ -15,9 +19,10 @@ class Blob:
     def __init__(self):
         self._strings, self._types, self._count = b"\0", b"", 0
 
-    def add(self, kind, name="", count=0, rest=b"", *, bitfields=False):
+    def add(self, kind, name="", count=0, rest=b"", *, bitfields=False, size=4):
+        """``size`` may be the number of a type: they share one place."""
         info = kind << 24 | count | bitfields << 31
-        self._types += struct.pack("<III", self._string(name), info, 4) + rest
+        self._types += struct.pack("<III", self._string(name), info, size) + rest
         self._count += 1
         return self._count
 
@@ -36,9 +41,12 @@ class Blob:
         return self.add(ENUM, name, len(values), rest)
 
     def types(self):
+        return Btf(self.data())
+
+    def data(self):
         types, strings = self._types, self._strings
         lengths = (0, len(types), len(types), len(strings))
-        return Btf(struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, *lengths) + types + strings)
+        return struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, *lengths) + types + strings
 
     def _string(self, text):
         if not text:
@@ -71,13 +79,13 @@ def test_offset_with_bitfield_encoding(blob):
 def test_unknown_names(blob):
     blob.structure("sk_buff", ("len", 0))
     types = blob.types()
-    with pytest.raises(BtfError, match="nothing is called nonsense"):
+    with pytest.raises(BtfError, match=r"0 offsets for nonsense\.len"):
         types.offset("nonsense", "len")
     with pytest.raises(BtfError, match="0 offsets"):
         types.offset("sk_buff", "nonsense")
     with pytest.raises(BtfError, match="no enum sk_buff"):
         types.enumerators("sk_buff")
-    with pytest.raises(BtfError, match="nothing is called nonsense"):
+    with pytest.raises(BtfError, match="no enum nonsense"):
         types.enumerators("nonsense")
 
 
@@ -86,6 +94,21 @@ def test_ambiguity_is_an_error(blob):
     blob.structure("s", ("m", 64))
     with pytest.raises(BtfError, match="2 offsets"):
         blob.types().offset("s", "m")
+
+
+def test_two_of_one_name_that_agree_are_no_ambiguity(blob):
+    blob.structure("s", ("m", 64))
+    blob.structure("s", ("first", 0), ("m", 64))
+    assert blob.types().offset("s", "m") == 8
+
+
+def test_what_was_asked_for_once_is_there_the_next_time(blob):
+    """Types are hidden while others of their name are looked for."""
+    blob.structure("s", ("m", 64), ("n", 128))
+    blob.enumeration("e", FIRST=1)
+    types = blob.types()
+    assert [types.offset("s", name) for name in "mnm"] == [8, 16, 8]
+    assert types.enumerators("e") == types.enumerators("e") == {"FIRST": 1}
 
 
 def test_a_union_of_that_name_is_another_type(blob):
@@ -97,9 +120,9 @@ def test_a_union_of_that_name_is_another_type(blob):
 def test_members_of_what_has_no_name_are_the_structure_s(blob):
     """Behind types of every size, to which there is no index."""
     blob.add(ARRAY, rest=struct.pack("<III", 1, 1, 7))
-    blob.add(POINTER)
-    blob.add(PROTOTYPE, count=2, rest=bytes(16))
-    blob.add(TAG, "tag", rest=bytes(4))
+    blob.add(POINTER, size=1)
+    blob.add(PROTOTYPE, count=2, rest=bytes(16), size=1)
+    blob.add(TAG, "tag", rest=struct.pack("<i", -1), size=1)
     blob.add(ENUM64, "wide", 1, bytes(12))
     blob.enumeration("iter_type", ITER_UBUF=0, ITER_IOVEC=1)
     inner = blob.aggregate(STRUCT, "", [("head", 1, 32), ("end", 1, 64)])
@@ -145,3 +168,52 @@ def test_a_structure_of_that_name_is_no_enumeration(blob):
 def test_garbage(data):
     with pytest.raises(BtfError):
         Btf(data)
+
+
+def test_functions_have_numbers(blob):
+    prototype = blob.add(PROTOTYPE, size=1)
+    blob.structure("copy", ("m", 0))
+    number = blob.add(FUNCTION, "copy", size=prototype)
+    assert blob.types().function("copy") == number
+    assert blob.types().function("nonsense") == -errno.ENOENT
+
+
+@pytest.fixture
+def running(monkeypatch, tmp_path):
+    """The running kernel's type information, for tests to write."""
+    monkeypatch.setattr(btf, "VMLINUX", tmp_path / "vmlinux")
+    btf.vmlinux.cache_clear()
+    yield btf.VMLINUX
+    btf.vmlinux.cache_clear()
+
+
+def test_a_kernel_without_type_information_is_the_reason(running):
+    reason = f"{running}: No such file or directory"
+    with pytest.raises(BtfError, match=re.escape(reason)):
+        btf.vmlinux()
+    with pytest.raises(OSError, match=re.escape(reason)) as refused:
+        bpf_syscall._type_number("copy")
+    assert refused.value.errno == errno.ENOSYS
+
+
+def test_a_function_that_the_kernel_does_not_describe_has_no_number(running, blob):
+    running.write_bytes(blob.data())
+    with pytest.raises(FileNotFoundError):
+        bpf_syscall._type_number("copy")
+
+
+def test_without_libbpf_that_is_the_reason(monkeypatch, blob):
+    monkeypatch.setattr(btf, "_LIBBPF", ("libnonsense.so.1",))
+    btf._library.cache_clear()
+    with pytest.raises(BtfError, match="there is no libnonsense"):
+        blob.types()
+    btf._library.cache_clear()
+
+
+@pytest.mark.skipif(not btf.VMLINUX.exists(), reason="this kernel describes no types")
+def test_this_machine_s_kernel_is_read():
+    """Of its types, some that programs outside the kernel depend on."""
+    types = btf.vmlinux()
+    assert [types.offset("list_head", name) for name in ("next", "prev")] == [0, 8]
+    assert types.offset("bpf_insn", "imm") == 4
+    assert types.enumerators("bpf_map_type")["BPF_MAP_TYPE_LRU_HASH"] == 9

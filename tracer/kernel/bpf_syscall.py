@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import functools
 import os
 import struct
-from typing import Any
+
+from zctrace.kernel import btf
 
 _SYS_BPF = 321
 _PROG_LOAD, _OBJ_GET_INFO_BY_FD, _RAW_TRACEPOINT_OPEN, _ENABLE_STATS = 5, 15, 17, 32
@@ -30,9 +30,6 @@ _INFO_BYTES, _RUN_TIME, _RECURSION_MISSES = 256, 192, 208
 """Size asked for of struct bpf_prog_info, where run_time_ns and behind it run_cnt stand, and
 where recursion_misses (Since Linux kernel commit 9ed9e9ba2337 ("bpf: Count the number of times
 recursion was prevented") (in v5.12))."""
-_KIND_FUNC = 12
-_LIBBPF = ("libbpf.so.1", "libbpf.so.0")
-_MAX_ERRNO = 4095
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -143,30 +140,12 @@ def _address(text: ctypes.c_char_p) -> int:
 
 def _type_number(function: str) -> int:
     """The function's number in the running kernel's type information."""
-    libbpf, types = _type_information()
-    number: int = libbpf.btf__find_by_name_kind(types, function.encode(), _KIND_FUNC)
+    try:
+        number = btf.vmlinux().function(function)
+    except btf.BtfError as error:
+        raise OSError(
+            errno.ENOSYS, f"the kernel's type information was not read: {error}"
+        ) from error
     if number < 0:
         raise OSError(-number, "the kernel's type information has no such function")
     return number
-
-
-@functools.cache
-def _type_information() -> tuple[Any, ctypes.c_void_p]:
-    """libbpf, which BCC is built on, and the kernel's type information, read by it."""
-    for name in _LIBBPF:
-        try:
-            libbpf = ctypes.CDLL(name, use_errno=True)
-            load = libbpf.btf__load_vmlinux_btf
-        except (OSError, AttributeError):
-            continue
-        load.restype = ctypes.c_void_p
-        libbpf.btf__find_by_name_kind.argtypes = (
-            ctypes.c_void_p,
-            ctypes.c_char_p,
-            ctypes.c_uint32,
-        )
-        types = load()
-        if not types or types >= 2**64 - _MAX_ERRNO:
-            raise OSError(ctypes.get_errno(), "the kernel's type information was not read")
-        return libbpf, ctypes.c_void_p(types)
-    raise OSError(errno.ENOSYS, f"there is no {_LIBBPF[0]}")

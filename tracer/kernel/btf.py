@@ -1,111 +1,159 @@
 """Offsets of structure members, from the running kernel's own type information.
 
-Source: Documentation/bpf/btf.rst. A full parse of 100 000 types in Python takes
-seconds in an emulated guest, so the one type that is asked for is searched for by its
-name's number in the string table; C-speed, and checked on the way.
+Read by libbpf, which BCC is built on. Source: Documentation/bpf/btf.rst, libbpf's btf.h.
 """
 
 from __future__ import annotations
 
-import struct
+import ctypes
+import functools
+import weakref
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
-_MAGIC = 0xEB9F
-_KIND_STRUCT, _KIND_UNION, _KIND_ENUM = 4, 5, 6
-_FIXED_EXTRA = {1: 4, 3: 12, 14: 4, 17: 4}
-"""Bytes behind the header of INT, ARRAY, VAR and DECL_TAG."""
-_EXTRA_PER_ITEM = {_KIND_STRUCT: 12, _KIND_UNION: 12, _KIND_ENUM: 8, 13: 8, 15: 12, 19: 12}
-"""Bytes per item of STRUCT, UNION, ENUM, FUNC_PROTO, DATASEC and ENUM64."""
+_LIBBPF = ("libbpf.so.1", "libbpf.so.0")
+_STRUCT, _UNION, _ENUM, _FUNC = 4, 5, 6, 12
+_KIND, _KIND_SHIFT, _BIT_FIELDS_SHIFT, _COUNT = 0x1F, 24, 31, 0xFFFF
+_BIT_OFFSET = 0xFFFFFF
+_MAX_ERRNO = 4095
 
 
 class BtfError(Exception):
     """The type information is missing, malformed, or ambiguous."""
 
 
+class _Type(ctypes.Structure):
+    """struct btf_type; behind it are the members of a structure or the values of an enum."""
+
+    _fields_ = (
+        ("name", ctypes.c_uint32),
+        ("info", ctypes.c_uint32),
+        ("size", ctypes.c_uint32),
+    )
+
+    @property
+    def kind(self) -> int:
+        return int(self.info) >> _KIND_SHIFT & _KIND
+
+    def items(self, item: type[Any]) -> Any:
+        behind = ctypes.addressof(self) + ctypes.sizeof(self)
+        return (item * (self.info & _COUNT)).from_address(behind)
+
+
+class _Member(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_uint32),
+        ("type", ctypes.c_uint32),
+        ("offset", ctypes.c_uint32),
+    )
+
+
+class _Enumerator(ctypes.Structure):
+    _fields_ = (("name", ctypes.c_uint32), ("value", ctypes.c_int32))
+
+
 class Btf:
-    """One BTF blob; raises :class:`BtfError` if it is none."""
+    """One BTF blob; raises :class:`BtfError` if it is none, or if there is no libbpf."""
 
     def __init__(self, data: bytes) -> None:
-        try:
-            magic, _, _, header, types, types_size, strings, strings_size = struct.unpack_from(
-                "<HBBIIIII", data
-            )
-        except struct.error as error:
-            raise BtfError("too short for a BTF header") from error
-        if magic != _MAGIC:
-            raise BtfError(f"magic {magic:#x} instead of {_MAGIC:#x}")
-        self._types = data[header + types : header + types + types_size]
-        self._strings = data[header + strings : header + strings + strings_size]
-        self._positions = [0]
-        """Where types stand, by number less one, as far as somebody has walked."""
+        self._libbpf = _library()
+        types = self._libbpf.btf__new(data, len(data))
+        # Since version 1.0 there is no pointer if it fails, before there was an error in it.
+        if not types or types >= 2**64 - _MAX_ERRNO:
+            raise BtfError("libbpf cannot read the type information")
+        self._types = types
+        weakref.finalize(self, self._libbpf.btf__free, types)
 
     def offset(self, structure: str, member: str) -> int:
         """Byte offset of ``member`` in ``structure``, unnamed unions looked into."""
-        candidates = set(self._offsets(self._found(structure, _KIND_STRUCT), member))
+        found = self._named(structure, _STRUCT)
+        wanted = member.encode()
+        candidates = {offset for type_ in found for offset in self._offsets(type_, wanted)}
         if len(candidates) != 1:
             raise BtfError(f"{len(candidates)} offsets for {structure}.{member}")
         return candidates.pop()
 
     def enumerators(self, name: str) -> dict[str, int]:
         """Names and values of ``enum name``."""
-        for at, count, _ in self._found(name, _KIND_ENUM):
-            items = self._types[at + 12 : at + 12 + 8 * count]
-            return {self._name(n): value for n, value in struct.iter_unpack("<Ii", items)}
+        for found in self._named(name, _ENUM):
+            items = found.items(_Enumerator)
+            return {self._name(item.name).decode(): item.value for item in items}
         raise BtfError(f"no enum {name}")
 
-    def _found(self, name: str, kind: int) -> list[tuple[int, int, bool]]:
-        """Where types of that name and kind stand: position, items, whether bit fields."""
-        number = self._strings.find(b"\0" + name.encode() + b"\0") + 1
-        if not number:
-            raise BtfError(f"nothing is called {name}")
-        wanted, at, found = struct.pack("<I", number), -1, []
-        while (at := self._types.find(wanted, at + 1)) >= 0:
-            if at % 4 or at + 12 > len(self._types):
-                continue
-            (info,) = struct.unpack_from("<I", self._types, at + 4)
-            count, bitfields = info & 0xFFFF, bool(info >> 31)
-            end = at + 12 + count * _EXTRA_PER_ITEM[kind]
-            if info >> 24 & 0x1F == kind and count and end <= len(self._types):
-                found.append((at, count, bitfields))
+    def function(self, name: str) -> int:
+        """The number of a function's type, or negative: an error number."""
+        return self._find(name, _FUNC)
+
+    def _find(self, name: str, kind: int) -> int:
+        number: int = self._libbpf.btf__find_by_name_kind(self._types, name.encode(), kind)
+        return number
+
+    def _named(self, name: str, kind: int) -> list[_Type]:
+        """All types of that name and kind.
+
+        libbpf finds the first. For the next one to be found, it is of no kind meanwhile: the
+        memory is ours, as ``btf__new`` copies.
+        """
+        found = []
+        try:
+            while (number := self._find(name, kind)) > 0:
+                found.append(self._type(number))
+                found[-1].info ^= kind << _KIND_SHIFT
+        finally:
+            for type_ in found:
+                type_.info ^= kind << _KIND_SHIFT
         return found
 
-    def _offsets(self, found: list[tuple[int, int, bool]], member: str) -> list[int]:
-        offsets = []
-        for at, count, bitfields in found:
-            items = self._types[at + 12 : at + 12 + 12 * count]
-            for name, kind, bits in struct.iter_unpack("<III", items):
-                if name >= len(self._strings):
-                    break  # these bytes only looked like a structure
-                bit = bits & 0xFFFFFF if bitfields else bits
-                if self._name(name) == member and bit % 8 == 0:
-                    offsets.append(bit // 8)
-                elif not name and (inner := self._aggregate(kind)):
-                    offsets += [bit // 8 + o for o in self._offsets([inner], member)]
-        return offsets
+    def _type(self, number: int) -> _Type:
+        address = self._libbpf.btf__type_by_id(self._types, number)
+        if not address:
+            raise BtfError(f"there is no type {number}")
+        return _Type.from_address(address)
 
-    def _aggregate(self, number: int) -> tuple[int, int, bool] | None:
-        """Type ``number``, if it is a structure or a union. Types have no index: walked to."""
-        positions = self._positions
-        for _ in range(number - len(positions)):
-            at = positions[-1]
-            (info,) = struct.unpack_from("<I", self._types, at + 4)
-            kind, count = info >> 24 & 0x1F, info & 0xFFFF
-            extra = _FIXED_EXTRA.get(kind, 0) + count * _EXTRA_PER_ITEM.get(kind, 0)
-            positions.append(at + 12 + extra)
-        at = positions[number - 1]
-        (info,) = struct.unpack_from("<I", self._types, at + 4)
-        if info >> 24 & 0x1F not in (_KIND_STRUCT, _KIND_UNION):
-            return None
-        return at, info & 0xFFFF, bool(info >> 31)
+    def _offsets(self, type_: _Type, wanted: bytes) -> Iterator[int]:
+        mask = _BIT_OFFSET if type_.info >> _BIT_FIELDS_SHIFT else ~0
+        for member in type_.items(_Member):
+            bits = member.offset & mask
+            if not member.name:
+                inner = self._type(member.type)
+                if inner.kind in (_STRUCT, _UNION):
+                    yield from (bits // 8 + at for at in self._offsets(inner, wanted))
+            elif bits % 8 == 0 and self._name(member.name) == wanted:
+                yield bits // 8
 
-    def _name(self, number: int) -> str:
-        return self._strings[number : self._strings.index(b"\0", number)].decode()
+    def _name(self, number: int) -> bytes:
+        name: bytes | None = self._libbpf.btf__name_by_offset(self._types, number)
+        return name or b""
 
 
+@functools.cache
 def vmlinux() -> Btf:
     """The running kernel's; raises :class:`BtfError` where it has none."""
     try:
-        return Btf(VMLINUX.read_bytes())
+        data = VMLINUX.read_bytes()
     except OSError as error:
         raise BtfError(f"{VMLINUX}: {error.strerror}") from error
+    return Btf(data)
+
+
+@functools.cache
+def _library() -> Any:
+    blob, number, text = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_char_p
+    prototypes = {
+        "btf__new": (blob, text, number),
+        "btf__free": (None, blob),
+        "btf__find_by_name_kind": (ctypes.c_int32, blob, text, number),
+        "btf__type_by_id": (ctypes.c_void_p, blob, number),
+        "btf__name_by_offset": (text, blob, number),
+    }
+    for name in _LIBBPF:
+        with suppress(OSError, AttributeError):
+            libbpf = ctypes.CDLL(name)
+            for function, (result, *arguments) in prototypes.items():
+                getattr(libbpf, function).restype = result
+                getattr(libbpf, function).argtypes = arguments
+            return libbpf
+    raise BtfError(f"there is no {_LIBBPF[0]} (Debian: apt-get install libbpf1)")

@@ -9,11 +9,13 @@ import ctypes
 import os
 import socket
 import sys
+import threading
 from fcntl import ioctl
 from pathlib import Path
 
 FEW, MANY = (1009, 2003, 3001), (101,) * 100
-"""Lengths of messages that are sent at once."""
+MOST = tuple(1 + number % 7 for number in range(1024))
+"""Lengths of messages that are sent at once; the kernel takes no more than the last."""
 SEND_TO, SEND_MESSAGE = 5003, 6007
 SIX = 40009
 """Over IPv6."""
@@ -98,6 +100,17 @@ def several():
         assert call("recvmmsg", far.fileno(), array, len(lengths), 0, None) == len(lengths)
         assert [message.moved for message in array] == list(lengths)
         del kept
+    # More than a socket has room for: one thread sends while the other one receives.
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    (sent, received), kept = zip(*(messages(MOST) for _ in range(2)), strict=True)
+    rest = (len(MOST), 0)
+    sender = threading.Thread(target=call, args=("sendmmsg", near.fileno(), sent, *rest))
+    sender.start()
+    assert call("recvmmsg", far.fileno(), received, *rest, None) == len(MOST)
+    sender.join()
+    for array in (sent, received):
+        assert [message.moved for message in array] == list(MOST)
+    del kept
 
 
 def sockets():

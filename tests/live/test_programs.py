@@ -16,6 +16,8 @@ from zctrace.evidence.schema import Evidence
 
 WIDELY, EVERYTHING = LIVE_KERNELS, tuple(k for k in LIVE_KERNELS if "calls" in SUITES[k])
 
+MESSAGES = sum(calls_workload.FEW + calls_workload.MANY + calls_workload.MOST)
+
 
 @pytest.fixture(scope="module", params=WIDELY)
 def programs(request, traced_on):
@@ -270,8 +272,8 @@ def test_haproxy_copies_what_it_does_not_splice(more, option, least):
 @pytest.mark.parametrize(
     ("syscall", "kind", "way", "many", "direction"),
     [
-        ("sendmmsg", "socket", "out", sum(calls_workload.FEW + calls_workload.MANY), "u2k"),
-        ("recvmmsg", "socket", "in", sum(calls_workload.FEW + calls_workload.MANY), "k2u"),
+        ("sendmmsg", "socket", "out", MESSAGES, "u2k"),
+        ("recvmmsg", "socket", "in", MESSAGES, "k2u"),
         ("sendmsg", "socket", "out", calls_workload.SEND_MESSAGE, "u2k"),
         ("recvmsg", "socket", "in", calls_workload.SEND_MESSAGE, "k2u"),
         ("sendto", "socket", "out", calls_workload.SEND_TO + calls_workload.SIX, "u2k"),

@@ -1,0 +1,18 @@
+"""Every program, on every kernel: how much of it the verifier walks."""
+
+import pytest
+
+from tests.conftest import KERNELS
+from tests.live import verifier
+
+
+@pytest.mark.parametrize("line", [*KERNELS, "6.16"])
+def test_the_verifier_walks_a_tenth_of_its_limit_at_most(live, in_guest, line):
+    """Of a loop, 6.16 walks more than the others do."""
+    answer = in_guest(line, "verifier_guest.py")
+    assert answer.keys() == verifier.MODES.keys()
+    for mode, programs in answer.items():
+        for name, walked in programs.items():
+            print(line, mode, name, walked)
+            assert isinstance(walked, int), (mode, name, walked)
+            assert walked <= verifier.LIMIT // 10, (mode, name)

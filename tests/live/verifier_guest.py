@@ -1,0 +1,49 @@
+"""In a guest, as root: what the kernel's verifier walks of each program, or its last words.
+
+``verifier_guest CODE ANSWER STEPS``
+"""
+
+import json
+import sys
+from pathlib import Path
+
+CODE, ANSWER, STEPS = map(Path, sys.argv[1:4])
+sys.path.insert(0, str(CODE))
+
+import verifier  # noqa: E402
+
+from zctrace.collect import meter as attach
+from zctrace.kernel import facts  # noqa: E402
+from zctrace.plan.plan import plan  # noqa: E402
+
+SOME_FUNCTION = "skb_copy_bits"
+
+
+def say(step):
+    with STEPS.open("a") as file:
+        file.write(json.dumps({"step": step}) + "\n")
+
+
+def walked(mode):
+    catalogue, options = verifier.MODES[mode]
+    say(f"observing for {mode}")
+    attach_plan = plan(catalogue, facts.observe(catalogue))
+    there = {event.site.handler for event in attach_plan.events}
+    found = {}
+    with attach.Meter(attach_plan, nonce=1, **options) as meter:
+        say(f"compiling for {mode}")
+        meter.load(CODE / "probes")
+        for name, (kind, instructions) in verifier.programs(meter).items():
+            if kind == verifier.TRACEPOINT and name not in there:
+                continue  # where its record has what is not known
+            try:
+                found[name] = verifier.walked(kind, instructions, SOME_FUNCTION)
+            except OSError as error:
+                found[name] = str(error)
+    return found
+
+
+answer = {mode: walked(mode) for mode in verifier.MODES}
+partial = ANSWER.with_suffix(".partial")
+partial.write_text(json.dumps(answer))
+partial.rename(ANSWER)

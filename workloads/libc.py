@@ -28,6 +28,9 @@ MSG_ERRQUEUE = 0x2000
 POLLIN = 0x001
 POLLERR = 0x008
 
+CLONE_NEWNS = 0x00020000
+CLONE_NEWNET = 0x40000000
+
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
 MADV_POPULATE_WRITE = 23
@@ -73,6 +76,8 @@ _syscall = _bind("syscall", _long, _long, *[ctypes.c_ulong] * 6)
 _mincore = _bind("mincore", _int, _pointer, _size, _pointer)
 _mlock = _bind("mlock", _int, _pointer, _size)
 _munlock = _bind("munlock", _int, _pointer, _size)
+_setns = _bind("setns", _int, _int, _int)
+_unshare = _bind("unshare", _int, _int)
 _prctl = _bind("prctl", _int, _int, *[ctypes.c_ulong] * 4)
 
 
@@ -194,6 +199,16 @@ def ftruncate(fd: int, size: int) -> None:
 def ioctl(fd: int, request: int, argument: int) -> int:
     """ioctl(2) with the address of its argument."""
     return _checked(_ioctl(fd, request, argument), "ioctl")
+
+
+def setns(namespace: int, kind: int) -> None:
+    """setns(2): this thread into an open namespace. Python has it since 3.12."""
+    _checked(_setns(namespace, kind), "setns")
+
+
+def unshare(kind: int) -> None:
+    """unshare(2): this thread into a new namespace. Python has it since 3.12."""
+    _checked(_unshare(kind), "unshare")
 
 
 def syscall(name: str, number: int, *arguments: int) -> int:

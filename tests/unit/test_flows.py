@@ -12,15 +12,15 @@ import pytest
 
 from tests.conftest import HERE
 from zctrace import errors
-from zctrace.collect import cgroups, flows
+from zctrace.collect import cgroups, flows, mounts
 from zctrace.evidence import account as evidence_account
 from zctrace.probes.syscalls import MAX_NUMBER, NAMES, TRANSFERS
 
 ROOT = HERE.parent
 MOUNTS = [
-    "22 1 8:1 /some/part /bind rw - ext4 /dev/sda1 rw",
-    "23 1 8:1 / / rw - ext4 /dev/sda1 rw",
-    "24 1 0:25 / /tmp rw - tmpfs tmpfs rw",
+    b"22 1 8:1 /some/part /bind rw - ext4 /dev/sda1 rw",
+    b"23 1 8:1 / / rw - ext4 /dev/sda1 rw",
+    b"24 1 0:25 / /tmp rw - tmpfs tmpfs rw",
 ]
 
 
@@ -37,7 +37,7 @@ def names(*parts):
 
 
 def test_the_whole_of_a_file_system_comes_before_a_part():
-    assert flows._mounts(MOUNTS) == {8 << 20 | 1: "/", 25: "/tmp"}
+    assert flows._mount_points(mounts.parse(MOUNTS)) == {8 << 20 | 1: "/", 25: "/tmp"}
 
 
 @pytest.mark.parametrize(

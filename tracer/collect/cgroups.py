@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from zctrace.collect.mounts import mounts
 from zctrace.errors import TraceError, UsageError
 
 _PREFIX = "zctrace-"
@@ -21,14 +22,11 @@ _REMOVAL_SECONDS = 5.0
 def hierarchy() -> Path:
     """Where the perf_event controller lives: its own v1 hierarchy, or v2."""
     unified = None
-    with open("/proc/self/mountinfo") as file:
-        for line in file:
-            before, _, after = line.partition(" - ")
-            mount, kind, options = before.split()[4], after.split()[0], after.split()[2]
-            if kind == "cgroup" and "perf_event" in options.split(","):
-                return Path(mount)
-            if kind == "cgroup2":
-                unified = Path(mount)
+    for mount in mounts():
+        if mount.kind == "cgroup" and "perf_event" in mount.options:
+            return mount.point
+        if mount.kind == "cgroup2":
+            unified = mount.point
     if unified is None:
         raise TraceError(
             "no cgroup hierarchy is mounted",

@@ -1,7 +1,6 @@
 """The disk under a file: which device it is, and where on it the file's bytes are.
 
-Sources: Documentation/filesystems/fiemap.rst, Documentation/admin-guide/sysfs-rules.rst,
-proc_pid_mountinfo(5).
+Sources: Documentation/filesystems/fiemap.rst, Documentation/admin-guide/sysfs-rules.rst.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from zctrace.collect.mounts import mounts
 from zctrace.collect.network import on_bus
 from zctrace.evidence.devices import DiskFacts
 
@@ -93,13 +93,9 @@ def overlap(extents: tuple[tuple[int, int], ...], start: int, length: int) -> in
 def mounted(path: Path) -> tuple[str, str]:
     """What the file system of ``path`` is mounted from, and its kind."""
     wanted, best, found = path.resolve(), -1, ("", "")
-    with open("/proc/self/mountinfo") as file:
-        for line in file:
-            before, _, after = line.partition(" - ")
-            mount = Path(before.split()[4].encode().decode("unicode_escape"))
-            if wanted.is_relative_to(mount) and len(mount.parts) >= best:
-                kind, source = after.split()[:2]
-                best, found = len(mount.parts), (source, kind)
+    for mount in mounts():
+        if wanted.is_relative_to(mount.point) and len(mount.point.parts) >= best:
+            best, found = len(mount.point.parts), (mount.source, mount.kind)
     return found
 
 

@@ -12,9 +12,9 @@ import stat
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from zctrace.collect.mounts import Mount, mounts
 from zctrace.evidence.account import (
     DEVICE,
     FILE,
@@ -51,7 +51,6 @@ _DIRECTIONS = {number: way for way, number in DIRECTION_NUMBERS.items()}
 _SOCKET_TYPES = {1: "stream", 2: "datagram", 3: "raw", 5: "packets"}
 _MAPPED = bytes(10) + b"\xff\xff"
 """What comes before an IPv4 address where it stands for one of IPv6."""
-_MOUNTS = Path("/proc/self/mountinfo")
 _NAMELESS = {OTHER: "anon_inode"}
 _PLURALS = {kind: f"{kind}s" for kind in (FILE, SOCKET, PIPE, DEVICE)} | {OTHER: "others"}
 
@@ -149,7 +148,7 @@ def prepare(tables: Any, attach_plan: AttachPlan) -> None:
 
 def read(tables: Any, syscall_name: Callable[[int], str | None]) -> Account:
     """Everything since the tables were cleared."""
-    things = _Things(tables["objects"], _mounts(_MOUNTS.read_text().splitlines()))
+    things = _Things(tables["objects"], _mount_points(mounts()))
     flows = tuple(
         Flow(
             thing=things.number(key.object),
@@ -214,17 +213,14 @@ class _Things:
         return self._many[kind]
 
 
-def _mounts(lines: Iterable[str]) -> dict[int, str]:
+def _mount_points(mounted: Iterable[Mount]) -> dict[int, str]:
     """Where file systems are mounted, by device number; the whole of one before a part."""
-    found: dict[int, tuple[int, str]] = {}
-    for line in lines:
-        fields = line.split()
-        major, _, minor = fields[2].partition(":")
-        device, root, mount = int(major) << 20 | int(minor), fields[3], fields[4]
-        rank = len(root)
-        if device not in found or rank < found[device][0]:
-            found[device] = rank, mount
-    return {device: mount for device, (_, mount) in found.items()}
+    found: dict[int, Mount] = {}
+    for mount in mounted:
+        known = found.setdefault(mount.device, mount)
+        if len(mount.root) < len(known.root):
+            found[mount.device] = mount
+    return {device: str(mount.point) for device, mount in found.items()}
 
 
 def _kind(mode: int) -> ThingKind:

@@ -9,7 +9,6 @@ Sources: network_namespaces(7), ip-link(8), ethtool(8), veth(4).
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
 import subprocess
@@ -22,9 +21,8 @@ from pathlib import Path
 from zctrace.errors import MissingError, UsageError, ZctraceError
 from zctrace.evidence.devices import NicFacts
 from zctrace.evidence.schema import HARDWARE_ADDRESSES, LOOPBACK, Nic
-from zctrace.workloads import loopback
+from zctrace.workloads import libc, loopback
 
-_CLONE_NEWNET = 0x40000000
 _SUBJECT_ADDRESS, _PEER_ADDRESS, _PREFIX_BITS = "192.0.2.1", "192.0.2.2", 24
 """TEST-NET-1 (RFC 5737), in namespaces that nothing else is in."""
 _VETH = ("zctrace0", "zctrace1")
@@ -256,11 +254,11 @@ def _open(path: Path, stack: ExitStack) -> int:
 
 def _new_namespace(here: int, stack: ExitStack) -> int:
     """A network namespace that lives as long as the descriptor returned."""
-    _call("unshare", _CLONE_NEWNET)
+    libc.unshare(libc.CLONE_NEWNET)
     try:
         return _open(_HERE, stack)
     finally:
-        _call("setns", here, _CLONE_NEWNET)
+        libc.setns(here, libc.CLONE_NEWNET)
 
 
 @contextmanager
@@ -271,16 +269,8 @@ def _inside(namespace: int | None) -> Iterator[None]:
         return
     with ExitStack() as stack:
         here = _open(_HERE, stack)
-        _call("setns", namespace, _CLONE_NEWNET)
+        libc.setns(namespace, libc.CLONE_NEWNET)
         try:
             yield
         finally:
-            _call("setns", here, _CLONE_NEWNET)
-
-
-def _call(name: str, *arguments: int) -> None:
-    """setns(2) or unshare(2); Python has them since 3.12."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if getattr(libc, name)(*arguments):
-        errno = ctypes.get_errno()
-        raise OSError(errno, f"{name}: {os.strerror(errno)}")
+            libc.setns(here, libc.CLONE_NEWNET)

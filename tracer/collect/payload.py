@@ -7,7 +7,6 @@ however that ends.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import time
@@ -18,8 +17,8 @@ from pathlib import Path
 from zctrace.collect import disk
 from zctrace.errors import ResourceError, ZctraceError
 from zctrace.evidence.schema import Request
+from zctrace.workloads import libc
 
-_CLONE_NEWNS = 0x00020000
 _DISKS = Path("/sys/block")
 _DISK_SECONDS, _POLL_SECONDS = 30.0, 0.05
 
@@ -41,7 +40,7 @@ def mounted(request: Request) -> Iterator[dict[str, Path]]:
         yield {kind: path}
         return
     if request.machine == "host":
-        _unshare_mounts()
+        libc.unshare(libc.CLONE_NEWNS)
         _run("mount", "--make-rprivate", "/")
     mount = Path(request.mount)
     mount.mkdir(exist_ok=True)
@@ -105,14 +104,6 @@ def _fill(file: Path, size: int) -> None:
             f"the payload of {size} bytes could not be written: {error.strerror}",
             hint="a smaller --size",
         ) from error
-
-
-def _unshare_mounts() -> None:
-    """Leave the mount namespace that others are in; os.unshare comes with Python 3.12."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_NEWNS):
-        errno = ctypes.get_errno()
-        raise OSError(errno, os.strerror(errno))
 
 
 def _run(*command: str) -> None:

@@ -15,21 +15,21 @@ import socket
 import sys
 from pathlib import Path
 
+from zctrace.errors import UsageError
+from zctrace.sizes import parse_size
 from zctrace.workloads import catalogue
 from zctrace.workloads.catalogue import strategy_named
 from zctrace.workloads.marker import Scope
 from zctrace.workloads.runner import PayloadError, Runner
 
 _AGAIN = "again\n"
-_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def _size(text: str) -> int:
-    unit = _UNITS.get(text[-1:].upper(), 1)
-    size = int(text[:-1] if unit > 1 else text) * unit
-    if size < 1:
-        raise ValueError(text)
-    return size
+    try:
+        return parse_size(text, "--size")
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error.why}") from error
 
 
 def _file(text: str) -> tuple[str, Path]:

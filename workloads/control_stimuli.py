@@ -24,7 +24,6 @@ from zctrace.workloads import cache, libc, loopback
 from zctrace.workloads.known import Moved
 
 _SO_ATTACH_FILTER = 26
-_SO_ZEROCOPY = 60
 _ANSWER_SECONDS = 10.0
 
 FROM_USER = Moved(Quantity.COPY_FROM_ITER, Direction.USER_TO_KERNEL)
@@ -275,7 +274,7 @@ class LoopedZerocopy:
 
     def prepare(self, folder: str) -> None:
         self._sender, self._receiver = loopback.connection()
-        self._sender.setsockopt(socket.SOL_SOCKET, _SO_ZEROCOPY, 1)
+        self._sender.setsockopt(socket.SOL_SOCKET, libc.SO_ZEROCOPY, 1)
         self._buffer = libc.Buffer(self._SIZE)
 
     def run(self) -> None:

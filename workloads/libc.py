@@ -25,6 +25,7 @@ SPLICE_F_MOVE = 1
 SPLICE_F_MORE = 4
 MSG_ZEROCOPY = 0x4000000
 MSG_ERRQUEUE = 0x2000
+SO_ZEROCOPY = 60
 POLLIN = 0x001
 POLLERR = 0x008
 
@@ -96,6 +97,13 @@ def read(fd: int, address: int, count: int) -> int:
 def write(fd: int, address: int, count: int) -> int:
     """write(2) up to ``count`` bytes from ``address``; returns the bytes written."""
     return _checked(_write(fd, address, count), "write")
+
+
+def write_all(fd: int, address: int, count: int, step: int) -> None:
+    """write(2), again and again, ``count`` bytes from ``address``, ``step`` at most at once."""
+    written = 0
+    while written < count:
+        written += write(fd, address + written, min(step, count - written))
 
 
 def send(fd: int, address: int, count: int, flags: int) -> int:

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -191,13 +192,18 @@ def build(cache: Path) -> Built:
     """
     jdk = find()
     sources = sorted([*(_HERE / "src").glob("*.java"), *(_HERE / jdk.linker).glob("*.java")])
-    digest = hashlib.sha256(f"{jdk.home}\0{jdk.version}".encode())
-    for source in sources:
-        digest.update(b"\0" + source.name.encode() + b"\0" + source.read_bytes())
-    folder = cache / "java" / digest.hexdigest()[:16]
+    folder = cache / "java" / digest(sources, str(jdk.home), jdk.version)
     if not folder.is_dir():
         compile_into(folder, jdk, sources, jdk.modules)
     return Built(jdk, folder)
+
+
+def digest(sources: Sequence[Path], *words: str) -> str:
+    """By which to find again what was compiled of them, with the tools that words tell of."""
+    found = hashlib.sha256("\0".join(words).encode())
+    for source in sources:
+        found.update(b"\0" + source.name.encode() + b"\0" + source.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def compile_into(folder: Path, jdk: Jdk, sources: list[Path], options: list[str]) -> None:

@@ -6,7 +6,6 @@ say; ``netty/pom.xml`` says what. From then on it is in the cache, and no networ
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import zipfile
@@ -95,10 +94,8 @@ def build(driver: java.Built, cache: Path, say: Say) -> Library:
         say(f"fetching Netty {version()} (3 MB) by Maven, once")
         maven.fetch(_POM, archives, f"Netty {version()}", _unpack)
     sources = sorted(_SOURCES.glob("*.java"))
-    digest = hashlib.sha256(f"{driver.classes}\0{archives}".encode())
-    for source in sources:
-        digest.update(b"\0" + source.name.encode() + b"\0" + source.read_bytes())
-    folder = cache / "java" / f"netty-{digest.hexdigest()[:16]}"
+    digest = java.digest(sources, str(driver.classes), str(archives))
+    folder = cache / "java" / f"netty-{digest}"
     if not folder.is_dir():
         path = os.pathsep.join(map(str, [driver.classes, *archives.glob("*.jar")]))
 

@@ -37,9 +37,7 @@ class _DirectIO(Transfer):
                 raise EOFError(f"the file ended {left} bytes early")
             got = min(got, left)
             left -= got
-            sent = 0
-            while sent < got:
-                sent += libc.write(task.sock, address + sent, got - sent)
+            libc.write_all(task.sock, address, got, got)
 
     def close(self) -> None:
         self._buffer.close()

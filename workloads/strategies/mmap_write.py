@@ -18,9 +18,7 @@ class _MmapWrite(Transfer):
         task = self._task
         # Mapping is part of the transfer: the textbook counts the call. Unmapping is not.
         address = self._mapping.map()
-        sent = 0
-        while sent < task.size:
-            sent += libc.write(task.sock, address + sent, min(task.step, task.size - sent))
+        libc.write_all(task.sock, address, task.size, task.step)
 
     def close(self) -> None:
         self._mapping.close()

@@ -20,7 +20,6 @@ from zctrace.workloads.memlock import most_pinned
 from zctrace.workloads.route import MAPPED, PINNED
 from zctrace.workloads.strategy import Strategy, Task, Transfer
 
-_SO_ZEROCOPY = 60
 _SO_EE_ORIGIN_ZEROCOPY = 5
 _SO_EE_CODE_ZEROCOPY_COPIED = 1
 _SOL_IP, _IP_RECVERR = 0, 11
@@ -83,7 +82,7 @@ class _MsgZerocopy(Transfer):
         # A send is charged as a whole, and one beyond the limit is refused even where
         # nothing else is pinned.
         self._step = min(task.step, most_pinned())
-        libc.setsockopt(task.sock, socket.SOL_SOCKET, _SO_ZEROCOPY, 1)
+        libc.setsockopt(task.sock, socket.SOL_SOCKET, libc.SO_ZEROCOPY, 1)
 
     def run(self) -> None:
         task, completions, step = self._task, self._completions, self._step
@@ -130,7 +129,7 @@ class MsgZerocopy(Strategy):
     def unavailable(self, file: int) -> str:
         with socket.socket() as sock:
             try:
-                sock.setsockopt(socket.SOL_SOCKET, _SO_ZEROCOPY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, libc.SO_ZEROCOPY, 1)
             except OSError as error:
                 return f"this kernel has no SO_ZEROCOPY for TCP: {error.strerror}"
         return ""

@@ -21,9 +21,7 @@ class _ReadWrite(Transfer):
             if not got:
                 raise EOFError(f"the file ended {left} bytes early")
             left -= got
-            sent = 0
-            while sent < got:
-                sent += libc.write(task.sock, address + sent, got - sent)
+            libc.write_all(task.sock, address, got, got)
 
     def close(self) -> None:
         self._buffer.close()

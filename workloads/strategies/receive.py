@@ -7,8 +7,8 @@ import zlib
 from zctrace.probes.model import Path
 from zctrace.workloads import libc
 from zctrace.workloads.marker import Role
-from zctrace.workloads.pipe import Pipe
 from zctrace.workloads.route import By, Leg, Place
+from zctrace.workloads.strategies.splice import ThroughPipe
 from zctrace.workloads.strategy import Ends, Strategy, Task, Transfer
 
 
@@ -47,25 +47,6 @@ class Recv(Strategy):
         return _Recv(task)
 
 
-class _RecvSplice(Transfer):
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._pipe = Pipe(task.pipe_size)
-
-    def run(self) -> None:
-        task, pipe = self._task, self._pipe
-        left = task.size
-        while left:
-            taken = libc.splice(task.sock, pipe.into, min(task.step, left), libc.SPLICE_F_MOVE)
-            if not taken:
-                raise EOFError(f"the connection ended {left} bytes early")
-            left -= taken
-            pipe.drain(task.out, taken, libc.SPLICE_F_MOVE)
-
-    def close(self) -> None:
-        self._pipe.close()
-
-
 class RecvSplice(Strategy):
     name = "recv-splice"
     summary = "splice(socket, pipe); splice(pipe, file)"
@@ -75,4 +56,4 @@ class RecvSplice(Strategy):
     ends = Ends.SOCKET_TO_FILE
 
     def prepare(self, task: Task) -> Transfer:
-        return _RecvSplice(task)
+        return ThroughPipe(task, "connection", task.sock, task.out)

@@ -13,21 +13,27 @@ from zctrace.workloads.route import MAPPED, PASSED, By, Leg, Place
 from zctrace.workloads.strategy import Expected, Strategy, Task, Transfer
 
 
-class _Splice(Transfer):
-    def __init__(self, task: Task) -> None:
-        self._task = task
+class ThroughPipe(Transfer):
+    """From one descriptor, called ``name``, through a pipe to another.
+
+    Until the last bytes the target is told of more to come.
+    """
+
+    def __init__(self, task: Task, name: str, source: int, target: int) -> None:
+        self._task, self._name = task, name
+        self._source, self._target = source, target
         self._pipe = Pipe(task.pipe_size)
 
     def run(self) -> None:
-        task, pipe = self._task, self._pipe
-        left = task.size
+        pipe, step, move = self._pipe, self._task.step, libc.SPLICE_F_MOVE
+        left = self._task.size
         while left:
-            taken = libc.splice(task.file, pipe.into, min(task.step, left), libc.SPLICE_F_MOVE)
+            taken = libc.splice(self._source, pipe.into, min(step, left), move)
             if not taken:
-                raise EOFError(f"the file ended {left} bytes early")
+                raise EOFError(f"the {self._name} ended {left} bytes early")
             left -= taken
             more = libc.SPLICE_F_MORE if left else 0
-            pipe.drain(task.sock, taken, libc.SPLICE_F_MOVE | more)
+            pipe.drain(self._target, taken, move | more)
 
     def close(self) -> None:
         self._pipe.close()
@@ -41,7 +47,7 @@ class Splice(Strategy):
     route = (PASSED,)
 
     def prepare(self, task: Task) -> Transfer:
-        return _Splice(task)
+        return ThroughPipe(task, "file", task.file, task.sock)
 
 
 class _Vmsplice(Transfer):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.status import Status
 from rich.text import Text
+
+from zctrace.notices import Say
 
 
 class Steps:
@@ -24,7 +26,7 @@ class Steps:
     def __call__(self, step: str) -> None:
         self._show("", step)
 
-    def of(self, name: str) -> Callable[[str], None]:
+    def of(self, name: str) -> Say:
         """To be called with the steps of one of several runs at once, from any thread.
 
         Each line begins with ``name``; a terminal shows the latest step of every run.

@@ -15,8 +15,7 @@ from typing import Protocol
 
 from zctrace.errors import ZctraceError
 from zctrace.evidence.schema import Evidence
-
-Say = Callable[[str], None]
+from zctrace.notices import Say
 
 _LOOK_SECONDS = 0.2
 """How long a signal may go unheard that comes just when the main thread begins to wait: then

@@ -8,8 +8,10 @@ kernel takes probes at the beginnings of instructions only.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from zctrace.kernel.text import TextError, address_before
@@ -149,9 +151,33 @@ class SymbolTable:
         return self._text[line : self._text.index(b"\n", line)].split()[2].decode()
 
 
-def text_stretches(symbols: SymbolTable) -> Iterator[tuple[str, int, int]]:
-    """Module (empty: the kernel itself), first address and size of all kernel text."""
-    yield "", symbols.start, symbols.end - symbols.start
+@dataclass(frozen=True)
+class Module:
+    """A loaded module: where its text begins, and how large all that it has is, in bytes."""
+
+    name: str
+    start: int
+    size: int
+
+
+def modules() -> list[Module]:
+    """Those that are loaded, in order of addresses."""
+    found = []
     for line in _MODULES.read_text().splitlines():
         name, size, *_, address = line.split()[:6]
-        yield name, int(address, 16), int(size)
+        found.append(Module(name, int(address, 16), int(size)))
+    return sorted(found, key=lambda module: module.start)
+
+
+def text_stretches(symbols: SymbolTable) -> Iterator[tuple[str, int, int]]:
+    """Module (empty: the kernel itself), first address and size of all kernel text.
+
+    Where modules have their data elsewhere, the next one's text may be behind their text.
+    """
+    yield "", symbols.start, symbols.end - symbols.start
+    loaded = modules()
+    for module, following in itertools.zip_longest(loaded, loaded[1:]):
+        end = module.start + module.size
+        if following:
+            end = min(end, following.start)
+        yield module.name, module.start, end - module.start

@@ -14,9 +14,10 @@ import pytest
 
 from tests.conftest import LIVE_KERNELS
 from zctrace.analysis import program
+from zctrace.collect.describe import MEMORY
 from zctrace.evidence.schema import Evidence
 from zctrace.machine import images as machine_images
-from zctrace.machine import kernels, qemu, staging
+from zctrace.machine import kernels, observations, qemu, staging
 from zctrace.machine import kvm as machine_kvm
 from zctrace.machine import progress as machine_progress
 from zctrace.machine.guardian import guarded
@@ -134,7 +135,10 @@ def run_in_guest(
         answer, steps = run_folder.path / "answer", run_folder.path / "steps"
         progress = machine_progress.Progress(steps, answer, print, 0)
         command = [qemu.PYTHON, "-I", str(code / script), str(code), str(answer), str(steps)]
+        memory = run_folder.path / MEMORY
+        observations.lend(found, memory)
         qemu.run(guest, [*command, *map(str, arguments)], run_folder, progress)
+        observations.take_back(found, memory)
         return json.loads(answer.read_text())
 
 

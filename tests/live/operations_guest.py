@@ -17,6 +17,7 @@ sys.path.insert(0, str(CODE))
 from zctrace.collect import cgroups, payload
 from zctrace.collect import meter as attach
 from zctrace.collect.describe import (
+    MEMORY,
     Locator,
     sites,
 )
@@ -51,6 +52,7 @@ say("mounting")
 folders = [mounted(number, kind) for number, kind in enumerate(FILE_SYSTEMS)]
 say("observing")
 facts = kernel.observe(CATALOGUE)
+remembered = [kernel.observe(CATALOGUE, CODE.parent / MEMORY) for _ in range(2)]
 attach_plan = plan(CATALOGUE, facts, Choice(MECHANISM))
 answer = []
 with (
@@ -96,6 +98,13 @@ with (
     meter.abandon()
 partial = ANSWER.with_suffix(".partial")
 partial.write_text(
-    json.dumps({"kernel": facts.to_json(), "sites": described, "operations": answer})
+    json.dumps(
+        {
+            "kernel": facts.to_json(),
+            "remembered": [known.to_json() for known in remembered],
+            "sites": described,
+            "operations": answer,
+        }
+    )
 )
 partial.rename(ANSWER)

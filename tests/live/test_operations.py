@@ -114,3 +114,8 @@ def test_what_would_count_twice_is_refused(live):
     assert result.returncode == TraceError.exit_code, result.stderr
     assert "copy_page_to_iter calls _copy_to_iter, so that bytes would be cou" in result.stderr
     assert result.stdout == ""
+
+
+def test_what_is_remembered_of_a_kernel_is_what_is_found_anew(performed):
+    """From an earlier guest, if there was one; and a moment later."""
+    assert performed["remembered"] == [performed["kernel"]] * 2

@@ -34,6 +34,7 @@ sys.path.insert(0, str(CODE))
 
 from zctrace.collect import cgroups, flows, meter, payload
 from zctrace.collect.describe import (
+    MEMORY,
     TRACING,
     Locator,
     Stopwatch,
@@ -165,7 +166,7 @@ def main():
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     folders = {kind: mounted(n, kind) for n, kind in enumerate(("ext4", "xfs"))}
     say("observing")
-    programs = Programs(kernel.observe(PROGRAM_CATALOGUE), folders)
+    programs = Programs(kernel.observe(PROGRAM_CATALOGUE, SHARED.parent / MEMORY), folders)
     suites = [importlib.import_module(name) for name in SUITES]
     rooms = dict.fromkeys(getattr(suite, "ROOM", ()) for suite in suites)
     try:

@@ -10,11 +10,11 @@ from pathlib import Path
 CODE, ANSWER, STEPS = map(Path, sys.argv[1:4])
 sys.path.insert(0, str(CODE))
 
-import verifier  # noqa: E402
+import verifier
 
 from zctrace.collect import meter as attach
-from zctrace.kernel import facts  # noqa: E402
-from zctrace.plan.plan import plan  # noqa: E402
+from zctrace.kernel import facts
+from zctrace.plan.plan import plan
 
 SOME_FUNCTION = "skb_copy_bits"
 

@@ -58,7 +58,7 @@ def collector(monkeypatch, tmp_path):
     monkeypatch.setattr(images, "make_image", lambda *_: None)
     monkeypatch.setattr(places, "has_module", lambda _: True)
     monkeypatch.setattr(places, "ARCHITECTURE", os.uname().machine)
-    monkeypatch.setattr(kernel, "observe", lambda _: recorded_kernel("6.1"))
+    monkeypatch.setattr(kernel, "observe", lambda *_: recorded_kernel("6.1"))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     for name in ("SUDO_UID", "SUDO_GID", "SUDO_USER"):
         monkeypatch.delenv(name, raising=False)
@@ -154,7 +154,7 @@ def test_a_plan_is_shown_and_written_for_every_kernel(
     installed, zctrace, monkeypatch, tmp_path, line
 ):
     facts = recorded_kernel(line)
-    monkeypatch.setattr(kernel, "observe", lambda _: facts)
+    monkeypatch.setattr(kernel, "observe", lambda *_: facts)
     code, printed, complaint = zctrace("plan", "--kernel", "host", "--json", "plan.json")
     assert code == 0, complaint
     assert printed.startswith(f"Linux {facts.release} on ")
@@ -292,7 +292,7 @@ def test_no_probe_is_attached_where_bytes_would_be_counted_twice(
     def attached(*_, **__):
         raise AttachedError
 
-    monkeypatch.setattr(kernel, "observe", lambda _: recorded_kernel("5.10"))
+    monkeypatch.setattr(kernel, "observe", lambda *_: recorded_kernel("5.10"))
     # Recorded without the members that only programs are traced by.
     monkeypatch.setattr(program, "FLOW_MEMBERS", {})
     for module in (strategies, program):
@@ -316,7 +316,7 @@ def test_no_probe_is_attached_where_bytes_would_be_counted_twice(
 
 
 def test_a_plan_shows_which_bytes_would_be_counted_twice(collector, monkeypatch, zctrace):
-    monkeypatch.setattr(kernel, "observe", lambda _: recorded_kernel("5.10"))
+    monkeypatch.setattr(kernel, "observe", lambda *_: recorded_kernel("5.10"))
     code, printed, _ = zctrace("plan", "--kernel", "host", "--mechanism", "breakpoint")
     assert code == 0
     assert "_copy_to_iter: the bytes are counted in copy_page_to_iter, too." in printed

@@ -15,6 +15,8 @@ from zctrace.analysis import controls, runs
 from zctrace.evidence.schema import SKIPPED
 from zctrace.kernel import facts as kernel
 from zctrace.kernel import symbols as call_sites
+from zctrace.kernel import text as kernel_text
+from zctrace.kernel import text_facts
 from zctrace.kernel.text import Symbol, TextError
 from zctrace.plan.plan import plan
 from zctrace.probes.catalogue import CATALOGUE
@@ -49,10 +51,12 @@ def observed(monkeypatch, tmp_path):
 
         (tmp_path / "modules").touch()
         monkeypatch.setattr(call_sites, "_MODULES", tmp_path / "modules")
+        (tmp_path / "kallsyms").write_bytes(kallsyms)
+        monkeypatch.setattr(kernel_text, "KALLSYMS", tmp_path / "kallsyms")
         monkeypatch.setattr(
-            kernel, "_symbols", lambda _: (kallsyms, {"trace_call_bpf": Symbol(0, 0)}, None)
+            kernel_text, "find_symbols", lambda *_: {"trace_call_bpf": Symbol(0, 0)}
         )
-        monkeypatch.setattr(kernel.kernel_text, "LiveText", live_text)
+        monkeypatch.setattr(text_facts, "LiveText", live_text)
         return kernel.observe(Catalogue((), (), (), ()))
 
     return observe

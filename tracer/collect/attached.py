@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from zctrace.collect import cgroups
-from zctrace.collect.describe import PROBES, Locator, Stopwatch, evidence_of, import_attach
+from zctrace.collect.describe import (
+    OBSERVED,
+    PROBES,
+    Locator,
+    Stopwatch,
+    evidence_of,
+    import_attach,
+)
 from zctrace.evidence.schema import Evidence, Request
 from zctrace.kernel import facts as kernel
 from zctrace.plan.attachments import AttachPlan, Choice
@@ -22,7 +29,7 @@ def survey(
 ) -> tuple[kernel.KernelFacts, AttachPlan]:
     """What this kernel offers, and what of the catalogue will be attached."""
     with watch.phase("observe", "looking at the kernel"):
-        facts = kernel.observe(catalogue)
+        facts = kernel.observe(catalogue, OBSERVED)
     with watch.phase("plan", "planning the probes"):
         return facts, plan(catalogue, facts, Choice(request.mechanism))
 

@@ -43,6 +43,10 @@ PROBES = Path(probes.__path__[0])
 """Where the programs for the kernel are, and the headers they are compiled against."""
 ISOLATED = str(Path(__file__).with_name("isolated.py"))
 """What runs a module of this package with nothing else having a say."""
+MEMORY = "observed"
+"""The folder beside the staged packages for what is remembered of kernels; may be missing."""
+OBSERVED = Path(__file__).resolve().parents[3] / MEMORY
+"""That of the copy that this is."""
 
 
 class Stopwatch:

@@ -21,7 +21,7 @@ from zctrace.errors import TraceError
 from zctrace.evidence import account as evidence_account
 from zctrace.evidence.schema import CALLED, SKIPPED, Count, Hits
 from zctrace.kernel import bpf_syscall, perf_events
-from zctrace.kernel.symbols import CALL_BYTES
+from zctrace.kernel.callsites import CALL_BYTES
 from zctrace.plan.attachments import AttachPlan, CallAttachment, CopyAttachment
 from zctrace.probes.model import DIRECTION_NUMBERS, Call, Direction, Mechanism, Quantity
 from zctrace.probes.user_functions import USER_COPIES

@@ -6,12 +6,14 @@ import re
 import struct
 from collections.abc import Container, Iterable, Iterator
 
-from zctrace.kernel.symbols import CALL_BYTES, SymbolTable, text_stretches
+from zctrace.kernel.symbols import SymbolTable, text_stretches
 from zctrace.kernel.text import LiveText, Symbol, TextError
 from zctrace.probes.model import Call, plain
 
 _BLOCK = 1 << 18
-_JUMP = 0xE9
+CALL_BYTES = 5
+"""Length of a direct call: what lies between it and the instruction it returns to."""
+_CALL, _JUMP = 0xE8, 0xE9
 _PADDING, _PADDING_BYTES = "__pfx_", 16
 """With call depth tracking calls go to somewhere in the padding before the function, which
 has a symbol of its own then. Without that symbol another function may be there: calls of
@@ -27,12 +29,16 @@ traced; possibly behind the mark of a target of indirect calls, or what became o
 
 
 def find_calls(
-    wanted: dict[str, tuple[str, ...]], symbols: SymbolTable, text: LiveText
+    wanted: dict[str, tuple[str, ...]],
+    symbols: SymbolTable,
+    text: LiveText,
+    only: Container[str] | None = None,
 ) -> dict[str, tuple[Call, ...]]:
     """Direct calls of, and jumps to, each function; of those with callers only from there.
 
     ``wanted`` maps the functions' names to those of callers, empty for all of them. What
-    the compiler made of one function (``name.part.0``, ``name.cold``) has its name.
+    the compiler made of one function (``name.part.0``, ``name.cold``) has its name. With
+    ``only``, names of modules, no others are searched; the kernel's own is empty.
     """
     callers = {caller for names in wanted.values() for caller in names}
     pads = [_PADDING + name for name in wanted]
@@ -44,11 +50,13 @@ def find_calls(
     stretches = [(*stretch, everywhere) for stretch in text_stretches(symbols)]
     stretches += [("", *stretch, limited) for stretch in symbols.stretches(callers)]
     for module, start, size, functions in stretches:
+        if only is not None and module not in only:
+            continue
         for address, jump, name in _branches(text, start, size, functions, padding):
             caller, begin = symbols.function_at(address, module)
             if wanted[name] and plain(caller) not in wanted[name]:
                 continue
-            traced = bool(_ENTRY.match(text.read(Symbol(begin, _ENTRY_BYTES))))
+            traced = is_traceable(text, begin)
             call = Call(address, caller, address - begin, module, jump, traced)
             found[name].setdefault(address, call)
     return {name: tuple(calls[a] for a in sorted(calls)) for name, calls in found.items()}
@@ -100,3 +108,17 @@ def _pattern(base: int, targets: Iterable[int]) -> re.Pattern[bytes]:
     )
     # Looked ahead, so that what only looks like a branch hides nothing behind it.
     return re.compile(rb"[\xe8\xe9](?=[\s\S]{2}(?:" + alternatives + rb"))")
+
+
+def is_traceable(text: LiveText, function: int) -> bool:
+    """Whether the function at this address begins with room for a call of the tracer's."""
+    return bool(_ENTRY.match(text.read(Symbol(function, _ENTRY_BYTES))))
+
+
+def branch_at(text: LiveText, address: int) -> tuple[bool, int] | None:
+    """Whether the direct branch there is a jump, and where it leads; None if there is none."""
+    code = text.read(Symbol(address, CALL_BYTES))
+    if len(code) < CALL_BYTES or code[0] not in (_CALL, _JUMP):
+        return None
+    (distance,) = struct.unpack_from("<i", code, 1)
+    return code[0] == _JUMP, address + CALL_BYTES + int(distance)

@@ -9,15 +9,14 @@ import dataclasses
 import errno
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zctrace.kernel import bpf_syscall, btf, callsites, perf_events
-from zctrace.kernel import symbols as call_sites
-from zctrace.kernel import text as kernel_text
+from zctrace.kernel import bpf_syscall, btf, perf_events, remembered, text_facts
+from zctrace.kernel.text_facts import TextFacts
 from zctrace.probes.model import Call, Catalogue, CopySite, EventSite, Mechanism, Member
 
 _EVENTS = (Path("/sys/kernel/tracing/events"), Path("/sys/kernel/debug/tracing/events"))
@@ -82,10 +81,6 @@ _MEMBERS = (
 )
 """What the meter looks at inside the kernel's structures, beside the catalogue's."""
 _ITERATOR_TYPES = "iter_type"
-_COUNTS_SKIPS, _RUNS_PROGRAMS = "bpf_prog_inc_misses_counter", "trace_call_bpf"
-"""Who counts that a program was skipped, and who runs those of probes and tracepoints, or
-skips them. The one calls the other since Linux kernel commit dd8657894c11 ("bpf: Count missed
-stats in trace_call_bpf") (in v6.7); before, a kernel may have both, and the count stays 0."""
 NOT_ASKED = "not asked"
 """Instead of the reason why a function cannot be probed: nobody wants to."""
 _FIELD = re.compile(
@@ -172,16 +167,24 @@ class KernelFacts:
         )
 
 
-def observe(catalogue: Catalogue) -> KernelFacts:
-    """Ask the running kernel about everything that a catalogue may need. Needs root."""
+def observe(catalogue: Catalogue, memory: Path | None = None) -> KernelFacts:
+    """Ask the running kernel about everything that a catalogue may need. Needs root.
+
+    In the folder ``memory`` is what was found in its text before, and will be from now on.
+    """
     uname = os.uname()
     cpu, flags = _processor()
-    kallsyms, symbols, no_symbols = _symbols(catalogue)
-    functions = _functions(catalogue, symbols)
-    exits, calls, no_text = (
-        _text(catalogue, symbols, kallsyms) if symbols else ({}, {}, no_symbols)
-    )
-    tells_skips = bool(calls.pop(_COUNTS_SKIPS, ()))
+    wanted = text_facts.wanted_by(catalogue)
+    untouched = bool(memory) and remembered.is_untouched()
+    known = remembered.recall(memory, wanted) if memory else None
+    text = known.facts if known else text_facts.look(wanted)
+    functions = _functions(catalogue, text, known.accepted if known else {})
+    if memory and untouched and remembered.is_untouched():
+        accepted = _accepted(functions)
+        if not known or not known.complete or known.accepted != accepted:
+            remembered.keep(memory, wanted, text, accepted)
+    calls = dict(text.calls)
+    tells_skips = bool(calls.pop(text_facts.COUNTS_SKIPS, ()))
     members, iterators, no_btf = _types(catalogue.copies)
     return KernelFacts(
         release=uname.release,
@@ -189,20 +192,13 @@ def observe(catalogue: Catalogue) -> KernelFacts:
         architecture=uname.machine,
         cpu=cpu,
         cpu_flags=flags,
-        functions={
-            name: dataclasses.replace(
-                function,
-                returns=exits[name].returns if name in exits else None,
-                jumps=exits[name].jumps if name in exits else None,
-            )
-            for name, function in functions.items()
-        },
+        functions=functions,
         calls=calls,
         iterators=iterators,
         members=members,
         tracepoints=_tracepoints(catalogue.events),
         breakpoint=_breakpoint_refused(functions.values()),
-        text=no_text,
+        text=text.trouble,
         btf=no_btf,
         lockdown=_lockdown(),
         tells_skips=tells_skips,
@@ -231,42 +227,47 @@ def _lockdown() -> str:
     return chosen[1] if chosen else "none"
 
 
-def _function_names(catalogue: Catalogue) -> set[str]:
-    copies = {site.function for site in catalogue.copies}
-    return copies | {hook.function for hook in catalogue.hooks}
-
-
-def _symbols(
-    catalogue: Catalogue,
-) -> tuple[bytes, dict[str, kernel_text.Symbol], str | None]:
-    """All symbols as the kernel lists them, those of the catalogue, and what went wrong.
-
-    Making the list takes the kernel half a second where it is emulated: read it once.
-    """
-    try:
-        kallsyms = kernel_text.KALLSYMS.read_bytes()
-        return kallsyms, kernel_text.find_symbols(_function_names(catalogue), kallsyms), None
-    except (OSError, kernel_text.TextError) as error:
-        return b"", {}, str(error)
-
-
 def _functions(
-    catalogue: Catalogue, symbols: dict[str, kernel_text.Symbol]
+    catalogue: Catalogue, text: TextFacts, accepted: remembered.Accepted
 ) -> dict[str, Function]:
     copying = {s.function for s in catalogue.copies if Mechanism.FENTRY in s.mechanisms}
     probed = {s.function for s in catalogue.copies if Mechanism.KPROBE in s.mechanisms}
     probed |= {hook.function for hook in catalogue.hooks}
-    names = _function_names(catalogue)
+    there = text.symbols.keys()
+    kprobe = _refusals(probed & there, _kprobe_refused, accepted.get("kprobe", ()))
+    fentry = _refusals(copying & there, _fentry_refused, accepted.get("fentry", ()))
     return {
         name: Function(
-            symbols[name].address,
-            None,
-            None,
-            _kprobe_refused(name) if name in probed else NOT_ASKED,
-            symbols[name].size,
-            _fentry_refused(name) if name in copying else NOT_ASKED,
+            text.symbols[name].address,
+            text.exits[name].returns if name in text.exits else None,
+            text.exits[name].jumps if name in text.exits else None,
+            kprobe.get(name, NOT_ASKED),
+            text.symbols[name].size,
+            fentry.get(name, NOT_ASKED),
         )
-        for name in sorted(names & symbols.keys())
+        for name in text_facts.wanted_by(catalogue).functions
+        if name in there
+    }
+
+
+def _refusals(
+    names: Set[str], ask: Callable[[str], str | None], accepted: Iterable[str]
+) -> dict[str, str | None]:
+    """Why the kernel refuses a probe on each function, ``None`` where it does not.
+
+    Of those where it accepted one before only the first is asked: whether it takes any at
+    all may have changed, and taking one back takes long.
+    """
+    known = sorted(names & set(accepted))
+    if known and ask(known[0]):
+        known = []
+    return {name: None if name in known else ask(name) for name in sorted(names)}
+
+
+def _accepted(functions: dict[str, Function]) -> remembered.Accepted:
+    return {
+        "kprobe": tuple(name for name, f in functions.items() if f.kprobe is None),
+        "fentry": tuple(name for name, f in functions.items() if f.fentry is None),
     }
 
 
@@ -298,44 +299,6 @@ def _breakpoint_refused(functions: Iterable[Function]) -> str | None:
             return f"refused by the kernel: {error.strerror}"
         return None
     return "no kernel function is known"
-
-
-def _text(
-    catalogue: Catalogue, symbols: dict[str, kernel_text.Symbol], kallsyms: bytes
-) -> tuple[dict[str, kernel_text.Exits], dict[str, tuple[Call, ...]], str | None]:
-    """Where functions return, where they are called, and what went wrong, if anything.
-
-    Beside the catalogue's, what the kernel calls to count skipped programs.
-    """
-    exits: dict[str, kernel_text.Exits] = {}
-    calls: dict[str, tuple[Call, ...]] = {}
-    wanted = {
-        site.function
-        for site in catalogue.copies
-        if Mechanism.BREAKPOINT_RETURN in site.mechanisms and site.function in symbols
-    }
-    trouble = None
-    try:
-        text = kernel_text.LiveText()
-    except kernel_text.TextError as error:
-        return exits, calls, str(error)
-    try:
-        for name in sorted(wanted):
-            try:
-                exits[name] = kernel_text.find_exits(name, symbols, text)
-            except kernel_text.TextError as error:
-                trouble = str(error)
-        table = call_sites.SymbolTable(kallsyms)
-        targets = {target.function: target.callers for target in catalogue.calls}
-        targets[_COUNTS_SKIPS] = (_RUNS_PROGRAMS,)
-        calls = callsites.find_calls(targets, table, text)
-    except kernel_text.TextError as error:
-        trouble = str(error)
-    except ImportError:
-        trouble = "no disassembler (Debian: apt-get install python3-capstone)"
-    finally:
-        text.close()
-    return exits, calls, trouble
 
 
 def _types(

@@ -16,9 +16,6 @@ from pathlib import Path
 
 from zctrace.kernel.text import TextError, address_before
 
-CALL_BYTES = 5
-"""Length of a direct call: what lies between it and the instruction it returns to."""
-
 _MODULES = Path("/proc/modules")
 
 

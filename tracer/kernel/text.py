@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 KALLSYMS = Path("/proc/kallsyms")
@@ -51,6 +52,18 @@ def find_symbols(names: Iterable[str], kallsyms: bytes) -> dict[str, Symbol]:
     return symbols
 
 
+def text_start() -> int:
+    """Where the kernel's text begins; 0 where that is hidden, or not told.
+
+    The list of symbols begins with few others, and making all of it takes long.
+    """
+    with suppress(OSError), KALLSYMS.open("rb") as kallsyms:
+        for line in kallsyms:
+            if line.endswith(b" T _stext\n"):
+                return address_before(line, 16)
+    return 0
+
+
 def address_before(kallsyms: bytes, at: int) -> int:
     """The address that the line begins with whose first blank is ``at``."""
     return int(kallsyms[kallsyms.rfind(b"\n", 0, at) + 1 : at], 16)
@@ -90,10 +103,14 @@ class LiveText:
 
 @dataclass(frozen=True)
 class Exits:
-    """How control leaves a function: offsets of its returns and of jumps to elsewhere."""
+    """How control leaves a function: offsets of its returns and of jumps to elsewhere.
+
+    ``code`` has the instructions there: first those of all returns, then of all jumps.
+    """
 
     returns: tuple[int, ...]
     jumps: tuple[int, ...]
+    code: tuple[bytes, ...] = field(default=(), compare=False)
 
 
 def find_exits(name: str, symbols: dict[str, Symbol], text: LiveText) -> Exits:
@@ -114,20 +131,22 @@ def find_exits(name: str, symbols: dict[str, Symbol], text: LiveText) -> Exits:
         for other, symbol in symbols.items()
         if re.fullmatch(_RETURN_THUNK, other)
     }
-    returns, jumps = [], []
+    returns: dict[int, bytes] = {}
+    jumps: dict[int, bytes] = {}
     for half in halves:
         code, decoded = text.read(half), 0
         for address, size, mnemonic, operands in disassembler.disasm_lite(code, half.address):
+            instruction = code[decoded : decoded + size]
             decoded += size
             offset = address - start.address
             if mnemonic.startswith("ret"):
-                returns.append(offset)
+                returns[offset] = instruction
             elif mnemonic.startswith("j"):
                 target = int(operands, 16) if operands.startswith("0x") else None
                 if target in thunks:
-                    returns.append(offset)
+                    returns[offset] = instruction
                 elif target is None or not any(target in half_ for half_ in inside):
-                    jumps.append(offset)
+                    jumps[offset] = instruction
         if decoded < len(code):
             raise TextError(f"{name}: cannot disassemble beyond byte {decoded}")
-    return Exits(tuple(returns), tuple(jumps))
+    return Exits(tuple(returns), tuple(jumps), (*returns.values(), *jumps.values()))

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from zctrace import errors
-from zctrace.collect.describe import SERVING, TRACING
+from zctrace.collect.describe import MEMORY, SERVING, TRACING
 from zctrace.evidence.schema import Evidence, Request
+from zctrace.machine import observations, qemu
 from zctrace.machine import progress as machine_progress
-from zctrace.machine import qemu
 from zctrace.machine.guardian import RunFolder
 from zctrace.machine.places import SYSTEM_PATH
 from zctrace.notices import Say
@@ -84,6 +84,9 @@ def answered(
         meanwhile=meanwhile,
         show=show,
     )
+    booted = guest.kernel if guest else None
+    memory = run_folder.path / MEMORY
+    observations.lend(booted, memory)
     try:
         if guest:
             how = "" if guest.kvm else ", emulated"
@@ -91,6 +94,7 @@ def answered(
             qemu.run(guest, collector, run_folder, progress)
         else:
             _run_here(collector, run_folder, progress, streams)
+        observations.take_back(booted, memory)
         answer: dict[str, Any] = json.loads(files["evidence.json"].read_text())
         if "error" in answer:
             raise errors.from_json(answer)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from zctrace.errors import KernelError, MissingError
 from zctrace.kernel import facts as kernel
-from zctrace.machine import kernels, qemu
+from zctrace.machine import kernels, observations, qemu
 from zctrace.notices import Say
 from zctrace.plan.plan import plan
 from zctrace.probes.catalogue import CATALOGUE, EVENT_SITES
@@ -51,7 +51,7 @@ def why_not_host(facts: kernel.KernelFacts | None = None) -> list[str]:
 
     ``facts`` about it, where they are known already; otherwise the kernel is asked.
     """
-    facts = facts or kernel.observe(CATALOGUE)
+    facts = facts or kernel.observe(CATALOGUE, observations.home(None))
     attach_plan = plan(CATALOGUE, facts)
     paths = frozenset({DataPath.FILE, DataPath.PIPE, DataPath.TCP})
     blind = dict.fromkeys(b.reason for b in attach_plan.blind_for(paths))

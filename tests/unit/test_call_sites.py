@@ -230,11 +230,12 @@ def test_modules_are_searched(kernel):
 def test_a_module_s_text_ends_where_the_next_one_s_begins(kernel, tmp_path):
     """Its size may be that of data elsewhere, too."""
     k = kernel(PLAIN, modules=(("first", {"one": 0}), ("second", {"two": 0})))
+    k.text = Text((BASE, 0x1000), (MODULE, 0x20000))
     listed = tmp_path / "modules"
     first, second = listed.read_text().splitlines()
+    k.text.branch(MODULE + 0x10000 + 0x40, k.at("copy"))
     for lines in ((first, second), (second, first)):
         listed.write_text("\n".join(lines).replace("4096", str(0x20000)) + "\n")
-        k.text.branch(MODULE + 0x10000 + 0x40, k.at("copy"))
         (call,) = k.find("copy")["copy"]
         assert (call.module, call.name) == ("second", "two+0x40")
 

@@ -107,8 +107,8 @@ class Machine:
         (path,) = self.memory.iterdir()
         return path
 
-    def probe(self):
-        self._write("KPROBES", "ffffffff81000110  k  caller+0x10\n")
+    def probe(self, *, there=True):
+        self._write("KPROBES", "ffffffff81000110  k  caller+0x10\n" if there else "")
 
     def _write(self, name, text):
         (self._folder / name).write_text(text)
@@ -395,19 +395,20 @@ def test_a_doubtful_file_is_replaced(machine, observe):
     assert machine.recall().facts.calls == second.calls
 
 
-@pytest.mark.parametrize("before", [True, False])
-def test_what_is_found_while_somebody_probes_is_not_kept(machine, observe, monkeypatch, before):
-    """Whether they began before or after we did."""
+@pytest.mark.parametrize(("before", "after"), [(True, True), (False, True), (True, False)])
+def test_what_is_found_while_somebody_probes_is_not_kept(
+    machine, observe, monkeypatch, before, after
+):
+    """Whether they began before or after we did, and if they have ended meanwhile."""
     look = text_facts.look
 
     def looked(wanted):
-        if not before:
-            machine.probe()
-        return look(wanted)
+        found = look(wanted)
+        machine.probe(there=after)
+        return found
 
     monkeypatch.setattr(text_facts, "look", looked)
-    if before:
-        machine.probe()
+    machine.probe(there=before)
     assert observe(machine.memory) == observe()
     assert list(machine.memory.iterdir()) == []
 

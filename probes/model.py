@@ -328,4 +328,4 @@ DIRECTION_NUMBERS = {
     Direction.KERNEL_TO_KERNEL: 3,
     Direction.USER_TO_USER: 4,
 }
-"""What the meter calls them (probes/bpf/direction.h)."""
+"""What the meter calls them."""

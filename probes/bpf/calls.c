@@ -10,13 +10,6 @@
  * the instruction pointer as the program sees it.
  */
 
-/* What the return value says; probes/site.py. */
-#define RETURNED_COPIED 1
-#define RETURNED_ALL_IF_TRUE 2
-#define RETURNED_ALL_IF_ZERO 3
-#define RETURNED_LEFT 4
-#define RETURNED_NOTHING 5
-
 struct call_site {
 	u32 site;     /* number of the target */
 	u32 caller;   /* number of the place, from 1 */
@@ -24,7 +17,7 @@ struct call_site {
 	u8 length;    /* where the context has the bytes asked for; 0: nowhere */
 	u8 iterator;  /* where the context has the address of the iov_iter; 0: nowhere */
 	u8 direction; /* where user memory is involved, or always if there is no iterator */
-	u8 returned;
+	u8 returned;  /* what the return value says: RETURNED_*, of probes/site.py */
 	u8 pages_to_pipe;
 	u8 int_length; /* the argument is an int: the upper half of its register is undefined */
 	u8 pad[2];
@@ -95,10 +88,10 @@ int on_call(struct pt_regs *ctx)
 	struct call call = {.stack = ctx->sp};
 
 	if (!at) {
-		lose(LOST_CALL);
+		count_lost(LOST_CALL);
 		return 0;
 	}
-	hit(at->site);
+	count_hit(at->site);
 	if (!is_open(window_of_memory()))
 		return 0;
 	call.direction = direction_of(at, argument(ctx, at->iterator));
@@ -113,7 +106,7 @@ int on_call(struct pt_regs *ctx)
 	call.returned = at->returned;
 	key.caller = at->caller;
 	if (calls.update(&key, &call))
-		lose(LOST_CALL);
+		count_lost(LOST_CALL);
 	return 0;
 }
 
@@ -126,7 +119,7 @@ int on_return(struct pt_regs *ctx)
 	struct call *call;
 
 	if (!caller) {
-		lose(LOST_CALL);
+		count_lost(LOST_CALL);
 		return 0;
 	}
 	key.caller = *caller;
@@ -134,19 +127,19 @@ int on_return(struct pt_regs *ctx)
 	if (!call)
 		return 0; /* jumped to, or nobody's */
 	if (call->stack != ctx->sp) {
-		lose(LOST_CALL);
+		count_lost(LOST_CALL);
 		return 0;
 	}
 	switch (call->returned) {
 	case RETURNED_ALL_IF_TRUE:
 		bytes = (u8)bytes ? call->asked : 0;
 		if (!bytes && call->asked)
-			lose(LOST_PART);
+			count_lost(LOST_PART);
 		break;
 	case RETURNED_ALL_IF_ZERO:
 		bytes = (u32)bytes ? 0 : call->asked;
 		if (!bytes && call->asked)
-			lose(LOST_PART);
+			count_lost(LOST_PART);
 		break;
 	case RETURNED_LEFT:
 		bytes = call->asked - bytes;

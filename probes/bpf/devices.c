@@ -3,7 +3,7 @@
  * device, and what drivers map for DMA.
  *
  * A mapping names a device, not a transfer: mappings are only added up, by device, while
- * watched work is unsettled. They tell whether what was handed to a driver went by DMA.
+ * tracked work is pending. They tell whether what was handed to a driver went by DMA.
  */
 
 /* For whom this processor is inside a driver's transmit function. */
@@ -59,7 +59,7 @@ static inline void requested(struct request_key *key, s64 times)
 	if (count)
 		__sync_fetch_and_add(count, times);
 	else
-		lose(LOST_REQUEST);
+		count_lost(LOST_REQUEST);
 }
 
 /*
@@ -136,8 +136,8 @@ int on_transmit(void *ctx)
 	int first = 0;
 	u32 *inside = transmitting.lookup(&first);
 
-	if (!role && unsettled_role())
-		role = ROLE_OUTSIDE | unsettled_role();
+	if (!role && pending_role())
+		role = ROLE_UNATTRIBUTED | pending_role();
 	if (inside)
 		*inside = role;
 	if (!role)
@@ -163,7 +163,7 @@ int on_transmitted(void *ctx)
 
 static inline void mapped(u64 device, u64 bytes, u32 direction)
 {
-	struct mapping_key key = {.role = unsettled_role(), .direction = direction};
+	struct mapping_key key = {.role = pending_role(), .direction = direction};
 	struct tally nothing = {}, *cell;
 
 	if (!key.role)
@@ -172,7 +172,7 @@ static inline void mapped(u64 device, u64 bytes, u32 direction)
 				  (void *)u64_at(device, DEVICE_NAME));
 	cell = mappings.lookup_or_try_init(&key, &nothing);
 	if (!cell) {
-		lose(LOST_MAPPING);
+		count_lost(LOST_MAPPING);
 		return;
 	}
 	add_u64(&cell->calls, 1);
@@ -247,13 +247,13 @@ int on_list_mapped(struct pt_regs *ctx)
 {
 	struct walk walk = {.at = ctx->si, .left = (u32)ctx->dx};
 
-	if (!unsettled_role())
+	if (!pending_role())
 		return 0;
 	walk_on(&walk);
 	if (walk.left && walk.at)
 		walk_on(&walk);
 	if (walk.left)
-		lose(LOST_MAPPING);
+		count_lost(LOST_MAPPING);
 	mapped(ctx->di, walk.bytes, ctx->cx);
 	return 0;
 }

@@ -1,14 +1,9 @@
-/* Between which memories bytes move; the numbers that a tally's direction has. */
+/* Between which memories bytes move; USER_TO_KERNEL and the like come by -D. */
 #ifndef ZCTRACE_DIRECTION_H
 #define ZCTRACE_DIRECTION_H
 
 /* Of the kernel's 64-bit addresses the upper half is kernel memory. */
 #define IS_KERNEL(address) ((s64)(address) < 0)
-
-#define USER_TO_KERNEL 1
-#define KERNEL_TO_USER 2
-#define KERNEL_TO_KERNEL 3
-#define USER_TO_USER 4
 
 static inline u32 direction_between(u64 from, u64 to)
 {

@@ -7,8 +7,8 @@
  * the CPU copies is booked to the same files.
  *
  * Parameters beside meter.c's: MAX_FLOWS, MAX_OBJECTS, MAX_WORKERS, MAX_SYSCALL, NAME_BYTES,
- * ROLE_PROGRAM, PURPOSE_PAYLOAD, ROUTINE_SITE (-1: there is none), SYSCALL_EXIT_ID,
- * SYSCALL_EXIT_RESULT, TOLD_*, and the offsets of members TASK_FILES, TASK_SIGNAL,
+ * ROLE_PROGRAM, PURPOSE_PAYLOAD, SYSCALL_EXIT_ID, SYSCALL_EXIT_RESULT, TOLD_*, WAY_*,
+ * RUNNING_*, NO_DESCRIPTOR, and the offsets of members TASK_FILES, TASK_SIGNAL,
  * SIGNAL_LIVE, FILES_TABLE, TABLE_SIZE, TABLE_FILES, FILE_INODE, FILE_DENTRY, FILE_MODE,
  * FILE_PRIVATE, DENTRY_PARENT, DENTRY_NAME, INODE_MODE, INODE_NUMBER, INODE_SUPER, INODE_SIZE,
  * INODE_DEVICE, SUPER_DEVICE, SOCKET_SOCK, SOCK_FAMILY, SOCK_PEER_PORT, SOCK_PORT,
@@ -53,10 +53,6 @@ struct transfer {
 	u32 source_fd, destination_fd;
 	u32 told;
 };
-
-#define WAY_IN 1
-#define WAY_OUT 2
-#define NO_DESCRIPTOR 0xffffffffU
 
 struct flow_key {
 	struct object_key object;
@@ -104,10 +100,6 @@ BPF_F_TABLE("array", int, u64, overflow, 1, BPF_F_MMAPABLE);
  * What moved and what was copied up to now, by system call; for those who look on. They have
  * it in their memory: reading it takes no bpf(2), which would keep programs from running.
  */
-#define RUNNING_IN 0
-#define RUNNING_OUT 1
-#define RUNNING_COPIED 2
-#define RUNNING_FIGURES 3
 BPF_F_TABLE("array", int, u64, running, MAX_SYSCALL *RUNNING_FIGURES, BPF_F_MMAPABLE);
 
 static inline void add_running(u32 syscall, u32 figure, u64 bytes)
@@ -223,7 +215,7 @@ static inline void identify(u64 file, struct object_key *key)
 static inline void peek(void *to, u32 size, u64 from)
 {
 	if (!bpf_probe_read_user(to, size, (void *)from))
-		hit(ROUTINE_SITE);
+		count_hit(ROUTINE_SITE);
 }
 
 /* The argument of that number, from 1. */
@@ -281,7 +273,7 @@ static inline void transfer_begins(u32 number, void *ctx)
 	if (transfer.destination_fd != NO_DESCRIPTOR && (file = file_of(transfer.destination_fd)))
 		identify(file, &transfer.destination);
 	if (transfers.update(&thread, &transfer))
-		lose(LOST_SYSCALL);
+		count_lost(LOST_SYSCALL);
 }
 
 static inline void flowed(struct object_key *object, u32 descriptor, u32 syscall, u32 way,
@@ -302,7 +294,7 @@ static inline void flowed(struct object_key *object, u32 descriptor, u32 syscall
 		cell = more_flows.lookup_or_try_init(&key, &nothing);
 	}
 	if (!cell) {
-		lose(LOST_FLOW);
+		count_lost(LOST_FLOW);
 		return;
 	}
 	if (key.object.kind && !key.object.inode)
@@ -356,7 +348,7 @@ static inline u64 length_of(u64 messages, u64 count)
 	struct messages *some = messages_here.lookup(&first);
 	u64 bytes = 0, reads = 0, i;
 
-	if (!some || count > MOST_MESSAGES)
+	if (!some)
 		goto unreadable;
 #pragma nounroll
 	for (i = 0; i < MOST_MESSAGES; i += MESSAGES_AT_ONCE) {
@@ -379,7 +371,7 @@ static inline u64 length_of(u64 messages, u64 count)
 	}
 	goto done;
 unreadable:
-	lose(LOST_PART);
+	count_lost(LOST_PART);
 done:
 	add_u64(hits.lookup(&routine), reads); /* as in peek() */
 	return bytes;
@@ -401,7 +393,7 @@ static inline void transfer_ends(void *ctx)
 			return;
 		/* It began before the tracing did: between what, nobody has seen. */
 		if (call->told == TOLD_MESSAGES)
-			lose(LOST_PART); /* nor where its messages lie */
+			count_lost(LOST_PART); /* nor where its messages lie */
 		if (call->told != TOLD_BYTES)
 			return;
 		if (call->source)
@@ -514,7 +506,7 @@ static inline void book(void *ctx, u32 role, u32 site, u32 direction, u32 syscal
 		add_u64(&cell->calls, 1);
 		add_u64(&cell->bytes, bytes);
 	} else {
-		lose(LOST_FLOW);
+		count_lost(LOST_FLOW);
 	}
 	if (key.object.kind && !key.object.inode)
 		in_a_row_of_many(bytes);

@@ -15,9 +15,10 @@
  */
 BPF_HASH(owners, u64, u32, MAX_OWNERS);
 
-#define END_SUBJECT 1 /* the process under measurement */
-#define END_PEER 2    /* whom it sends to, or receives from */
-/* Which end a network namespace, by its inode's number, belongs to. */
+/*
+ * Which end a network namespace, by its inode's number, belongs to: END_SUBJECT, the process
+ * under measurement, or whom it sends to, or receives from.
+ */
 BPF_HASH(ends, u64, u32, 8);
 
 /* To whom a buffer that is being merged into another belongs. */
@@ -39,7 +40,7 @@ static inline void own(u64 thing)
 	}
 	role = window->role;
 	if (owners.update(&thing, &role))
-		lose(LOST_OWNER);
+		count_lost(LOST_OWNER);
 }
 
 /* Return of msg_zerocopy_realloc. */
@@ -68,7 +69,7 @@ int on_socket_used(struct pt_regs *ctx)
 static inline u32 owner_by_namespace(u64 namespace)
 {
 	u64 inode = u32_at(namespace, NET_INODE);
-	u32 *end = ends.lookup(&inode), role = unsettled_role();
+	u32 *end = ends.lookup(&inode), role = pending_role();
 
 	if (!end || !role)
 		return 0;

@@ -39,7 +39,7 @@ static inline void tally_as(u32 role, u32 site, u32 direction, u32 syscall, u64 
 		tallies.insert(&key, &nothing);
 		cell = tallies.lookup(&key);
 		if (!cell) {
-			lose(LOST_TALLY);
+			count_lost(LOST_TALLY);
 			return;
 		}
 	}
@@ -78,15 +78,15 @@ static inline void count_here(void *ctx, u32 site, u32 direction, u64 bytes, u64
 /*
  * Count a copy inside the kernel, which may happen on top of anybody's thread. If its
  * owner is known it is his. Otherwise it counts for the window of the current thread;
- * and in no window, or in another role's, while watched work is unsettled it is kept
- * under that work's role, marked ROLE_OUTSIDE: it may have been done for the watched
+ * and in no window, or in another role's, while tracked work is pending it is kept
+ * under that work's role, marked ROLE_UNATTRIBUTED: it may have been done for the tracked
  * program, and must not vanish.
  */
 static inline void count_anywhere(void *ctx, u32 site, u32 direction, u64 bytes, u64 caller,
 				  u32 owner)
 {
 	struct window *window = window_here();
-	u32 role = 0, syscall = NO_SYSCALL, unsettled = unsettled_role();
+	u32 role = 0, syscall = NO_SYSCALL, pending = pending_role();
 
 	if (is_open(window)) {
 		role = window->role;
@@ -96,8 +96,8 @@ static inline void count_anywhere(void *ctx, u32 site, u32 direction, u64 bytes,
 		if (role != owner)
 			syscall = NO_SYSCALL;
 		role = owner;
-	} else if (unsettled && role != unsettled) {
-		role = ROLE_OUTSIDE | unsettled;
+	} else if (pending && role != pending) {
+		role = ROLE_UNATTRIBUTED | pending;
 	}
 	if (!role)
 		return;
@@ -106,7 +106,7 @@ static inline void count_anywhere(void *ctx, u32 site, u32 direction, u64 bytes,
 	     is_open(window) && window->role == role);
 }
 
-static inline void hit(int site)
+static inline void count_hit(int site)
 {
 	add_u64(hits.lookup(&site), 1);
 }

@@ -1,10 +1,12 @@
 /*
  * Copies within a program's own memory, at the entry of the functions that make them. Only
- * in a meter that is told to watch a program's functions.
+ * in a meter that is told to watch a program's functions. Settings, of one function:
  *
- *	USER_COPY_n               SITE, PUSHED, LENGTH of probe n (0..5): how many bytes lie on
- *	                          the stack above the address to return to, and are copied
- *	USER_COPIES_FROM          smaller ones are not counted
+ *	PLACE_SITE
+ *	PLACE_PUSHED              bytes on the stack above the address to return to
+ *	PLACE_ON_STACK            where on the stack the number of units is; 0: in a register
+ *	PLACE_UNIT                how many bytes each has
+ *	USER_COPIES_FROM          smaller copies are not counted
  */
 
 /*
@@ -31,7 +33,7 @@ static inline u64 user_word_at(u64 place)
 		asm volatile("" : "+r"(at));
 		length = bpf_probe_read_user_str((char *)words + at, 8 - at, (void *)(place + at));
 		if (length < 0) {
-			lose(LOST_PART);
+			count_lost(LOST_PART);
 			return 0;
 		}
 		/* The zero at the end is in the length, except that of nothing else. */
@@ -40,60 +42,21 @@ static inline u64 user_word_at(u64 place)
 	return words[0];
 }
 
-static inline void copied_by_itself(struct pt_regs *ctx, u32 site, u64 pushed, u64 length)
+/*
+ * A probe on the entry of a function of the program's: +1 is a call of it. In a window alone:
+ * what is to be read of user memory may cost a failure that counts.
+ */
+int on_user_copy(struct pt_regs *ctx)
 {
-	hit(site);
-	if (length >= USER_COPIES_FROM)
-		count_here(ctx, site, USER_TO_USER, length, user_word_at(ctx->sp + pushed),
-			   window_here());
-}
+	u64 units = ctx->dx;
 
-/* In a window alone: what is to be read of user memory may cost a failure that counts. */
-#define COPIED_BY_ITSELF(...)                                   \
-	do {                                                    \
-		if (is_open(window_here()))                     \
-			copied_by_itself(ctx, __VA_ARGS__);     \
-		return 0;                                       \
-	} while (0)
-
-#ifdef USER_COPY_0
-int on_user_copy_0(struct pt_regs *ctx)
-{
-	COPIED_BY_ITSELF(USER_COPY_0);
+	if (!is_open(window_here()))
+		return 0;
+	if (PLACE_ON_STACK)
+		units = user_word_at(ctx->sp + PLACE_ON_STACK);
+	count_hit(PLACE_SITE);
+	if (units * PLACE_UNIT >= USER_COPIES_FROM)
+		count_here(ctx, PLACE_SITE, USER_TO_USER, units * PLACE_UNIT,
+			   user_word_at(ctx->sp + PLACE_PUSHED), window_here());
+	return 0;
 }
-#endif
-
-#ifdef USER_COPY_1
-int on_user_copy_1(struct pt_regs *ctx)
-{
-	COPIED_BY_ITSELF(USER_COPY_1);
-}
-#endif
-
-#ifdef USER_COPY_2
-int on_user_copy_2(struct pt_regs *ctx)
-{
-	COPIED_BY_ITSELF(USER_COPY_2);
-}
-#endif
-
-#ifdef USER_COPY_3
-int on_user_copy_3(struct pt_regs *ctx)
-{
-	COPIED_BY_ITSELF(USER_COPY_3);
-}
-#endif
-
-#ifdef USER_COPY_4
-int on_user_copy_4(struct pt_regs *ctx)
-{
-	COPIED_BY_ITSELF(USER_COPY_4);
-}
-#endif
-
-#ifdef USER_COPY_5
-int on_user_copy_5(struct pt_regs *ctx)
-{
-	COPIED_BY_ITSELF(USER_COPY_5);
-}
-#endif

@@ -11,7 +11,7 @@
  * else's prctl can open a window.
  *
  * What a program sets in motion may be copied later, by a softirq on top of
- * whatever thread is there. From the opening of a window with a watched role until
+ * whatever thread is there. From the opening of a window with a tracked role until
  * prctl(MARKER, nonce, SETTLED, role, scope), copies inside the kernel that happen
  * anywhere else are kept apart under that role (tally.c).
  *
@@ -25,20 +25,8 @@
  */
 #define SYS_PRCTL 157 /* x86-64; arch/x86/entry/syscalls/syscall_64.tbl */
 
-#define MARKER_OPEN 1
-#define MARKER_CLOSE 2
-#define MARKER_SETTLED 3
-#define MARKER_OPEN_AT_EXEC 4
-
-#define SCOPE_THREAD 1
-#define SCOPE_PROCESS 2
-#define SCOPE_ALONE 3
-
 /* A thread's key never equals a process's: bit 32 tells them apart. */
 #define THREAD_KEY(tid) ((1ULL << 32) | (tid))
-
-/* Not in a system call. An interrupt on top of a system call counts as that call's. */
-#define NO_SYSCALL 0xffffffffU
 
 struct window {
 	u64 origin;  /* key of the window that a started process, or memory, belongs to; 0: this */
@@ -51,20 +39,20 @@ struct window {
 BPF_HASH(windows, u64, struct window, MAX_WINDOWS);
 /* The system call that each thread with a window is inside of. */
 BPF_HASH(syscall_of, u32, u32, MAX_THREADS);
-/* The watched role whose work is not settled yet; 0: none. */
-BPF_ARRAY(watching, u64, 1);
+/* The tracked role whose work is not settled yet; 0: none. */
+BPF_ARRAY(tracked_role, u64, 1);
 
-/* Events that should have been counted and were not, by cause. */
-#define LOST_TALLY 0
-#define LOST_WINDOW 1
-#define LOST_SYSCALL 2
-#define LOST_CALL 3  /* a copy's call that could not be kept, or is of an unknown place */
-#define LOST_PART 4  /* a copy that failed halfway and does not tell how far it came */
-#define LOST_OWNER 5 /* a zero-copy send, or a socket, whose owner could not be kept */
-#define LOST_REQUEST 6 /* a disk's request that could not be kept */
-#define LOST_MAPPING 7 /* a DMA mapping that could not be kept */
-#define LOST_FLOW 8 /* bytes of a kind of thing */
-#define LOST_CAUSES 9
+/*
+ * Events that should have been counted and were not, by cause:
+ *
+ *	LOST_TALLY, LOST_WINDOW, LOST_SYSCALL
+ *	LOST_CALL     a copy's call that could not be kept, or is of an unknown place
+ *	LOST_PART     a copy that failed halfway and does not tell how far it came
+ *	LOST_OWNER    a zero-copy send, or a socket, whose owner could not be kept
+ *	LOST_REQUEST  a disk's request that could not be kept
+ *	LOST_MAPPING  a DMA mapping that could not be kept
+ *	LOST_FLOW     bytes of a kind of thing
+ */
 BPF_ARRAY(lost, u64, LOST_CAUSES);
 
 static inline void add_u64(u64 *where, u64 amount)
@@ -73,7 +61,7 @@ static inline void add_u64(u64 *where, u64 amount)
 		__sync_fetch_and_add(where, amount);
 }
 
-static inline void lose(u32 cause)
+static inline void count_lost(u32 cause)
 {
 	int slot = cause;
 
@@ -136,25 +124,25 @@ static inline bool is_open(struct window *window)
 	return window && !window->opener;
 }
 
-/* The watched role whose work is unsettled; 0 if there is none. */
-static inline u32 unsettled_role(void)
+/* The tracked role whose work is pending; 0 if there is none. */
+static inline u32 pending_role(void)
 {
 	int first = 0;
-	u64 *role = watching.lookup(&first);
+	u64 *role = tracked_role.lookup(&first);
 
 	return role ? *role : 0;
 }
 
 /*
  * For whom the current thread, or the interrupt on top of it, may be working: its own
- * window's role; without one the unsettled work's, marked ROLE_OUTSIDE; 0 for nobody.
+ * window's role; without one the pending work's, marked ROLE_UNATTRIBUTED; 0 for nobody.
  */
 static inline u32 role_of_work(void)
 {
 	struct window *window = window_here();
-	u32 role = unsettled_role();
+	u32 role = pending_role();
 
 	if (is_open(window))
 		return window->role;
-	return role ? ROLE_OUTSIDE | role : 0;
+	return role ? ROLE_UNATTRIBUTED | role : 0;
 }

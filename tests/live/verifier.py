@@ -9,8 +9,10 @@ import os
 import re
 import struct
 
+from zctrace.collect import settings, user_functions
 from zctrace.kernel import bpf_syscall
 from zctrace.probes.catalogue import CATALOGUE, PROGRAM_CATALOGUE
+from zctrace.probes.user_functions import USER_COPIES
 
 LIMIT = 1_000_000
 """BPF_COMPLEXITY_LIMIT_INSNS (include/linux/bpf.h)."""
@@ -21,7 +23,7 @@ MODES = {
     "run --user-copies": (CATALOGUE, {"user_copies_from": 256}),
 }
 """Catalogue and options of the meter."""
-KPROBE, TRACEPOINT, PERF_EVENT, TRACING = 2, 5, 7, 26
+TRACING = 26
 """enum bpf_prog_type."""
 _AT_TRACEPOINTS = {site.handler for table, _ in MODES.values() for site in table.events}
 _LOG_BYTES, _STATISTICS, _STEPS = 1 << 24, 4, 1
@@ -29,23 +31,43 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def programs(meter):
-    """Of a meter that has been loaded: type and instructions, by name."""
+    """Of a meter that has been loaded: type and instructions, by name.
+
+    What is loaded for each place is there for each; at entries of functions in both ways.
+    """
     from bcc import lib  # which not every machine has
 
-    text = meter._bpf
-    names = [
-        lib.bpf_function_name(text.module, index)
-        for index in range(lib.bpf_num_functions(text.module))
-    ]
-    return {name.decode(): (_kind(name.decode()), text.dump_func(name)) for name in names}
+    text, attach_plan = meter._bpf, meter._plan
+    at_entries = [(copy.site.function, dict(copy.place)) for copy in attach_plan.at_entries]
+    places = {
+        "on_breakpoint": [(c.site.function, dict(c.place)) for c in attach_plan.breakpoints],
+        "on_fentry": at_entries,
+        "on_kprobe": at_entries,
+        "on_user_copy": [
+            (copy.function, user_functions.settings(copy, 0, 256)) for copy in USER_COPIES
+        ],
+    }
+    there = {event.site.handler for event in attach_plan.events}
+    found = {}
+    for index in range(lib.bpf_num_functions(text.module)):
+        handler = lib.bpf_function_name(text.module, index)
+        name = handler.decode()
+        kind = _kind(name)
+        if kind == bpf_syscall.TRACEPOINT and name not in there:
+            continue  # where its record has what is not known
+        for function, values in places.get(name, [("", {})]):
+            known = {"NONCE": 1, **dict(attach_plan.settings), **values}
+            instructions = settings.put_in(text.dump_func(handler), known)
+            found[f"{name} {function}".strip()] = kind, instructions
+    return found
 
 
 def _kind(name):
     if name in _AT_TRACEPOINTS:
-        return TRACEPOINT
+        return bpf_syscall.TRACEPOINT
     if name.startswith("on_breakpoint"):
-        return PERF_EVENT
-    return TRACING if name.startswith("on_fentry") else KPROBE
+        return bpf_syscall.BREAKPOINT
+    return TRACING if name.startswith("on_fentry") else bpf_syscall.PROBE
 
 
 def walked(kind, instructions, function=None):
@@ -55,7 +77,7 @@ def walked(kind, instructions, function=None):
     as a probe's, which it could be, too.
     """
     if kind == TRACING and not function:
-        kind = KPROBE
+        kind = bpf_syscall.PROBE
     error, said = _load(kind, instructions, function, _STATISTICS)
     if error:
         _, steps = _load(kind, instructions, function, _STATISTICS | _STEPS)

@@ -57,6 +57,18 @@ def test_a_program_is_loaded_for_the_function_s_number(kernel):
     assert struct.unpack_from("=I", attributes, 108) == (NUMBER,)
 
 
+@pytest.mark.parametrize(
+    "kind", [bpf_syscall.PROBE, bpf_syscall.TRACEPOINT, bpf_syscall.BREAKPOINT]
+)
+def test_a_program_that_no_function_calls_is_loaded_for_none(kernel, kind):
+    kernel.answers.append(PROGRAM)
+    assert bpf_syscall.load(kind, CODE) == PROGRAM
+    ((command, attributes),) = kernel.asked
+    assert (command, *struct.unpack_from("=II", attributes)) == (5, kind, len(CODE) // 8)
+    assert struct.unpack_from("=I", attributes, 68) == struct.unpack_from("=I", attributes, 108)
+    assert struct.unpack_from("=I", attributes, 108) == (0,)
+
+
 def test_a_refusal_comes_with_the_verifier_s_last_words(kernel):
     said = "0: (bf) r6 = r1\nR1 invalid mem access 'scalar'\nprocessed 4 insns"
     kernel.answers += [-errno.EACCES, refuse_with(said)]

@@ -30,5 +30,5 @@ def test_without_a_source():
 def test_here():
     """The kernel's own lines; the root is what everything is relative to."""
     there = {mount.point: mount for mount in mounts()}
-    assert there[Path("/proc")].kind == "proc"
+    assert there[Path("/proc")].file_system == "proc"
     assert disk.mounted(Path("/proc/self/status")) == (there[Path("/proc")].source, "proc")

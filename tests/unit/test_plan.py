@@ -7,12 +7,13 @@ import pytest
 from tests.conftest import KERNELS, recorded_kernel
 from zctrace.kernel.facts import KernelFacts
 from zctrace.plan.attachments import Choice
-from zctrace.plan.plan import BREAKPOINT_SLOTS, ENTRY_SLOTS, plan
+from zctrace.plan.plan import BREAKPOINT_SLOTS, REGISTER_NUMBERS, Amount, plan
 from zctrace.probes import hooks
 from zctrace.probes.catalogue import CATALOGUE, PROGRAM_CATALOGUE
 from zctrace.probes.model import (
     Call,
     CallTarget,
+    Catalogue,
     Direction,
     Kind,
     Mechanism,
@@ -130,12 +131,12 @@ def test_every_quantity_is_counted_by_something(facts):
 def test_the_meter_knows_which_site_sees_its_own_reads(facts):
     """Of user memory, by the routine under user copies; where that is watched."""
     found = planned(facts)
-    number = int(dict(found.parameters)["ROUTINE_SITE"])
+    number = dict(found.settings)["ROUTINE_SITE"]
     assert [c.site.quantity for c in found.copies if c.number == number] == [
         "user-copy-routine"
     ]
     fast = planned(dataclasses.replace(facts, cpu_flags=facts.cpu_flags - {"erms"} | {"fsrm"}))
-    assert dict(fast.parameters)["ROUTINE_SITE"] == "-1"
+    assert dict(fast.settings)["ROUTINE_SITE"] == -1
 
 
 def test_no_target_is_attached_in_two_ways(facts):
@@ -394,14 +395,46 @@ def test_a_kernel_that_cannot_be_read_has_no_call_sites(facts):
 
 
 @pytest.mark.parametrize("choice", list(Choice))
-def test_no_more_handlers_than_the_meter_has(facts, choice):
+def test_no_more_breakpoints_than_there_are_registers(facts, choice):
     attach_plan = planned(facts, choice)
     assert [b.slot for b in attach_plan.breakpoints] == list(
         range(len(attach_plan.breakpoints))
     )
     assert [k.slot for k in attach_plan.at_entries] == list(range(len(attach_plan.at_entries)))
     assert len(attach_plan.breakpoints) <= BREAKPOINT_SLOTS
-    assert len(attach_plan.at_entries) <= ENTRY_SLOTS
+
+
+def test_the_catalogue_may_have_as_many_functions_at_whose_entry_to_look_as_it_likes(facts):
+    (row,) = (site for site in CATALOGUE.copies if site.function == "skb_copy_bits")
+    names = [f"skb_copy_bits_{number}" for number in range(40)]
+    rows = tuple(dataclasses.replace(row, quantity=name, function=name) for name in names)
+    function = facts.functions["skb_copy_bits"]
+    functions = facts.functions | {
+        name: dataclasses.replace(function, address=function.address + number)
+        for number, name in enumerate(names)
+    }
+    attach_plan = plan(
+        Catalogue(rows, (), (), ()), dataclasses.replace(facts, functions=functions)
+    )
+    assert [c.site.function for c in attach_plan.at_entries] == names
+    for number, copy in enumerate(attach_plan.at_entries):
+        place = dict(copy.place)
+        assert place["PLACE_START"] == function.address + number
+        assert place["PLACE_SITE"] == copy.number
+    assert len({copy.number for copy in attach_plan.copies}) == len(names)
+
+
+def test_what_differs_from_one_start_of_the_kernel_to_the_next_is_no_parameter(facts):
+    """So that what was compiled can be used again."""
+    moved = dataclasses.replace(
+        facts,
+        functions={
+            name: dataclasses.replace(function, address=function.address + 0x1000000)
+            for name, function in facts.functions.items()
+        },
+    )
+    assert planned(moved).parameters == planned(facts).parameters
+    assert planned(moved).settings != planned(facts).settings
 
 
 @pytest.mark.parametrize("line", KERNELS)
@@ -505,10 +538,10 @@ def test_a_hook_that_is_refused_gives_way_to_the_next(facts):
 
 
 def test_merging_is_told_by_the_function_s_place(facts):
-    parameters = dict(planned(facts).parameters)
+    settings = dict(planned(facts).settings)
     function = facts.functions["skb_try_coalesce"]
-    assert parameters["MERGE_START"] == f"{function.address:#x}ULL"
-    assert parameters["MERGE_SIZE"] == str(function.size) != "0"
+    assert settings["MERGE_START"] == function.address
+    assert settings["MERGE_SIZE"] == function.size > 0
 
 
 def test_a_list_s_entries_are_as_far_apart_as_the_structure_is_long(facts):
@@ -526,6 +559,14 @@ def test_only_payload_is_counted_for_the_program(facts):
     assert {q for q, p in purposes.items() if p is Purpose.COPY_ON_WRITE} == {"copy-page"}
 
 
+def told(copy):
+    """How the number of bytes of a copy is told, and by which registers."""
+    place = dict(copy.place)
+    names = {number: name for name, number in REGISTER_NUMBERS.items()}
+    registers = [place["PLACE_FIRST"], place["PLACE_SECOND"]]
+    return Amount(place["PLACE_AMOUNT"]), *(names[r] for r in registers if r)
+
+
 def test_a_return_is_watched_where_it_stands(facts):
     at_returns = [
         copy
@@ -536,13 +577,16 @@ def test_a_return_is_watched_where_it_stands(facts):
     for copy in at_returns:
         function = facts.functions[copy.site.function]
         assert copy.address == function.address + function.returns[0]
-        assert copy.length == "ctx->regs.ax"
+        assert told(copy) == (Amount.REGISTER, "ax")
 
 
 @pytest.mark.parametrize("choice", [Choice.AUTO, Choice.BREAKPOINT])
 def test_the_routine_decides_direction_by_addresses(facts, choice):
     routine = by_quantity(planned(facts, choice))["user-copy-routine"]
-    assert (routine.source, routine.destination) == ("ctx->regs.si", "ctx->regs.di")
+    place = dict(routine.place)
+    assert place["PLACE_FROM"] == REGISTER_NUMBERS["si"]
+    assert place["PLACE_TO"] == REGISTER_NUMBERS["di"]
+    assert place["PLACE_DIRECTION"] == 0
     assert routine.kind is Kind.CROSS_CHECK
 
 
@@ -560,8 +604,9 @@ def test_no_quantity_has_two_copy_sites(facts):
 
 
 def test_socket_buffer_length_comes_from_type_information(facts):
-    length = by_quantity(planned(facts))["skb-copy-ubufs"].length
-    assert length == f"u32_at(entered.di, {facts.members['sk_buff.data_len']})"
+    copy = by_quantity(planned(facts))["skb-copy-ubufs"]
+    assert told(copy) == (Amount.MEMBER, "di")
+    assert dict(copy.place)["PLACE_MEMBER"] == facts.members["sk_buff.data_len"] > 0
 
 
 def test_unknown_member_leaves_the_site_blind(facts):
@@ -578,7 +623,7 @@ def test_two_returns_fall_back_to_the_entry_and_say_so(facts):
     copy = by_quantity(attach_plan)["copy-to-iter"]
     assert copy.mechanism is Mechanism.BREAKPOINT_ENTRY
     assert copy.address == facts.functions["_copy_to_iter"].address
-    assert copy.length == "ctx->regs.si"
+    assert told(copy) == (Amount.REGISTER, "si")
     assert not copy.exact
     assert "2 returns instead of one" in copy.note
 
@@ -622,10 +667,8 @@ def test_where_a_function_cannot_call_the_program_it_is_probed(facts):
     copy = by_quantity(attach_plan)["skb-copy-bits"]
     assert copy.mechanism is Mechanism.KPROBE
     assert (copy.exact, copy.note) == (False, "fentry: no trampolines")
-    assert copy.length == "within(ctx->di, ctx->si, ctx->cx)"
-    parameters = dict(attach_plan.parameters)
-    assert f"KPROBE_{copy.slot}" in parameters
-    assert f"FENTRY_{copy.slot}" not in parameters
+    assert told(copy) == (Amount.WITHIN, "cx", "si")
+    assert dict(copy.place)["PLACE_SKB"] == REGISTER_NUMBERS["di"]
     assert by_quantity(attach_plan)["skb-copy-ubufs"].mechanism is Mechanism.FENTRY
 
 
@@ -640,7 +683,7 @@ def test_the_checksum_copy_cannot_be_probed_in_lib(line, refused):
     assert above.kind is (Kind.COPY if refused else Kind.CROSS_CHECK)
     targets = {call.target.function for call in attach_plan.calls}
     assert ("csum_and_copy_to_user" in targets) != refused
-    assert above.length == "((u8)ctx->r8 ? (u32)ctx->cx : 0)"
+    assert told(above) == (Amount.WHERE, "cx", "r8")
 
 
 @pytest.mark.parametrize("line", ["6.12", "7.3"])

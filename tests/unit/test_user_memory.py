@@ -29,7 +29,7 @@ MIB, FROM = 1 << 20, 1024
 MEMMOVE, *OF_JVM = USER_COPIES
 QUANTITY = Quantity.USER_MEMORY
 KEY = Moved(QUANTITY, Direction.USER_TO_USER)
-NO_PLAN = AttachPlan((), (), (), (), (), ())
+NO_PLAN = AttachPlan((), (), (), (), (), (), ())
 
 
 def code_at(place):
@@ -247,3 +247,23 @@ def test_who_copies_in_a_jvm():
     }
     assert sum(callers.values()) == 2 * MIB
     assert {function for function, _ in callers} == {"memmove", "Unsafe_CopyMemory0"}
+
+
+@pytest.mark.parametrize(
+    ("function", "pushed", "on_stack", "unit"),
+    [
+        ("memmove", 0, 0, 1),
+        ("_Copy_arrayof_conjoint_jlongs", 0, 0, 8),
+        # Behind what was pushed and the address to return to.
+        ("Unsafe_CopyMemory0", 8, 16, 1),
+    ],
+)
+def test_where_a_function_s_number_of_bytes_is(function, pushed, on_stack, unit):
+    (copy,) = (copy for copy in USER_COPIES if copy.function == function)
+    assert user_functions.settings(copy, 33, 256) == {
+        "PLACE_SITE": 33,
+        "PLACE_PUSHED": pushed,
+        "PLACE_ON_STACK": on_stack,
+        "PLACE_UNIT": unit,
+        "USER_COPIES_FROM": 256,
+    }

@@ -23,9 +23,9 @@ def hierarchy() -> Path:
     """Where the perf_event controller lives: its own v1 hierarchy, or v2."""
     unified = None
     for mount in mounts():
-        if mount.kind == "cgroup" and "perf_event" in mount.options:
+        if mount.file_system == "cgroup" and "perf_event" in mount.options:
             return mount.point
-        if mount.kind == "cgroup2":
+        if mount.file_system == "cgroup2":
             unified = mount.point
     if unified is None:
         raise TraceError(

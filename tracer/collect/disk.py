@@ -95,7 +95,7 @@ def mounted(path: Path) -> tuple[str, str]:
     wanted, best, found = path.resolve(), -1, ("", "")
     for mount in mounts():
         if wanted.is_relative_to(mount.point) and len(mount.point.parts) >= best:
-            best, found = len(mount.point.parts), (mount.source, mount.kind)
+            best, found = len(mount.point.parts), (mount.source, mount.file_system)
     return found
 
 

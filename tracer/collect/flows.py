@@ -42,8 +42,8 @@ TABLES = (
 )
 """Those that are cleared between one program and the next."""
 _PAYLOAD = 1
-_FIGURES, _CELL_BYTES = 3, 8
-"""The meter's RUNNING_FIGURES, and the size of a cell of an array of u64."""
+_FIGURES, _CELL_BYTES = ("IN", "OUT", "COPIED"), 8
+"""What the meter's running totals are of, and the size of a cell of an array of u64."""
 _NAME_BYTES = 40
 _NO_DESCRIPTOR = 0xFFFFFFFF
 _WAYS = {1: FlowWay.IN, 2: FlowWay.OUT}
@@ -78,7 +78,11 @@ def parameters(room: Room) -> dict[str, str]:
         "MAX_SYSCALL": str(MAX_NUMBER),
         "ROLE_PROGRAM": str(int(Role.PROGRAM)),
         "PURPOSE_PAYLOAD": str(_PAYLOAD),
+        "NO_DESCRIPTOR": f"{_NO_DESCRIPTOR:#x}U",
         **{f"TOLD_{told.name}": str(told.value) for told in Told},
+        **{f"WAY_{way.upper()}": str(number) for number, way in _WAYS.items()},
+        "RUNNING_FIGURES": str(len(_FIGURES)),
+        **{f"RUNNING_{figure}": str(number) for number, figure in enumerate(_FIGURES)},
     }
 
 
@@ -93,7 +97,7 @@ class Running:
     ) -> None:
         """``totals`` and ``overflow`` are the descriptors of the meter's tables."""
         self._name = syscall_name
-        self._totals = _mapped(totals, MAX_NUMBER * _FIGURES)
+        self._totals = _mapped(totals, MAX_NUMBER * len(_FIGURES))
         self._overflow = _mapped(overflow, 1)
 
     def __enter__(self) -> Running:
@@ -105,10 +109,10 @@ class Running:
 
     def look(self) -> Look:
         """What is there by now."""
-        by_call: list[dict[str, int]] = [{} for _ in range(_FIGURES)]
+        by_call: list[dict[str, int]] = [{} for _ in _FIGURES]
         for slot, size in enumerate(_cells(self._totals)):
             if size:
-                number, figure = divmod(slot, _FIGURES)
+                number, figure = divmod(slot, len(_FIGURES))
                 name = self._name(number) if number < MAX_NUMBER - 1 else None
                 by_call[figure][name or NO_CALL] = size
         received, delivered, copied = by_call

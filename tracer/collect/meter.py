@@ -8,7 +8,7 @@ import errno
 import itertools
 import os
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,18 +16,27 @@ from typing import Any, NamedTuple
 import bcc
 import bcc.syscall
 
-from zctrace.collect import flows, stacks, user_functions
+from zctrace.collect import flows, settings, stacks, user_functions
 from zctrace.errors import TraceError
 from zctrace.evidence import account as evidence_account
 from zctrace.evidence.schema import CALLED, SKIPPED, Count, Hits
 from zctrace.kernel import bpf_syscall, perf_events
 from zctrace.kernel.callsites import CALL_BYTES
 from zctrace.plan.attachments import AttachPlan, CallAttachment, CopyAttachment
-from zctrace.probes.model import DIRECTION_NUMBERS, Call, Direction, Mechanism, Quantity
+from zctrace.plan.plan import REGISTER_NUMBERS, Amount
+from zctrace.probes.model import (
+    DIRECTION_NUMBERS,
+    Call,
+    Direction,
+    Mechanism,
+    Quantity,
+    Returned,
+)
 from zctrace.probes.user_functions import USER_COPIES
 from zctrace.workloads import marker
 
 _SOURCES = (
+    "settings.h",
     "registers.h",
     "direction.h",
     "window.c",
@@ -36,24 +45,26 @@ _SOURCES = (
     "owner.c",
     "devices.c",
 )
-_FLOWS, _USER_MEMORY, _METER = "flows.c", "user_memory.c", "meter.c"
+_FLOWS, _COPIES, _USER_MEMORY, _METER = "flows.c", "copies.c", "user_memory.c", "meter.c"
 _MAX_TALLIES, _MAX_WINDOWS, _MAX_THREADS, _MAX_OWNERS = 8192, 10240, 10240, 65536
 _MAX_REQUESTS, _MAX_MAPPINGS = 65536, 256
 _NO_SYSCALL = 0xFFFFFFFF
 _TASK_REPORT_MAX = 0x100
 """Set in sched_switch's prev_state for a preempted task (include/linux/sched.h)."""
 _LOST = ("tally", "window", "syscall", "call", "part", "owner", "request", "mapping")
-"""Causes of loss, in the order of the meter's LOST_* numbers; of flows there is one more."""
+"""Causes of loss, in the order of their numbers; of flows there is one more."""
 _LOST_FLOWS = ("flow",)
 _DIRECTIONS = {number: way for way, number in DIRECTION_NUMBERS.items()}
-_ARGUMENTS = (0, 112, 104, 96, 88, 72, 64)
-"""Where struct pt_regs has the argument of that number: di, si, dx, cx, r8, r9; 0: none."""
+_ARGUMENTS = (0, *(REGISTER_NUMBERS[name] for name in ("di", "si", "dx", "cx", "r8", "r9")))
+"""The register of the argument of that number; 0: none."""
 _INSTRUCTION_POINTERS = (0, 1)
 """What the instruction pointer may say in a probe: the place probed, or, on x86, the byte
 behind the breakpoint instruction that the probe puts there."""
 
-_ON_BREAKPOINT, _ON_FENTRY = "on_breakpoint_", f"{CALLED}_"
-"""How the names of the programs begin of breakpoints, and of those that functions call."""
+_ON_BREAKPOINT, _ON_FENTRY, _ON_KPROBE, _ON_USER_COPY = (
+    *("on_breakpoint", CALLED, "on_kprobe", "on_user_copy"),
+)
+"""Handlers that are loaded once for each place; each such program's name has a number, too."""
 _REFUSALS: dict[int | None, tuple[str, str]] = {
     errno.ENOSPC: (
         "all debug registers are in use",
@@ -78,7 +89,9 @@ _MAPPED = {
 """enum dma_data_direction (include/linux/dma-direction.h)."""
 
 _BUILD_ID_DIGITS = 40
-_ON_USER_COPY = "on_user_copy_"
+_NO_PLACE: Mapping[str, int] = {}
+_SUBJECT, _PEER = 1, 2
+"""What the meter calls the ends of a transfer."""
 
 BCC_VERSION: str = bcc.__version__
 
@@ -169,6 +182,7 @@ class Meter:
         names = (
             *_SOURCES,
             *([_FLOWS] if self._follow_flows else []),
+            _COPIES,
             *([] if self._user_copies_from is None else [_USER_MEMORY]),
             _METER,
         )
@@ -204,7 +218,7 @@ class Meter:
         self._attach_calls()
         for attachment in self._plan.hooks:
             hook = attachment.hook
-            program = self._load(hook.handler, bcc.BPF.KPROBE)
+            program = self._load(hook.handler, bpf_syscall.PROBE)
             what = f"{hook.function}: {hook.why}"
             if not self._is_sabotaged(hook.function, Mechanism.KPROBE):
                 self._try(
@@ -220,15 +234,9 @@ class Meter:
             if (site.handler, site.tracepoint) in attached:
                 continue
             attached.add((site.handler, site.tracepoint))
-            self._load(site.handler, bcc.BPF.TRACEPOINT)
-            if self._is_sabotaged(site.tracepoint, Mechanism.TRACEPOINT):
-                continue
-            self._try(
-                site.tracepoint,
-                self._bpf.attach_tracepoint,
-                tp=site.tracepoint.encode(),
-                fn_name=site.handler.encode(),
-            )
+            program = self._load(site.handler, bpf_syscall.TRACEPOINT)
+            if not self._is_sabotaged(site.tracepoint, Mechanism.TRACEPOINT):
+                self._try(site.tracepoint, self._open_tracepoint, program, site.tracepoint)
 
     def scope(self, cgroup: Path | None) -> None:
         """Have the breakpoints for the tasks in ``cgroup`` alone, or for everybody; disarmed.
@@ -252,14 +260,17 @@ class Meter:
         self._user_probes.close()
         self._user_process = process
         self._cleanup.push(self._user_probes)
+        assert self._user_copies_from is not None
         for slot, copy in enumerate(USER_COPIES):
-            handler = f"{_ON_USER_COPY}{slot}"
             try:
                 places = user_functions.places(copy, process, _build_id, _offset_of)
             except OSError as error:
                 raise TraceError(f"process {process} is gone", str(error)) from error
-            if places and handler not in self._programs:
-                self._load(handler, bcc.BPF.KPROBE)
+            if not places:
+                continue
+            number = self._first_user_copy + slot
+            values = user_functions.settings(copy, number, self._user_copies_from)
+            program = self._load(_ON_USER_COPY, bpf_syscall.PROBE, slot, values)
             for place in places:
                 event = self._try(
                     f"{copy.function} in {place.path}",
@@ -268,7 +279,7 @@ class Meter:
                 )
                 self._user_probes.callback(os.close, event)
                 if not self._is_sabotaged(copy.function, Mechanism.UPROBE):
-                    perf_events.set_program(event, self._programs[handler])
+                    perf_events.set_program(event, program)
 
     def activate(self) -> None:
         """Arm the breakpoints, and count."""
@@ -378,7 +389,7 @@ class Meter:
         """Which network namespaces, by inode, are the subject's and which its peer's."""
         table = self._bpf["ends"]
         _empty(table)
-        for end, inodes in enumerate(namespaces, start=1):
+        for end, inodes in zip((_SUBJECT, _PEER), namespaces, strict=True):
             for inode in inodes:
                 table[table.Key(inode)] = table.Leaf(end)
 
@@ -387,14 +398,14 @@ class Meter:
         table = self._bpf["windows"]
         table[table.Key(process)] = table.Leaf(role=role, scope=scope)
         if role in marker.WATCHED:
-            self._bpf["watching"][ctypes.c_int(0)] = ctypes.c_ulonglong(role)
+            self._bpf["tracked_role"][ctypes.c_int(0)] = ctypes.c_ulonglong(role)
 
     def saw_window(self, role: marker.Role) -> bool:
         """Whether one of a watched role has been opened, and closed, since the last reset.
 
         Or since :meth:`close_windows`; by the marker, and with nothing said to be settled.
         """
-        opened: int = self._bpf["watching"][ctypes.c_int(0)].value
+        opened: int = self._bpf["tracked_role"][ctypes.c_int(0)].value
         return opened == role and all(w.origin for w in self._bpf["windows"].values())
 
     def close_windows(self) -> None:
@@ -468,17 +479,17 @@ class Meter:
         ]
 
     def _watch_nobody(self) -> None:
-        self._bpf["watching"][ctypes.c_int(0)] = ctypes.c_ulonglong(0)
+        self._bpf["tracked_role"][ctypes.c_int(0)] = ctypes.c_ulonglong(0)
 
     def _parameters(self) -> dict[str, str]:
         sites = self._first_user_copy + len(USER_COPIES)
         places = len(_INSTRUCTION_POINTERS) * sum(len(c.calls) for c in self._plan.calls)
         watched = sorted(marker.WATCHED)
         return {
-            "MARKER_OPTION": hex(marker.OPTION),
-            "NONCE": f"{self._nonce}ULL",
-            "ROLE_OUTSIDE": hex(marker.OUTSIDE),
-            "IS_WATCHED(role)": f"({' || '.join(f'(role) == {r:d}' for r in watched)})",
+            **settings.parameters(),
+            **_numbers(),
+            "ROLE_UNATTRIBUTED": hex(marker.OUTSIDE),
+            "IS_TRACKED(role)": f"({' || '.join(f'(role) == {r:d}' for r in watched)})",
             "MAX_SITES": str(max(sites, 1)),
             "MAX_TALLIES": str(_MAX_TALLIES),
             "MAX_WINDOWS": str(_MAX_WINDOWS),
@@ -491,14 +502,10 @@ class Meter:
                 f" : {marker.Role.SINK:d})"
             ),
             "MAX_CALL_SITES": str(max(places, 1)),
+            "END_SUBJECT": str(_SUBJECT),
             "SWITCH_PREEMPTED": hex(_TASK_REPORT_MAX),
             **(flows.parameters(self._room) if self._follow_flows else {}),
             **(stacks.PARAMETERS if self._keep_stacks else {}),
-            **(
-                {}
-                if self._user_copies_from is None
-                else user_functions.parameters(self._first_user_copy, self._user_copies_from)
-            ),
             **dict(self._plan.parameters),
         }
 
@@ -591,11 +598,7 @@ class Meter:
 
     def _attach_fentry(self, copy: CopyAttachment) -> None:
         function = copy.site.function
-        name = f"{_ON_FENTRY}{copy.slot}"
-        instructions = self._bpf.dump_func(name.encode())
-        program = self._try(function, bpf_syscall.load_at_entry, function, instructions)
-        self._cleanup.callback(os.close, program)
-        self._programs[name] = program
+        program = self._load(_ON_FENTRY, None, copy.slot, dict(copy.place), function)
         if not self._is_sabotaged(function, copy.mechanism):
             self._cleanup.callback(
                 os.close, self._try(function, bpf_syscall.attach_at_entry, program)
@@ -603,15 +606,9 @@ class Meter:
 
     def _attach_kprobe(self, copy: CopyAttachment) -> None:
         function = copy.site.function
-        name = f"on_kprobe_{copy.slot}"
-        self._load(name, bcc.BPF.KPROBE)
+        program = self._load(_ON_KPROBE, bpf_syscall.PROBE, copy.slot, dict(copy.place))
         if not self._is_sabotaged(function, copy.mechanism):
-            self._try(
-                function,
-                self._bpf.attach_kprobe,
-                event=function.encode(),
-                fn_name=name.encode(),
-            )
+            self._try(function, self._open_probe, program, copy.address)
         # Another event at the same place that only counts. The kernel passes over a program
         # while another one runs on the same processor, as when an interrupt comes in the
         # middle of it, and before Linux 6.7 it does not tell.
@@ -630,11 +627,37 @@ class Meter:
         self._cleanup.callback(os.close, event)
         perf_events.set_program(event, program)
 
-    def _load(self, handler: str, kind: int) -> int:
-        function = self._try(handler, self._bpf.load_func, handler.encode(), kind)
-        self._programs[handler] = function.fd
-        fd: int = function.fd
-        return fd
+    def _open_tracepoint(self, program: int, tracepoint: str) -> None:
+        names = (name.encode() for name in tracepoint.split(":"))
+        event = bcc.lib.bpf_attach_tracepoint(program, *names)
+        if event < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        self._cleanup.callback(os.close, event)
+
+    def _load(
+        self,
+        handler: str,
+        kind: int | None,
+        slot: int | None = None,
+        values: Mapping[str, int] = _NO_PLACE,
+        function: str = "",
+    ) -> int:
+        """Load a handler, once; one for each place, once for each ``slot``.
+
+        ``values`` are settings of the place. Without a ``kind`` it is ``function`` that calls
+        the program.
+        """
+        name = handler if slot is None else f"{handler}_{slot}"
+        if name not in self._programs:
+            known = {"NONCE": self._nonce, **dict(self._plan.settings), **values}
+            instructions = settings.put_in(self._bpf.dump_func(handler.encode()), known)
+            if kind is None:
+                program = self._try(function, bpf_syscall.load_at_entry, function, instructions)
+            else:
+                program = self._try(name, bpf_syscall.load, kind, instructions)
+            self._cleanup.callback(os.close, program)
+            self._programs[name] = program
+        return self._programs[name]
 
     def _close_breakpoints(self) -> None:
         for event in itertools.chain(*self._breakpoints.values()):
@@ -642,8 +665,9 @@ class Meter:
         self._breakpoints.clear()
 
     def _open_breakpoint(self, copy: CopyAttachment, cgroup: int | None) -> None:
-        name = f"{_ON_BREAKPOINT}{copy.slot}"
-        program = self._programs.get(name) or self._load(name, bcc.BPF.PERF_EVENT)
+        program = self._load(
+            _ON_BREAKPOINT, bpf_syscall.BREAKPOINT, copy.slot, dict(copy.place)
+        )
         events = self._breakpoints.setdefault(copy.site.function, [])
         for cpu in sorted(self._cpus):
             event = self._try(
@@ -665,6 +689,23 @@ class Meter:
                 (str(error), "zctrace doctor says what this kernel offers"),
             )
             raise TraceError(f"the kernel refused the probe on {what}", why, hint) from error
+
+
+def _numbers() -> dict[str, str]:
+    """For the meter's ``-D``: what it and its readers have numbers for."""
+    causes = (*_LOST, *_LOST_FLOWS)
+    return {
+        "MARKER_OPTION": hex(marker.OPTION),
+        "NO_SYSCALL": f"{_NO_SYSCALL:#x}U",
+        "LOST_CAUSES": str(len(causes)),
+        **{f"LOST_{cause.upper()}": str(number) for number, cause in enumerate(causes)},
+        **{f"MARKER_{o.name}": str(o.value) for o in marker.Operation},
+        **{f"SCOPE_{scope.name}": str(scope.value) for scope in marker.Scope},
+        **{way.name: str(number) for way, number in DIRECTION_NUMBERS.items()},
+        **{f"RETURNED_{returned.name}": str(returned.value) for returned in Returned},
+        **{f"AMOUNT_{amount.name}": str(amount.value) for amount in Amount},
+        **{f"REGISTER_{name.upper()}": str(n) for name, n in REGISTER_NUMBERS.items()},
+    }
 
 
 def _empty(table: Any) -> None:

@@ -28,7 +28,7 @@ class Mount:
     device: int
     root: str
     point: Path
-    kind: str
+    file_system: str
     source: str
     options: tuple[str, ...]
 

@@ -12,31 +12,27 @@ from pathlib import Path
 
 from zctrace.collect.process_maps import as_seen_by, mappings
 from zctrace.errors import TraceError
-from zctrace.probes.user_functions import USER_COPIES, UserCopy
+from zctrace.probes.user_functions import UserCopy
 
 _TUNABLES = b"GLIBC_TUNABLES="
 _PUSH = b"\x55"
+_IN_REGISTER = 3
+"""The argument that is a number of units, where it is not on the stack."""
 
 
-def parameters(first: int, least: int) -> dict[str, str]:
-    """For the meter's ``-D``: the functions, numbered from ``first``, and from how many bytes
-    on their copies count."""
-    return {
-        "USER_COPIES_FROM": str(least),
-        **{
-            f"USER_COPY_{slot}": f"{first + slot}, {_at_entry(copy)}"
-            for slot, copy in enumerate(USER_COPIES)
-        },
-    }
-
-
-def _at_entry(copy: UserCopy) -> str:
-    """C, over a probe's context: bytes that were pushed, and the number of bytes to copy."""
+def settings(copy: UserCopy, number: int, least: int) -> dict[str, int]:
+    """What the meter has to know of a function (probes/bpf/user_memory.c): its number, and from
+    how many bytes on its copies count."""
     pushed = 8 if copy.pushes else 0
     # Behind the address to return to come the arguments that there are no registers for.
-    on_stack = pushed + 8 + 8 * (copy.argument - 7)
-    many = "ctx->dx" if copy.argument == 3 else f"user_word_at(ctx->sp + {on_stack})"
-    return f"{pushed}, {many} * {copy.unit}"
+    on_stack = 0 if copy.argument == _IN_REGISTER else pushed + 8 + 8 * (copy.argument - 7)
+    return {
+        "PLACE_SITE": number,
+        "PLACE_PUSHED": pushed,
+        "PLACE_ON_STACK": on_stack,
+        "PLACE_UNIT": copy.unit,
+        "USER_COPIES_FROM": least,
+    }
 
 
 @dataclass(frozen=True)

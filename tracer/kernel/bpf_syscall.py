@@ -18,7 +18,9 @@ from zctrace.kernel import btf
 _SYS_BPF = 321
 _PROG_LOAD, _OBJ_GET_INFO_BY_FD, _RAW_TRACEPOINT_OPEN, _ENABLE_STATS = 5, 15, 17, 32
 _ATTRIBUTES_BYTES = 128
-_PROG_TYPE_TRACING, _TRACE_FENTRY = 26, 24
+PROBE, TRACEPOINT, BREAKPOINT, _TRACING = 2, 5, 7, 26
+"""enum bpf_prog_type; a breakpoint's programs are those of perf events."""
+_TRACE_FENTRY = 24
 _INSTRUCTION_BYTES = 8
 _NOTHING = struct.pack("=BBhi", 0xB7, 0, 0, 0) + struct.pack("=BBhi", 0x95, 0, 0, 0)
 """A program: r0 = 0; exit."""
@@ -34,14 +36,25 @@ recursion was prevented") (in v5.12))."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def load_at_entry(function: str, instructions: bytes) -> int:
-    """Load a program for the entry of a kernel function; returns its descriptor.
+def load(kind: int, instructions: bytes) -> int:
+    """Load a program for a probe, tracepoint or breakpoint; returns its descriptor.
 
-    The maps that ``instructions`` name are open. Raises ``OSError``: ENOENT where the kernel
-    describes no such function, ENOSYS where nobody can look that up, else the kernel's own,
-    with the end of what its verifier says.
+    The maps that ``instructions`` name are open. Raises ``OSError``: the kernel's own, with
+    the end of what its verifier says.
     """
-    number = _type_number(function)
+    return _load(kind, instructions, 0, 0)
+
+
+def load_at_entry(function: str, instructions: bytes) -> int:
+    """The same for the entry of a kernel function, which calls it.
+
+    Also raises ``OSError``: ENOENT where the kernel describes no such function, ENOSYS where
+    nobody can look that up.
+    """
+    return _load(_TRACING, instructions, _TRACE_FENTRY, _type_number(function))
+
+
+def _load(kind: int, instructions: bytes, attach_type: int, attach_to: int) -> int:
     log = ctypes.create_string_buffer(_LOG_BYTES)
     for level in (0, 1):  # once more, only to be told why
         code, terms = ctypes.c_char_p(instructions), ctypes.c_char_p(_LICENSE)
@@ -50,12 +63,12 @@ def load_at_entry(function: str, instructions: bytes) -> int:
             "=IIQQIIQ",
             attributes,
             0,
-            *(_PROG_TYPE_TRACING, len(instructions) // _INSTRUCTION_BYTES),
+            *(kind, len(instructions) // _INSTRUCTION_BYTES),
             *(_address(code), _address(terms)),
             *(level, _LOG_BYTES * level, ctypes.addressof(log) * level),
         )
-        struct.pack_into("=I", attributes, _EXPECTED_ATTACH_TYPE, _TRACE_FENTRY)
-        struct.pack_into("=I", attributes, _ATTACH_BTF_ID, number)
+        struct.pack_into("=I", attributes, _EXPECTED_ATTACH_TYPE, attach_type)
+        struct.pack_into("=I", attributes, _ATTACH_BTF_ID, attach_to)
         program: int = _libc.syscall(_SYS_BPF, _PROG_LOAD, attributes, _ATTRIBUTES_BYTES)
         if program >= 0:
             return program

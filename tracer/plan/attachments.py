@@ -33,9 +33,10 @@ class Choice(enum.Enum):
 class CopyAttachment:
     """One copy site, to be attached.
 
-    ``number`` is the site's in the meter; ``slot`` its handler's. ``address`` is that of
-    the instruction for a breakpoint, of the function for a probe. ``kind`` is the
-    site's, or a cross-check where call sites count the same bytes. ``exact`` is whether
+    ``number`` is the site's in the meter; ``slot`` counts those that share a handler.
+    ``address`` is that of the instruction for a breakpoint, of the function for a probe.
+    ``place`` is what the meter has to know of it (``zctrace.collect.settings``). ``kind`` is
+    the site's, or a cross-check where call sites count the same bytes. ``exact`` is whether
     this is the mechanism that the catalogue prefers; a fallback only shows the bytes asked
     for, or is passed over in some interrupts. ``note`` says why it had to be one.
     """
@@ -46,11 +47,7 @@ class CopyAttachment:
     mechanism: Mechanism
     kind: Kind
     address: int
-    length: str
-    source: str
-    destination: str
-    skb: str
-    size: int
+    place: tuple[tuple[str, int], ...]
     exact: bool
     note: str = ""
 
@@ -95,7 +92,9 @@ class AttachPlan:
     events: tuple[EventAttachment, ...]
     blind: tuple[Blind, ...]
     parameters: tuple[tuple[str, str], ...]
-    """Names and values for the meter's ``-D``."""
+    """Names and values for the meter's ``-D``: the same each time that a kernel is started."""
+    settings: tuple[tuple[str, int], ...]
+    """Names and values of the meter's settings, but for those of one place."""
     tells_skips: bool = False
     """Whether the kernel counts how often it has skipped a probe's or tracepoint's program."""
     counted_twice: tuple[tuple[str, str], ...] = ()

@@ -5,22 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from zctrace.kernel.facts import KernelFacts
-from zctrace.plan.attachments import CopyAttachment, EventAttachment
-from zctrace.probes import hooks
-from zctrace.probes.model import (
-    AT_ENTRY,
-    DIRECTION_NUMBERS,
-    EventSite,
-    Length,
-    Mechanism,
-    Register,
-    Where,
-    Within,
-)
-
-_NO_ADDRESS = "0"
-CONTEXTS = {Mechanism.FENTRY: "entered.", Mechanism.KPROBE: "ctx->"}
-"""C for where a handler finds registers; others have the interrupted code's."""
+from zctrace.plan.attachments import EventAttachment
+from zctrace.probes.model import EventSite
 
 FLOW_MEMBERS = {
     "TASK_FILES": ("task_struct.files",),
@@ -79,53 +65,15 @@ def _zerocopy_flag(kernel: KernelFacts) -> tuple[int, int]:
     return 0, 0
 
 
-def expression(length: Length, context: str, kernel: KernelFacts) -> str:
-    """C, over the handler's context, for the number of bytes."""
-    if isinstance(length, Register):
-        cast = "(u32)" if length.bits == 32 else ""
-        return f"{cast}{context}{length.name}"
-    if isinstance(length, Where):
-        return f"((u8){context}{length.condition} ? (u32){context}{length.name} : 0)"
-    if isinstance(length, Within):
-        offset, many = (f"{context}{name}" for name in (length.offset, length.length))
-        return f"within({context}{length.skb}, {offset}, {many})"
-    offset = str(kernel.members[f"{length.structure}.{length.member}"])
-    return f"u32_at({context}{length.register}, {offset})"
-
-
-def register_address(register: Register | None, context: str) -> str:
-    return f"{context}{register.name}" if register else _NO_ADDRESS
-
-
 def meter_parameters(
-    copies: Sequence[CopyAttachment],
-    event_sites: Sequence[EventSite],
-    events: Iterable[EventAttachment],
-    kernel: KernelFacts,
+    event_sites: Sequence[EventSite], events: Iterable[EventAttachment], kernel: KernelFacts
 ) -> dict[str, str]:
     parameters = _kernel_parameters(kernel)
-    for copy in copies:
-        if copy.mechanism in AT_ENTRY:
-            name = f"{copy.mechanism.name}_{copy.slot}"
-            assert copy.site.direction is not None
-            direction = DIRECTION_NUMBERS[copy.site.direction]
-            values = [str(direction), copy.skb, f"{copy.address:#x}ULL", str(copy.size)]
-        else:
-            name = f"BREAKPOINT_{copy.slot}"
-            values = [copy.source, copy.destination]
-        parameters[name] = ", ".join((str(copy.number), copy.length, *values))
-    # The routine under user copies: the one whose direction the addresses tell.
-    routines = [c.number for c in copies if c.site.direction is None]
-    parameters["ROUTINE_SITE"] = str(routines[0] if routines else -1)
     # Handlers of tracepoints that this kernel lacks are compiled too, and never loaded.
     for site in event_sites:
-        if site.parameter:
-            parameters[site.parameter] = "0"
         for _, parameter in site.fields:
             parameters[parameter] = "0"
     for event in events:
-        if event.site.parameter:
-            parameters[event.site.parameter] = str(event.number)
         for name, parameter in event.site.fields:
             parameters[parameter] = str(kernel.tracepoints[event.site.tracepoint][name])
     return parameters
@@ -175,8 +123,4 @@ def _kernel_parameters(kernel: KernelFacts) -> dict[str, str]:
     parameters["NET_INODE"] = str(
         kernel.members.get("net.ns", 0) + kernel.members.get("ns_common.inum", 0)
     )
-    (merge,) = (hook.function for hook in hooks.HOOKS if hook.quantity == hooks.MERGE)
-    function = kernel.functions.get(merge)
-    parameters["MERGE_START"] = f"{function.address if function else 0:#x}ULL"
-    parameters["MERGE_SIZE"] = str(function.size if function else 0)
     return parameters

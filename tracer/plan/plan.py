@@ -7,6 +7,7 @@ a list of attachments, and into reasons for everything that stays blind.
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Iterable, Sequence
 
 from zctrace.evidence.sites import Blind
@@ -19,15 +20,11 @@ from zctrace.plan.attachments import (
     EventAttachment,
     HookAttachment,
 )
-from zctrace.plan.parameters import (
-    CONTEXTS,
-    expression,
-    iterator_type,
-    meter_parameters,
-    register_address,
-)
+from zctrace.plan.parameters import iterator_type, meter_parameters
+from zctrace.probes import hooks
 from zctrace.probes.model import (
     AT_ENTRY,
+    DIRECTION_NUMBERS,
     Call,
     CallTarget,
     Catalogue,
@@ -41,14 +38,41 @@ from zctrace.probes.model import (
     Path,
     Purpose,
     Quantity,
+    Register,
+    Where,
     Within,
     plain,
 )
 
 BREAKPOINT_SLOTS = 4
 """Debug address registers of x86-64."""
-ENTRY_SLOTS = 8
-"""Handlers for the entries of functions that the meter has, of either kind."""
+
+REGISTER_NUMBERS = {
+    "r9": 64,
+    "r8": 72,
+    "ax": 80,
+    "cx": 88,
+    "dx": 96,
+    "si": 104,
+    "di": 112,
+}
+"""What the meter calls them: their places in struct pt_regs (probes/bpf/registers.h)."""
+_NO_REGISTER = 0
+
+
+class Amount(enum.Enum):
+    """How a number of bytes is told by one register, or by two."""
+
+    REGISTER = 0
+    """It is in the first one."""
+    INT = 1
+    """It is in the lower half of the first one."""
+    MEMBER = 2
+    """It is a member of the structure that the first one points to."""
+    WITHIN = 3
+    """It is in the first one, if the socket buffer has as many from the second one's on."""
+    WHERE = 4
+    """It is in the lower half of the first one, if the second one is true."""
 
 
 def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO) -> AttachPlan:
@@ -114,7 +138,8 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
         attached,
         tuple(events),
         tuple(blind + unseen),
-        tuple(meter_parameters(copies, catalogue.events, events, kernel).items()),
+        tuple(meter_parameters(catalogue.events, events, kernel).items()),
+        tuple(_settings(copies, events, kernel).items()),
         kernel.tells_skips,
         twice,
     )
@@ -267,8 +292,6 @@ def _refused(
         if name not in kernel.members:
             return f"offset of {name} unknown: {kernel.btf or 'not in the type information'}"
     if mechanism in AT_ENTRY:
-        if used[Mechanism.FENTRY] >= ENTRY_SLOTS:
-            return f"all {ENTRY_SLOTS} handlers are taken"
         return function.fentry if mechanism is Mechanism.FENTRY else function.kprobe
     if kernel.breakpoint:
         return kernel.breakpoint
@@ -304,7 +327,6 @@ def _attachment(
     at_return = mechanism is Mechanism.BREAKPOINT_RETURN
     length = site.at_return if at_return else site.at_entry
     assert length is not None
-    context = CONTEXTS.get(mechanism, "ctx->regs.")
     offset = function.returns[0] if at_return and function.returns else 0
     return CopyAttachment(
         number=number,
@@ -313,14 +335,47 @@ def _attachment(
         mechanism=mechanism,
         kind=kind,
         address=function.address + offset,
-        length=expression(length, context, kernel),
-        source=register_address(site.source, context),
-        destination=register_address(site.destination, context),
-        skb=register_address(site.skb, context),
-        size=function.size,
+        place=tuple(_place(site, length, number, function, kernel).items()),
         exact=at_return or mechanism not in site.mechanisms[1:],
         note="; ".join(reasons),
     )
+
+
+def _place(
+    site: CopySite, length: Length, number: int, function: Function, kernel: KernelFacts
+) -> dict[str, int]:
+    """What the meter has to know of a place (probes/bpf/copies.c)."""
+    amount, first, second, member = Amount.REGISTER, "", "", 0
+    if isinstance(length, Register):
+        amount = Amount.INT if length.bits == 32 else Amount.REGISTER
+        first = length.name
+    elif isinstance(length, Where):
+        amount, first, second = Amount.WHERE, length.name, length.condition
+    elif isinstance(length, Within):
+        # The one that is copied is the one that must be long enough.
+        assert site.skb is not None
+        assert site.skb.name == length.skb
+        amount, first, second = Amount.WITHIN, length.length, length.offset
+    else:
+        amount, first = Amount.MEMBER, length.register
+        member = kernel.members[f"{length.structure}.{length.member}"]
+    return {
+        "PLACE_SITE": number,
+        "PLACE_AMOUNT": amount.value,
+        "PLACE_FIRST": _register(first),
+        "PLACE_SECOND": _register(second),
+        "PLACE_MEMBER": member,
+        "PLACE_FROM": _register(site.source.name if site.source else ""),
+        "PLACE_TO": _register(site.destination.name if site.destination else ""),
+        "PLACE_DIRECTION": DIRECTION_NUMBERS[site.direction] if site.direction else 0,
+        "PLACE_SKB": _register(site.skb.name if site.skb else ""),
+        "PLACE_START": function.address,
+        "PLACE_SIZE": function.size,
+    }
+
+
+def _register(name: str) -> int:
+    return REGISTER_NUMBERS[name] if name else _NO_REGISTER
 
 
 def _plan_events(
@@ -344,3 +399,19 @@ def _plan_events(
                 Blind(site.quantity, (site.tracepoint,), reason, frozenset(Path), Kind.EVENT)
             )
     return events, blind
+
+
+def _settings(
+    copies: Iterable[CopyAttachment], events: Iterable[EventAttachment], kernel: KernelFacts
+) -> dict[str, int]:
+    """Of the meter, but for those of one place and the collector's own."""
+    # The routine under user copies: the one whose direction the addresses tell.
+    routines = [copy.number for copy in copies if copy.site.direction is None]
+    (merge,) = (hook.function for hook in hooks.HOOKS if hook.quantity == hooks.MERGE)
+    function = kernel.functions.get(merge)
+    return {
+        "ROUTINE_SITE": routines[0] if routines else -1,
+        "MERGE_START": function.address if function else 0,
+        "MERGE_SIZE": function.size if function else 0,
+        **{event.site.parameter: event.number for event in events if event.site.parameter},
+    }

@@ -1,0 +1,63 @@
+"""The meter compiles for every recorded kernel and mode, and verifiers can walk it."""
+
+import itertools
+
+import pytest
+
+from tests.conftest import KERNELS, or_skip
+from tests.live import verifier
+from tests.unit.compiled import MODES, meter
+
+pytestmark = pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")
+"""BCC wants names in bytes, and takes others."""
+
+PLACES = {"on_breakpoint", "on_fentry", "on_kprobe", "on_call", "on_return", "on_user_copy"}
+"""Handlers that the collector attaches without a row that names them."""
+
+
+@pytest.fixture(params=itertools.product(KERNELS, MODES), ids=" ".join)
+def compiled(request):
+    return meter(*request.param)
+
+
+def handlers(compiled):
+    return {name.partition(" ")[0] for name in verifier.programs(compiled)}
+
+
+def test_the_meter_compiles_without_a_word(compiled):
+    assert compiled.said == ""
+
+
+def test_every_handler_that_the_plan_names_is_there(compiled):
+    attach_plan = compiled._plan
+    named = {hook.hook.handler for hook in attach_plan.hooks}
+    named |= {event.site.handler for event in attach_plan.events}
+    assert named <= handlers(compiled)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_handler_of_the_catalogue_is_in_the_meter_and_no_other(mode):
+    catalogue, options = verifier.MODES[mode]
+    named = {row.handler for row in (*catalogue.hooks, *catalogue.events)}
+    text = meter("6.1", mode)._bpf
+    from bcc import lib
+
+    there = {
+        lib.bpf_function_name(text.module, index).decode()
+        for index in range(lib.bpf_num_functions(text.module))
+    }
+    unused = {"on_page_mapped", "on_address_mapped", "on_list_mapped"}
+    places = PLACES - (set() if "user_copies_from" in options else {"on_user_copy"})
+    assert there - unused == (named | places) - unused
+
+
+def test_the_verifier_walks_a_tenth_of_its_limit_at_most(compiled):
+    """This machine's; other kernels' in tests/live/test_verifier.py."""
+    for name, (kind, instructions) in verifier.programs(compiled).items():
+        try:
+            walked = verifier.walked(kind, instructions)
+        except PermissionError as error:
+            if "processed" in str(error):
+                raise
+            or_skip(f"loading a program needs root, and a kernel that allows it: {error}")
+        assert 0 < walked <= verifier.LIMIT // 10, name

@@ -31,7 +31,7 @@ def walked(mode):
     found = {}
     with attach.Meter(attach_plan, nonce=1, **options) as meter:
         say(f"compiling for {mode}")
-        meter.load(CODE / "probes")
+        meter.load(CODE / "zctrace" / "probes")
         for name, (kind, instructions) in verifier.programs(meter).items():
             try:
                 found[name] = verifier.walked(kind, instructions, SOME_FUNCTION)

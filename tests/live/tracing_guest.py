@@ -173,6 +173,8 @@ def main():
         for room in rooms:
             own = [suite for suite in suites if getattr(suite, "ROOM", ()) == room]
             programs.everything(own, flows.Room(*room), last=room == list(rooms)[-1])
+    except Exception:
+        programs.answer["failures"]["all"] = traceback.format_exc()
     finally:
         partial = ANSWER.with_suffix(".partial")
         partial.write_text(json.dumps(programs.answer))

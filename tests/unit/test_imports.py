@@ -75,7 +75,7 @@ def test_next_to_the_kernel_the_standard_library_is_enough(name):
 @pytest.mark.parametrize(
     ("package", "modules"),
     [
-        ("bcc", {"zctrace.collect.meter"}),
+        ("bcc", {f"zctrace.collect.{n}" for n in ("attaching", "meter", "readings")}),
         ("capstone", {"zctrace.kernel.text"}),
         ("jinja2", {"zctrace.reports.html.page"}),
         ("pytest", {"zctrace.pytest_plugin"}),
@@ -146,3 +146,10 @@ finally:
     result = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "java-" in result.stdout
+
+
+def test_no_module_is_long():
+    long = {
+        name: n for name, p in MODULES.items() if (n := p.read_text().count("\n")) > MOST_LINES
+    }
+    assert long == {}

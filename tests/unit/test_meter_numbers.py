@@ -12,7 +12,7 @@ from tests.live import verifier
 from tests.unit.compiled import MODES, C, cannot_compile, meter
 from zctrace.collect import settings
 from zctrace.kernel import bpf_syscall
-from zctrace.plan.plan import REGISTER_NUMBERS, Amount
+from zctrace.plan.places import REGISTER_NUMBERS, Amount
 from zctrace.probes.model import DIRECTION_NUMBERS, Direction
 from zctrace.probes.syscalls import TRANSFERS
 from zctrace.workloads import marker
@@ -34,9 +34,8 @@ def of_trace():
 @pytest.mark.parametrize("mode", MODES)
 def test_what_is_passed_to_the_compiler_is_not_defined_in_the_text_as_well(mode):
     defined = {name for text in C.values() for name in re.findall(r"(?m)^#define (\w+)", text)}
-    assert (
-        defined & {name.partition("(")[0] for name in meter("6.1", mode)._parameters()} == set()
-    )
+    passed = {name.partition("(")[0] for name in parameters_of(meter("6.1", mode))}
+    assert defined & passed == set()
 
 
 NUMBERS = re.compile(r"MARKER|SCOPE|LOST|RETURNED|AMOUNT|REGISTER|WAY|TOLD|SETTING_|.*_TO_")
@@ -45,7 +44,7 @@ NUMBERS = re.compile(r"MARKER|SCOPE|LOST|RETURNED|AMOUNT|REGISTER|WAY|TOLD|SETTI
 def test_every_number_is_used(of_trace):
     """Of the marker's operations, causes of loss and the like: none is passed over."""
     text = "".join(C.values())
-    names = [name for name in of_trace._parameters() if NUMBERS.match(name)]
+    names = [name for name in parameters_of(of_trace) if NUMBERS.match(name)]
     assert len(names) > 40
     used = set(re.findall(r"\w+", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)))
     used |= {f"REGISTER_{name}" for name in re.findall(r"CHECK_REGISTER\((\w+)", text)}
@@ -67,7 +66,13 @@ def test_nothing_that_is_compiled_in_differs_between_two_runs(mode):
     if "user_copies_from" in options:
         options = {"user_copies_from": 4096}
     other = attach.Meter(first._plan, 2, **options)
-    assert other._parameters() == first._parameters()
+    assert parameters_of(other) == parameters_of(first)
+
+
+def parameters_of(meter):
+    from zctrace.collect import compiling
+
+    return compiling.parameters(meter._plan, meter._options)
 
 
 def run(text, cflags, **values):
@@ -111,7 +116,7 @@ SOME_NUMBERS = {"PLACE_FROM": 0x7F0012345678, "PLACE_TO": 0xFFFF888012345678}
 def test_the_direction_that_two_addresses_mean(of_run, source, destination, direction):
     text = C["settings.h"] + C["direction.h"]
     text += f"int tried(void *ctx) {{ return direction_between({source}, {destination}); }}"
-    assert run(text, of_run._parameters(), **SOME_NUMBERS) == DIRECTION_NUMBERS[direction]
+    assert run(text, parameters_of(of_run), **SOME_NUMBERS) == DIRECTION_NUMBERS[direction]
 
 
 def copies_alone():
@@ -136,7 +141,7 @@ def test_the_register_that_a_place_s_number_means(of_run, name):
         'asm volatile("" : : "r"(&some) : "memory"); return ARGUMENT(some, PLACE_FIRST); }'
     )
     number = REGISTER_NUMBERS[name] if name else 0
-    assert run(text, of_run._parameters(), PLACE_FIRST=number) == values.get(name, 0)
+    assert run(text, parameters_of(of_run), PLACE_FIRST=number) == values.get(name, 0)
 
 
 BIG = (7 << 32) + 4711
@@ -159,7 +164,7 @@ def test_how_a_number_of_bytes_is_told(of_run, amount, second, result):
         "return bytes == PLACE_START; }"
     )
     values = {"PLACE_AMOUNT": amount.value, "PLACE_FROM": BIG, "PLACE_TO": second}
-    assert run(text, of_run._parameters(), PLACE_MEMBER=0, PLACE_START=expected, **values) == 1
+    assert run(text, parameters_of(of_run), PLACE_MEMBER=0, PLACE_START=expected, **values) == 1
 
 
 def test_rows_that_the_meter_writes_are_read_by_the_same_names(of_run):
@@ -208,9 +213,11 @@ def test_every_system_call_that_moves_bytes_is_told_to_the_meter(of_trace):
 
 
 def test_a_call_s_place_is_told_to_the_meter_whole(of_run):
+    from zctrace.collect.attaching import CallSites
+
     attachment = next(call for call in of_run._plan.calls if call.target.iterator)
     call, target = attachment.calls[0], attachment.target
-    of_run._describe(attachment, call, 5)
+    CallSites(of_run._loader, of_run._bpf, ())._describe(attachment, call, 5)
     table = of_run._bpf["call_sites"]
     row = table[table.Key(call.address + 1)]
     table.clear()
@@ -235,7 +242,7 @@ def test_losses_have_the_names_that_the_controls_know(of_run, of_trace):
     assert set(of_trace.lost()) - set(of_run.lost()) == {"flow"}
     table = of_trace._bpf["lost"]
     for number, cause in enumerate(of_trace.lost()):
-        assert of_trace._parameters()[f"LOST_{cause.upper()}"] == str(number)
+        assert parameters_of(of_trace)[f"LOST_{cause.upper()}"] == str(number)
         table[ctypes.c_int(number)] = ctypes.c_ulonglong(1000 + number)
     assert list(of_trace.lost().values()) == [1000 + n for n in range(len(of_trace.lost()))]
     table.clear()

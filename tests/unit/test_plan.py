@@ -7,7 +7,8 @@ import pytest
 from tests.conftest import KERNELS, recorded_kernel
 from zctrace.kernel.facts import KernelFacts
 from zctrace.plan.attachments import Choice
-from zctrace.plan.plan import BREAKPOINT_SLOTS, REGISTER_NUMBERS, Amount, plan
+from zctrace.plan.places import REGISTER_NUMBERS, Amount
+from zctrace.plan.plan import BREAKPOINT_SLOTS, plan
 from zctrace.probes import hooks
 from zctrace.probes.catalogue import CATALOGUE, PROGRAM_CATALOGUE
 from zctrace.probes.model import (

@@ -7,7 +7,6 @@ a list of attachments, and into reasons for everything that stays blind.
 from __future__ import annotations
 
 import dataclasses
-import enum
 from collections.abc import Iterable, Sequence
 
 from zctrace.evidence.sites import Blind
@@ -21,10 +20,10 @@ from zctrace.plan.attachments import (
     HookAttachment,
 )
 from zctrace.plan.parameters import iterator_type, meter_parameters
+from zctrace.plan.places import place_of
 from zctrace.probes import hooks
 from zctrace.probes.model import (
     AT_ENTRY,
-    DIRECTION_NUMBERS,
     Call,
     CallTarget,
     Catalogue,
@@ -38,41 +37,12 @@ from zctrace.probes.model import (
     Path,
     Purpose,
     Quantity,
-    Register,
-    Where,
     Within,
     plain,
 )
 
 BREAKPOINT_SLOTS = 4
 """Debug address registers of x86-64."""
-
-REGISTER_NUMBERS = {
-    "r9": 64,
-    "r8": 72,
-    "ax": 80,
-    "cx": 88,
-    "dx": 96,
-    "si": 104,
-    "di": 112,
-}
-"""What the meter calls them: their places in struct pt_regs (probes/bpf/registers.h)."""
-_NO_REGISTER = 0
-
-
-class Amount(enum.Enum):
-    """How a number of bytes is told by one register, or by two."""
-
-    REGISTER = 0
-    """It is in the first one."""
-    INT = 1
-    """It is in the lower half of the first one."""
-    MEMBER = 2
-    """It is a member of the structure that the first one points to."""
-    WITHIN = 3
-    """It is in the first one, if the socket buffer has as many from the second one's on."""
-    WHERE = 4
-    """It is in the lower half of the first one, if the second one is true."""
 
 
 def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO) -> AttachPlan:
@@ -335,47 +305,10 @@ def _attachment(
         mechanism=mechanism,
         kind=kind,
         address=function.address + offset,
-        place=tuple(_place(site, length, number, function, kernel).items()),
+        place=tuple(place_of(site, length, number, function, kernel).items()),
         exact=at_return or mechanism not in site.mechanisms[1:],
         note="; ".join(reasons),
     )
-
-
-def _place(
-    site: CopySite, length: Length, number: int, function: Function, kernel: KernelFacts
-) -> dict[str, int]:
-    """What the meter has to know of a place (probes/bpf/copies.c)."""
-    amount, first, second, member = Amount.REGISTER, "", "", 0
-    if isinstance(length, Register):
-        amount = Amount.INT if length.bits == 32 else Amount.REGISTER
-        first = length.name
-    elif isinstance(length, Where):
-        amount, first, second = Amount.WHERE, length.name, length.condition
-    elif isinstance(length, Within):
-        # The one that is copied is the one that must be long enough.
-        assert site.skb is not None
-        assert site.skb.name == length.skb
-        amount, first, second = Amount.WITHIN, length.length, length.offset
-    else:
-        amount, first = Amount.MEMBER, length.register
-        member = kernel.members[f"{length.structure}.{length.member}"]
-    return {
-        "PLACE_SITE": number,
-        "PLACE_AMOUNT": amount.value,
-        "PLACE_FIRST": _register(first),
-        "PLACE_SECOND": _register(second),
-        "PLACE_MEMBER": member,
-        "PLACE_FROM": _register(site.source.name if site.source else ""),
-        "PLACE_TO": _register(site.destination.name if site.destination else ""),
-        "PLACE_DIRECTION": DIRECTION_NUMBERS[site.direction] if site.direction else 0,
-        "PLACE_SKB": _register(site.skb.name if site.skb else ""),
-        "PLACE_START": function.address,
-        "PLACE_SIZE": function.size,
-    }
-
-
-def _register(name: str) -> int:
-    return REGISTER_NUMBERS[name] if name else _NO_REGISTER
 
 
 def _plan_events(

@@ -1,0 +1,127 @@
+"""What the meter is compiled from: its sources, and its parameters as ``-D``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from zctrace.collect import flows, settings, stacks
+from zctrace.collect.readings import NO_SYSCALL
+from zctrace.plan.attachments import AttachPlan
+from zctrace.plan.places import REGISTER_NUMBERS, Amount
+from zctrace.probes.model import DIRECTION_NUMBERS, Returned
+from zctrace.probes.user_functions import USER_COPIES
+from zctrace.workloads import marker
+
+_SOURCES = (
+    "settings.h",
+    "registers.h",
+    "direction.h",
+    "window.c",
+    "tally.c",
+    "calls.c",
+    "owner.c",
+    "devices.c",
+)
+_FLOWS, _COPIES, _USER_MEMORY, _METER = "flows.c", "copies.c", "user_memory.c", "meter.c"
+_MAX_TALLIES, _MAX_WINDOWS, _MAX_THREADS, _MAX_OWNERS = 8192, 10240, 10240, 65536
+_MAX_REQUESTS, _MAX_MAPPINGS = 65536, 256
+_TASK_REPORT_MAX = 0x100
+"""Set in sched_switch's prev_state for a preempted task (include/linux/sched.h)."""
+LOST = ("tally", "window", "syscall", "call", "part", "owner", "request", "mapping")
+"""Causes of loss, in the order of their numbers; of flows there is one more."""
+LOST_FLOWS = ("flow",)
+INSTRUCTION_POINTERS = (0, 1)
+"""What the instruction pointer may say in a probe: the place probed, or, on x86, the byte
+behind the breakpoint instruction that the probe puts there."""
+
+SUBJECT, PEER = 1, 2
+"""What the meter calls the ends of a transfer."""
+
+_ROOM = flows.Room()
+
+
+@dataclass(frozen=True)
+class MeterOptions:
+    """What a meter does beside counting copies and events.
+
+    With ``follow_flows`` it keeps account of files, sockets and pipes
+    (:mod:`zctrace.collect.flows`), in as much ``room``, and with ``keep_stacks`` also of who
+    was on the stack at each copy (:mod:`zctrace.collect.stacks`). Copies of at least
+    ``user_copies_from`` bytes within a program's own memory can be counted; ``None`` where
+    nobody will.
+    """
+
+    follow_flows: bool = False
+    room: flows.Room = _ROOM
+    keep_stacks: bool = False
+    user_copies_from: int | None = None
+
+
+def source(probes: Path, options: MeterOptions) -> str:
+    """The text that BCC compiles, of the files in ``probes``."""
+    names = (
+        *_SOURCES,
+        *([_FLOWS] if options.follow_flows else []),
+        _COPIES,
+        *([] if options.user_copies_from is None else [_USER_MEMORY]),
+        _METER,
+    )
+    return "".join(f'#line 1 "{name}"\n{(probes / "bpf" / name).read_text()}' for name in names)
+
+
+def parameters(plan: AttachPlan, options: MeterOptions) -> dict[str, str]:
+    """Names and values for ``-D``."""
+    sites = first_user_copy(plan) + len(USER_COPIES)
+    places = len(INSTRUCTION_POINTERS) * sum(len(c.calls) for c in plan.calls)
+    watched = sorted(marker.WATCHED)
+    return {
+        **settings.parameters(),
+        **_numbers(),
+        "ROLE_UNATTRIBUTED": hex(marker.OUTSIDE),
+        "IS_TRACKED(role)": f"({' || '.join(f'(role) == {r:d}' for r in watched)})",
+        "MAX_SITES": str(max(sites, 1)),
+        "MAX_TALLIES": str(_MAX_TALLIES),
+        "MAX_WINDOWS": str(_MAX_WINDOWS),
+        "MAX_THREADS": str(_MAX_THREADS),
+        "MAX_OWNERS": str(_MAX_OWNERS),
+        "MAX_REQUESTS": str(_MAX_REQUESTS),
+        "MAX_MAPPINGS": str(_MAX_MAPPINGS),
+        "PEER_OF(role)": (
+            f"((role) == {marker.Role.RECEIVER:d} ? {marker.Role.SOURCE:d}"
+            f" : {marker.Role.SINK:d})"
+        ),
+        "MAX_CALL_SITES": str(max(places, 1)),
+        "END_SUBJECT": str(SUBJECT),
+        "SWITCH_PREEMPTED": hex(_TASK_REPORT_MAX),
+        **(flows.parameters(options.room) if options.follow_flows else {}),
+        **(stacks.PARAMETERS if options.keep_stacks else {}),
+        **dict(plan.parameters),
+    }
+
+
+def first_user_copy(plan: AttachPlan) -> int:
+    """The meter's number of the first function that copies within user memory."""
+    numbers = [
+        *(copy.number for copy in plan.copies),
+        *(call.number for call in plan.calls),
+        *(event.number for event in plan.events),
+    ]
+    return 1 + max(numbers, default=-1)
+
+
+def _numbers() -> dict[str, str]:
+    """For the meter's ``-D``: what it and its readers have numbers for."""
+    causes = (*LOST, *LOST_FLOWS)
+    return {
+        "MARKER_OPTION": hex(marker.OPTION),
+        "NO_SYSCALL": f"{NO_SYSCALL:#x}U",
+        "LOST_CAUSES": str(len(causes)),
+        **{f"LOST_{cause.upper()}": str(number) for number, cause in enumerate(causes)},
+        **{f"MARKER_{o.name}": str(o.value) for o in marker.Operation},
+        **{f"SCOPE_{scope.name}": str(scope.value) for scope in marker.Scope},
+        **{way.name: str(number) for way, number in DIRECTION_NUMBERS.items()},
+        **{f"RETURNED_{returned.name}": str(returned.value) for returned in Returned},
+        **{f"AMOUNT_{amount.name}": str(amount.value) for amount in Amount},
+        **{f"REGISTER_{name.upper()}": str(n) for name, n in REGISTER_NUMBERS.items()},
+    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -110,6 +109,8 @@ class Performer(ABC):
         try:
             return self.prepare(own_cache(), say)
         except OSError:
+            import tempfile  # late, as in whole()
+
             folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="zctrace-"))
             return self.prepare(Path(folder), say)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +71,9 @@ def staged(key: str) -> Prepared | None:
 
 def whole(folder: Path, fill: Callable[[Path], None]) -> None:
     """Have a folder filled elsewhere and put where it belongs when it is."""
+    # Late: it imports random, which has the kernel copy 2496 B into every forked child.
+    import tempfile
+
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as temporary:
         filled = Path(temporary) / "filled"

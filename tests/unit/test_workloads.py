@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.links import link
 from tests.unit import forked
 from zctrace.analysis.controls import DISK_READ_CONTROL
 from zctrace.workloads import cache, libc, ring
@@ -550,3 +551,15 @@ def test_a_mapping_begins_behind_a_multiple_of_64_kib(payload):
         transfer.run()
         assert transfer._mapping._address % 65536 == 4096
         transfer.close()
+
+
+def test_no_child_reads_a_seed():
+    """Where ``random`` is imported, each child that is forked has the kernel copy 2496 B."""
+    script = (
+        f"import sys; sys.path.insert(0, {str(link())!r}); import zctrace.workloads.__main__; "
+        "print('random' in sys.modules)"
+    )
+    # Without site packages, which import more.
+    command = [sys.executable, "-I", "-S", "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.stdout == "False\n", result.stderr

@@ -410,9 +410,11 @@ def test_more_than_there_is_room_for(more):
 def test_the_command_line(live, tmp_path):
     """In a virtual machine, on one kernel: output, status, and every form of the result."""
     forms = [f"--{name}={tmp_path / name}" for name in ("json", "csv", "folded", "speedscope")]
+    words = "echo out; head -c 300007 /dev/zero >/tmp/x; echo err >&2"
     result = zctrace(
         *("trace", "--kernel", "6.1", "-i", "0.5", *forms),
-        *("--", "sh", "-c", "echo out; head -c 300007 /dev/zero >/tmp/x; echo err >&2; exit 5"),
+        # It lasts longer than an interval, however quick all else is.
+        *("--", "sh", "-c", f"{words}; sleep 1; exit 5"),
     )
     assert result.returncode == 5, result.stderr
     assert result.stdout.startswith("out\nNot zero-copy: ")

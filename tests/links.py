@@ -18,7 +18,8 @@ def link():
     wanted |= {name: ROOT / name for name in ("probes", "workloads")}
     wanted.pop("__pycache__", None)
     for path in package.iterdir():
-        if path.name not in wanted:
+        # Python's own folder of what it has compiled is none of the links.
+        if path.is_symlink() and path.name not in wanted:
             path.unlink()
     for name, path in wanted.items():
         if not (package / name).is_symlink():

@@ -85,6 +85,9 @@ class Mechanism(enum.StrEnum):
     """Probes on the CALL instructions in the callers and behind them: the bytes really
     copied, whether user memory was involved, and who called."""
     TRACEPOINT = "tracepoint"
+    RAW_TRACEPOINT = "raw tracepoint"
+    """A tracepoint's program that gets the arguments, not the record. Like one that a function
+    calls it runs also in the middle of another program."""
     UPROBE = "uprobe"
     """Probe on the entry of a function in a program: the bytes asked for."""
 
@@ -265,6 +268,9 @@ class Hook:
     handler: str
     why: str
     at_return: bool = False
+    called: str = ""
+    """The handler that the function calls instead, where it can: for those that an interrupt may
+    call in the middle of another program, when a probe would be passed over."""
 
 
 @dataclass(frozen=True)
@@ -285,6 +291,8 @@ class EventSite:
     fields: tuple[tuple[str, str], ...] = ()
     direction: Direction | None = None
     """Where bytes go, for those that count bytes, too."""
+    members: tuple[str, ...] = ()
+    """``structure.member`` that the handler must know the offsets of."""
 
 
 @dataclass(frozen=True)

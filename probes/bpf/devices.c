@@ -122,17 +122,26 @@ static inline u32 headers_of(u64 skb, u32 length, s32 network, s32 transport)
 	return headers < length ? headers : length;
 }
 
+static inline u16 u16_in(u64 structure, u64 offset)
+{
+	u16 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)(structure + offset));
+	return value;
+}
+
+#define NO_HEADER 0xFFFF /* the place of a header that has not been told */
+
 /*
- * Tracepoint net:net_dev_start_xmit: a network device's driver gets a packet. Counts its
- * payload and its headers apart, by the device's number in its namespace.
+ * Raw tracepoint net:net_dev_start_xmit(skb, device): a network device's driver gets a
+ * packet. Counts its payload and its headers apart, by the device's number in its namespace.
  */
 int on_transmit(void *ctx)
 {
-	u64 skb = *(u64 *)(ctx + TRANSMIT_SKB);
-	u32 length = *(u32 *)(ctx + TRANSMIT_LENGTH);
-	s32 network = *(s32 *)(ctx + TRANSMIT_NETWORK);
-	s32 transport = *(s32 *)(ctx + TRANSMIT_TRANSPORT);
-	u32 role = owner_of(skb), headers, number;
+	u64 skb = *(u64 *)ctx;
+	u32 length = u32_at(skb, SKB_LEN), transport = u16_in(skb, SKB_TRANSPORT);
+	s32 room = u64_at(skb, SKB_DATA) - u64_at(skb, SKB_HEAD);
+	u32 role = owner_of(skb), headers = length, number;
 	int first = 0;
 	u32 *inside = transmitting.lookup(&first);
 
@@ -143,14 +152,16 @@ int on_transmit(void *ctx)
 	if (!role)
 		return 0;
 	number = u32_at(u64_at(skb, SKB_DEVICE), DEVICE_NUMBER);
-	headers = headers_of(skb, length, network, transport);
+	if (transport != NO_HEADER)
+		headers = headers_of(skb, length, u16_in(skb, SKB_NETWORK) - room,
+				     transport - room);
 	if (length > headers)
 		tally_as(role, SITE_TRANSMIT_PAYLOAD, 0, NO_SYSCALL, length - headers, number);
 	tally_as(role, SITE_TRANSMIT_HEADERS, 0, NO_SYSCALL, headers, number);
 	return 0;
 }
 
-/* Tracepoint net:net_dev_xmit: the driver's transmit function has returned. */
+/* Raw tracepoint net:net_dev_xmit: the driver's transmit function has returned. */
 int on_transmitted(void *ctx)
 {
 	int first = 0;
@@ -186,10 +197,26 @@ int on_page_mapped(struct pt_regs *ctx)
 	return 0;
 }
 
+int on_fentry_page_mapped(void *ctx)
+{
+	struct arguments of = arguments_of(ctx);
+
+	mapped(of.di, of.cx, of.r8);
+	return 0;
+}
+
 /* Entry of dma_map_phys(device, address, size, direction, attributes). */
 int on_address_mapped(struct pt_regs *ctx)
 {
 	mapped(ctx->di, ctx->dx, ctx->cx);
+	return 0;
+}
+
+int on_fentry_address_mapped(void *ctx)
+{
+	struct arguments of = arguments_of(ctx);
+
+	mapped(of.di, of.dx, of.cx);
 	return 0;
 }
 
@@ -243,9 +270,9 @@ static inline void walk_on(struct walk *walk)
 }
 
 /* Entry of __dma_map_sg_attrs(device, list, entries, direction, attributes). */
-int on_list_mapped(struct pt_regs *ctx)
+static inline int list_mapped(u64 device, u64 list, u32 entries, u32 direction)
 {
-	struct walk walk = {.at = ctx->si, .left = (u32)ctx->dx};
+	struct walk walk = {.at = list, .left = entries};
 
 	if (!pending_role())
 		return 0;
@@ -254,8 +281,20 @@ int on_list_mapped(struct pt_regs *ctx)
 		walk_on(&walk);
 	if (walk.left)
 		count_lost(LOST_MAPPING);
-	mapped(ctx->di, walk.bytes, ctx->cx);
+	mapped(device, walk.bytes, direction);
 	return 0;
+}
+
+int on_list_mapped(struct pt_regs *ctx)
+{
+	return list_mapped(ctx->di, ctx->si, ctx->dx, ctx->cx);
+}
+
+int on_fentry_list_mapped(void *ctx)
+{
+	struct arguments of = arguments_of(ctx);
+
+	return list_mapped(of.di, of.si, of.dx, of.cx);
 }
 
 #endif

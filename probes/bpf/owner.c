@@ -26,6 +26,18 @@ BPF_PERCPU_ARRAY(merging, u32, 1);
 /* Whose backlog this processor is putting a packet into. */
 BPF_PERCPU_ARRAY(waiting, u32, 1);
 
+/*
+ * The arguments of a function that has called the program. They stand on the stack, so that
+ * there is something to read for those that the function does not have.
+ */
+static inline struct arguments arguments_of(void *ctx)
+{
+	struct arguments arguments = {};
+
+	bpf_probe_read_kernel(&arguments, sizeof(arguments), ctx);
+	return arguments;
+}
+
 static inline void own(u64 thing)
 {
 	struct window *window = window_here();
@@ -120,40 +132,60 @@ static inline u32 owner_of(u64 skb)
  * Entry of tcp_add_backlog(sock, skb, ...), for packets that come while the socket is in
  * use: those that wait there are nobody's yet, and are merged for the socket's owner.
  */
-int on_backlog(struct pt_regs *ctx)
+static inline int waits_for(u32 role)
 {
 	int first = 0;
-	u32 *role = waiting.lookup(&first);
+	u32 *now = waiting.lookup(&first);
 
-	if (role)
-		*role = owner_of_socket(ctx->di);
+	if (now)
+		*now = role;
 	return 0;
+}
+
+int on_backlog(struct pt_regs *ctx)
+{
+	return waits_for(owner_of_socket(ctx->di));
+}
+
+int on_fentry_backlog(void *ctx)
+{
+	return waits_for(owner_of_socket(arguments_of(ctx).di));
 }
 
 /* Return of the same. */
 int on_backlog_done(struct pt_regs *ctx)
 {
-	int first = 0;
-	u32 *role = waiting.lookup(&first);
+	return waits_for(0);
+}
 
-	if (role)
-		*role = 0;
-	return 0;
+int on_fexit_backlog(void *ctx)
+{
+	return waits_for(0);
 }
 
 /*
  * Entry of skb_try_coalesce(to, from, ...): what it copies out of `from`, which nobody
  * owns yet, is for the owner of `to`.
  */
-int on_merge(struct pt_regs *ctx)
+static inline int merges_into(u64 skb)
 {
 	int first = 0;
 	u32 *role = merging.lookup(&first), *backlog = waiting.lookup(&first);
-	u32 owner = owner_of(ctx->di);
+	u32 owner = owner_of(skb);
 
 	if (role)
 		*role = owner || !backlog ? owner : *backlog;
 	return 0;
+}
+
+int on_merge(struct pt_regs *ctx)
+{
+	return merges_into(ctx->di);
+}
+
+int on_fentry_merge(void *ctx)
+{
+	return merges_into(arguments_of(ctx).di);
 }
 
 /*

@@ -18,6 +18,11 @@ struct pt_regs {
 	unsigned long orig_ax, ip, cs, flags, sp, ss;
 };
 
+/* What a program finds that a function calls: the function's arguments, as many as it has. */
+struct arguments {
+	u64 di, si, dx, cx, r8, r9;
+};
+
 struct bpf_perf_event_data {
 	struct pt_regs regs;
 	u64 sample_period;

@@ -10,8 +10,10 @@ import re
 import struct
 
 from zctrace.collect import settings, user_functions
+from zctrace.evidence.schema import CALLED
 from zctrace.kernel import bpf_syscall
 from zctrace.probes.catalogue import CATALOGUE, PROGRAM_CATALOGUE
+from zctrace.probes.model import Mechanism
 from zctrace.probes.user_functions import USER_COPIES
 
 LIMIT = 1_000_000
@@ -25,7 +27,9 @@ MODES = {
 """Catalogue and options of the meter."""
 TRACING = 26
 """enum bpf_prog_type."""
-_AT_TRACEPOINTS = {site.handler for table, _ in MODES.values() for site in table.events}
+_AT_TRACEPOINTS = {
+    site.handler: site.mechanism for table, _ in MODES.values() for site in table.events
+}
 _LOG_BYTES, _STATISTICS, _STEPS = 1 << 24, 4, 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -53,7 +57,7 @@ def programs(meter):
         handler = lib.bpf_function_name(text.module, index)
         name = handler.decode()
         kind = _kind(name)
-        if kind == bpf_syscall.TRACEPOINT and name not in there:
+        if name in _AT_TRACEPOINTS and name not in there:
             continue  # where its record has what is not known
         for function, values in places.get(name, [("", {})]):
             known = {"NONCE": 1, **dict(attach_plan.settings), **values}
@@ -64,10 +68,11 @@ def programs(meter):
 
 def _kind(name):
     if name in _AT_TRACEPOINTS:
-        return bpf_syscall.TRACEPOINT
+        raw = _AT_TRACEPOINTS[name] is Mechanism.RAW_TRACEPOINT
+        return bpf_syscall.RAW_TRACEPOINT if raw else bpf_syscall.TRACEPOINT
     if name.startswith("on_breakpoint"):
         return bpf_syscall.BREAKPOINT
-    return TRACING if name.startswith("on_fentry") else bpf_syscall.PROBE
+    return TRACING if name.startswith(CALLED) else bpf_syscall.PROBE
 
 
 def walked(kind, instructions, function=None):

@@ -30,7 +30,7 @@ def test_the_meter_compiles_without_a_word(compiled):
 
 def test_every_handler_that_the_plan_names_is_there(compiled):
     attach_plan = compiled._plan
-    named = {hook.hook.handler for hook in attach_plan.hooks}
+    named = {hook.hook.called or hook.hook.handler for hook in attach_plan.hooks}
     named |= {event.site.handler for event in attach_plan.events}
     assert named <= handlers(compiled)
 
@@ -39,6 +39,7 @@ def test_every_handler_that_the_plan_names_is_there(compiled):
 def test_every_handler_of_the_catalogue_is_in_the_meter_and_no_other(mode):
     catalogue, options = verifier.MODES[mode]
     named = {row.handler for row in (*catalogue.hooks, *catalogue.events)}
+    named |= {hook.called for hook in catalogue.hooks if hook.called}
     text = meter("6.1", mode)._bpf
     from bcc import lib
 
@@ -46,7 +47,7 @@ def test_every_handler_of_the_catalogue_is_in_the_meter_and_no_other(mode):
         lib.bpf_function_name(text.module, index).decode()
         for index in range(lib.bpf_num_functions(text.module))
     }
-    unused = {"on_page_mapped", "on_address_mapped", "on_list_mapped"}
+    unused = {name for name in there if name.endswith("_mapped")}
     places = PLACES - (set() if "user_copies_from" in options else {"on_user_copy"})
     assert there - unused == (named | places) - unused
 

@@ -538,6 +538,21 @@ def test_a_hook_that_is_refused_gives_way_to_the_next(facts):
     assert hooks.ZEROCOPY_BEGUN not in {quantity for quantity, _ in refused}
 
 
+def test_what_an_interrupt_may_call_is_called_by_the_function_where_that_can_be(facts):
+    """A probe is passed over when an interrupt comes in the middle of another program."""
+    anywhere = {
+        function
+        for (_, function), attachment in hooks_of(planned(facts)).items()
+        if attachment.mechanism is Mechanism.FENTRY
+    }
+    assert {"skb_try_coalesce", "tcp_add_backlog"} < anywhere
+    assert len(anywhere) == 4, "and a page and a list that are mapped"
+    refused = hooks_of(planned(changed(facts, "tcp_add_backlog", fentry="refused")))
+    assert {
+        a.mechanism for (_, function), a in refused.items() if function == "tcp_add_backlog"
+    } == {Mechanism.KPROBE}
+
+
 def test_merging_is_told_by_the_function_s_place(facts):
     settings = dict(planned(facts).settings)
     function = facts.functions["skb_try_coalesce"]

@@ -17,16 +17,18 @@ from zctrace.workloads.marker import RoleName
 
 COPIES, SWITCHES, FAULTS, CONTEXT = "copies", "switches", "page faults", "context switches"
 DMA = "DMA"
+_MAPPED = ("page", "address", "list")
 
 _DEPEND = {
     (COPIES,): (
         "syscall", "cpus", "call", "part", "on_breakpoint", "on_fentry", "on_kprobe",
-        "on_call", "on_return", "on_zerocopy", "on_merge", "on_bounced", "on_user_copy",
+        "on_call", "on_return", "on_zerocopy", "on_merge", "on_backlog", "on_fexit",
+        "on_bounced", "on_user_copy",
     ),
     (COPIES, DMA): ("owner", "on_socket"),
     (DMA,): (
-        "request", "mapping", "on_request", "on_transmit", "on_page_mapped",
-        "on_address_mapped", "on_list_mapped",
+        "request", "mapping", "on_request", "on_transmit",
+        *(f"{on}_{what}_mapped" for on in ("on", "on_fentry") for what in _MAPPED),
     ),
     (SWITCHES,): ("on_sys_",),
     (FAULTS,): ("on_page_fault",),

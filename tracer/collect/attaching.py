@@ -19,7 +19,6 @@ import bcc
 from zctrace.collect import settings
 from zctrace.collect.compiling import INSTRUCTION_POINTERS
 from zctrace.errors import TraceError
-from zctrace.evidence.schema import CALLED
 from zctrace.kernel import bpf_syscall, perf_events
 from zctrace.kernel.callsites import CALL_BYTES
 from zctrace.plan.attachments import AttachPlan, CallAttachment, CopyAttachment
@@ -29,7 +28,7 @@ from zctrace.probes.model import DIRECTION_NUMBERS, Call, Mechanism
 _ARGUMENTS = (0, *(REGISTER_NUMBERS[name] for name in ("di", "si", "dx", "cx", "r8", "r9")))
 """The register of the argument of that number; 0: none."""
 ON_BREAKPOINT, ON_FENTRY, ON_KPROBE, ON_USER_COPY = (
-    *("on_breakpoint", CALLED, "on_kprobe", "on_user_copy"),
+    *("on_breakpoint", "on_fentry", "on_kprobe", "on_user_copy"),
 )
 """Handlers that are loaded once for each place; each such program's name has a number, too."""
 _REFUSALS: dict[int | None, tuple[str, str]] = {
@@ -69,18 +68,23 @@ class Programs:
         slot: int | None = None,
         values: Mapping[str, int] = _NO_PLACE,
         function: str = "",
+        *,
+        at_return: bool = False,
     ) -> int:
         """Load a handler, once; one for each place, once for each ``slot``.
 
         ``values`` are settings of the place. Without a ``kind`` it is ``function`` that calls
-        the program. Raises :class:`TraceError`.
+        the program, at its entry or ``at_return``. Raises :class:`TraceError`.
         """
         name = handler if slot is None else f"{handler}_{slot}"
         if name not in self.loaded:
             known = {**self._known, **values}
             instructions = settings.put_in(self._bpf.dump_func(handler.encode()), known)
             if kind is None:
-                program = attempt(function, bpf_syscall.load_at_entry, function, instructions)
+                program = attempt(
+                    *(function, bpf_syscall.load_at_entry, function, instructions),
+                    at_return=at_return,
+                )
             else:
                 program = attempt(name, bpf_syscall.load, kind, instructions)
             self.close_later(program)
@@ -106,6 +110,15 @@ class Programs:
         if event < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         self.close_later(event)
+
+    def trace_raw(self, program: int, tracepoint: str) -> None:
+        """Have a program get a tracepoint's arguments; raises ``OSError``."""
+        _, _, name = tracepoint.partition(":")
+        self.close_later(bpf_syscall.attach_to_raw_tracepoint(program, name))
+
+    def call(self, program: int) -> None:
+        """Have a program called by the function it is loaded for; raises ``OSError``."""
+        self.close_later(bpf_syscall.attach_at_entry(program))
 
 
 class Breakpoints:
@@ -189,7 +202,7 @@ class Entries:
         function = copy.site.function
         program = self._programs.load(ON_FENTRY, None, copy.slot, dict(copy.place), function)
         if not self._programs.is_sabotaged(function, copy.mechanism):
-            self._programs.close_later(attempt(function, bpf_syscall.attach_at_entry, program))
+            attempt(function, self._programs.call, program)
 
     def _probe(self, copy: CopyAttachment) -> None:
         function = copy.site.function
@@ -270,27 +283,39 @@ class CallSites:
 
 
 def attach_hooks(programs: Programs, plan: AttachPlan) -> None:
-    """Probes that count nothing but tell whose work is done; raises :class:`TraceError`."""
+    """Programs that count nothing but tell whose work is done; raises :class:`TraceError`."""
     for attachment in plan.hooks:
-        hook = attachment.hook
-        program = programs.load(hook.handler, bpf_syscall.PROBE)
-        if not programs.is_sabotaged(hook.function, Mechanism.KPROBE):
-            attempt(
-                f"{hook.function}: {hook.why}",
-                programs.probe,
-                program,
-                attachment.address,
-                at_return=hook.at_return,
+        hook, mechanism = attachment.hook, attachment.mechanism
+        what, at_return = f"{hook.function}: {hook.why}", hook.at_return
+        if mechanism is Mechanism.FENTRY:
+            program = programs.load(
+                *(hook.called, None), function=hook.function, at_return=at_return
             )
+            if not programs.is_sabotaged(hook.function, mechanism):
+                attempt(what, programs.call, program)
+        else:
+            program = programs.load(hook.handler, bpf_syscall.PROBE)
+            if not programs.is_sabotaged(hook.function, mechanism):
+                attempt(what, programs.probe, program, attachment.address, at_return=at_return)
+
+
+_AT_TRACEPOINT = {
+    Mechanism.TRACEPOINT: (bpf_syscall.TRACEPOINT, Programs.trace),
+    Mechanism.RAW_TRACEPOINT: (bpf_syscall.RAW_TRACEPOINT, Programs.trace_raw),
+}
+"""The kind of program, and how it is attached."""
 
 
 def attach_events(programs: Programs, plan: AttachPlan) -> None:
     """Tracepoints; raises :class:`TraceError`."""
-    sites = dict.fromkeys((e.site.handler, e.site.tracepoint) for e in plan.events)
-    for handler, tracepoint in sites:
-        program = programs.load(handler, bpf_syscall.TRACEPOINT)
+    sites = dict.fromkeys(
+        (e.site.handler, e.site.tracepoint, e.site.mechanism) for e in plan.events
+    )
+    for handler, tracepoint, mechanism in sites:
+        kind, attach = _AT_TRACEPOINT[mechanism]
+        program = programs.load(handler, kind)
         if not programs.is_sabotaged(tracepoint, Mechanism.TRACEPOINT):
-            attempt(tracepoint, programs.trace, program, tracepoint)
+            attempt(tracepoint, attach, programs, program, tracepoint)
 
 
 def attempt(what: str, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:

@@ -15,7 +15,6 @@ import bcc
 from zctrace.collect import compiling, flows, readings, stacks, user_functions
 from zctrace.collect.attaching import (
     ON_BREAKPOINT,
-    ON_FENTRY,
     ON_USER_COPY,
     Breakpoints,
     CallSites,
@@ -28,7 +27,7 @@ from zctrace.collect.attaching import (
 from zctrace.collect.compiling import MeterOptions
 from zctrace.errors import TraceError
 from zctrace.evidence import account as evidence_account
-from zctrace.evidence.schema import SKIPPED, Count, Hits
+from zctrace.evidence.schema import CALLED, SKIPPED, Count, Hits
 from zctrace.kernel import bpf_syscall, perf_events
 from zctrace.plan.attachments import AttachPlan
 from zctrace.probes.model import Mechanism, Quantity
@@ -225,7 +224,7 @@ class Meter:
         skips = {
             name: bpf_syscall.recursion_misses(fd)
             for name, fd in self._programs.items()
-            if name.startswith(ON_FENTRY)
+            if name.startswith(CALLED)
             or (self._plan.tells_skips and not name.startswith(ON_BREAKPOINT))
         }
         return {f"{name}{SKIPPED}": count for name, count in skips.items() if count is not None}

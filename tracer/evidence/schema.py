@@ -174,7 +174,7 @@ INTERRUPTS = "on_interrupt"
 """How the causes begin of which nothing but a lower bound depends: interrupts come on top of
 the meter's programs, too, and are passed over then."""
 
-SKIPPED, CALLED = "-skipped", "on_fentry"
+SKIPPED, CALLED = "-skipped", ("on_fentry", "on_fexit")
 """How the causes end that are programs that the kernel has skipped; where it does not tell, a
 run has none of them, so that nothing can be taken for not lost. And how those begin of which
 more kernels tell: programs that functions call."""

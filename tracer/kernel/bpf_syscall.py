@@ -18,9 +18,9 @@ from zctrace.kernel import btf
 _SYS_BPF = 321
 _PROG_LOAD, _OBJ_GET_INFO_BY_FD, _RAW_TRACEPOINT_OPEN, _ENABLE_STATS = 5, 15, 17, 32
 _ATTRIBUTES_BYTES = 128
-PROBE, TRACEPOINT, BREAKPOINT, _TRACING = 2, 5, 7, 26
+PROBE, TRACEPOINT, BREAKPOINT, RAW_TRACEPOINT, _TRACING = 2, 5, 7, 17, 26
 """enum bpf_prog_type; a breakpoint's programs are those of perf events."""
-_TRACE_FENTRY = 24
+_TRACE_FENTRY, _TRACE_FEXIT = 24, 25
 _INSTRUCTION_BYTES = 8
 _NOTHING = struct.pack("=BBhi", 0xB7, 0, 0, 0) + struct.pack("=BBhi", 0x95, 0, 0, 0)
 """A program: r0 = 0; exit."""
@@ -45,13 +45,14 @@ def load(kind: int, instructions: bytes) -> int:
     return _load(kind, instructions, 0, 0)
 
 
-def load_at_entry(function: str, instructions: bytes) -> int:
-    """The same for the entry of a kernel function, which calls it.
+def load_at_entry(function: str, instructions: bytes, *, at_return: bool = False) -> int:
+    """The same for the entry or the return of a kernel function, which calls it.
 
     Also raises ``OSError``: ENOENT where the kernel describes no such function, ENOSYS where
     nobody can look that up.
     """
-    return _load(_TRACING, instructions, _TRACE_FENTRY, _type_number(function))
+    when = _TRACE_FEXIT if at_return else _TRACE_FENTRY
+    return _load(_TRACING, instructions, when, _type_number(function))
 
 
 def _load(kind: int, instructions: bytes, attach_type: int, attach_to: int) -> int:
@@ -82,7 +83,22 @@ def attach_at_entry(program: int) -> int:
 
     Raises ``OSError``.
     """
-    attributes = ctypes.create_string_buffer(struct.pack("=QI", 0, program), _ATTRIBUTES_BYTES)
+    return _open(program, 0)
+
+
+def attach_to_raw_tracepoint(program: int, name: str) -> int:
+    """Have a program get the arguments of a tracepoint, until the descriptor is closed.
+
+    Raises ``OSError``.
+    """
+    tracepoint = ctypes.c_char_p(name.encode())
+    return _open(program, _address(tracepoint))
+
+
+def _open(program: int, name: int) -> int:
+    attributes = ctypes.create_string_buffer(
+        struct.pack("=QI", name, program), _ATTRIBUTES_BYTES
+    )
     link: int = _libc.syscall(_SYS_BPF, _RAW_TRACEPOINT_OPEN, attributes, 16)
     if link < 0:
         error = ctypes.get_errno()

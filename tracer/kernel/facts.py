@@ -33,6 +33,8 @@ _MEMBERS = (
     ("sk_buff", "data"),
     ("sk_buff", "sk"),
     ("sk_buff", "dev"),
+    ("sk_buff", "network_header"),
+    ("sk_buff", "transport_header"),
     ("skb_shared_info", "destructor_arg"),
     ("skb_shared_info", "flags"),
     # Where the flag of a zero-copy send was before, and other flags still are.
@@ -230,12 +232,13 @@ def _lockdown() -> str:
 def _functions(
     catalogue: Catalogue, text: TextFacts, accepted: remembered.Accepted
 ) -> dict[str, Function]:
-    copying = {s.function for s in catalogue.copies if Mechanism.FENTRY in s.mechanisms}
+    calling = {s.function for s in catalogue.copies if Mechanism.FENTRY in s.mechanisms}
     probed = {s.function for s in catalogue.copies if Mechanism.KPROBE in s.mechanisms}
     probed |= {hook.function for hook in catalogue.hooks}
+    calling |= {hook.function for hook in catalogue.hooks if hook.called}
     there = text.symbols.keys()
     kprobe = _refusals(probed & there, _kprobe_refused, accepted.get("kprobe", ()))
-    fentry = _refusals(copying & there, _fentry_refused, accepted.get("fentry", ()))
+    fentry = _refusals(calling & there, _fentry_refused, accepted.get("fentry", ()))
     return {
         name: Function(
             text.symbols[name].address,

@@ -71,6 +71,7 @@ class HookAttachment:
     """One hook, to be attached at the function's ``address``."""
 
     hook: Hook
+    mechanism: Mechanism
     address: int
 
 

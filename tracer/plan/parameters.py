@@ -103,6 +103,8 @@ def _kernel_parameters(kernel: KernelFacts) -> dict[str, str]:
         ("SKB_DATA", "sk_buff.data"),
         ("SKB_SOCK", "sk_buff.sk"),
         ("SKB_DEVICE", "sk_buff.dev"),
+        ("SKB_NETWORK", "sk_buff.network_header"),
+        ("SKB_TRANSPORT", "sk_buff.transport_header"),
         ("SHINFO_DESTRUCTOR_ARG", "skb_shared_info.destructor_arg"),
         ("SOCK_NET", "sock_common.skc_net"),
         ("DEVICE_NET", "net_device.nd_net"),

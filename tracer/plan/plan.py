@@ -146,8 +146,15 @@ def _plan_hooks(wanted: Sequence[Hook], kernel: KernelFacts) -> tuple[HookAttach
     attached: dict[str, HookAttachment] = {}
     for hook in wanted:
         function = kernel.functions.get(hook.function)
-        if function and not function.kprobe:
-            attached.setdefault(hook.quantity, HookAttachment(hook, function.address))
+        if function is None:
+            continue
+        if hook.called and function.fentry is None:
+            mechanism = Mechanism.FENTRY
+        elif function.kprobe is None:
+            mechanism = Mechanism.KPROBE
+        else:
+            continue
+        attached.setdefault(hook.quantity, HookAttachment(hook, mechanism, function.address))
     return tuple(attached.values())
 
 
@@ -260,7 +267,7 @@ def _refused(
         return "the number of bytes cannot be read there"
     for name in _members(length):
         if name not in kernel.members:
-            return f"offset of {name} unknown: {kernel.btf or 'not in the type information'}"
+            return _unknown(name, kernel)
     if mechanism in AT_ENTRY:
         return function.fentry if mechanism is Mechanism.FENTRY else function.kprobe
     if kernel.breakpoint:
@@ -275,6 +282,10 @@ def _refused(
         if function.jumps:
             return f"leaves by {len(function.jumps)} jumps besides its return"
     return None
+
+
+def _unknown(member: str, kernel: KernelFacts) -> str:
+    return f"offset of {member} unknown: {kernel.btf or 'not in the type information'}"
 
 
 def _members(length: Length) -> tuple[str, ...]:
@@ -323,8 +334,11 @@ def _plan_events(
             missing = [
                 f for f, _ in site.fields if f not in kernel.tracepoints[site.tracepoint]
             ]
+            unknown = [m for m in site.members if m not in kernel.members]
             if missing:
                 reason = f"its record has no {', '.join(missing)}"
+            elif unknown:
+                reason = _unknown(unknown[0], kernel)
         if reason is None:
             events.append(EventAttachment(number, site))
         else:

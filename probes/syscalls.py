@@ -20,6 +20,19 @@ class Told(enum.Enum):
     WHOLE_FILE = 3
     """0 for the source as a whole, or for the range that the structure behind the third
     argument names; only where the second is ``FICLONE``, or ``FICLONERANGE``."""
+    THIRD = 4
+    """0; the third argument is the number of bytes."""
+
+
+class Nameless(enum.Enum):
+    """What bytes come from, or go to, that no descriptor names; the meter's numbers."""
+
+    MEMORY = 2
+    """Another process's."""
+    QUEUE = 3
+    """System V message queues."""
+    KERNEL = 4
+    """Nothing: the kernel makes them up."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +40,10 @@ class Transfer:
     """One system call.
 
     ``source`` and ``destination`` are the numbers, from 1, of the arguments that are the
-    descriptors bytes come from and go to; 0 is the program's own memory. ``by_mode`` is
-    whether the one descriptor is either, by what it is open for.
+    descriptors bytes come from and go to; 0 is the program's own memory, or what
+    ``source_kind`` and ``destination_kind`` say. ``by_mode`` is whether the one descriptor is
+    either, by what it is open for. ``copies``: the call has no other way than to copy each
+    byte that it moves, whether or not a probe sees that.
     """
 
     syscall: str
@@ -37,6 +52,9 @@ class Transfer:
     destination: int = 0
     told: Told = Told.BYTES
     by_mode: bool = False
+    source_kind: Nameless | None = None
+    destination_kind: Nameless | None = None
+    copies: bool = False
 
 
 TRANSFERS: tuple[Transfer, ...] = (
@@ -52,6 +70,10 @@ TRANSFERS: tuple[Transfer, ...] = (
     Transfer("recvfrom", 45, source=1),
     Transfer("sendmsg", 46, destination=1),
     Transfer("recvmsg", 47, source=1),
+    Transfer("msgsnd", 69, destination_kind=Nameless.QUEUE, told=Told.THIRD, copies=True),
+    Transfer("msgrcv", 70, source_kind=Nameless.QUEUE, copies=True),
+    Transfer("mq_timedsend", 242, destination=1, told=Told.THIRD, copies=True),
+    Transfer("mq_timedreceive", 243, source=1, copies=True),
     Transfer("splice", 275, source=1, destination=3),
     Transfer("tee", 276, source=1, destination=2),
     Transfer("vmsplice", 278, destination=1, by_mode=True),
@@ -59,15 +81,25 @@ TRANSFERS: tuple[Transfer, ...] = (
     Transfer("pwritev", 296, destination=1),
     Transfer("recvmmsg", 299, source=1, told=Told.MESSAGES),
     Transfer("sendmmsg", 307, destination=1, told=Told.MESSAGES),
+    Transfer("process_vm_readv", 310, source_kind=Nameless.MEMORY, copies=True),
+    Transfer("process_vm_writev", 311, destination_kind=Nameless.MEMORY, copies=True),
+    Transfer("getrandom", 318, source_kind=Nameless.KERNEL, copies=True),
     Transfer("copy_file_range", 326, source=1, destination=3),
     Transfer("preadv2", 327, source=1),
     Transfer("pwritev2", 328, destination=1),
 )
 
 NAMES = frozenset(transfer.syscall for transfer in TRANSFERS)
-RINGS = frozenset({"io_uring_enter"})
+RINGS = frozenset({"io_uring_enter", "io_submit"})
 """What moves bytes without saying here how many, or from where to where."""
 MOVING = NAMES | RINGS
-"""In these, what is copied through an iterator is payload; in others it is for other ends."""
+OTHER_ENDS = frozenset(
+    {
+        *("execve", "execveat", "init_module", "finit_module", "kexec_load", "kexec_file_load"),
+        *("getdents", "getdents64", "readlink", "readlinkat"),
+    }
+)
+"""In these, what is copied through an iterator is for other ends: programs, and names. In all
+others, and outside of calls, it is payload."""
 MAX_NUMBER = 512
 """Larger than the number of any system call."""

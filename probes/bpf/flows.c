@@ -12,7 +12,8 @@
  * SIGNAL_LIVE, FILES_TABLE, TABLE_SIZE, TABLE_FILES, FILE_INODE, FILE_DENTRY, FILE_MODE,
  * FILE_PRIVATE, DENTRY_PARENT, DENTRY_NAME, INODE_MODE, INODE_NUMBER, INODE_SUPER, INODE_SIZE,
  * INODE_DEVICE, SUPER_DEVICE, SOCKET_SOCK, SOCK_FAMILY, SOCK_PEER_PORT, SOCK_PORT,
- * SOCK_PEER, SOCK_ADDRESS, SOCK_PEER6, SOCK_ADDRESS6, SOCK_TYPE
+ * SOCK_PEER, SOCK_ADDRESS, SOCK_PEER6, SOCK_ADDRESS6, SOCK_TYPE, SUPER_TYPE, FILE_SYSTEM_NAME,
+ * FILE_FLAGS
  *
  * With STACKS also who was on the stack at each copy: MAX_STACKS, and the offset
  * MEMORY_PROGRAM.
@@ -22,6 +23,9 @@ struct transfer_call {
 	u8 destination;
 	u8 told;
 	u8 by_mode;
+	/* What kind of thing that no descriptor names it moves bytes out of, or into. */
+	u8 source_kind, destination_kind;
+	u8 pad[2];
 };
 
 /*
@@ -35,6 +39,7 @@ struct object_key {
 };
 
 #define OBJECT_NAMES 10
+#define TYPE_NAME_BYTES 16
 
 struct object {
 	u32 device; /* of a device file, which one */
@@ -42,16 +47,19 @@ struct object {
 	u16 type;
 	u16 port, peer_port; /* the latter in network order */
 	u8 address[16], peer[16];
+	u8 type_name[TYPE_NAME_BYTES]; /* of the file system that it is on */
 	u8 names[OBJECT_NAMES * NAME_BYTES]; /* of a file, from the last to the first */
 };
 
 struct transfer {
 	struct object_key source, destination;
-	u64 size;     /* what is moved where the result does not say */
+	u64 size;     /* what is moved where the result does not say how much */
 	u64 messages; /* address of an array of struct mmsghdr */
 	u32 number;
 	u32 source_fd, destination_fd;
 	u32 told;
+	u32 direct; /* whether its one descriptor is open with O_DIRECT: WAY_DIRECT, or 0 */
+	u32 pad;
 };
 
 struct flow_key {
@@ -172,6 +180,7 @@ static inline void describe_path(u64 file, struct object *object)
 #define KIND_SOCKET 0140000
 #define KIND_PIPE 0010000
 #define KIND_OTHER 1 /* event counters, timers and the like have no type */
+#define O_DIRECT 040000
 
 /* Which thing a file is; what is to be known of it is noted when it is first seen. */
 static inline void identify(u64 file, struct object_key *key)
@@ -192,6 +201,9 @@ static inline void identify(u64 file, struct object_key *key)
 	if (!object)
 		return;
 	__builtin_memset(object, 0, sizeof(*object));
+	bpf_probe_read_kernel_str(object->type_name, TYPE_NAME_BYTES,
+				  (void *)u64_at(u64_at(u64_at(inode, INODE_SUPER), SUPER_TYPE),
+						 FILE_SYSTEM_NAME));
 	object->device = u32_at(inode, INODE_DEVICE);
 	if (key->kind == KIND_SOCKET)
 		describe_socket(file, object);
@@ -202,6 +214,15 @@ static inline void identify(u64 file, struct object_key *key)
 		key->inode = 0;
 		key->device = 0;
 	}
+}
+
+/* All things of a kind that no descriptor names are one. */
+static inline void nameless(struct object_key *key, u8 kind)
+{
+	if (!kind)
+		return;
+	key->kind = kind;
+	key->inode = 1;
 }
 
 #define FICLONE 0x40049409U
@@ -257,6 +278,8 @@ static inline void transfer_begins(u32 number, void *ctx)
 	}
 	if (call->told == TOLD_MESSAGES)
 		transfer.messages = arguments[1];
+	if (call->told == TOLD_THIRD)
+		transfer.size = arguments[2];
 	/* Of a pipe that is open for both, vmsplice takes the end for writing. */
 	if (call->by_mode && (file = file_of(transfer.destination_fd)) &&
 	    !(u32_at(file, FILE_MODE) & FMODE_WRITE)) {
@@ -265,13 +288,18 @@ static inline void transfer_begins(u32 number, void *ctx)
 	}
 	if (transfer.source_fd != NO_DESCRIPTOR && (file = file_of(transfer.source_fd))) {
 		identify(file, &transfer.source);
+		transfer.direct = u32_at(file, FILE_FLAGS) & O_DIRECT ? WAY_DIRECT : 0;
 		whole = u64_at(u64_at(file, FILE_INODE), INODE_SIZE);
 		/* A range of length 0 goes to the end. */
 		if (call->told == TOLD_WHOLE_FILE && !transfer.size && whole > range[1])
 			transfer.size = whole - range[1];
 	}
-	if (transfer.destination_fd != NO_DESCRIPTOR && (file = file_of(transfer.destination_fd)))
+	if (transfer.destination_fd != NO_DESCRIPTOR && (file = file_of(transfer.destination_fd))) {
 		identify(file, &transfer.destination);
+		transfer.direct = u32_at(file, FILE_FLAGS) & O_DIRECT ? WAY_DIRECT : 0;
+	}
+	nameless(&transfer.source, call->source_kind);
+	nameless(&transfer.destination, call->destination_kind);
 	if (transfers.update(&thread, &transfer))
 		count_lost(LOST_SYSCALL);
 }
@@ -285,7 +313,7 @@ static inline void flowed(struct object_key *object, u32 descriptor, u32 syscall
 	};
 	struct tally nothing = {}, *cell = flows.lookup_or_try_init(&key, &nothing);
 
-	add_running(syscall, way == WAY_IN ? RUNNING_IN : RUNNING_OUT, bytes);
+	add_running(syscall, way & WAY_IN ? RUNNING_IN : RUNNING_OUT, bytes);
 	if (!cell) {
 		key.object.inode = 0;
 		key.object.device = 0;
@@ -417,15 +445,16 @@ static inline void transfer_ends(void *ctx)
 		return;
 	if (transfer.told == TOLD_MESSAGES)
 		result = length_of(transfer.messages, result);
-	else if (transfer.told == TOLD_WHOLE_FILE)
+	else if (transfer.told == TOLD_WHOLE_FILE || transfer.told == TOLD_THIRD)
 		result = transfer.size;
 	if (!result)
 		return;
-	if (transfer.source_fd != NO_DESCRIPTOR)
-		flowed(&transfer.source, transfer.source_fd, transfer.number, WAY_IN, result);
-	if (transfer.destination_fd != NO_DESCRIPTOR)
-		flowed(&transfer.destination, transfer.destination_fd, transfer.number, WAY_OUT,
-		       result);
+	if (transfer.source_fd != NO_DESCRIPTOR || transfer.source.kind)
+		flowed(&transfer.source, transfer.source_fd, transfer.number,
+		       WAY_IN | transfer.direct, result);
+	if (transfer.destination_fd != NO_DESCRIPTOR || transfer.destination.kind)
+		flowed(&transfer.destination, transfer.destination_fd, transfer.number,
+		       WAY_OUT | transfer.direct, result);
 }
 
 #ifdef STACKS

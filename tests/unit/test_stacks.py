@@ -102,8 +102,8 @@ def test_the_heaviest_stacks_are_in_the_report(found):
 
 
 def test_what_moves_nothing_is_no_payload(plain):
-    random = dataclasses.replace(WRITE, syscall="getrandom")
-    assert traced.answer(with_stacks(plain, random)).stacks == []
+    program = dataclasses.replace(WRITE, syscall="execve")
+    assert traced.answer(with_stacks(plain, program)).stacks == []
 
 
 def test_stacks_survive_being_saved(plain):
@@ -204,12 +204,12 @@ def test_the_totals_are_read_from_memory(tmp_path):
     cells = [0] * (3 * 512)
     cells[0 * 3 + 0], cells[1 * 3 + 1], cells[1 * 3 + 2] = 10, 20, 30
     cells[511 * 3 + 2] = 5
-    cells[318 * 3 + 2] = 8
+    cells[59 * 3 + 2] = 8
     totals, full = tmp_path / "totals", tmp_path / "overflow"
     totals.write_bytes(struct.pack("=1536Q", *cells))
     full.write_bytes(struct.pack("=2Q", 0, 4).ljust(mmap.PAGESIZE, b"\0"))
     descriptors = [os.open(path, os.O_RDWR) for path in (totals, full)]
-    names = {0: "read", 1: "write", 318: "getrandom"}
+    names = {0: "read", 1: "write", 59: "execve"}
     try:
         with flows.Running(*descriptors, names.get) as running:
             expected = Look({"read": 10}, {"write": 20}, {"write": 30, "no call": 5}, 4)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from zctrace.analysis import controls, counted, reasons
 from zctrace.analysis.controls import Control
+from zctrace.analysis.explained import PLAINLY, Explanation, Unexplained, explain
 from zctrace.analysis.reasons import Why
 from zctrace.evidence.account import (
     DEVICE,
@@ -28,12 +29,15 @@ from zctrace.evidence.account import (
 )
 from zctrace.evidence.schema import Count, Evidence, Trace, losses
 from zctrace.probes.model import Direction, Kind, Purpose, Quantity, plain
-from zctrace.probes.syscalls import MOVING, RINGS
+from zctrace.probes.syscalls import OTHER_ENDS, RINGS
 from zctrace.workloads.marker import RoleName
 
 DIRECTIONS = (Direction.USER_TO_KERNEL, Direction.KERNEL_TO_USER, Direction.KERNEL_TO_KERNEL)
 _PROGRAM = RoleName.PROGRAM
-_DELIVERING = (SOCKET, FILE, PIPE, DEVICE)
+_DELIVERING = (
+    *(SOCKET, FILE, PIPE, DEVICE),
+    *(ThingKind.MEMORY, ThingKind.QUEUE, ThingKind.KERNEL),
+)
 UNKNOWN = Thing(ThingKind.UNKNOWN, "calls that had begun before the tracing did")
 
 
@@ -69,6 +73,7 @@ class Answer:
     copied for other ends, by what for. ``unassigned`` are bytes copied inside the kernel
     meanwhile of which nothing tells for whom. ``doubts`` are why figures may be too small by
     nobody knows how much, ``notes`` what else is to be known, and changes no total.
+    ``explanation`` has what moved and was not seen being copied, although nothing rules it out.
     """
 
     evidence: Evidence
@@ -87,6 +92,20 @@ class Answer:
     checked: Sequence[Control]
     doubts: Sequence[str]
     notes: Sequence[str]
+    explanation: Explanation
+
+    @property
+    def unexplained(self) -> Sequence[Unexplained]:
+        """What the CPU may have copied where nobody looked, the most bytes first."""
+        return self.explanation.unexplained
+
+    def name_of(self, thing: int | None) -> str:
+        """Of a thing, by its number in the account."""
+        return _thing(self.trace, thing).name
+
+    @property
+    def unexplained_bytes(self) -> int:
+        return sum(part.bytes for part in self.unexplained)
 
     @property
     def stacks(self) -> list[Stack]:
@@ -121,9 +140,11 @@ class Answer:
 
     @property
     def most_copies(self) -> float | None:
-        """The same if all that is nobody's were this program's."""
+        """The same if all that is nobody's were this program's, and all that nothing explains
+        were copied."""
         _, many = self.basis
-        return None if self.copies is None else self.copies + self.unassigned / many
+        beyond = self.unassigned + self.unexplained_bytes
+        return None if self.copies is None else self.copies + beyond / many
 
 
 def answer(evidence: Evidence) -> Answer:
@@ -144,11 +165,16 @@ def answer(evidence: Evidence) -> Answer:
         elif count.bytes:
             named = site.purpose is not Purpose.PAYLOAD
             beside[str(site.purpose if named else count.syscall)] += count.bytes
+    explanation = explain(evidence, trace)
+    bookings = [*trace.account.bookings, *explanation.plain]
     copied: Counter[Direction | None] = Counter()
     for count, way in payload:
         copied[way] += count.bytes
+    for booking in explanation.plain:
+        copied[booking.direction] += booking.bytes
+    for syscall, many in explanation.other:
+        beside[f"{syscall}, not through an iterator"] += many
     delivered, received = _moved(trace)
-    calls = _calls(trace)
     return Answer(
         evidence,
         trace,
@@ -157,21 +183,22 @@ def answer(evidence: Evidence) -> Answer:
         None if failed else dict(copied),
         dict(beside),
         _unassigned(trace),
-        calls,
-        _things(trace),
-        _sites(payload),
-        _threads(trace),
+        _calls(trace, bookings),
+        _things(trace, bookings),
+        _sites(payload, explanation.plain),
+        _threads(trace, explanation.plain),
         _reasons(payload),
         _events(trace),
         tuple(checked),
         tuple(_doubts(evidence, trace)),
         tuple(_notes(trace)),
+        explanation,
     )
 
 
 def moves(syscall: str | None) -> bool:
-    """Whether bytes copied in it, or outside of any, can be payload."""
-    return syscall is None or syscall in MOVING
+    """Whether bytes copied in it, or outside of any, are payload."""
+    return syscall not in OTHER_ENDS
 
 
 def delivering(trace: Trace) -> frozenset[int | None]:
@@ -227,12 +254,11 @@ def _lines(
     return sorted(lines.values(), key=lambda line: line.weight, reverse=True)
 
 
-def _calls(trace: Trace) -> list[Line]:
+def _calls(trace: Trace, bookings: Iterable[Booking]) -> list[Line]:
     """By system call; how often each was made, whether or not it moved anything."""
-    bookings = [b for b in trace.account.bookings if moves(b.syscall)]
     lines = _lines(
         trace.account.flows,
-        bookings,
+        [b for b in bookings if moves(b.syscall)],
         lambda f: (f.syscall, f.syscall or NO_CALL),
         lambda b: (b.syscall, b.syscall or NO_CALL),
     )
@@ -250,7 +276,7 @@ def _made(trace: Trace) -> dict[str, int]:
     return dict(made)
 
 
-def _things(trace: Trace) -> list[Line]:
+def _things(trace: Trace, bookings: Iterable[Booking]) -> list[Line]:
     """By file, socket or pipe."""
 
     def of(number: int | None, known: bool) -> tuple[Hashable, str]:
@@ -259,7 +285,7 @@ def _things(trace: Trace) -> list[Line]:
 
     return _lines(
         trace.account.flows,
-        [b for b in trace.account.bookings if moves(b.syscall)],
+        [b for b in bookings if moves(b.syscall)],
         lambda f: of(f.thing, True),
         lambda b: of(b.thing, b.thing is not None or b.syscall is not None),
     )
@@ -271,7 +297,9 @@ def _site_name(count: Count) -> str:
     return f"{where}, {count.syscall or NO_CALL}"
 
 
-def _sites(payload: Iterable[tuple[Count, Direction | None]]) -> list[Line]:
+def _sites(
+    payload: Iterable[tuple[Count, Direction | None]], plain: Iterable[Booking]
+) -> list[Line]:
     """By copy site, who called it and in which system call."""
     lines: dict[str, Line] = {}
     for count, way in payload:
@@ -279,6 +307,11 @@ def _sites(payload: Iterable[tuple[Count, Direction | None]]) -> list[Line]:
         line = lines.setdefault(name, Line(name))
         line.calls += count.calls
         line.copied[way] += count.bytes
+    for booking in plain:
+        name = f"{PLAINLY}, {booking.syscall or NO_CALL}"
+        line = lines.setdefault(name, Line(name))
+        line.calls += booking.calls
+        line.copied[booking.direction] += booking.bytes
     return sorted(
         (line for line in lines.values() if line.copied_bytes),
         key=lambda line: line.weight,
@@ -286,8 +319,11 @@ def _sites(payload: Iterable[tuple[Count, Direction | None]]) -> list[Line]:
     )
 
 
-def _threads(trace: Trace) -> list[Line]:
+def _threads(trace: Trace, plain: Iterable[Booking]) -> list[Line]:
     lines = []
+    if not_told := sum(booking.bytes for booking in plain):
+        lines.append(Line("threads that are not told"))
+        lines[0].copied[None] = not_told
     for worker in trace.account.workers:
         named = f"{worker.name} {worker.thread}" if worker.thread else worker.name
         named = named or "softirqs"

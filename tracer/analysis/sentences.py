@@ -25,15 +25,23 @@ def sentence(found: Answer) -> str:
             f"it moved nothing through system calls that tell how much; {copied} B were copied"
         )
     open_ended = found.doubts or (found.most_copies or 0) - ratio >= _SHOWN
-    seen = "as far as was seen, " if open_ended else ""
-    if not copied:
-        return f"{seen}zero-copy: of {many} B {basis} the CPU copied none"
+    unknown = found.unexplained_bytes / many
+    only = unknown >= _SHOWN and not found.doubts and found.unassigned < many * _SHOWN
+    seen = "as far as was seen, " if open_ended and not only else ""
     parts = [line for line in found.calls if line.copied_bytes]
     if ratio < ZERO_COPY:
-        return (
-            f"{seen}zero-copy for {_percent(_uncopied(found))} of the bytes {basis}; "
-            f"{copied} B were copied all the same, most by {called(parts[0].name)}"
-        )
+        said = f"{seen}zero-copy: of {many} B {basis} the CPU copied none"
+        if unknown >= _SHOWN:
+            known = max(_uncopied(found) - unknown, 0)
+            said = f"{seen}zero-copy for {_percent(known)} of the bytes {basis}"
+            said += f"; for {_percent(min(unknown, 1))} it is not known: {_unknown(found)}"
+            if known < _SHOWN:
+                said = f"not known whether it is zero-copy: {_unknown(found)}"
+        elif copied:
+            said = f"{seen}zero-copy for {_percent(_uncopied(found))} of the bytes {basis}"
+        if copied:
+            said += f"; {copied} B were copied all the same, most by {called(parts[0].name)}"
+        return said
     least = "at least " if open_ended else ""
     if ratio > _MANY:
         sizes = ", ".join(
@@ -46,6 +54,12 @@ def sentence(found: Answer) -> str:
         if line.copied_bytes >= many * _SHOWN
     )
     return f"not zero-copy: {least}{ratio:.2f} copies for each byte {basis}: {shares}"
+
+
+def _unknown(found: Answer) -> str:
+    """Through what most of the bytes went that nothing explains, and why nothing does."""
+    most = found.unexplained[0]
+    return f"{most.bytes} B through {found.name_of(most.thing)}: {most.why}"
 
 
 def _uncopied(found: Answer) -> float:

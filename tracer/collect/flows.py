@@ -6,14 +6,16 @@ Reads the tables of probes/bpf/flows.c and names what is in them. Part of collec
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import socket
 import stat
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from zctrace.collect.beneath import of_block_device, of_character_device, of_file_system
 from zctrace.collect.mounts import Mount, mounts
 from zctrace.evidence.account import (
     DEVICE,
@@ -33,7 +35,7 @@ from zctrace.evidence.account import (
 )
 from zctrace.plan.attachments import AttachPlan
 from zctrace.probes.model import DIRECTION_NUMBERS, Kind, Purpose
-from zctrace.probes.syscalls import MAX_NUMBER, MOVING, TRANSFERS, Told
+from zctrace.probes.syscalls import MAX_NUMBER, OTHER_ENDS, TRANSFERS, Nameless, Told
 from zctrace.workloads.marker import Role
 
 TABLES = (
@@ -47,11 +49,20 @@ _FIGURES, _CELL_BYTES = ("IN", "OUT", "COPIED"), 8
 _NAME_BYTES = 40
 _NO_DESCRIPTOR = 0xFFFFFFFF
 _WAYS = {1: FlowWay.IN, 2: FlowWay.OUT}
+_DIRECT = 4
+"""Set in the number of a way: through a descriptor that is open with O_DIRECT."""
 _DIRECTIONS = {number: way for way, number in DIRECTION_NUMBERS.items()}
 _SOCKET_TYPES = {1: "stream", 2: "datagram", 3: "raw", 5: "packets"}
 _MAPPED = bytes(10) + b"\xff\xff"
 """What comes before an IPv4 address where it stands for one of IPv6."""
 _NAMELESS = {OTHER: "anon_inode"}
+_WITHOUT_NAME = {
+    Nameless.MEMORY.value: Thing(
+        ThingKind.MEMORY, "another process's memory", type="process_vm"
+    ),
+    Nameless.QUEUE.value: Thing(ThingKind.QUEUE, "System V message queues", type="msg"),
+    Nameless.KERNEL.value: Thing(ThingKind.KERNEL, "random numbers", type="random"),
+}
 _PLURALS = {kind: f"{kind}s" for kind in (FILE, SOCKET, PIPE, DEVICE)} | {OTHER: "others"}
 
 
@@ -81,6 +92,7 @@ def parameters(room: Room) -> dict[str, str]:
         "NO_DESCRIPTOR": f"{_NO_DESCRIPTOR:#x}U",
         **{f"TOLD_{told.name}": str(told.value) for told in Told},
         **{f"WAY_{way.upper()}": str(number) for number, way in _WAYS.items()},
+        "WAY_DIRECT": str(_DIRECT),
         "RUNNING_FIGURES": str(len(_FIGURES)),
         **{f"RUNNING_{figure}": str(number) for number, figure in enumerate(_FIGURES)},
     }
@@ -116,8 +128,8 @@ class Running:
                 name = self._name(number) if number < MAX_NUMBER - 1 else None
                 by_call[figure][name or NO_CALL] = size
         received, delivered, copied = by_call
-        # As in the answer: what other calls copy (getrandom) is for other ends.
-        copied = {n: size for n, size in copied.items() if n == NO_CALL or n in MOVING}
+        # As in the answer.
+        copied = {n: size for n, size in copied.items() if n not in OTHER_ENDS}
         return Look(received, delivered, copied, sum(_cells(self._overflow)))
 
 
@@ -140,6 +152,8 @@ def prepare(tables: Any, attach_plan: AttachPlan) -> None:
             destination=transfer.destination,
             told=transfer.told.value,
             by_mode=transfer.by_mode,
+            source_kind=_number(transfer.source_kind),
+            destination_kind=_number(transfer.destination_kind),
         )
     purposes = tables["purposes"]
     counting = [
@@ -150,18 +164,23 @@ def prepare(tables: Any, attach_plan: AttachPlan) -> None:
         purposes[ctypes.c_int(number)] = ctypes.c_uint32(_PAYLOAD)
 
 
+def _number(kind: Nameless | None) -> int:
+    return kind.value if kind else 0
+
+
 def read(tables: Any, syscall_name: Callable[[int], str | None]) -> Account:
     """Everything since the tables were cleared."""
-    things = _Things(tables["objects"], _mount_points(mounts()))
+    things = _Things(tables["objects"], mounts())
     flows = tuple(
         Flow(
             thing=things.number(key.object),
             process=key.process,
             descriptor=None if key.descriptor == _NO_DESCRIPTOR else key.descriptor,
             syscall=syscall_name(key.syscall),
-            way=_WAYS[key.way],
+            way=_WAYS[key.way & ~_DIRECT],
             calls=cell.calls,
             bytes=cell.bytes,
+            direct=bool(key.way & _DIRECT),
         )
         for name in ("flows", "more_flows")
         for key, cell in tables[name].items()
@@ -197,24 +216,27 @@ def read(tables: Any, syscall_name: Callable[[int], str | None]) -> Account:
 class _Things:
     """All of them, by number; those that there was no room for are one for each kind."""
 
-    def __init__(self, objects: Any, mounts: dict[int, str]) -> None:
+    def __init__(self, objects: Any, mounted: Sequence[Mount]) -> None:
         self.all: list[Thing] = []
         self._numbers: dict[tuple[int, int, int], int] = {}
-        self._many: dict[ThingKind, int] = {}
+        self._more: dict[int, int] = {}
+        points = _mount_points(mounted)
+        beneath = functools.cache(lambda device: of_file_system(device, mounted))
         for key, entry in objects.items():
             self._numbers[key.inode, key.device, key.kind] = len(self.all)
-            self.all.append(_thing(key, entry, mounts))
+            self.all.append(_thing(key, entry, points, beneath))
 
     def number(self, key: Any) -> int | None:
         """``None`` for what nobody has looked at: then not even the kind is known."""
         number = self._numbers.get((key.inode, key.device, key.kind))
         if number is not None or not key.kind:
             return number
-        kind = _kind(key.kind)
-        if kind not in self._many:
-            self._many[kind] = len(self.all)
-            self.all.append(Thing(kind, f"more {_PLURALS[kind]}", many=True))
-        return self._many[kind]
+        if key.kind not in self._more:
+            self._more[key.kind] = len(self.all)
+            kind = _kind(key.kind)
+            nameless = _WITHOUT_NAME.get(key.kind)
+            self.all.append(nameless or Thing(kind, f"more {_PLURALS[kind]}", many=True))
+        return self._more[key.kind]
 
 
 def _mount_points(mounted: Iterable[Mount]) -> dict[int, str]:
@@ -237,15 +259,25 @@ def _kind(mode: int) -> ThingKind:
     return FILE if stat.S_ISREG(mode) else OTHER
 
 
-def _thing(key: Any, entry: Any, mounts: dict[int, str]) -> Thing:
+def _thing(
+    key: Any, entry: Any, points: dict[int, str], beneath: Callable[[int], tuple[str, ...]]
+) -> Thing:
     kind = _kind(key.kind)
     if kind == SOCKET:
-        return Thing(SOCKET, _socket_name(key.inode, entry))
+        protocol = _protocol(entry)
+        return Thing(SOCKET, _socket_name(key.inode, entry, protocol), type=protocol)
     if kind == PIPE:
-        return Thing(PIPE, f"pipe:[{key.inode}]")
-    path = _path(bytes(entry.names), mounts.get(key.device, ""))
+        return Thing(PIPE, f"pipe:[{key.inode}]", type="")
+    path = _path(bytes(entry.names), points.get(key.device, ""))
     # What is in no folder, like event counters, which share one inode, and memfd_create(2).
-    return Thing(kind, path or f"{_NAMELESS.get(kind, kind)}:[{key.inode}]")
+    name = path or f"{_NAMELESS.get(kind, kind)}:[{key.inode}]"
+    if kind == DEVICE:
+        of_device = of_block_device if stat.S_ISBLK(key.kind) else of_character_device
+        return Thing(DEVICE, name, type=of_device(entry.device))
+    if kind == OTHER:
+        return Thing(OTHER, name, type=name.rpartition("/")[2])
+    file_system = bytes(entry.type_name).split(b"\0")[0].decode(errors="replace")
+    return Thing(FILE, name, type=file_system, beneath=beneath(key.device))
 
 
 def _path(names: bytes, mount: str) -> str:
@@ -259,13 +291,20 @@ def _path(names: bytes, mount: str) -> str:
     return "/".join([mount.rstrip("/"), *beyond, *reversed(known)])
 
 
-def _socket_name(inode: int, entry: Any) -> str:
+def _protocol(entry: Any) -> str:
     kind = _SOCKET_TYPES.get(entry.type, f"type {entry.type}")
     family: int = entry.family
     if family == socket.AF_UNIX:
-        return f"unix {kind} socket:[{inode}]"
+        return f"unix {kind}"
     if family not in (socket.AF_INET, socket.AF_INET6):
-        return f"family {family} {kind} socket:[{inode}]"
+        return f"family {family} {kind}"
+    return {"stream": "tcp", "datagram": "udp"}.get(kind, kind)
+
+
+def _socket_name(inode: int, entry: Any, protocol: str) -> str:
+    family: int = entry.family
+    if family not in (socket.AF_INET, socket.AF_INET6):
+        return f"{protocol} socket:[{inode}]"
     size = 4 if family == socket.AF_INET else 16
     ends = []
     for address, port in (
@@ -277,5 +316,4 @@ def _socket_name(inode: int, entry: Any) -> str:
         six = len(raw) > len(_MAPPED)
         text = socket.inet_ntop(socket.AF_INET6 if six else socket.AF_INET, raw)
         ends.append(f"[{text}]:{port}" if six else f"{text}:{port}")
-    name = {"stream": "tcp", "datagram": "udp"}.get(kind, kind)
-    return f"{name} {ends[0]} → {ends[1]}"
+    return f"{protocol} {ends[0]} → {ends[1]}"

@@ -81,6 +81,8 @@ def require_limit(found: Answer, most: float) -> None:
         )
     if found.most_copies > most:
         also = f", and {found.unassigned} B are nobody's" if found.unassigned else ""
+        if found.unexplained:
+            also += f", and of {found.unexplained_bytes} B it is not known"
         raise LimitError(
             f"{found.copies:.4g} copies for each byte {found.basis[0]}{also}; "
             f"{most:g} are allowed",

@@ -16,6 +16,12 @@ class ThingKind(enum.StrEnum):
     SOCKET = "socket"
     PIPE = "pipe"
     DEVICE = "device"
+    MEMORY = "memory"
+    """Another process's."""
+    QUEUE = "queue"
+    """Of messages, System V's."""
+    KERNEL = "kernel"
+    """What the kernel makes up by itself: random numbers."""
     OTHER = "other"
     UNKNOWN = "unknown"
     """Behind a descriptor that was not seen."""
@@ -36,12 +42,16 @@ class FlowWay(enum.StrEnum):
 class Thing:
     """A file, socket, pipe or device; ``name`` is its path, or addresses, for people.
 
-    ``many``: all those of its kind that there was no room for.
+    ``many``: all those of its kind that there was no room for. ``type`` is what kind exactly,
+    in the kernel's own word: a file system, the driver of a device, a protocol; ``None`` if
+    nobody has noted it. ``beneath`` are the file systems and drivers that it lies on.
     """
 
     kind: ThingKind
     name: str
     many: bool = False
+    type: str | None = None
+    beneath: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,8 @@ class Flow:
 
     ``thing`` is an index, ``None`` where the descriptor was not seen, because the call had
     begun before the tracing did. ``descriptor`` is ``None`` then, and where the row is for
-    several processes (``process`` is 0). ``way`` is seen from the program.
+    several processes (``process`` is 0). ``way`` is seen from the program. ``direct`` is
+    whether the descriptor is open with O_DIRECT.
     """
 
     thing: int | None
@@ -60,6 +71,7 @@ class Flow:
     way: FlowWay
     calls: int
     bytes: int
+    direct: bool = False
 
 
 @dataclass(frozen=True)

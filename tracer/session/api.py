@@ -202,7 +202,7 @@ class Window:
         """
         found = self._sure()
         assert found.copied_bytes is not None
-        return found.copied_bytes + found.unassigned
+        return found.copied_bytes + found.unassigned + found.unexplained_bytes
 
     @property
     def most_copies(self) -> float:
@@ -230,6 +230,14 @@ class Window:
 
     def _assigned(self) -> Answer:
         found = self._sure()
+        if found.unexplained:
+            most = found.unexplained[0]
+            raise FigureError(
+                f"{found.copied_bytes} B were seen being copied for this window, and of "
+                f"{found.unexplained_bytes} B it is not known",
+                f"{most.bytes} B went through {found.name_of(most.thing)}: {most.why}",
+                "most_copied_bytes and most_copies take them for copied",
+            )
         if found.unassigned:
             raise FigureError(
                 f"{found.copied_bytes} B were copied for this window, and perhaps more",

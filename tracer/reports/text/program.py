@@ -11,12 +11,20 @@ from rich.console import Console
 
 from zctrace.analysis import program, sentences
 from zctrace.analysis.program import Answer, Line
-from zctrace.evidence.account import CLOSED, EXITED, INTERRUPTED, TIME, Thing, ThingKind
+from zctrace.evidence.account import (
+    CLOSED,
+    EXITED,
+    INTERRUPTED,
+    TIME,
+    FlowWay,
+    Thing,
+    ThingKind,
+)
 from zctrace.probes.model import Quantity
 from zctrace.reports import flamegraph, wording
 from zctrace.reports.text.layout import new_table, print_table, say, size
 
-_ROWS, _STACKS = 8, 3
+_ROWS, _STACKS, _UNEXPLAINED = 8, 3, 3
 """Of each table; and how many stacks. --json has all of them."""
 _DESCRIPTORS = 2
 """More of them for one file, and their number says more."""
@@ -120,6 +128,19 @@ def _moved(found: Answer, console: Console) -> None:
             f"{found.unassigned} B more were copied inside the kernel meanwhile, and nothing "
             "tells whether for this program",
             "yellow",
+        )
+    for part in found.unexplained[:_UNEXPLAINED]:
+        way = "out of" if part.way is FlowWay.IN else "into"
+        say(
+            console,
+            f"of {part.bytes} B that {part.syscall} moved {way} {found.name_of(part.thing)} it "
+            f"is not known whether the CPU copied them: {part.why}",
+            "yellow",
+        )
+    if left := found.unexplained[_UNEXPLAINED:]:
+        many = sum(part.bytes for part in left)
+        say(
+            console, f"nor of {many} B through {len(left)} things more: --json, --csv", "yellow"
         )
     say(console)
 
@@ -253,6 +274,10 @@ def result_json(answers: Sequence[Answer]) -> str:
             "copied_bytes": found.copied and {str(way): n for way, n in found.copied.items()},
             "beside_bytes": found.beside,
             "unassigned_bytes": found.unassigned,
+            "unexplained_bytes": found.unexplained_bytes,
+            "unexplained": [
+                {**vars(part), "thing": found.name_of(part.thing)} for part in found.unexplained
+            ],
             "doubts": list(found.doubts),
             "notes": list(found.notes),
             "status": found.trace.status,
@@ -289,7 +314,19 @@ def flows_csv(answers: Sequence[Answer]) -> str:
                     "bytes": flow.bytes,
                 }
             )
-        for booking in found.trace.account.bookings if found.copied is not None else ():
+        for part in found.unexplained:
+            rows.writerow(
+                {
+                    **common,
+                    **_named(things, part.thing),
+                    "syscall": part.syscall,
+                    "way": "unexplained",
+                    "direction": part.way,
+                    "bytes": part.bytes,
+                }
+            )
+        bookings = [*found.trace.account.bookings, *found.explanation.plain]
+        for booking in bookings if found.copied is not None else ():
             rows.writerow(
                 {
                     **common,

@@ -1,0 +1,210 @@
+"""What explains that a program's bytes moved: copies that were seen, or the allow-list.
+
+What neither does is *unexplained*: the CPU may have copied it where nobody looked, and no
+verdict of "zero-copy" holds for it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from zctrace.analysis import counted
+from zctrace.evidence.account import NO_CALL, Booking, Flow, FlowWay, Thing
+from zctrace.evidence.schema import Evidence, Trace
+from zctrace.probes.model import Direction, Kind, Quantity
+from zctrace.probes.references import NOT_WATCHED, REFERENCES
+from zctrace.probes.syscalls import OTHER_ENDS, TRANSFERS
+from zctrace.workloads.marker import RoleName
+
+PLAINLY = "user copies without an iterator"
+"""What stands in the place of a copy site for :attr:`Explanation.plain`."""
+_TO_KERNEL, _TO_USER = Direction.USER_TO_KERNEL, Direction.KERNEL_TO_USER
+_INSIDE = Direction.KERNEL_TO_KERNEL
+_LARGE = 1024
+"""Bytes of one user copy from which on it is payload in a call that moves nothing by what it
+returns; smaller ones are the structures that calls take and give."""
+_OF_SOCKET_BUFFERS = frozenset(
+    {Quantity.SKB_COPY_UBUFS, Quantity.SKB_COPY_BITS, Quantity.SKB_COPY_AND_CSUM_BITS}
+)
+_CALLS = {transfer.syscall: transfer for transfer in TRANSFERS}
+
+_Key = tuple[int | None, str | None, FlowWay]
+
+
+@dataclass(frozen=True)
+class Unexplained:
+    """Bytes that ``syscall`` moved through a thing, one way, and that nothing explains."""
+
+    thing: int | None
+    syscall: str | None
+    way: FlowWay
+    bytes: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Of one program.
+
+    ``plain`` is payload that was copied, although no copy site counts it: the processor's copy
+    routine was seen doing it, or the call has no other way. ``other`` are bytes that the
+    routine was seen copying beyond all of that, by system call.
+    """
+
+    unexplained: tuple[Unexplained, ...] = ()
+    plain: tuple[Booking, ...] = ()
+    other: tuple[tuple[str, int], ...] = ()
+
+
+def explain(evidence: Evidence, trace: Trace) -> Explanation:
+    """Hold what moved against what was copied, and against the allow-list."""
+    if any(thing.type is None for thing in trace.account.things):
+        return Explanation()  # recorded before anybody noted what things are
+    open_ = _not_by_reference(trace)
+    for booking in trace.account.bookings:
+        _cover_with_copies(open_, booking)
+    inside = _inside(evidence, trace)
+    for syscall in sorted({key[1] for key in open_ if not _at_user_end(key[1])}, key=str):
+        _cover(open_, [k for k in open_ if k[1] == syscall], inside[syscall])
+    plain: list[Booking] = []
+    routine = _routine(evidence, trace)
+    for (syscall, direction), (calls, size) in sorted(routine.items(), key=str):
+        keys = [k for k in open_ if k[1] == syscall and _direction(k) is direction]
+        covered = _cover(open_, keys, size)
+        plain += [Booking(k[0], syscall, direction, 0, many) for k, many in covered.items()]
+        left = size - sum(covered.values())
+        if syscall not in _CALLS and syscall not in OTHER_ENDS and left >= calls * _LARGE:
+            plain.append(Booking(None, syscall, direction, calls, left))
+            left = 0
+        routine[syscall, direction] = calls, left
+    for key in [k for k in open_ if k[1] in _CALLS and _CALLS[k[1]].copies]:
+        plain.append(Booking(key[0], key[1], _direction(key), 0, open_.pop(key)))
+    other: Counter[str] = Counter()
+    for (syscall, _), (_, left) in routine.items():
+        other[syscall or NO_CALL] += left
+    return Explanation(
+        tuple(
+            Unexplained(thing, syscall, way, size, _why(_thing(trace, thing)))
+            for (thing, syscall, way), size in sorted(open_.items(), key=lambda i: -i[1])
+            if size
+        ),
+        tuple(booking for booking in plain if booking.bytes),
+        tuple((syscall, size) for syscall, size in other.most_common() if size),
+    )
+
+
+def _not_by_reference(trace: Trace) -> dict[_Key, int]:
+    """Bytes that no row of the allow-list explains, whether or not they were copied."""
+    found: dict[_Key, int] = defaultdict(int)
+    for flow in trace.account.flows:
+        if not _is_by_reference(flow, _thing(trace, flow.thing)):
+            found[flow.thing, flow.syscall, flow.way] += flow.bytes
+    return dict(found)
+
+
+def _is_by_reference(flow: Flow, thing: Thing | None) -> bool:
+    if thing is None or thing.many:
+        return False
+    return any(
+        flow.syscall in row.calls
+        and flow.way == row.way
+        and thing.kind == row.kind
+        and thing.type in row.types
+        and (flow.direct or not row.direct)
+        and (bool(thing.beneath) and row.beneath.issuperset(thing.beneath)) is bool(row.beneath)
+        for row in REFERENCES
+    )
+
+
+def _thing(trace: Trace, number: int | None) -> Thing | None:
+    return None if number is None else trace.account.things[number]
+
+
+def _at_user_end(syscall: str | None) -> bool:
+    """Whether one end of what the call moves is the program's own memory."""
+    call = _CALLS.get(syscall or "")
+    return call is None or not (call.source and call.destination)
+
+
+def _direction(key: _Key) -> Direction:
+    """Of copies that explain bytes that a call moved from or to the program's memory."""
+    return _TO_USER if key[2] is FlowWay.IN else _TO_KERNEL
+
+
+def _cover_with_copies(open_: dict[_Key, int], booking: Booking) -> None:
+    """Take off what was copied between the program's memory and a thing."""
+    if not _at_user_end(booking.syscall):
+        return
+    for way in FlowWay:
+        key = booking.thing, booking.syscall, way
+        if key in open_ and booking.direction in (None, _direction(key)):
+            open_[key] = max(open_[key] - booking.bytes, 0)
+
+
+def _cover(open_: dict[_Key, int], keys: Iterable[_Key], size: int) -> dict[_Key, int]:
+    """Take ``size`` bytes off, where there are most first; returns what was taken off where."""
+    covered = {}
+    for key in sorted(keys, key=lambda k: -open_[k]):
+        covered[key] = min(open_[key], size)
+        open_[key] -= covered[key]
+        size -= covered[key]
+    return {key: many for key, many in covered.items() if many}
+
+
+def _inside(evidence: Evidence, trace: Trace) -> Counter[str | None]:
+    """What calls that hand pages on copied all the same, between two kernel buffers, by call.
+
+    Not what was copied of socket buffers: that comes later on their way.
+    """
+    found: Counter[str | None] = Counter()
+    for count in trace.run.counts:
+        site = evidence.site_of(count)
+        if (
+            count.role is RoleName.PROGRAM
+            and site is not None
+            and site.kind is Kind.COPY
+            and count.quantity not in _OF_SOCKET_BUFFERS
+            and counted.direction_of(count.direction, site.direction, count.syscall) is _INSIDE
+        ):
+            found[count.syscall] += count.bytes
+    return found
+
+
+def _routine(
+    evidence: Evidence, trace: Trace
+) -> dict[tuple[str | None, Direction], tuple[int, int]]:
+    """What the processor's copy routine did beyond what copy sites count: copies and bytes.
+
+    By system call and direction. The routine sees nearly all that they see, so what is left
+    is a lower bound.
+    """
+    seen: Counter[tuple[str | None, Direction]] = Counter()
+    calls: Counter[tuple[str | None, Direction]] = Counter()
+    for count in trace.run.counts:
+        site = evidence.site_of(count)
+        if count.role is not RoleName.PROGRAM or site is None:
+            continue
+        way = counted.direction_of(count.direction, site.direction, count.syscall)
+        if way not in (_TO_KERNEL, _TO_USER):
+            continue
+        key = count.syscall, way
+        if count.quantity is Quantity.USER_COPY_ROUTINE:
+            seen[key] += count.bytes
+            calls[key] += count.calls
+        elif site.kind is not Kind.CROSS_CHECK:
+            seen[key] -= count.bytes
+            calls[key] -= count.calls
+    return {key: (max(calls[key], 1), size) for key, size in seen.items() if size > 0}
+
+
+def _why(thing: Thing | None) -> str:
+    if thing is None:
+        return "the call had begun before the tracing did"
+    if thing.many:
+        return "there were more of its kind than there is room for"
+    for part in (*thing.beneath, thing.type):
+        if part in NOT_WATCHED:
+            return NOT_WATCHED[part]
+    return f"how {thing.type or thing.kind} moves bytes is not known"

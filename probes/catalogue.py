@@ -130,6 +130,31 @@ COPY_SITES: tuple[CopySite, ...] = (
         since="Not used since Linux kernel commit adfcf4231b8c (\"x86: don't use REP_GOOD "
         'or ERMS for user memory copies") (in v6.4).',
     ),
+    # Where the routine is inlined: who copies user memory without an iterator.
+    CopySite(
+        quantity=Quantity.COPY_TO_USER,
+        function="_copy_to_user",
+        kind=Kind.CROSS_CHECK,
+        direction=Direction.KERNEL_TO_USER,
+        mechanisms=(Mechanism.BREAKPOINT_ENTRY,),
+        at_entry=Register("dx"),
+        paths=_ANY_PATH,
+        instead_of=Quantity.USER_COPY_ROUTINE,
+        why="user copies without an iterator, where processors with FSRM have no routine",
+        since="Under this name on all.",
+    ),
+    CopySite(
+        quantity=Quantity.COPY_FROM_USER,
+        function="_copy_from_user",
+        kind=Kind.CROSS_CHECK,
+        direction=Direction.USER_TO_KERNEL,
+        mechanisms=(Mechanism.BREAKPOINT_ENTRY,),
+        at_entry=Register("dx"),
+        paths=_ANY_PATH,
+        instead_of=Quantity.USER_COPY_ROUTINE,
+        why="user copies without an iterator, where processors with FSRM have no routine",
+        since="Under this name on all.",
+    ),
     # Verifying a datagram's checksum while it is copied: through a pointer, in lib/ before
     # Linux kernel commit 6d0d41991428 (see probes.calls), with a flag that only this has.
     CopySite(

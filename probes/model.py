@@ -38,6 +38,9 @@ class Quantity(enum.StrEnum):
     METADATA_FROM_USER = "metadata-from-user"
     METADATA_TO_USER = "metadata-to-user"
     USER_COPY_ROUTINE = "user-copy-routine"
+    COPY_TO_USER = "copy-to-user"
+    """Not through an iterator; likewise the next."""
+    COPY_FROM_USER = "copy-from-user"
     """The processor's routine, which most of the above call."""
     SKB_COPY_UBUFS = "skb-copy-ubufs"
     SKB_COPY_BITS = "skb-copy-bits"
@@ -67,6 +70,12 @@ class Quantity(enum.StrEnum):
     TRANSMIT_HEADERS = "transmit-headers"
     TRANSMITTED = "transmitted"
     DMA_MAPPED = "dma-mapped"
+
+
+WITHOUT_ITERATOR = frozenset(
+    {Quantity.USER_COPY_ROUTINE, Quantity.COPY_TO_USER, Quantity.COPY_FROM_USER}
+)
+"""What sees user copies that no copy site counts; the first one those that are counted, too."""
 
 
 class Mechanism(enum.StrEnum):
@@ -191,6 +200,8 @@ class CopySite:
     """The socket buffer that is copied, which tells for whom (:class:`Hook`)."""
     needs_cpu_flag: str | None = None
     """Never called on processors without this flag of /proc/cpuinfo."""
+    instead_of: Quantity | None = None
+    """Only where nothing watches that quantity."""
     dead_with_cpu_flag: str | None = None
     """Never called on processors with this flag: inlined away."""
 
@@ -337,3 +348,7 @@ DIRECTION_NUMBERS = {
     Direction.USER_TO_USER: 4,
 }
 """What the meter calls them."""
+LARGE = 8
+"""Set in such a number: the copy was of ``LARGE_BYTES`` or more."""
+LARGE_BYTES = 1024
+"""Structures that system calls take and give are smaller than this, mostly; pages are not."""

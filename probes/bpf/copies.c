@@ -11,6 +11,7 @@
  *	PLACE_FROM, PLACE_TO      the registers that have the addresses, where these decide on the
  *	                          direction
  *	PLACE_DIRECTION           otherwise
+ *	PLACE_LARGE               from how many bytes on a copy is booked apart; 0: never
  *	PLACE_SKB                 the register that has the socket buffer
  *	PLACE_START, PLACE_SIZE   of the function
  *
@@ -81,7 +82,8 @@ static inline u64 amount(u64 first, u64 second, u64 skb)
 int on_breakpoint(struct bpf_perf_event_data *ctx)
 {
 	u64 from = ARGUMENT(ctx->regs, PLACE_FROM), to = ARGUMENT(ctx->regs, PLACE_TO);
-	u64 first = ARGUMENT(ctx->regs, PLACE_FIRST), caller = 0;
+	u64 first = ARGUMENT(ctx->regs, PLACE_FIRST), caller = 0, bytes;
+	u32 direction;
 
 	if (PLACE_FIRST == REGISTER_AX)
 		first = READ(ctx->regs, ax);
@@ -89,8 +91,11 @@ int on_breakpoint(struct bpf_perf_event_data *ctx)
 	/* Of what stands at its beginning, so that the stack begins with who called it. */
 	if (from)
 		caller = u64_at(ctx->regs.sp, 0);
-	count_here(ctx, PLACE_SITE, direction_between(from, to), amount(first, 0, 0), caller,
-		   window_here());
+	bytes = amount(first, 0, 0);
+	direction = direction_between(from, to);
+	if (PLACE_LARGE && bytes >= PLACE_LARGE)
+		direction |= IS_LARGE;
+	count_here(ctx, PLACE_SITE, direction, bytes, caller, window_here());
 	return 0;
 }
 

@@ -1,6 +1,7 @@
 """Whether numbers may be believed, on evidence that a real kernel gave."""
 
 import dataclasses
+from collections import Counter
 
 import pytest
 
@@ -17,10 +18,12 @@ from tests.unit.altering import (
     told,
     with_counts,
 )
-from zctrace.analysis import controls
+from zctrace.analysis import controls, own_word
 from zctrace.analysis.verdicts import Word
 from zctrace.evidence.schema import Hits
+from zctrace.probes.model import Direction, Quantity
 from zctrace.workloads.kernel_account import KernelAccount
+from zctrace.workloads.known import Moved
 
 MIB = 1 << 20
 
@@ -277,6 +280,18 @@ def test_what_a_site_names_is_compared_and_nothing_else(evidence):
 
 
 OWN_WORD = "the kernel's own word on zero-copy sends"
+
+
+def test_without_scatter_gather_other_copies_agree_with_the_kernel_s_word(evidence):
+    """Packets are put together from the pages, which are then free: copied, the kernel says."""
+    run = run_of(evidence, "msg-zerocopy")
+    account = KernelAccount(zerocopy_sends=1, zerocopy_copied=1, retransmitted_bytes=0)
+    run = dataclasses.replace(run, account=account)
+    pulled = Moved(Quantity.SKB_COPY_BITS, Direction.KERNEL_TO_KERNEL)
+    for gathers, counted, holds in ((False, MIB, True), (True, MIB, False), (False, 0, False)):
+        seen = Counter({pulled: counted})
+        ((name, passed, _),) = own_word.compared(run, seen, gathers=gathers)
+        assert (name, passed) == (OWN_WORD, holds)
 
 
 @pytest.mark.parametrize(

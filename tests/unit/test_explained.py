@@ -170,19 +170,18 @@ def test_where_the_answer_has_plain_copies_every_sum_has_them(recorded):
     assert found.copies == 1
 
 
-@pytest.mark.parametrize(("each", "payload"), [(4096, True), (64, False)])
-def test_large_user_copies_of_calls_that_move_nothing_are_payload(recorded, each, payload):
-    """A page that userfaultfd fills, and structures that calls take and give."""
-    seen = copied(
-        *(recorded, "ioctl-of-something", SIZE, Direction.USER_TO_KERNEL),
-        *(Quantity.USER_COPY_ROUTINE, SIZE // each),
-    )
-    found = explained(recorded, (), (), counts=(seen,))
-    assert bool(found.plain) is payload
-    assert bool(found.other) is not payload
-    beside = answer(recorded, (), (), counts=(seen,)).beside
-    named = {} if payload else {"ioctl-of-something, not through an iterator": SIZE}
-    assert beside == named
+def test_large_user_copies_of_calls_that_move_nothing_are_payload(recorded):
+    """Pages that userfaultfd fills; not the structures that calls take and give."""
+    to_kernel, routine = Direction.USER_TO_KERNEL, Quantity.USER_COPY_ROUTINE
+    pages = dataclasses.replace(copied(recorded, "ioctl", SIZE, to_kernel, routine), large=True)
+    structures = copied(recorded, "ioctl", 4711, to_kernel, routine)
+    found = explained(recorded, (), (), counts=(pages, structures))
+    assert found.plain == (Booking(None, "ioctl", to_kernel, 0, SIZE),)
+    assert found.other == (("ioctl", 4711),)
+    found = answer(recorded, (), (), counts=(pages, structures))
+    assert found.beside == {program.STRUCTURES: 4711}
+    program_s = dataclasses.replace(pages, syscall="execve")
+    assert explained(recorded, (), (), counts=(program_s,)).plain == ()
 
 
 def test_a_call_that_cannot_but_copy_has_copied(recorded):

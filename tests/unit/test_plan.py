@@ -20,6 +20,7 @@ from zctrace.probes.model import (
     Mechanism,
     Path,
     Purpose,
+    Quantity,
     Returned,
     plain,
 )
@@ -97,12 +98,12 @@ def test_breakpoints_go_to_the_iterators_and_the_routine(
     line, atomic, mechanism, routine, choice
 ):
     attach_plan = planned(recorded_kernel(line), choice)
-    assert [(b.site.function, b.mechanism) for b in attach_plan.breakpoints] == [
+    assert {(b.site.function, b.mechanism) for b in attach_plan.breakpoints} == {
         ("_copy_to_iter", Mechanism.BREAKPOINT_RETURN),
         ("_copy_from_iter", Mechanism.BREAKPOINT_RETURN),
         (atomic, mechanism),
         (routine, Mechanism.BREAKPOINT_ENTRY),
-    ]
+    }
     inexact = [copy.site.function for copy in attach_plan.copies if not copy.exact]
     assert inexact == ([] if mechanism is Mechanism.BREAKPOINT_RETURN else [atomic])
 
@@ -280,6 +281,18 @@ def test_a_target_that_is_lost_beside_another_is_not_forgotten():
     unreached = {c.caller for call in attach_plan.calls for c in call.unreached}
     blind = {function for b in attach_plan.blind for function in b.functions}
     assert "ip_generic_getfrag" in unreached or "_copy_from_iter_full" in blind
+
+
+def test_where_the_routine_is_inlined_its_callers_without_iterators_are_watched(facts):
+    """With FSRM, from Linux 6.4 on; and before what call sites count anyway."""
+    flags = facts.cpu_flags | {"fsrm"}
+    attach_plan = planned(dataclasses.replace(facts, cpu_flags=flags))
+    watched = [b.site.function for b in attach_plan.breakpoints]
+    inlined = "rep_movs_alternative" in facts.functions
+    assert (set(watched[:2]) == {"_copy_to_user", "_copy_from_user"}) == inlined
+    assert len(watched) == 4
+    quantities = {blind.quantity for blind in attach_plan.blind}
+    assert Quantity.COPY_TO_USER not in quantities
 
 
 def test_only_breakpoints(facts):

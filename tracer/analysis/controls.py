@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from zctrace.analysis import counted
+from zctrace.analysis import counted, own_word
 from zctrace.evidence.schema import INTERRUPTS, Evidence, Run
 from zctrace.probes.model import Direction, Kind, Mechanism, Quantity
 from zctrace.workloads.known import Known, Moved
@@ -241,36 +241,11 @@ def _routine(evidence: Evidence, run: Run) -> list[Control]:
 
 def _own_word(evidence: Evidence, run: Run) -> list[Control]:
     """What the kernel tells the program of its transfer, against what was counted."""
-    account, seen = run.account, _bytes(evidence, run, run.role)
-    controls = []
-    copied, sends = account.zerocopy_copied, account.zerocopy_sends
-    if copied is not None and sends is not None:
-        counted = seen[Moved(Quantity.SKB_COPY_UBUFS, Direction.KERNEL_TO_KERNEL)]
-        again = account.sent_again
-        controls.append(
-            Control(
-                "the kernel's own word on zero-copy sends",
-                COPIES,
-                # Of one send a part may be copied, and a packet sent again is copied again.
-                (copied > 0) == (counted > 0)
-                and (copied < sends or counted >= run.payload_bytes)
-                and counted <= run.payload_bytes + again,
-                f"{copied} of {sends} sends copied and {again} B sent again, it says; "
-                f"{counted} B counted",
-            )
-        )
-    mapped, copied = account.mapped_bytes, account.copied_bytes
-    if mapped is not None and copied is not None:
-        counted = seen[Moved(Quantity.COPY_TO_ITER, Direction.KERNEL_TO_USER)]
-        controls.append(
-            Control(
-                "the kernel's own word on mapped bytes",
-                COPIES,
-                copied == counted,
-                f"{mapped} B mapped and {copied} B copied, it says; {counted} B counted",
-            )
-        )
-    return controls
+    nic = evidence.nics.get(run.nic)
+    said = own_word.compared(
+        run, _bytes(evidence, run, run.role), gathers=nic is None or nic.scatter_gather
+    )
+    return [Control(name, COPIES, passed, detail) for name, passed, detail in said]
 
 
 def _breakpoints(run: Run) -> list[Control]:

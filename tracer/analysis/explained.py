@@ -13,22 +13,21 @@ from dataclasses import dataclass
 from zctrace.analysis import counted
 from zctrace.evidence.account import NO_CALL, Booking, Flow, FlowWay, Thing
 from zctrace.evidence.schema import Evidence, Trace
-from zctrace.probes.model import Direction, Kind, Quantity
+from zctrace.probes.model import WITHOUT_ITERATOR, Direction, Kind, Purpose, Quantity
 from zctrace.probes.references import NOT_WATCHED, REFERENCES
-from zctrace.probes.syscalls import OTHER_ENDS, TRANSFERS
+from zctrace.probes.syscalls import OTHER_ENDS, TRANSFERS, Told
 from zctrace.workloads.marker import RoleName
 
 PLAINLY = "user copies without an iterator"
 """What stands in the place of a copy site for :attr:`Explanation.plain`."""
 _TO_KERNEL, _TO_USER = Direction.USER_TO_KERNEL, Direction.KERNEL_TO_USER
 _INSIDE = Direction.KERNEL_TO_KERNEL
-_LARGE = 1024
-"""Bytes of one user copy from which on it is payload in a call that moves nothing by what it
-returns; smaller ones are the structures that calls take and give."""
 _OF_SOCKET_BUFFERS = frozenset(
     {Quantity.SKB_COPY_UBUFS, Quantity.SKB_COPY_BITS, Quantity.SKB_COPY_AND_CSUM_BITS}
 )
 _CALLS = {transfer.syscall: transfer for transfer in TRANSFERS}
+_TELLING = frozenset(t.syscall for t in TRANSFERS if t.told is not Told.WHOLE_FILE)
+"""Calls that say how many bytes they moved: what they copy beyond that is no payload."""
 
 _Key = tuple[int | None, str | None, FlowWay]
 
@@ -70,20 +69,19 @@ def explain(evidence: Evidence, trace: Trace) -> Explanation:
         _cover(open_, [k for k in open_ if k[1] == syscall], inside[syscall])
     plain: list[Booking] = []
     routine = _routine(evidence, trace)
-    for (syscall, direction), (calls, size) in sorted(routine.items(), key=str):
+    other: Counter[str] = Counter()
+    for (syscall, direction), (size, large) in sorted(routine.items(), key=str):
         keys = [k for k in open_ if k[1] == syscall and _direction(k) is direction]
         covered = _cover(open_, keys, size)
         plain += [Booking(k[0], syscall, direction, 0, many) for k, many in covered.items()]
         left = size - sum(covered.values())
-        if syscall not in _CALLS and syscall not in OTHER_ENDS and left >= calls * _LARGE:
-            plain.append(Booking(None, syscall, direction, calls, left))
-            left = 0
-        routine[syscall, direction] = calls, left
+        if syscall not in _TELLING and syscall not in OTHER_ENDS and left:
+            payload = min(left, large)
+            plain.append(Booking(None, syscall, direction, 0, payload))
+            left -= payload
+        other[syscall or NO_CALL] += left
     for key in [k for k in open_ if k[1] in _CALLS and _CALLS[k[1]].copies]:
         plain.append(Booking(key[0], key[1], _direction(key), 0, open_.pop(key)))
-    other: Counter[str] = Counter()
-    for (syscall, _), (_, left) in routine.items():
-        other[syscall or NO_CALL] += left
     return Explanation(
         tuple(
             Unexplained(thing, syscall, way, size, _why(_thing(trace, thing)))
@@ -175,13 +173,15 @@ def _inside(evidence: Evidence, trace: Trace) -> Counter[str | None]:
 def _routine(
     evidence: Evidence, trace: Trace
 ) -> dict[tuple[str | None, Direction], tuple[int, int]]:
-    """What the processor's copy routine did beyond what copy sites count: copies and bytes.
+    """Bytes that the processor's copy routine copied beyond what copy sites count.
 
-    By system call and direction. The routine sees nearly all that they see, so what is left
-    is a lower bound.
+    By system call and direction; and at most how many of them came in large pieces. The routine
+    sees nearly all that they see, so what is left is a lower bound.
     """
-    seen: Counter[tuple[str | None, Direction]] = Counter()
-    calls: Counter[tuple[str | None, Direction]] = Counter()
+    left: dict[bool, Counter[tuple[str | None, Direction]]] = {
+        routine: Counter() for routine in (True, False)
+    }
+    large: Counter[tuple[str | None, Direction]] = Counter()
     for count in trace.run.counts:
         site = evidence.site_of(count)
         if count.role is not RoleName.PROGRAM or site is None:
@@ -190,13 +190,16 @@ def _routine(
         if way not in (_TO_KERNEL, _TO_USER):
             continue
         key = count.syscall, way
-        if count.quantity is Quantity.USER_COPY_ROUTINE:
-            seen[key] += count.bytes
-            calls[key] += count.calls
+        if count.quantity in WITHOUT_ITERATOR:
+            left[count.quantity is Quantity.USER_COPY_ROUTINE][key] += count.bytes
+            large[key] += count.bytes if count.large else 0
         elif site.kind is not Kind.CROSS_CHECK:
-            seen[key] -= count.bytes
-            calls[key] -= count.calls
-    return {key: (max(calls[key], 1), size) for key, size in seen.items() if size > 0}
+            left[True][key] -= count.bytes
+            # The others are called by nobody who copies through an iterator.
+            if site.purpose is Purpose.METADATA:
+                left[False][key] -= count.bytes
+    most = left[True] | left[False]
+    return {key: (size, large[key]) for key, size in most.items() if size > 0}
 
 
 def _why(thing: Thing | None) -> str:

@@ -38,6 +38,8 @@ _DELIVERING = (
     *(SOCKET, FILE, PIPE, DEVICE),
     *(ThingKind.MEMORY, ThingKind.QUEUE, ThingKind.KERNEL),
 )
+STRUCTURES = "structures of system calls"
+"""In :attr:`Answer.beside`: user copies that are no payload, by none of the calls' names."""
 UNKNOWN = Thing(ThingKind.UNKNOWN, "calls that had begun before the tracing did")
 
 
@@ -172,8 +174,8 @@ def answer(evidence: Evidence) -> Answer:
         copied[way] += count.bytes
     for booking in explanation.plain:
         copied[booking.direction] += booking.bytes
-    for syscall, many in explanation.other:
-        beside[f"{syscall}, not through an iterator"] += many
+    if other := sum(many for _, many in explanation.other):
+        beside[STRUCTURES] = other
     delivered, received = _moved(trace)
     return Answer(
         evidence,
@@ -283,11 +285,18 @@ def _things(trace: Trace, bookings: Iterable[Booking]) -> list[Line]:
         thing = _thing(trace, number)
         return (number, known), thing.name if known else "in the kernel, outside of calls"
 
+    moving = {flow.syscall for flow in trace.account.flows}
+
+    def of_booking(booking: Booking) -> tuple[Hashable, str]:
+        if booking.thing is None and booking.syscall and booking.syscall not in moving:
+            return booking.syscall, f"in {booking.syscall}"
+        return of(booking.thing, booking.thing is not None or booking.syscall is not None)
+
     return _lines(
         trace.account.flows,
         [b for b in bookings if moves(b.syscall)],
         lambda f: of(f.thing, True),
-        lambda b: of(b.thing, b.thing is not None or b.syscall is not None),
+        of_booking,
     )
 
 

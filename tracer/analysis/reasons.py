@@ -44,6 +44,16 @@ _REASONS = (
         "",
         "zero-copy packets were handed to somebody who may keep them",
     ),
+    *(
+        _Reason(
+            Quantity.COPY_FROM_ITER_ATOMIC,
+            "",
+            "a file of an overlay's lower layer is copied up as a whole when it is opened for "
+            "writing, or cut",
+            call,
+        )
+        for call in ("open", "openat", "openat2", "truncate", "ftruncate", "creat")
+    ),
     _Reason(
         Quantity.COPY_FROM_ITER_ATOMIC,
         "",
@@ -58,7 +68,7 @@ _REASONS = (
     _Reason(
         Quantity.COPY_TO_ITER,
         "",
-        "the file system, or the kind of file, gives no pages to a pipe: it is read into "
+        "the file system, or the kind of file, hands none of its pages on: it is read into "
         "fresh ones",
     ),
     _Reason(Quantity.COPY_FROM_ITER, "", "the socket takes no references to pages"),

@@ -20,8 +20,8 @@ _PLAN9 = "9p"
 _OVERLAY, _LAYERS = "overlay", ("lowerdir", "upperdir")
 _SCSI_DISK = "sd"
 """The driver of a disk whose bytes another driver moves: that of the adapter."""
-_MEMORY_DEVICES = "mem"
-"""The subsystem of /dev/null, /dev/zero and the like, which have nothing in common."""
+_NOTHING_IN_COMMON = ("mem", "misc")
+"""The subsystems of /dev/null and /dev/zero, of /dev/fuse and the like."""
 _MINOR_BITS = 20
 
 
@@ -46,12 +46,12 @@ def of_block_device(number: int) -> str:
 
 
 def of_character_device(number: int) -> str:
-    """Its subsystem, ``tty``; of one of memory its name, ``null``."""
+    """Its subsystem, ``tty``; of some its name: ``null``, ``fuse``."""
     node = _node("char", number)
     if node is None:
         return UNKNOWN
     subsystem = (node / "subsystem").resolve().name
-    return node.name if subsystem == _MEMORY_DEVICES else subsystem
+    return node.name if subsystem in _NOTHING_IN_COMMON else subsystem
 
 
 def of_file_system(device: int, mounted: Iterable[Mount]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from zctrace.collect import flows, settings, stacks
 from zctrace.collect.readings import NO_SYSCALL
 from zctrace.plan.attachments import AttachPlan
 from zctrace.plan.places import REGISTER_NUMBERS, Amount
-from zctrace.probes.model import DIRECTION_NUMBERS, Returned
+from zctrace.probes.model import DIRECTION_NUMBERS, LARGE, Returned
 from zctrace.probes.user_functions import USER_COPIES
 from zctrace.workloads import marker
 
@@ -121,6 +121,7 @@ def _numbers() -> dict[str, str]:
         **{f"MARKER_{o.name}": str(o.value) for o in marker.Operation},
         **{f"SCOPE_{scope.name}": str(scope.value) for scope in marker.Scope},
         **{way.name: str(number) for way, number in DIRECTION_NUMBERS.items()},
+        "IS_LARGE": str(LARGE),
         **{f"RETURNED_{returned.name}": str(returned.value) for returned in Returned},
         **{f"AMOUNT_{amount.name}": str(amount.value) for amount in Amount},
         **{f"REGISTER_{name.upper()}": str(n) for name, n in REGISTER_NUMBERS.items()},

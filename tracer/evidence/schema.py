@@ -133,6 +133,9 @@ class Count:
     caller: str | None
     calls: int
     bytes: int
+    large: bool = False
+    """Whether each of the copies was of ``LARGE_BYTES`` or more; only told of user copies
+    that are seen without an iterator."""
 
 
 @dataclass(frozen=True)

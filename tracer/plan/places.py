@@ -5,7 +5,16 @@ from __future__ import annotations
 import enum
 
 from zctrace.kernel.facts import Function, KernelFacts
-from zctrace.probes.model import DIRECTION_NUMBERS, CopySite, Length, Register, Where, Within
+from zctrace.probes.model import (
+    DIRECTION_NUMBERS,
+    LARGE_BYTES,
+    WITHOUT_ITERATOR,
+    CopySite,
+    Length,
+    Register,
+    Where,
+    Within,
+)
 
 REGISTER_NUMBERS = {
     "r9": 64,
@@ -62,6 +71,7 @@ def place_of(
         "PLACE_FROM": _register(site.source.name if site.source else ""),
         "PLACE_TO": _register(site.destination.name if site.destination else ""),
         "PLACE_DIRECTION": DIRECTION_NUMBERS[site.direction] if site.direction else 0,
+        "PLACE_LARGE": LARGE_BYTES if site.quantity in WITHOUT_ITERATOR else 0,
         "PLACE_SKB": _register(site.skb.name if site.skb else ""),
         "PLACE_START": function.address,
         "PLACE_SIZE": function.size,

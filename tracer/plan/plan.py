@@ -59,8 +59,12 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
     blind: list[Blind] = []
     used = {Mechanism.FENTRY: 0, Mechanism.BREAKPOINT_RETURN: 0}
     quantities = dict.fromkeys(site.quantity for site in catalogue.copies)
-    for quantity in quantities:
+    checked = {site.quantity for site in catalogue.copies if site.function in at_calls}
+    # Debug registers go to what nothing else sees first.
+    for quantity in sorted(quantities, key=lambda quantity: quantity in checked):
         rows = [site for site in catalogue.copies if site.quantity == quantity]
+        if any(copy.site.quantity in {row.instead_of for row in rows} for copy in copies):
+            continue
         reasons = []
         for site in rows:
             kind = Kind.CROSS_CHECK if site.function in at_calls else site.kind

@@ -273,6 +273,7 @@ def result_json(answers: Sequence[Answer]) -> str:
             "received_bytes": found.received,
             "copied_bytes": found.copied and {str(way): n for way, n in found.copied.items()},
             "beside_bytes": found.beside,
+            "structures_bytes": dict(found.explanation.other),
             "unassigned_bytes": found.unassigned,
             "unexplained_bytes": found.unexplained_bytes,
             "unexplained": [

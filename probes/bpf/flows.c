@@ -12,7 +12,8 @@
  * SIGNAL_LIVE, FILES_TABLE, TABLE_SIZE, TABLE_FILES, FILE_INODE, FILE_DENTRY, FILE_MODE,
  * FILE_PRIVATE, DENTRY_PARENT, DENTRY_NAME, INODE_MODE, INODE_NUMBER, INODE_SUPER, INODE_SIZE,
  * INODE_DEVICE, SUPER_DEVICE, SOCKET_SOCK, SOCK_FAMILY, SOCK_PEER_PORT, SOCK_PORT,
- * SOCK_PEER, SOCK_ADDRESS, SOCK_PEER6, SOCK_ADDRESS6, SOCK_TYPE
+ * SOCK_PEER, SOCK_ADDRESS, SOCK_PEER6, SOCK_ADDRESS6, SOCK_TYPE, and UNIX_PEER, 0 where it
+ * is not known
  *
  * With STACKS also who was on the stack at each copy: MAX_STACKS, and the offset
  * MEMORY_PROGRAM.
@@ -37,6 +38,7 @@ struct object_key {
 #define OBJECT_NAMES 10
 
 struct object {
+	u64 sock, peer_sock; /* of a connected Unix socket; each end has the other's */
 	u32 device; /* of a device file, which one */
 	u32 family; /* of a socket */
 	u16 type;
@@ -148,6 +150,9 @@ static inline void describe_socket(u64 file, struct object *object)
 	} else if (object->family == 10) { /* AF_INET6 */
 		bpf_probe_read_kernel(object->address, 16, (void *)(sock + SOCK_ADDRESS6));
 		bpf_probe_read_kernel(object->peer, 16, (void *)(sock + SOCK_PEER6));
+	} else if (object->family == 1 && UNIX_PEER) { /* AF_UNIX */
+		object->sock = sock;
+		object->peer_sock = u64_at(sock, UNIX_PEER);
 	}
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zctrace.analysis.border import LITTLE, RECEIVED
 from zctrace.analysis.program import Answer
 from zctrace.evidence.account import NO_CALL
 from zctrace.probes.model import Direction
@@ -26,19 +27,21 @@ def sentence(found: Answer) -> str:
         )
     open_ended = found.doubts or (found.most_copies or 0) - ratio >= _SHOWN
     seen = "as far as was seen, " if open_ended else ""
+    parts = [line for line in found.calls if line.copied_bytes]
+    sizes = ", ".join(f"{line.copied_bytes} by {called(line.name)}" for line in parts[:_NAMED])
+    least = "at least " if open_ended else ""
+    if many < LITTLE and not copied:
+        return f"{seen}it moved {many} B only, and the CPU copied none of them"
+    if many < LITTLE:
+        return f"it moved {many} B only: {least}{copied} B were copied: {sizes}"
     if not copied:
         return f"{seen}zero-copy: of {many} B {basis} the CPU copied none"
-    parts = [line for line in found.calls if line.copied_bytes]
     if ratio < ZERO_COPY:
         return (
             f"{seen}zero-copy for {_percent(_uncopied(found))} of the bytes {basis}; "
             f"{copied} B were copied all the same, most by {called(parts[0].name)}"
         )
-    least = "at least " if open_ended else ""
     if ratio > _MANY:
-        sizes = ", ".join(
-            f"{line.copied_bytes} by {called(line.name)}" for line in parts[:_NAMED]
-        )
         return f"not zero-copy: {least}{copied} B were copied for {many} B {basis}: {sizes}"
     shares = ", ".join(
         f"{line.copied_bytes / many:.2f} by {called(line.name)}"
@@ -49,16 +52,16 @@ def sentence(found: Answer) -> str:
 
 
 def _uncopied(found: Answer) -> float:
-    """The share of what was delivered, or received, that was not copied on that way."""
+    """The share of what copies are related to that was not copied on its way."""
     basis, many = found.basis
     copied = 0
     for line in found.calls:
         way = sum(
             size
             for direction, size in line.copied.items()
-            if (direction is Direction.KERNEL_TO_USER) == (basis == "received")
+            if (direction is Direction.KERNEL_TO_USER) == (basis == RECEIVED)
         )
-        moved = line.delivered if basis == "delivered" else line.received
+        moved = line.received if basis == RECEIVED else line.delivered
         copied += min(way, moved) if moved else way
     return max(many - copied, 0) / many
 

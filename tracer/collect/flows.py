@@ -6,14 +6,15 @@ Reads the tables of probes/bpf/flows.c and names what is in them. Part of collec
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import mmap
-import socket
 import stat
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from zctrace.collect import sockets
 from zctrace.collect.mounts import Mount, mounts
 from zctrace.evidence.account import (
     DEVICE,
@@ -48,9 +49,6 @@ _NAME_BYTES = 40
 _NO_DESCRIPTOR = 0xFFFFFFFF
 _WAYS = {1: FlowWay.IN, 2: FlowWay.OUT}
 _DIRECTIONS = {number: way for way, number in DIRECTION_NUMBERS.items()}
-_SOCKET_TYPES = {1: "stream", 2: "datagram", 3: "raw", 5: "packets"}
-_MAPPED = bytes(10) + b"\xff\xff"
-"""What comes before an IPv4 address where it stands for one of IPv6."""
 _NAMELESS = {OTHER: "anon_inode"}
 _PLURALS = {kind: f"{kind}s" for kind in (FILE, SOCKET, PIPE, DEVICE)} | {OTHER: "others"}
 
@@ -201,9 +199,14 @@ class _Things:
         self.all: list[Thing] = []
         self._numbers: dict[tuple[int, int, int], int] = {}
         self._many: dict[ThingKind, int] = {}
+        connected: list[tuple[int, Any]] = []
         for key, entry in objects.items():
-            self._numbers[key.inode, key.device, key.kind] = len(self.all)
+            self._numbers[key.inode, key.device, key.kind] = number = len(self.all)
             self.all.append(_thing(key, entry, mounts))
+            if self.all[number].kind == SOCKET:
+                connected.append((number, entry))
+        for number, peer in sockets.peers(connected).items():
+            self.all[number] = dataclasses.replace(self.all[number], peer=peer)
 
     def number(self, key: Any) -> int | None:
         """``None`` for what nobody has looked at: then not even the kind is known."""
@@ -240,7 +243,7 @@ def _kind(mode: int) -> ThingKind:
 def _thing(key: Any, entry: Any, mounts: dict[int, str]) -> Thing:
     kind = _kind(key.kind)
     if kind == SOCKET:
-        return Thing(SOCKET, _socket_name(key.inode, entry))
+        return Thing(SOCKET, sockets.name(key.inode, entry))
     if kind == PIPE:
         return Thing(PIPE, f"pipe:[{key.inode}]")
     path = _path(bytes(entry.names), mounts.get(key.device, ""))
@@ -257,25 +260,3 @@ def _path(names: bytes, mount: str) -> str:
     known = [part for part in parts if part]
     beyond = ["…"] if len(known) == len(parts) else []
     return "/".join([mount.rstrip("/"), *beyond, *reversed(known)])
-
-
-def _socket_name(inode: int, entry: Any) -> str:
-    kind = _SOCKET_TYPES.get(entry.type, f"type {entry.type}")
-    family: int = entry.family
-    if family == socket.AF_UNIX:
-        return f"unix {kind} socket:[{inode}]"
-    if family not in (socket.AF_INET, socket.AF_INET6):
-        return f"family {family} {kind} socket:[{inode}]"
-    size = 4 if family == socket.AF_INET else 16
-    ends = []
-    for address, port in (
-        (entry.address, entry.port),
-        (entry.peer, socket.ntohs(entry.peer_port)),
-    ):
-        # Java's sockets are of IPv6, and what they carry may be IPv4.
-        raw = bytes(address)[:size].removeprefix(_MAPPED)
-        six = len(raw) > len(_MAPPED)
-        text = socket.inet_ntop(socket.AF_INET6 if six else socket.AF_INET, raw)
-        ends.append(f"[{text}]:{port}" if six else f"{text}:{port}")
-    name = {"stream": "tcp", "datagram": "udp"}.get(kind, kind)
-    return f"{name} {ends[0]} → {ends[1]}"

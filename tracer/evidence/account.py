@@ -36,12 +36,14 @@ class FlowWay(enum.StrEnum):
 class Thing:
     """A file, socket, pipe or device; ``name`` is its path, or addresses, for people.
 
-    ``many``: all those of its kind that there was no room for.
+    ``many``: all those of its kind that there was no room for. ``peer``: of a connected
+    socket, the index of the one at the other end, where that was seen, too.
     """
 
     kind: ThingKind
     name: str
     many: bool = False
+    peer: int | None = None
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,8 @@ class Account:
 class Look:
     """What had moved, been copied and found no row of its own until now; bytes, by call.
 
-    Unlike an account it knows of no pipes inside the program: what goes through one is
-    received and delivered, too.
+    Unlike an account it does not know what is inside the program: what goes through a pipe
+    in there is received and delivered, too.
     """
 
     received: dict[str, int]

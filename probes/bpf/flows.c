@@ -13,7 +13,7 @@
  * FILE_PRIVATE, DENTRY_PARENT, DENTRY_NAME, INODE_MODE, INODE_NUMBER, INODE_SUPER, INODE_SIZE,
  * INODE_DEVICE, SUPER_DEVICE, SOCKET_SOCK, SOCK_FAMILY, SOCK_PEER_PORT, SOCK_PORT,
  * SOCK_PEER, SOCK_ADDRESS, SOCK_PEER6, SOCK_ADDRESS6, SOCK_TYPE, SUPER_TYPE, FILE_SYSTEM_NAME,
- * FILE_FLAGS
+ * FILE_FLAGS, and UNIX_PEER, 0 where it is not known
  *
  * With STACKS also who was on the stack at each copy: MAX_STACKS, and the offset
  * MEMORY_PROGRAM.
@@ -42,6 +42,7 @@ struct object_key {
 #define TYPE_NAME_BYTES 16
 
 struct object {
+	u64 sock, peer_sock; /* of a connected Unix socket; each end has the other's */
 	u32 device; /* of a device file, which one */
 	u32 family; /* of a socket */
 	u16 type;
@@ -156,6 +157,9 @@ static inline void describe_socket(u64 file, struct object *object)
 	} else if (object->family == 10) { /* AF_INET6 */
 		bpf_probe_read_kernel(object->address, 16, (void *)(sock + SOCK_ADDRESS6));
 		bpf_probe_read_kernel(object->peer, 16, (void *)(sock + SOCK_PEER6));
+	} else if (object->family == 1 && UNIX_PEER) { /* AF_UNIX */
+		object->sock = sock;
+		object->peer_sock = u64_at(sock, UNIX_PEER);
 	}
 }
 

@@ -246,7 +246,7 @@ def test_where_nothing_was_delivered_bytes_are_compared():
     compared = only(recorded("cat"), with_trace(recorded("cat"), account=account))
     assert compared.basis.why_not == "nothing was delivered or received after"
     assert compared.headline == (
-        "bytes copied: 16779616 (for 16777216 B delivered → 0 B received)"
+        "bytes copied: 16779616 (for 16777216 B delivered → 0 B delivered)"
     )
     assert compared.changed
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import HERE
 from zctrace import errors
-from zctrace.collect import cgroups, flows, mounts
+from zctrace.collect import cgroups, flows, mounts, sockets
 from zctrace.evidence import account as evidence_account
 from zctrace.probes.syscalls import MAX_NUMBER, NAMES, TRANSFERS
 
@@ -74,6 +74,56 @@ def test_sockets():
     assert tcp.name == "tcp 192.0.2.9:80 → 192.0.2.9:4711"
     unix = entry(family=socket.AF_UNIX, type=5)
     assert thing(key(stat.S_IFSOCK), unix).name == "unix packets socket:[5]"
+
+
+def connected(family, near, far, kind=1):
+    """A socket with its own address and port, and its peer's."""
+    address, peer = (socket.inet_pton(family, end[0]).ljust(16, b"\0") for end in (near, far))
+    return entry(family=family, type=kind, address=address, port=near[1], peer=peer,
+                 peer_port=socket.htons(far[1]), sock=0, peer_sock=0)  # fmt: skip
+
+
+def local(sock, peer_sock, kind=1):
+    return entry(family=socket.AF_UNIX, type=kind, sock=sock, peer_sock=peer_sock)
+
+
+NEAR, FAR, OTHER = ("127.0.0.1", 80), ("127.0.0.1", 40000), ("127.0.0.1", 40001)
+V4, V6 = socket.AF_INET, socket.AF_INET6
+
+
+@pytest.mark.parametrize(
+    ("entries", "peers"),
+    [
+        ([connected(V4, NEAR, FAR), connected(V4, FAR, NEAR)], {0: 1, 1: 0}),
+        ([connected(V4, NEAR, FAR, 2), connected(V4, FAR, NEAR, 2)], {0: 1, 1: 0}),
+        ([connected(V6, ("::1", 80), ("::1", 9)), connected(V6, ("::1", 9), ("::1", 80))],
+         {0: 1, 1: 0}),
+        # Java's server, and a client that knows of IPv4 alone.
+        ([connected(V6, ("::ffff:127.0.0.1", 80), ("::ffff:127.0.0.1", 40000)),
+          connected(V4, FAR, NEAR)], {0: 1, 1: 0}),
+        ([local(0xA0, 0xB0), local(0xB0, 0xA0)], {0: 1, 1: 0}),
+        # The same addresses, but not the same protocol; another client; no client at all.
+        ([connected(V4, NEAR, FAR), connected(V4, FAR, NEAR, 2)], {}),
+        ([connected(V4, NEAR, FAR), connected(V4, OTHER, NEAR)], {}),
+        ([connected(V4, NEAR, FAR)], {}),
+        # Nothing that is connected: of UDP, of raw sockets, of Unix sockets.
+        ([connected(V4, ("0.0.0.0", 53), ("0.0.0.0", 0), 2),
+          connected(V4, ("0.0.0.0", 0), ("0.0.0.0", 53), 2)], {}),
+        ([connected(V4, NEAR, FAR, 3), connected(V4, FAR, NEAR, 3)], {}),
+        ([local(0xA0, 0), local(0xB0, 0)], {}),
+        ([local(0xA0, 0xB0), local(0xB0, 0xC0)], {}),
+        ([entry(family=socket.AF_VSOCK, type=1)], {}),
+    ],
+)  # fmt: skip
+def test_two_sockets_of_one_connection_are_peers(entries, peers):
+    assert sockets.peers(list(enumerate(entries))) == peers
+
+
+def test_a_thing_has_the_index_of_its_peer():
+    keys = [key(stat.S_IFSOCK, 7), key(stat.S_IFIFO, 8), key(stat.S_IFSOCK, 9)]
+    entries = [local(0xA0, 0xB0), entry(), local(0xB0, 0xA0)]
+    objects = Table(*((vars(k), vars(e)) for k, e in zip(keys, entries, strict=True)))
+    assert [thing.peer for thing in flows._Things(objects, {}).all] == [2, None, 0]
 
 
 def test_kinds():

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from zctrace.analysis import reasons, saved
+from zctrace.analysis.border import delivering
 from zctrace.analysis.columns import COLUMNS, RATIOS, TEXTS
-from zctrace.analysis.program import Answer, delivering, moves
+from zctrace.analysis.program import Answer, moves
 from zctrace.analysis.rows import Row, tidy_rows
 from zctrace.analysis.runs import Judged
 from zctrace.analysis.saved import Saved
@@ -266,7 +267,7 @@ def _copies(part: _Counted) -> Iterator[dict[str, Any]]:
 
 
 def _flows(which: Mapping[str, Any], found: Answer) -> Iterator[dict[str, Any]]:
-    account, in_total = found.trace.account, delivering(found.trace)
+    account, in_total = found.trace.account, delivering(found.trace.account)
     moved: defaultdict[tuple[int | None, str | None], Counter[str]] = defaultdict(Counter)
     copied: defaultdict[tuple[int | None, str | None], Counter[str]] = defaultdict(Counter)
     for flow in account.flows:

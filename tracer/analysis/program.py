@@ -10,21 +10,17 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from zctrace.analysis import controls, counted, reasons
+from zctrace.analysis import border, controls, counted, reasons
+from zctrace.analysis.border import Border
 from zctrace.analysis.controls import Control
 from zctrace.analysis.explained import PLAINLY, Explanation, Unexplained, explain
 from zctrace.analysis.reasons import Why
 from zctrace.evidence.account import (
-    DEVICE,
-    FILE,
     NO_CALL,
-    PIPE,
-    SOCKET,
     Booking,
     Flow,
     FlowWay,
     Stack,
-    Thing,
     ThingKind,
 )
 from zctrace.evidence.schema import Count, Evidence, Trace, losses
@@ -34,13 +30,8 @@ from zctrace.workloads.marker import RoleName
 
 DIRECTIONS = (Direction.USER_TO_KERNEL, Direction.KERNEL_TO_USER, Direction.KERNEL_TO_KERNEL)
 _PROGRAM = RoleName.PROGRAM
-_DELIVERING = (
-    *(SOCKET, FILE, PIPE, DEVICE),
-    *(ThingKind.MEMORY, ThingKind.QUEUE, ThingKind.KERNEL),
-)
 STRUCTURES = "structures of system calls"
 """In :attr:`Answer.beside`: user copies that are no payload, by none of the calls' names."""
-UNKNOWN = Thing(ThingKind.UNKNOWN, "calls that had begun before the tracing did")
 
 
 @dataclass
@@ -70,8 +61,8 @@ class Line:
 class Answer:
     """What is to be said of one program.
 
-    ``delivered`` and ``received`` are bytes by the kind of thing. ``copied`` is payload
-    copied by the CPU, by direction, ``None`` where the controls failed. ``beside`` are bytes
+    ``border`` is what came in, went out and stayed inside. ``copied`` is payload copied
+    by the CPU, by direction, ``None`` where the controls failed. ``beside`` are bytes
     copied for other ends, by what for. ``unassigned`` are bytes copied inside the kernel
     meanwhile of which nothing tells for whom. ``doubts`` are why figures may be too small by
     nobody knows how much, ``notes`` what else is to be known, and changes no total.
@@ -80,8 +71,7 @@ class Answer:
 
     evidence: Evidence
     trace: Trace
-    delivered: dict[ThingKind, int]
-    received: dict[ThingKind, int]
+    border: Border
     copied: dict[Direction | None, int] | None
     beside: dict[str, int]
     unassigned: int
@@ -103,11 +93,21 @@ class Answer:
 
     def name_of(self, thing: int | None) -> str:
         """Of a thing, by its number in the account."""
-        return _thing(self.trace, thing).name
+        return border.thing(self.trace.account, thing).name
 
     @property
     def unexplained_bytes(self) -> int:
         return sum(part.bytes for part in self.unexplained)
+
+    @property
+    def delivered(self) -> dict[ThingKind, int]:
+        """Bytes that went out, by the kind of thing."""
+        return self.border.delivered
+
+    @property
+    def received(self) -> dict[ThingKind, int]:
+        """Bytes that came in, by the kind of thing."""
+        return self.border.received
 
     @property
     def stacks(self) -> list[Stack]:
@@ -130,9 +130,8 @@ class Answer:
 
     @property
     def basis(self) -> tuple[str, int]:
-        """What copies are related to: bytes delivered; or received, if there were none."""
-        delivered, received = sum(self.delivered.values()), sum(self.received.values())
-        return ("delivered", delivered) if delivered else ("received", received)
+        """What copies are related to, as :attr:`Border.basis`."""
+        return self.border.basis
 
     @property
     def copies(self) -> float | None:
@@ -176,12 +175,10 @@ def answer(evidence: Evidence) -> Answer:
         copied[booking.direction] += booking.bytes
     if other := sum(many for _, many in explanation.other):
         beside[STRUCTURES] = other
-    delivered, received = _moved(trace)
     return Answer(
         evidence,
         trace,
-        delivered,
-        received,
+        border.of(trace.account),
         None if failed else dict(copied),
         dict(beside),
         _unassigned(trace),
@@ -201,35 +198,6 @@ def answer(evidence: Evidence) -> Answer:
 def moves(syscall: str | None) -> bool:
     """Whether bytes copied in it, or outside of any, are payload."""
     return syscall not in OTHER_ENDS
-
-
-def delivering(trace: Trace) -> frozenset[int | None]:
-    """Things that deliver to the program, or it to them: no pipes inside the program."""
-    things, flows = trace.account.things, trace.account.flows
-    read = {flow.thing for flow in flows if flow.way is FlowWay.IN}
-    written = {flow.thing for flow in flows if flow.way is FlowWay.OUT}
-    inside = {
-        number
-        for number, thing in enumerate(things)
-        if thing.kind == PIPE and number in read and number in written
-    }
-    kinds = (*_DELIVERING, UNKNOWN.kind)
-    seen = frozenset(flow.thing for flow in flows)
-    return frozenset(n for n in seen - inside if _thing(trace, n).kind in kinds)
-
-
-def _moved(trace: Trace) -> tuple[dict[ThingKind, int], dict[ThingKind, int]]:
-    """Bytes delivered and received, by kind of thing."""
-    delivers = delivering(trace)
-    total: dict[FlowWay, Counter[ThingKind]] = {way: Counter() for way in FlowWay}
-    for flow in trace.account.flows:
-        if flow.thing in delivers:
-            total[flow.way][_thing(trace, flow.thing).kind] += flow.bytes
-    return dict(total[FlowWay.OUT]), dict(total[FlowWay.IN])
-
-
-def _thing(trace: Trace, number: int | None) -> Thing:
-    return UNKNOWN if number is None else trace.account.things[number]
 
 
 def _lines(
@@ -282,7 +250,7 @@ def _things(trace: Trace, bookings: Iterable[Booking]) -> list[Line]:
     """By file, socket or pipe."""
 
     def of(number: int | None, known: bool) -> tuple[Hashable, str]:
-        thing = _thing(trace, number)
+        thing = border.thing(trace.account, number)
         return (number, known), thing.name if known else "in the kernel, outside of calls"
 
     moving = {flow.syscall for flow in trace.account.flows}
@@ -379,13 +347,7 @@ def _doubts(evidence: Evidence, trace: Trace) -> Iterable[str]:
         yield "figures are lower bounds: not every execution was counted of " + ", ".join(
             f"{name} ({hits.program} of {hits.perf})" for name, hits in missed.items()
         )
-    for number, thing in enumerate(trace.account.things):
-        if thing.many and thing.kind == PIPE:
-            size = sum(flow.bytes for flow in trace.account.flows if flow.thing == number)
-            yield (
-                f"{size} B went through more pipes than there is room for: which of them are "
-                "inside the program is not known"
-            )
+    yield from border.doubts(trace.account)
     if RINGS & _made(trace).keys():
         yield (
             "it uses io_uring: what moved through its rings is not among the bytes "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zctrace.analysis.border import LITTLE, RECEIVED
 from zctrace.analysis.program import Answer
 from zctrace.evidence.account import NO_CALL
 from zctrace.probes.model import Direction
@@ -29,6 +30,10 @@ def sentence(found: Answer) -> str:
     only = unknown >= _SHOWN and not found.doubts and found.unassigned < many * _SHOWN
     seen = "as far as was seen, " if open_ended and not only else ""
     parts = [line for line in found.calls if line.copied_bytes]
+    sizes = ", ".join(f"{line.copied_bytes} by {called(line.name)}" for line in parts[:_NAMED])
+    least = "at least " if open_ended else ""
+    if many < LITTLE:
+        return f"{seen}it moved {many} B only" + _of_little(found, f"{least}{copied} B", sizes)
     if ratio < ZERO_COPY:
         said = f"{seen}zero-copy: of {many} B {basis} the CPU copied none"
         if unknown >= _SHOWN:
@@ -42,11 +47,7 @@ def sentence(found: Answer) -> str:
         if copied:
             said += f"; {copied} B were copied all the same, most by {called(parts[0].name)}"
         return said
-    least = "at least " if open_ended else ""
     if ratio > _MANY:
-        sizes = ", ".join(
-            f"{line.copied_bytes} by {called(line.name)}" for line in parts[:_NAMED]
-        )
         return f"not zero-copy: {least}{copied} B were copied for {many} B {basis}: {sizes}"
     shares = ", ".join(
         f"{line.copied_bytes / many:.2f} by {called(line.name)}"
@@ -56,6 +57,15 @@ def sentence(found: Answer) -> str:
     return f"not zero-copy: {least}{ratio:.2f} copies for each byte {basis}: {shares}"
 
 
+def _of_little(found: Answer, copied: str, sizes: str) -> str:
+    """What became of so few bytes that a ratio says nothing."""
+    said = f": {copied} were copied: {sizes}" if sizes else ""
+    if found.unexplained:
+        many = found.unexplained_bytes
+        return f"{said}; of {many} B it is not known whether they were: {_unknown(found)}"
+    return said or ", and the CPU copied none of them"
+
+
 def _unknown(found: Answer) -> str:
     """Through what most of the bytes went that nothing explains, and why nothing does."""
     most = found.unexplained[0]
@@ -63,16 +73,16 @@ def _unknown(found: Answer) -> str:
 
 
 def _uncopied(found: Answer) -> float:
-    """The share of what was delivered, or received, that was not copied on that way."""
+    """The share of what copies are related to that was not copied on its way."""
     basis, many = found.basis
     copied = 0
     for line in found.calls:
         way = sum(
             size
             for direction, size in line.copied.items()
-            if (direction is Direction.KERNEL_TO_USER) == (basis == "received")
+            if (direction is Direction.KERNEL_TO_USER) == (basis == RECEIVED)
         )
-        moved = line.delivered if basis == "delivered" else line.received
+        moved = line.received if basis == RECEIVED else line.delivered
         copied += min(way, moved) if moved else way
     return max(many - copied, 0) / many
 

@@ -6,15 +6,16 @@ Reads the tables of probes/bpf/flows.c and names what is in them. Part of collec
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import functools
 import mmap
-import socket
 import stat
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from zctrace.collect import sockets
 from zctrace.collect.beneath import of_block_device, of_character_device, of_file_system
 from zctrace.collect.mounts import Mount, mounts
 from zctrace.evidence.account import (
@@ -52,9 +53,6 @@ _WAYS = {1: FlowWay.IN, 2: FlowWay.OUT}
 _DIRECT = 4
 """Set in the number of a way: through a descriptor that is open with O_DIRECT."""
 _DIRECTIONS = {number: way for way, number in DIRECTION_NUMBERS.items()}
-_SOCKET_TYPES = {1: "stream", 2: "datagram", 3: "raw", 5: "packets"}
-_MAPPED = bytes(10) + b"\xff\xff"
-"""What comes before an IPv4 address where it stands for one of IPv6."""
 _NAMELESS = {OTHER: "anon_inode"}
 _WITHOUT_NAME = {
     Nameless.MEMORY.value: Thing(
@@ -222,9 +220,14 @@ class _Things:
         self._more: dict[int, int] = {}
         points = _mount_points(mounted)
         beneath = functools.cache(lambda device: of_file_system(device, mounted))
+        connected: list[tuple[int, Any]] = []
         for key, entry in objects.items():
-            self._numbers[key.inode, key.device, key.kind] = len(self.all)
+            self._numbers[key.inode, key.device, key.kind] = number = len(self.all)
             self.all.append(_thing(key, entry, points, beneath))
+            if self.all[number].kind == SOCKET:
+                connected.append((number, entry))
+        for number, peer in sockets.peers(connected).items():
+            self.all[number] = dataclasses.replace(self.all[number], peer=peer)
 
     def number(self, key: Any) -> int | None:
         """``None`` for what nobody has looked at: then not even the kind is known."""
@@ -264,8 +267,8 @@ def _thing(
 ) -> Thing:
     kind = _kind(key.kind)
     if kind == SOCKET:
-        protocol = _protocol(entry)
-        return Thing(SOCKET, _socket_name(key.inode, entry, protocol), type=protocol)
+        protocol = sockets.protocol(entry)
+        return Thing(SOCKET, sockets.name(key.inode, entry), type=protocol)
     if kind == PIPE:
         return Thing(PIPE, f"pipe:[{key.inode}]", type="")
     path = _path(bytes(entry.names), points.get(key.device, ""))
@@ -289,31 +292,3 @@ def _path(names: bytes, mount: str) -> str:
     known = [part for part in parts if part]
     beyond = ["…"] if len(known) == len(parts) else []
     return "/".join([mount.rstrip("/"), *beyond, *reversed(known)])
-
-
-def _protocol(entry: Any) -> str:
-    kind = _SOCKET_TYPES.get(entry.type, f"type {entry.type}")
-    family: int = entry.family
-    if family == socket.AF_UNIX:
-        return f"unix {kind}"
-    if family not in (socket.AF_INET, socket.AF_INET6):
-        return f"family {family} {kind}"
-    return {"stream": "tcp", "datagram": "udp"}.get(kind, kind)
-
-
-def _socket_name(inode: int, entry: Any, protocol: str) -> str:
-    family: int = entry.family
-    if family not in (socket.AF_INET, socket.AF_INET6):
-        return f"{protocol} socket:[{inode}]"
-    size = 4 if family == socket.AF_INET else 16
-    ends = []
-    for address, port in (
-        (entry.address, entry.port),
-        (entry.peer, socket.ntohs(entry.peer_port)),
-    ):
-        # Java's sockets are of IPv6, and what they carry may be IPv4.
-        raw = bytes(address)[:size].removeprefix(_MAPPED)
-        six = len(raw) > len(_MAPPED)
-        text = socket.inet_ntop(socket.AF_INET6 if six else socket.AF_INET, raw)
-        ends.append(f"[{text}]:{port}" if six else f"{text}:{port}")
-    return f"{protocol} {ends[0]} → {ends[1]}"

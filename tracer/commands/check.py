@@ -39,7 +39,7 @@ def command(
         typer.Option(
             parser=ratio,
             metavar="COPIES",
-            help="How many bytes may be copied for each byte delivered.",
+            help="How many bytes may be copied for each byte delivered or received.",
         ),
     ] = 0.01,
     duration: Duration = None,

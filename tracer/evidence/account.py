@@ -44,7 +44,8 @@ class Thing:
 
     ``many``: all those of its kind that there was no room for. ``type`` is what kind exactly,
     in the kernel's own word: a file system, the driver of a device, a protocol; ``None`` if
-    nobody has noted it. ``beneath`` are the file systems and drivers that it lies on.
+    nobody has noted it. ``beneath`` are the file systems and drivers that it lies on. ``peer``:
+    of a connected socket, the index of the one at the other end, where that was seen, too.
     """
 
     kind: ThingKind
@@ -52,6 +53,7 @@ class Thing:
     many: bool = False
     type: str | None = None
     beneath: tuple[str, ...] = ()
+    peer: int | None = None
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,8 @@ class Account:
 class Look:
     """What had moved, been copied and found no row of its own until now; bytes, by call.
 
-    Unlike an account it knows of no pipes inside the program: what goes through one is
-    received and delivered, too.
+    Unlike an account it does not know what is inside the program: what goes through a pipe
+    in there is received and delivered, too.
     """
 
     received: dict[str, int]

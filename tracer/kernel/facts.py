@@ -83,6 +83,7 @@ _MEMBERS = (
     ("sock_common", "skc_rcv_saddr"),
     ("sock_common", "skc_v6_daddr"),
     ("sock_common", "skc_v6_rcv_saddr"),
+    ("unix_sock", "peer"),
 )
 """What the meter looks at inside the kernel's structures, beside the catalogue's."""
 _ITERATOR_TYPES = "iter_type"

@@ -114,6 +114,7 @@ def _kernel_parameters(kernel: KernelFacts) -> dict[str, str]:
         ("DEVICE_NUMBER", "net_device.ifindex"),
         ("DEVICE_NAME", "kobject.name"),
         ("SCATTER_LENGTH", "scatterlist.length"),
+        ("UNIX_PEER", "unix_sock.peer"),
     ):
         parameters[parameter] = str(kernel.members.get(member, 0))
     flags, bit = _zerocopy_flag(kernel)

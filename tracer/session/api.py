@@ -165,12 +165,12 @@ class Window:
 
     @property
     def delivered_bytes(self) -> int:
-        """What system calls wrote to files, sockets, devices, and pipes to others."""
+        """What system calls wrote to files, devices, and sockets and pipes to others."""
         return sum(self._sure().delivered.values())
 
     @property
     def received_bytes(self) -> int:
-        """What system calls read from files, sockets, devices, and pipes of others."""
+        """What system calls read from files, devices, and sockets and pipes of others."""
         return sum(self._sure().received.values())
 
     @property
@@ -186,7 +186,10 @@ class Window:
 
     @property
     def copies(self) -> float:
-        """:attr:`copied_bytes` for each byte delivered; or received, if none was delivered.
+        """:attr:`copied_bytes` for each byte delivered or received, whichever is more.
+
+        Of a window whose bytes go through its own pipes and connections alone, for each byte
+        of those (:attr:`Border.basis`, ``zctrace.analysis.border``).
 
         Raises :class:`~tracer.errors.FigureError` also where neither was.
         """

@@ -1,7 +1,7 @@
 """A line for every interval of a program that is being traced. Eighty columns.
 
-What it shows is provisional: pipes inside the program count as received and delivered, and
-nothing has been checked yet.
+What it shows is provisional: pipes and connections inside the program count as received and
+delivered, and nothing has been checked yet.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Lines:
         delivered = sum(look.delivered.values()) - sum(before.delivered.values())
         copied = Counter(look.copied)
         copied.subtract(before.copied)
-        basis = delivered or received
+        basis = max(delivered, received)
         ratio = f"{copied.total() / basis:.2f}" if basis else ""
         most = ", ".join(f"{name} {size(many)}" for name, many in copied.most_common(2) if many)
         figures = " ".join(f"{size(b):>11}" for b in (received, delivered, copied.total()))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from zctrace.analysis import program, sentences
+from zctrace.analysis import border, program, sentences
 from zctrace.analysis.program import Answer, Line
 from zctrace.evidence.account import (
     CLOSED,
@@ -24,8 +24,9 @@ from zctrace.probes.model import Quantity
 from zctrace.reports import flamegraph, wording
 from zctrace.reports.text.layout import new_table, print_table, say, size
 
-_ROWS, _STACKS, _UNEXPLAINED = 8, 3, 3
-"""Of each table; and how many stacks. --json has all of them."""
+_ROWS, _MOVED, _STACKS, _UNEXPLAINED = 8, 3, 3, 3
+"""Of each table; how many of them for what moved the most; how many stacks; how much that is
+unexplained. --json has all of them."""
 _DESCRIPTORS = 2
 """More of them for one file, and their number says more."""
 _LEAST_RATIO = 0.0001
@@ -105,7 +106,13 @@ def _heading(found: Answer, console: Console, host_release: str) -> None:
 
 
 def _moved(found: Answer, console: Console) -> None:
-    for verb, by_kind in (("delivered", found.delivered), ("received", found.received)):
+    moved = found.border
+    verbs = (border.DELIVERED, border.RECEIVED, border.MOVED_INSIDE)
+    for verb, by_kind in zip(
+        verbs, (moved.delivered, moved.received, moved.inside), strict=True
+    ):
+        if verb == border.MOVED_INSIDE and not by_kind:
+            continue
         many = sum(by_kind.values())
         parts = ", ".join(
             f"{_plural(kind)} {part}"
@@ -157,7 +164,8 @@ def _lines(
         return
     columns = ["fd", "calls"] if descriptors else ["calls"]
     shown = new_table(heading, *columns, "in", "out", "u→k", "k→u", "k→k")
-    for line in rows[:_ROWS]:
+    kept, left = _split(rows)
+    for line in kept:
         shown.add_row(
             _short(line.name, _NAME),
             *([_descriptors(line)] if descriptors else []),
@@ -166,7 +174,19 @@ def _lines(
             *(size(line.copied.get(way, 0)) for way in program.DIRECTIONS),
         )
     print_table(shown, console)
-    _more(rows, console)
+    _more(left, console)
+
+
+def _split(rows: Sequence[Line]) -> tuple[list[Line], list[Line]]:
+    """Those that a table shows, and the others.
+
+    Shown are the few that moved the most, for what moves without being copied is an answer
+    as well; and of the others those with the most bytes copied.
+    """
+    numbers = range(len(rows))
+    most = sorted(numbers, key=lambda n: -rows[n].received - rows[n].delivered)[:_MOVED]
+    shown = {*most, *[n for n in numbers if n not in most][: _ROWS - len(most)]}
+    return [rows[n] for n in sorted(shown)], [rows[n] for n in numbers if n not in shown]
 
 
 def _descriptors(line: Line) -> str:
@@ -183,13 +203,13 @@ def _sites(found: Answer, console: Console) -> None:
     for line in found.sites[:_ROWS]:
         shown.add_row(line.name, str(line.calls), str(line.copied_bytes))
     print_table(shown, console)
-    _more(found.sites, console)
+    _more(found.sites[_ROWS:], console)
     if len(found.threads) > 1:
         shown = new_table("thread", "copies", "bytes")
         for line in found.threads[:_ROWS]:
             shown.add_row(line.name, str(line.calls), str(line.copied_bytes))
         print_table(shown, console)
-        _more(found.threads, console)
+        _more(found.threads[_ROWS:], console)
 
 
 def _stacks(found: Answer, console: Console) -> None:
@@ -218,8 +238,7 @@ def _stacks(found: Answer, console: Console) -> None:
     say(console)
 
 
-def _more(rows: Sequence[Line], console: Console) -> None:
-    left = rows[_ROWS:]
+def _more(left: Sequence[Line], console: Console) -> None:
     if left:
         copied = sum(line.copied_bytes for line in left)
         say(console, f"and {len(left)} more, for which {copied} B were copied: --json, --csv")
@@ -271,6 +290,7 @@ def result_json(answers: Sequence[Answer]) -> str:
             "basis": found.basis[0],
             "delivered_bytes": found.delivered,
             "received_bytes": found.received,
+            "inside_bytes": found.border.inside,
             "copied_bytes": found.copied and {str(way): n for way, n in found.copied.items()},
             "beside_bytes": found.beside,
             "structures_bytes": dict(found.explanation.other),
@@ -343,5 +363,5 @@ def flows_csv(answers: Sequence[Answer]) -> str:
 
 
 def _named(things: Sequence[Thing], number: int | None) -> dict[str, str]:
-    thing = program.UNKNOWN if number is None else things[number]
+    thing = border.UNKNOWN if number is None else things[number]
     return {"thing": "" if number is None else thing.name, "kind": thing.kind}

@@ -1,0 +1,114 @@
+"""The border of a traced program: what came in, what went out, and what stayed inside.
+
+A pipe that the program both reads and writes, and a connection of which it has both sockets,
+carry bytes from one part of the program to another. These bytes are delivered to nobody.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from zctrace.evidence.account import (
+    DEVICE,
+    FILE,
+    PIPE,
+    SOCKET,
+    Account,
+    FlowWay,
+    Thing,
+    ThingKind,
+)
+
+UNKNOWN = Thing(ThingKind.UNKNOWN, "calls that had begun before the tracing did")
+DELIVERED, RECEIVED, MOVED_INSIDE = "delivered", "received", "moved inside"
+"""What copies are related to."""
+LITTLE = 64 << 10
+"""Bytes. The dynamic loader alone reads some KiB: with less than this a ratio says nothing."""
+_CLEARLY = 1.01
+"""Received is called the larger where it is so by more than this. The dynamic loader's bytes
+do not decide between the two, and the ratio is wrong by no more than 1 %."""
+_DELIVERING = (
+    *(SOCKET, FILE, PIPE, DEVICE, UNKNOWN.kind),
+    *(ThingKind.MEMORY, ThingKind.QUEUE, ThingKind.KERNEL),
+)
+
+
+@dataclass(frozen=True)
+class Border:
+    """Bytes by the kind of thing. ``inside``: those on their way within the program."""
+
+    delivered: dict[ThingKind, int]
+    received: dict[ThingKind, int]
+    inside: dict[ThingKind, int]
+
+    @property
+    def basis(self) -> tuple[str, int]:
+        """What copies are related to: the larger of what came in and what went out.
+
+        Where hardly anything did either, and more was moved inside, that.
+        """
+        delivered, received, inside = (
+            sum(by_kind.values()) for by_kind in (self.delivered, self.received, self.inside)
+        )
+        word, many = DELIVERED, delivered
+        if received > delivered * _CLEARLY:
+            word, many = RECEIVED, received
+        return (MOVED_INSIDE, inside) if many < min(inside, LITTLE) else (word, many)
+
+
+def of(account: Account) -> Border:
+    """Add up what moved. What was moved inside counts once: as the more of read and written."""
+    crossing = delivering(account)
+    total: dict[FlowWay, Counter[ThingKind]] = {way: Counter() for way in FlowWay}
+    within: dict[FlowWay, Counter[ThingKind]] = {way: Counter() for way in FlowWay}
+    inside = _inside(account)
+    for flow in account.flows:
+        kind = thing(account, flow.thing).kind
+        if flow.thing in crossing:
+            total[flow.way][kind] += flow.bytes
+        elif flow.thing in inside:
+            within[flow.way][kind] += flow.bytes
+    return Border(
+        dict(total[FlowWay.OUT]),
+        dict(total[FlowWay.IN]),
+        dict(within[FlowWay.IN] | within[FlowWay.OUT]),
+    )
+
+
+def thing(account: Account, number: int | None) -> Thing:
+    return UNKNOWN if number is None else account.things[number]
+
+
+def delivering(account: Account) -> frozenset[int | None]:
+    """Things that deliver to the program, or it to them."""
+    seen = frozenset(flow.thing for flow in account.flows)
+    return frozenset(
+        number
+        for number in seen - _inside(account)
+        if thing(account, number).kind in _DELIVERING
+    )
+
+
+def _inside(account: Account) -> frozenset[int | None]:
+    """Things that have both ends in the program."""
+    things = account.things
+    read = {flow.thing for flow in account.flows if flow.way is FlowWay.IN}
+    written = {flow.thing for flow in account.flows if flow.way is FlowWay.OUT}
+    pipes = {n for n in read & written if thing(account, n).kind == PIPE}
+    used = read | written
+    ends = {n for n in used if n is not None and things[n].peer in used - {None}}
+    return frozenset(pipes | ends)
+
+
+def doubts(account: Account) -> Iterable[str]:
+    """Why it is not known what the border is."""
+    connected = any(thing(account, n).kind == SOCKET for n in _inside(account))
+    for number, many in enumerate(account.things):
+        if many.many and (many.kind == PIPE or (many.kind == SOCKET and connected)):
+            size = sum(flow.bytes for flow in account.flows if flow.thing == number)
+            yield (
+                f"{size} B went through more {many.kind}s than there is room for: which of "
+                "them are inside the program is not known"
+            )

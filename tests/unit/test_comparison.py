@@ -245,8 +245,9 @@ def test_where_nothing_was_delivered_bytes_are_compared():
     account = dataclasses.replace(recorded("cat").trace.account, flows=())
     compared = only(recorded("cat"), with_trace(recorded("cat"), account=account))
     assert compared.basis.why_not == "nothing was delivered or received after"
+    copied = traced.answer(recorded("cat")).copied_bytes
     assert compared.headline == (
-        "bytes copied: 16779616 (for 16777216 B delivered → 0 B delivered)"
+        f"bytes copied: {copied} (for 16777216 B delivered → 0 B delivered)"
     )
     assert compared.changed
 

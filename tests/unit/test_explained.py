@@ -184,6 +184,19 @@ def test_large_user_copies_of_calls_that_move_nothing_are_payload(recorded):
     assert explained(recorded, (), (), counts=(program_s,)).plain == ()
 
 
+def test_many_pages_copied_on_write_are_said(recorded):
+    flows = (moved(0, "sendfile", "in"), moved(1, "sendfile", "out"))
+    quantity = Quantity.COPY_PAGE
+    pages = copied(recorded, None, SIZE // 4, Direction.KERNEL_TO_KERNEL, quantity)
+    found = answer(recorded, (FILE, SOCKET), flows, counts=(pages,))
+    if found.copied is None:
+        pytest.fail(f"controls failed: {found.failed}")
+    assert sentences.sentence(found) == (
+        f"zero-copy: of {SIZE} B delivered the CPU copied none. Besides, pages of "
+        f"{SIZE // 4} B were copied on write"
+    )
+
+
 def test_a_call_that_cannot_but_copy_has_copied(recorded):
     """Whether or not a probe sees it, as on processors where user copies are inlined."""
     queue = Thing(ThingKind.FILE, "/queue", type="mqueue")

@@ -5,12 +5,14 @@ from __future__ import annotations
 from zctrace.analysis.border import LITTLE, RECEIVED
 from zctrace.analysis.program import Answer
 from zctrace.evidence.account import NO_CALL
-from zctrace.probes.model import Direction
+from zctrace.probes.model import Direction, Purpose
 
 ZERO_COPY = 0.01
 """Fewer copies per byte than this, and a program is called zero-copy for most of them."""
 _MANY = 10
 """More copies for each byte than this, and the bytes themselves say more."""
+_MUCH = 0.1
+"""From which share of the bytes on pages copied on write are worth saying."""
 _NAMED, _SHOWN = 3, 0.005
 """How many calls a sentence names, and from which share of the bytes on."""
 
@@ -46,6 +48,9 @@ def sentence(found: Answer) -> str:
             said = f"{seen}zero-copy for {_percent(_uncopied(found))} of the bytes {basis}"
         if copied:
             said += f"; {copied} B were copied all the same, most by {called(parts[0].name)}"
+        on_write = found.beside.get(Purpose.COPY_ON_WRITE, 0)
+        if on_write >= max(LITTLE, many * _MUCH):
+            said += f". Besides, pages of {on_write} B were copied on write"
         return said
     if ratio > _MANY:
         return f"not zero-copy: {least}{copied} B were copied for {many} B {basis}: {sizes}"

@@ -166,6 +166,9 @@ int on_return(struct pt_regs *ctx)
 	case RETURNED_LEFT:
 		bytes = call->asked - bytes;
 		break;
+	case RETURNED_COPIED_INT:
+		bytes = (s32)bytes > 0 ? (u32)bytes : 0;
+		break;
 	case RETURNED_NOTHING:
 		bytes = call->asked;
 		break;

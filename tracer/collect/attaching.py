@@ -241,6 +241,10 @@ class CallSites:
         self._sites, self._returns = bpf["call_sites"], bpf["return_sites"]
         self.names: list[str] = []
         self.refused: dict[int, list[str]] = {}
+        self.add(attachments)
+
+    def add(self, attachments: Iterable[CallAttachment]) -> None:
+        """Attach more; raises :class:`TraceError`."""
         for attachment in attachments:
             self._attach(attachment)
 

@@ -35,6 +35,8 @@ class Quantity(enum.StrEnum):
     CSUM_AND_COPY_TO_ITER = "csum-and-copy-to-iter"
     CSUM_AND_COPY_FROM_ITER = "csum-and-copy-from-iter"
     COPY_PAGE = "copy-page"
+    LINEAR_TO_PAGE = "linear-to-page"
+    """Of a socket's bytes that are spliced, and in no page of their own."""
     MEMORY_COPY = "memory-copy"
     """By a plain copy, in a place that moves payload (:mod:`zctrace.probes.memory_copies`)."""
     METADATA_FROM_USER = "metadata-from-user"
@@ -237,7 +239,8 @@ class CallTarget:
     every such copy passes, once; empty where there is none. ``callers`` limits the callers
     to those named; a row without is for all that no other row of the function names.
     ``module`` is the one that the callers are part of, where they may be missing because it
-    is not loaded. ``beside`` and ``without`` name functions that the kernel must have, or
+    is not loaded; they may also be where they are ``optional``, parts of newer kernels.
+    ``beside`` and ``without`` name functions that the kernel must have, or
     lack, for the row to hold.
     """
 
@@ -257,6 +260,7 @@ class CallTarget:
     paths: frozenset[Path] = frozenset(Path)
     callers: tuple[str, ...] = ()
     module: str = ""
+    optional: bool = False
     beside: str = ""
     without: str = ""
 

@@ -266,13 +266,19 @@ NAMED = {"callers": ("name", "other"), "paths": frozenset({Path.PIPE})}
         (set(), set(), "", "this kernel has none of its callers name, other"),
         (set(), {"mod"}, "mod", "this kernel has none of its callers name, other"),
         (set(), set(), "mod", None),
+        (set(), set(), None, None),
+        ({"name"}, set(), None, "no call of it was found in name"),
     ],
 )
 def test_named_callers_without_a_call_are_no_zero(facts, there, loaded, module, reason):
-    """They copy by other instructions, or have other names; or their module is not loaded."""
+    """They copy by other instructions, or have other names.
+
+    Or their module is not loaded, or the kernel is too old for them.
+    """
     facts = dataclasses.replace(facts, callers=frozenset(there), modules=frozenset(loaded))
     facts = with_calls(facts, f=CALLED, g=CALLED)
-    rows = made("f", module=module, **NAMED), made("g")
+    why = {"optional": True} if module is None else {"module": module}
+    rows = made("f", **why, **NAMED), made("g")
     found = [(b.functions, b.reason) for b in made_plan(facts, *rows).blind_for(TRANSFER)]
     assert found == ([(("f",), reason)] if reason else [])
 

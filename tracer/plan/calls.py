@@ -61,6 +61,8 @@ def plan_calls(
     for number, target, unreached in refused:
         if target.quantity in at_calls:
             attachments.append(CallAttachment(number, target, (), unreached))
+    missing = tuple(_missing(targets, there, kernel))
+    told = at_calls | {blind.quantity for blind in missing}
     # No statement about the payload depends on these.
     metadata = {t.quantity for t in targets if t.purpose is Purpose.METADATA}
     blind = [
@@ -72,9 +74,9 @@ def plan_calls(
             Kind.EVENT if quantity in metadata else Kind.COPY,
         )
         for quantity, reason in reasons.items()
-        if quantity not in at_calls
+        if quantity not in told
     ]
-    return attachments, [*blind, *_missing(targets, there, kernel)]
+    return attachments, [*blind, *missing]
 
 
 def _calls_of(
@@ -104,7 +106,8 @@ def _missing(
         if target in there or not named or target.purpose is not Purpose.PAYLOAD:
             continue
         found = named & kernel.callers
-        if named & calling or not (found or target.module in {"", *kernel.modules}):
+        expected = target.module in kernel.modules or not (target.module or target.optional)
+        if named & calling or not (found or expected):
             continue
         reason = (
             f"no call of it was found in {', '.join(sorted(found))}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from zctrace.analysis import counted
 from zctrace.evidence.account import NO_CALL, Booking, Flow, FlowWay, Thing
 from zctrace.evidence.schema import Evidence, Trace
-from zctrace.probes.model import WITHOUT_ITERATOR, Direction, Kind, Purpose, Quantity
+from zctrace.probes.model import WITHOUT_ITERATOR, Direction, Kind, Quantity
 from zctrace.probes.references import NOT_WATCHED, REFERENCES
 from zctrace.probes.syscalls import OTHER_ENDS, TRANSFERS, Told
 from zctrace.workloads.marker import RoleName
@@ -25,6 +25,7 @@ _INSIDE = Direction.KERNEL_TO_KERNEL
 _OF_SOCKET_BUFFERS = frozenset(
     {Quantity.SKB_COPY_UBUFS, Quantity.SKB_COPY_BITS, Quantity.SKB_COPY_AND_CSUM_BITS}
 )
+_CALLED = frozenset({"_copy_to_user", "_copy_from_user"})
 _CALLS = {transfer.syscall: transfer for transfer in TRANSFERS}
 _TELLING = frozenset(t.syscall for t in TRANSFERS if t.told is not Told.WHOLE_FILE)
 """Calls that say how many bytes they moved: what they copy beyond that is no payload."""
@@ -196,7 +197,7 @@ def _routine(
         elif site.kind is not Kind.CROSS_CHECK:
             left[True][key] -= count.bytes
             # The others are called by nobody who copies through an iterator.
-            if site.purpose is Purpose.METADATA:
+            if count.function in _CALLED:
                 left[False][key] -= count.bytes
     most = left[True] | left[False]
     return {key: (size, large[key]) for key, size in most.items() if size > 0}

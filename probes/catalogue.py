@@ -133,29 +133,23 @@ COPY_SITES: tuple[CopySite, ...] = (
         'or ERMS for user memory copies") (in v6.4).',
     ),
     # Where the routine is inlined: who copies user memory without an iterator.
-    CopySite(
-        quantity=Quantity.COPY_TO_USER,
-        function="_copy_to_user",
-        kind=Kind.CROSS_CHECK,
-        direction=Direction.KERNEL_TO_USER,
-        mechanisms=(Mechanism.BREAKPOINT_ENTRY,),
-        at_entry=Register("dx"),
-        paths=_ANY_PATH,
-        instead_of=Quantity.USER_COPY_ROUTINE,
-        why="user copies without an iterator, where processors with FSRM have no routine",
-        since="Under this name on all.",
-    ),
-    CopySite(
-        quantity=Quantity.COPY_FROM_USER,
-        function="_copy_from_user",
-        kind=Kind.CROSS_CHECK,
-        direction=Direction.USER_TO_KERNEL,
-        mechanisms=(Mechanism.BREAKPOINT_ENTRY,),
-        at_entry=Register("dx"),
-        paths=_ANY_PATH,
-        instead_of=Quantity.USER_COPY_ROUTINE,
-        why="user copies without an iterator, where processors with FSRM have no routine",
-        since="Under this name on all.",
+    *(
+        CopySite(
+            quantity=quantity,
+            function=function,
+            kind=Kind.CROSS_CHECK,
+            direction=direction,
+            mechanisms=(Mechanism.BREAKPOINT_ENTRY,),
+            at_entry=Register("dx"),
+            paths=_ANY_PATH,
+            instead_of=Quantity.USER_COPY_ROUTINE,
+            why="user copies without an iterator, where processors with FSRM have no routine",
+            since="Under this name on all.",
+        )
+        for quantity, function, direction in (
+            (Quantity.COPY_TO_USER, "_copy_to_user", Direction.KERNEL_TO_USER),
+            (Quantity.COPY_FROM_USER, "_copy_from_user", Direction.USER_TO_KERNEL),
+        )
     ),
     # Verifying a datagram's checksum while it is copied: through a pointer, in lib/ before
     # Linux kernel commit 6d0d41991428 (see probes.calls), with a flag that only this has.

@@ -337,3 +337,5 @@ DIRECTION_NUMBERS = {
     Direction.USER_TO_USER: 4,
 }
 """What the meter calls them."""
+DIRECTIONS_BY_NUMBER = {number: direction for direction, number in DIRECTION_NUMBERS.items()}
+"""By the meter's numbers."""

@@ -33,7 +33,7 @@ from zctrace.evidence.account import (
     Worker,
 )
 from zctrace.plan.attachments import AttachPlan
-from zctrace.probes.model import DIRECTION_NUMBERS, Kind, Purpose
+from zctrace.probes.model import DIRECTIONS_BY_NUMBER, Kind, Purpose
 from zctrace.probes.syscalls import MAX_NUMBER, MOVING, TRANSFERS, Told
 from zctrace.workloads.marker import Role
 
@@ -48,7 +48,6 @@ _FIGURES, _CELL_BYTES = ("IN", "OUT", "COPIED"), 8
 _NAME_BYTES = 40
 _NO_DESCRIPTOR = 0xFFFFFFFF
 _WAYS = {1: FlowWay.IN, 2: FlowWay.OUT}
-_DIRECTIONS = {number: way for way, number in DIRECTION_NUMBERS.items()}
 _NAMELESS = {OTHER: "anon_inode"}
 _PLURALS = {kind: f"{kind}s" for kind in (FILE, SOCKET, PIPE, DEVICE)} | {OTHER: "others"}
 
@@ -168,7 +167,7 @@ def read(tables: Any, syscall_name: Callable[[int], str | None]) -> Account:
         Booking(
             thing=things.number(key.object),
             syscall=syscall_name(key.syscall),
-            direction=_DIRECTIONS.get(key.direction),
+            direction=DIRECTIONS_BY_NUMBER.get(key.direction),
             calls=cell.calls,
             bytes=cell.bytes,
         )

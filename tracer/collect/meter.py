@@ -30,7 +30,7 @@ from zctrace.evidence import account as evidence_account
 from zctrace.evidence.schema import CALLED, SKIPPED, Count, Hits
 from zctrace.kernel import bpf_syscall, perf_events
 from zctrace.plan.attachments import AttachPlan
-from zctrace.probes.model import Mechanism, Quantity
+from zctrace.probes.model import DIRECTIONS_BY_NUMBER, Mechanism, Quantity
 from zctrace.probes.user_functions import USER_COPIES
 from zctrace.workloads import marker
 
@@ -173,7 +173,7 @@ class Meter:
                     quantity=quantity,
                     function=function,
                     mechanism=mechanism,
-                    direction=readings.DIRECTIONS.get(key.direction),
+                    direction=DIRECTIONS_BY_NUMBER.get(key.direction),
                     syscall=readings.syscall_name(key.syscall),
                     caller=self._caller(mechanism, key.caller),
                     calls=sum(cell.calls for cell in cells),
@@ -297,7 +297,7 @@ class Meter:
             lambda site: names[site][0],
             self._locate,
             readings.syscall_name,
-            readings.DIRECTIONS.get,
+            DIRECTIONS_BY_NUMBER.get,
         )
         return dataclasses.replace(account, stacks=kept)
 

@@ -10,13 +10,11 @@ from typing import Any, NamedTuple
 import bcc
 import bcc.syscall
 
-from zctrace.probes.model import DIRECTION_NUMBERS, Direction
+from zctrace.probes.model import Direction
 from zctrace.workloads import marker
 
 NO_SYSCALL = 0xFFFFFFFF
 """In the place of a system call's number: outside of one."""
-DIRECTIONS = {number: way for way, number in DIRECTION_NUMBERS.items()}
-"""By the meter's numbers."""
 _NEWER_SYSCALLS = {425: "io_uring_setup", 426: "io_uring_enter", 427: "io_uring_register"}
 """Those that BCC's own table has not (x86-64)."""
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from zctrace.probes import compat
+
 
 class Told(enum.Enum):
     """What the return value says."""
@@ -67,7 +69,7 @@ TRANSFERS: tuple[Transfer, ...] = (
 NAMES = frozenset(transfer.syscall for transfer in TRANSFERS)
 RINGS = frozenset({"io_uring_enter"})
 """What moves bytes without saying here how many, or from where to where."""
-MOVING = NAMES | RINGS
+MOVING = NAMES | RINGS | compat.UNTOLD
 """In these, what is copied through an iterator is payload; in others it is for other ends."""
 MAX_NUMBER = 512
 """Larger than the number of any system call."""

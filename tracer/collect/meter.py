@@ -12,7 +12,7 @@ from typing import Any
 
 import bcc
 
-from zctrace.collect import compiling, flows, readings, stacks, user_functions
+from zctrace.collect import compat, compiling, flows, readings, stacks, user_functions
 from zctrace.collect.attaching import (
     ON_BREAKPOINT,
     ON_USER_COPY,
@@ -93,6 +93,7 @@ class Meter:
         self._cleanup.callback(self._bpf.cleanup)
         if self._options.follow_flows:
             flows.prepare(self._bpf, self._plan)
+            compat.prepare(self._bpf, readings.SYSCALLS)
         known = {"NONCE": self._nonce, **dict(self._plan.settings)}
         self._loader = Programs(self._bpf, known, self._sabotage, self._cleanup)
         self._programs = self._loader.loaded

@@ -359,6 +359,8 @@ DIRECTION_NUMBERS = {
     Direction.USER_TO_USER: 4,
 }
 """What the meter calls them."""
+DIRECTIONS_BY_NUMBER = {number: direction for direction, number in DIRECTION_NUMBERS.items()}
+"""By the meter's numbers."""
 LARGE = 8
 """Set in such a number: the copy was of ``LARGE_BYTES`` or more."""
 LARGE_BYTES = 1024

@@ -9,6 +9,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from zctrace.probes import compat
+
 
 class Told(enum.Enum):
     """What the return value says."""
@@ -92,7 +94,7 @@ TRANSFERS: tuple[Transfer, ...] = (
 NAMES = frozenset(transfer.syscall for transfer in TRANSFERS)
 RINGS = frozenset({"io_uring_enter", "io_submit"})
 """What moves bytes without saying here how many, or from where to where."""
-MOVING = NAMES | RINGS
+MOVING = NAMES | RINGS | compat.UNTOLD
 OTHER_ENDS = frozenset(
     {
         *("execve", "execveat", "init_module", "finit_module", "kexec_load", "kexec_file_load"),

@@ -11,6 +11,7 @@ notebooks :func:`load`; they are imported when they are first asked for.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zctrace._version import __version__
     from zctrace.analysis.frames import load
     from zctrace.session.api import Session, Window
 
@@ -23,6 +24,10 @@ def __getattr__(name: str) -> Any:
         from zctrace.session import api
 
         return getattr(api, name)
+    if name == "__version__":
+        from zctrace import _version
+
+        return _version.__version__
     if name == "load":
         from zctrace.analysis import frames
 

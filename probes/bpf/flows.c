@@ -263,10 +263,16 @@ static inline void transfer_begins(u32 number, void *ctx)
 	struct transfer_call *call = transfer_calls.lookup(&index);
 	struct transfer transfer = {.number = number};
 	u64 arguments[3] = {}, range[3] = {}, file, whole;
+	u32 socket = 0;
 
 	if (!call || !call->told)
 		return;
 	bpf_probe_read_kernel(arguments, sizeof(arguments), ctx + SYSCALL_ENTER_ARGS);
+	/* Its arguments are in memory; of all that move bytes the first is the descriptor. */
+	if (*(s64 *)(ctx + SYSCALL_ENTER_ID) == COMPAT_SOCKETCALL) {
+		peek(&socket, sizeof(socket), arguments[1]);
+		arguments[0] = socket;
+	}
 	transfer.told = call->told;
 	transfer.source_fd = call->source ? nth(arguments, call->source) : NO_DESCRIPTOR;
 	transfer.destination_fd =
@@ -427,10 +433,15 @@ static inline void transfer_ends(void *ctx)
 	struct object_key unknown = {};
 
 	if (!found) {
-		int index = *(s64 *)(ctx + SYSCALL_EXIT_ID);
+		/* Which one socketcall stood for cannot be seen any more. */
+		int index = call_number(*(s64 *)(ctx + SYSCALL_EXIT_ID), NULL);
 		struct transfer_call *call = transfer_calls.lookup(&index);
 
-		if (!call || result <= 0 || syscall_of.lookup(&thread))
+		if (result <= 0 || syscall_of.lookup(&thread))
+			return;
+		if (index == (COMPAT_MARK | COMPAT_SOCKETCALL))
+			count_lost(LOST_PART);
+		if (!call)
 			return;
 		/* It began before the tracing did: between what, nobody has seen. */
 		if (call->told == TOLD_MESSAGES)

@@ -2,7 +2,7 @@
  * The meter: counts copies, mode switches, page faults, context switches and interrupts.
  *
  * The collector hands BCC settings.h, registers.h, direction.h, window.c, tally.c, calls.c,
- * owner.c, devices.c, for a traced program flows.c, copies.c, for a program's own functions
+ * owner.c, devices.c, for a traced program compat.c and flows.c, copies.c, for a program's own functions
  * user_memory.c, and this file as one text, in this order: BCC rewrites map accesses in the
  * text it is given, not in headers.
  *
@@ -108,6 +108,9 @@ int on_sys_enter(void *ctx)
 	}
 	window = window_here();
 	if (is_open(window)) {
+#ifdef FLOWS
+		number = call_number(number, ctx + SYSCALL_ENTER_ARGS);
+#endif
 		if (syscall_of.update(&thread, &number))
 			count_lost(LOST_SYSCALL);
 		tally_as(window->role, SITE_SYSCALL_ENTER, 0, number, 0, 0);

@@ -150,7 +150,10 @@ def in_guest():
 
 PROGRAMS = ("nginx", "haproxy", "pv", "socat", "openssl")
 """Debian packages, for tracing_guest's suites."""
-SUITES = {"6.1": ("programs", "more_programs", "calls", "little_room"), "7.3": ("programs",)}
+SUITES = {
+    "6.1": ("programs", "i386", "more_programs", "calls", "little_room"),
+    "7.3": ("programs", "i386"),
+}
 """By kernel: what is one kernel's own is tried on each, the rest on one."""
 
 

@@ -8,10 +8,10 @@ from collections import Counter
 import pytest
 
 from tests.conftest import LIVE_KERNELS
-from tests.live import calls_workload, scale_workload, suites
+from tests.live import calls_workload, i386, scale_workload, suites
 from tests.live.conftest import SUITES, zctrace
 from tests.live.suites import SIZE
-from zctrace.analysis import program, sentences
+from zctrace.analysis import border, program, sentences
 from zctrace.evidence.schema import Evidence
 
 WIDELY, EVERYTHING = LIVE_KERNELS, tuple(k for k in LIVE_KERNELS if "calls" in SUITES[k])
@@ -117,6 +117,9 @@ def test_children_are_followed_and_their_pipe_is_no_delivery(programs):
     assert pipe.copied == {"u2k": SIZE, "k2u": SIZE}
     assert (pipe.received, pipe.delivered) == (SIZE, SIZE)
     assert sum(found.delivered.values()) < 100
+    assert found.border.inside == {"pipe": SIZE}
+    assert found.basis[0] == "received"
+    assert found.copies == pytest.approx(3, abs=0.01)
     assert found.trace.status == 7
     assert {line.name.split()[0] for line in found.threads} >= {"cat", "wc", "sh"}
 
@@ -146,6 +149,32 @@ def test_children_that_are_not_followed_stay_out(programs):
     assert "execve" not in found.beside
     assert all(not line.name.endswith("/ext4/payload") for line in found.things)
     assert found.copied_bytes < 16384
+
+
+def test_a_32_bit_program_reads_and_writes_by_numbers_of_its_own(programs):
+    found = programs["i386, copying"]
+    assert thing(found, "/ext4/part").received == i386.PART
+    assert thing(found, "/ext4/part").copied == {"k2u": i386.PART}
+    assert thing(found, "/ext4/copying.copy").delivered == i386.PART
+    assert thing(found, "/ext4/copying.copy").copied == {"u2k": i386.PART}
+    assert line(found, "write").copied == {"u2k": i386.PART}
+    assert round(found.copies, 2) == 2
+
+
+def test_a_32_bit_program_s_sendfile64_is_sendfile(programs):
+    found = programs["i386, sending"]
+    sent = line(found, "sendfile")
+    assert (sent.received, sent.delivered) == (i386.PART, i386.PART)
+    assert sent.copied == {"k2k": i386.PART}
+    assert thing(found, "/ext4/sending.copy").delivered == i386.PART
+
+
+def test_what_a_32_bit_program_calls_by_socketcall_is_told(programs):
+    found = programs["i386, connected"]
+    assert moved(found, "socket", "sendto") == {"in": 0, "out": i386.SENT}
+    assert moved(found, "socket", "recvfrom") == {"in": i386.SENT, "out": 0}
+    assert copied(found, "socket") == {"u2k": i386.SENT, "k2u": i386.SENT}
+    assert found.border.inside == {"socket": i386.SENT}
 
 
 def test_time_is_up(programs):
@@ -330,7 +359,7 @@ def test_calls_that_had_begun_before(more):
     found = more.answers["read in the middle"]
     assert found.received == {"unknown": suites.LATE_BYTES}
     assert found.copied == {"k2u": suites.LATE_BYTES}
-    (unknown,) = [line for line in found.things if line.name == program.UNKNOWN.name]
+    (unknown,) = [line for line in found.things if line.name == border.UNKNOWN.name]
     assert unknown.received == suites.LATE_BYTES
     found = more.answers["sendfile in the middle"]
     assert found.received == found.delivered == {"unknown": SIZE}

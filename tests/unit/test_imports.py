@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import zctrace
 from tests.links import link
 
 ROOT = Path(__file__).parents[2]
@@ -146,6 +147,13 @@ finally:
     result = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "java-" in result.stdout
+
+
+def test_everything_that_is_promised_can_be_imported():
+    names = {}
+    exec("from zctrace import *", names)
+    assert names.keys() - {"__builtins__"} == set(zctrace.__all__)
+    assert names["__version__"] == zctrace._version.__version__
 
 
 def test_no_module_is_long():

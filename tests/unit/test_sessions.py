@@ -120,6 +120,17 @@ def test_figures_are_known_behind_the_window(collector):
             pass
 
 
+def test_a_32_bit_python_is_told_that_it_cannot_open_a_window(collector, monkeypatch):
+    """Its marker would reach the kernel with half of its number, and open nothing."""
+    monkeypatch.setattr(sys, "maxsize", (1 << 31) - 1)
+    with (
+        Session() as session,
+        pytest.raises(SessionError, match="a 32-bit Python cannot"),
+        session.window(),
+    ):
+        pass
+
+
 def test_a_scope_that_there_is_not(collector):
     with Session() as session, pytest.raises(UsageError, match="'thred'"):
         session.window("thred")

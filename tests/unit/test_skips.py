@@ -98,6 +98,7 @@ def attach(monkeypatch):
     fake = ModuleType("bcc")
     fake.__version__ = "0"
     fake.syscall = ModuleType("bcc.syscall")
+    fake.syscall.syscalls = {}
     monkeypatch.setitem(sys.modules, "bcc", fake)
     monkeypatch.setitem(sys.modules, "bcc.syscall", fake.syscall)
     monkeypatch.delitem(sys.modules, "zctrace.collect.meter", raising=False)

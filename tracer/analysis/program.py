@@ -24,6 +24,7 @@ from zctrace.evidence.account import (
     ThingKind,
 )
 from zctrace.evidence.schema import Count, Evidence, Trace, losses
+from zctrace.probes import compat
 from zctrace.probes.model import Direction, Kind, Purpose, Quantity, plain
 from zctrace.probes.syscalls import OTHER_ENDS, RINGS
 from zctrace.workloads.marker import RoleName
@@ -348,6 +349,8 @@ def _doubts(evidence: Evidence, trace: Trace) -> Iterable[str]:
             f"{name} ({hits.program} of {hits.perf})" for name, hits in missed.items()
         )
     yield from border.doubts(trace.account)
+    if untold := compat.untold(_made(trace)):
+        yield f"not among the bytes delivered and received: what {', '.join(untold)} moved"
     if RINGS & _made(trace).keys():
         yield (
             "it uses io_uring: what moved through its rings is not among the bytes "

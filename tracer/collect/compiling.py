@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from zctrace.collect import flows, settings, stacks
+from zctrace.collect import compat, flows, settings, stacks
 from zctrace.collect.readings import NO_SYSCALL
 from zctrace.plan.attachments import AttachPlan
 from zctrace.plan.places import REGISTER_NUMBERS, Amount
@@ -23,7 +23,8 @@ _SOURCES = (
     "owner.c",
     "devices.c",
 )
-_FLOWS, _COPIES, _USER_MEMORY, _METER = "flows.c", "copies.c", "user_memory.c", "meter.c"
+_FLOWS = ("compat.c", "flows.c")
+_COPIES, _USER_MEMORY, _METER = "copies.c", "user_memory.c", "meter.c"
 _MAX_TALLIES, _MAX_WINDOWS, _MAX_THREADS, _MAX_OWNERS = 8192, 10240, 10240, 65536
 _MAX_REQUESTS, _MAX_MAPPINGS = 65536, 256
 _LATER_CALL_SITES = 1024
@@ -64,7 +65,7 @@ def source(probes: Path, options: MeterOptions) -> str:
     """The text that BCC compiles, of the files in ``probes``."""
     names = (
         *_SOURCES,
-        *([_FLOWS] if options.follow_flows else []),
+        *(_FLOWS if options.follow_flows else ()),
         _COPIES,
         *([] if options.user_copies_from is None else [_USER_MEMORY]),
         _METER,
@@ -96,7 +97,7 @@ def parameters(plan: AttachPlan, options: MeterOptions) -> dict[str, str]:
         "MAX_CALL_SITES": str(places + _LATER_CALL_SITES),
         "END_SUBJECT": str(SUBJECT),
         "SWITCH_PREEMPTED": hex(_TASK_REPORT_MAX),
-        **(flows.parameters(options.room) if options.follow_flows else {}),
+        **(flows.parameters(options.room) | compat.PARAMETERS if options.follow_flows else {}),
         **(stacks.PARAMETERS if options.keep_stacks else {}),
         **dict(plan.parameters),
     }

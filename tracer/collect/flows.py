@@ -35,7 +35,7 @@ from zctrace.evidence.account import (
     Worker,
 )
 from zctrace.plan.attachments import AttachPlan
-from zctrace.probes.model import DIRECTION_NUMBERS, Kind, Purpose
+from zctrace.probes.model import DIRECTIONS_BY_NUMBER, Kind, Purpose
 from zctrace.probes.syscalls import MAX_NUMBER, OTHER_ENDS, TRANSFERS, Nameless, Told
 from zctrace.workloads.marker import Role
 
@@ -52,7 +52,6 @@ _NO_DESCRIPTOR = 0xFFFFFFFF
 _WAYS = {1: FlowWay.IN, 2: FlowWay.OUT}
 _DIRECT = 4
 """Set in the number of a way: through a descriptor that is open with O_DIRECT."""
-_DIRECTIONS = {number: way for way, number in DIRECTION_NUMBERS.items()}
 _NAMELESS = {OTHER: "anon_inode"}
 _WITHOUT_NAME = {
     Nameless.MEMORY.value: Thing(
@@ -192,7 +191,7 @@ def read(tables: Any, syscall_name: Callable[[int], str | None]) -> Account:
         Booking(
             thing=things.number(key.object),
             syscall=syscall_name(key.syscall),
-            direction=_DIRECTIONS.get(key.direction),
+            direction=DIRECTIONS_BY_NUMBER.get(key.direction),
             calls=cell.calls,
             bytes=cell.bytes,
         )

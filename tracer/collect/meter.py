@@ -12,7 +12,7 @@ from typing import Any
 
 import bcc
 
-from zctrace.collect import compiling, flows, readings, stacks, user_functions
+from zctrace.collect import compat, compiling, flows, readings, stacks, user_functions
 from zctrace.collect.attaching import (
     ON_BREAKPOINT,
     ON_USER_COPY,
@@ -30,7 +30,7 @@ from zctrace.evidence import account as evidence_account
 from zctrace.evidence.schema import CALLED, SKIPPED, Count, Hits
 from zctrace.kernel import bpf_syscall, perf_events
 from zctrace.plan.attachments import AttachPlan, CallAttachment
-from zctrace.probes.model import LARGE, Mechanism, Quantity
+from zctrace.probes.model import DIRECTIONS_BY_NUMBER, LARGE, Mechanism, Quantity
 from zctrace.probes.user_functions import USER_COPIES
 from zctrace.workloads import marker
 
@@ -93,6 +93,7 @@ class Meter:
         self._cleanup.callback(self._bpf.cleanup)
         if self._options.follow_flows:
             flows.prepare(self._bpf, self._plan)
+            compat.prepare(self._bpf, readings.SYSCALLS)
         known = {"NONCE": self._nonce, **dict(self._plan.settings)}
         self._loader = Programs(self._bpf, known, self._sabotage, self._cleanup)
         self._programs = self._loader.loaded
@@ -180,7 +181,7 @@ class Meter:
                     quantity=quantity,
                     function=function,
                     mechanism=mechanism,
-                    direction=readings.DIRECTIONS.get(key.direction & ~LARGE),
+                    direction=DIRECTIONS_BY_NUMBER.get(key.direction & ~LARGE),
                     large=bool(key.direction & LARGE),
                     syscall=readings.syscall_name(key.syscall),
                     caller=self._caller(mechanism, key.caller),
@@ -305,7 +306,7 @@ class Meter:
             lambda site: names[site][0],
             self._locate,
             readings.syscall_name,
-            readings.DIRECTIONS.get,
+            DIRECTIONS_BY_NUMBER.get,
         )
         return dataclasses.replace(account, stacks=kept)
 

@@ -6,6 +6,7 @@ a cgroup of ours, before and after; in between breakpoints are for the program's
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +23,7 @@ from zctrace.errors import SessionError, TraceError
 from zctrace.evidence.account import CLOSED, EXITED, INTERRUPTED, STRATEGY, TIME, Look
 from zctrace.evidence.schema import Evidence, Hits, Request, Run, Subject, Trace
 from zctrace.notices import Say
-from zctrace.plan.parameters import FLOW_MEMBERS
+from zctrace.plan.parameters import FLOW_MEMBERS, unseen_calls
 from zctrace.probes.catalogue import PROGRAM_CATALOGUE
 from zctrace.workloads.known import Controls
 from zctrace.workloads.marker import Role, RoleName, Scope
@@ -73,6 +74,8 @@ def following(request: Request, watch: Stopwatch) -> Iterator[Instrument]:
             f"unknown: {', '.join(unknown)}: {facts.btf or 'not in its type information'}",
             "a kernel with BTF, in a virtual machine: --kernel 6.1",
         )
+    blind = (*found.plan.blind, *unseen_calls(facts))
+    found = dataclasses.replace(found, plan=dataclasses.replace(found.plan, blind=blind))
     stacks = bool(request.subject and request.subject.stacks)
     with attached(request, found, watch, follow_flows=True, keep_stacks=stacks) as instrument:
         instrument.meter.measure_costs()

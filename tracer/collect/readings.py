@@ -10,15 +10,19 @@ from typing import Any, NamedTuple
 import bcc
 import bcc.syscall
 
-from zctrace.probes.model import DIRECTION_NUMBERS, Direction
+from zctrace.probes import compat
+from zctrace.probes.model import Direction
 from zctrace.workloads import marker
 
 NO_SYSCALL = 0xFFFFFFFF
 """In the place of a system call's number: outside of one."""
-DIRECTIONS = {number: way for way, number in DIRECTION_NUMBERS.items()}
-"""By the meter's numbers."""
-_NEWER_SYSCALLS = {425: "io_uring_setup", 426: "io_uring_enter", 427: "io_uring_register"}
-"""Those that BCC's own table has not (x86-64)."""
+_SYSCALLS: dict[int, str] = {
+    **{number: name.decode() for number, name in bcc.syscall.syscalls.items()},
+    # Not in the table that BCC has in itself.
+    **{425: "io_uring_setup", 426: "io_uring_enter", 427: "io_uring_register"},
+}
+SYSCALLS = {name: number for number, name in _SYSCALLS.items()}
+"""Numbers of x86-64's system calls, by name."""
 
 SECTOR_BYTES = 512
 _MAPPED = {
@@ -118,5 +122,6 @@ def offset_of(path: str, name: str) -> int | None:
 def syscall_name(number: int) -> str | None:
     if number == NO_SYSCALL:
         return None
-    name = bcc.syscall.syscalls.get(number)
-    return name.decode() if name else _NEWER_SYSCALLS.get(number, f"syscall_{number}")
+    if number & (compat.MARK | compat.X32):
+        return compat.name(number)
+    return _SYSCALLS.get(number, f"syscall_{number}")

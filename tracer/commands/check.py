@@ -19,12 +19,12 @@ from zctrace.commands.options import (
     Quiet,
     User,
     ratio,
+    wanted,
 )
 from zctrace.commands.outputs import NOWHERE, writes
 from zctrace.commands.trace import subject_of, trace
 from zctrace.errors import LimitError
 from zctrace.machine.places import AUTO
-from zctrace.machine.program_job import Wanted
 from zctrace.machine.progress import BOOT_SECONDS
 from zctrace.plan.attachments import Choice
 from zctrace.reports import formats
@@ -56,15 +56,9 @@ def command(
 
     As trace does; a command that fails itself ends with its own status.
     """
-    wanted = Wanted(
-        subject_of(words or [], [], "", duration, follow=not no_follow),
-        user,
-        mechanism.value,
-        keep=keep,
-        boot_seconds=boot_timeout,
-    )
+    subject = subject_of(words or [], [], "", duration, follow=not no_follow)
     return trace(
-        wanted,
+        wanted(subject, user, mechanism, keep=keep, boot_timeout=boot_timeout),
         kernel,
         outputs,
         quiet=quiet,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
+from zctrace.evidence.schema import Subject
+from zctrace.machine.program_job import Wanted
 from zctrace.plan.attachments import Choice
 
 
@@ -38,6 +41,19 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError as error:
         raise typer.BadParameter(f"{text} is not a number.") from error
+
+
+def wanted(
+    subject: Subject,
+    user: str,
+    mechanism: Choice,
+    *,
+    keep: bool,
+    boot_timeout: float,
+    sabotage: Sequence[str] | None = None,
+) -> Wanted:
+    """What to trace, and how, from what was given for the options below."""
+    return Wanted(subject, user, mechanism.value, tuple(sabotage or ()), keep, boot_timeout)
 
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]

@@ -15,6 +15,7 @@ from zctrace.commands.options import (
     Quiet,
     Sabotage,
     User,
+    wanted,
 )
 from zctrace.commands.progress import shown
 from zctrace.errors import UsageError
@@ -41,15 +42,11 @@ def command(
     The command keeps its input, output and exit status, and runs with the rights of whoever
     called; every process of that user below it may ask for windows.
     """
-    wanted = Wanted(
-        Subject(command=tuple(words or ()), folder=str(Path.cwd()), marked=True),
-        user,
-        mechanism.value,
-        tuple(sabotage or ()),
-        keep,
-        boot_timeout,
+    subject = Subject(command=tuple(words or ()), folder=str(Path.cwd()), marked=True)
+    how = wanted(
+        subject, user, mechanism, keep=keep, boot_timeout=boot_timeout, sabotage=sabotage
     )
-    return serve(wanted, kernel, quiet=quiet)
+    return serve(how, kernel, quiet=quiet)
 
 
 def serve(wanted: Wanted, name: str, *, quiet: bool) -> int | None:

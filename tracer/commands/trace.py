@@ -30,6 +30,7 @@ from zctrace.commands.options import (
     Sabotage,
     User,
     seconds,
+    wanted,
 )
 from zctrace.commands.outputs import NOWHERE, writes
 from zctrace.commands.progress import shown
@@ -90,23 +91,19 @@ def command(
     Traces a command from its first instruction, or what runs already from now on. A command
     keeps its input, output and exit status, and runs with the rights of whoever called.
     """
-    wanted = Wanted(
-        subject_of(
-            words or [],
-            pid or [],
-            cgroup,
-            duration,
-            follow=not no_follow,
-            stacks=stacks or outputs.stacks,
-            interval=interval,
-        ),
-        user,
-        mechanism.value,
-        tuple(sabotage or ()),
-        keep,
-        boot_timeout,
+    subject = subject_of(
+        words or [],
+        pid or [],
+        cgroup,
+        duration,
+        follow=not no_follow,
+        stacks=stacks or outputs.stacks,
+        interval=interval,
     )
-    return trace(wanted, kernel, outputs, quiet=quiet)
+    how = wanted(
+        subject, user, mechanism, keep=keep, boot_timeout=boot_timeout, sabotage=sabotage
+    )
+    return trace(how, kernel, outputs, quiet=quiet)
 
 
 def subject_of(

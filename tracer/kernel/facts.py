@@ -84,8 +84,12 @@ _MEMBERS = (
     ("sock_common", "skc_v6_daddr"),
     ("sock_common", "skc_v6_rcv_saddr"),
     ("unix_sock", "peer"),
+    ("task_struct", "thread_info"),
+    ("thread_info", "status"),
 )
 """What the meter looks at inside the kernel's structures, beside the catalogue's."""
+_COMPAT = Path("/proc/sys/abi/vsyscall32")
+"""There where the kernel has been built to run 32-bit programs (CONFIG_IA32_EMULATION)."""
 _ITERATOR_TYPES = "iter_type"
 NOT_ASKED = "not asked"
 """Instead of the reason why a function cannot be probed: nobody wants to."""
@@ -124,7 +128,8 @@ class KernelFacts:
     ``iov_iter``; ``tracepoints`` byte offsets of the record's fields by ``category:name``.
     ``breakpoint``, ``text``, ``btf`` are ``None`` where available, otherwise why not.
     ``tells_skips`` is whether the kernel counts how often it has skipped the program of a
-    probe or tracepoint; not so where that is not known.
+    probe or tracepoint; not so where that is not known. ``runs_32_bit`` is whether the kernel
+    is built to run 32-bit programs.
     """
 
     release: str
@@ -144,6 +149,7 @@ class KernelFacts:
     btf: str | None = None
     lockdown: str = "none"
     tells_skips: bool = False
+    runs_32_bit: bool = False
 
     def to_json(self) -> dict[str, Any]:
         facts = dataclasses.asdict(self)
@@ -217,6 +223,7 @@ def observe(catalogue: Catalogue, memory: Path | None = None) -> KernelFacts:
         btf=no_btf,
         lockdown=_lockdown(),
         tells_skips=tells_skips,
+        runs_32_bit=_COMPAT.exists(),
     )
 
 

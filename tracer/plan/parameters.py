@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from zctrace.evidence.sites import Blind
 from zctrace.kernel.facts import KernelFacts
 from zctrace.plan.attachments import EventAttachment
-from zctrace.probes.model import EventSite
+from zctrace.probes.model import EventSite, Kind, Quantity
 
 FLOW_MEMBERS = {
     "TASK_FILES": ("task_struct.files",),
@@ -44,6 +45,9 @@ FLOW_MEMBERS = {
 """Parameters of the meter's flows, and the members whose offsets add up to each: without
 all of them it is not known what a program delivers, and no program can be traced."""
 
+STATUS = ("task_struct.thread_info", "thread_info.status")
+"""Without these the calls of 32-bit programs cannot be told from others."""
+
 
 def iterator_type(kernel: KernelFacts) -> tuple[int, int, int] | None:
     """Offset, bytes and mask of an ``iov_iter``'s kind; ``None`` if unknown."""
@@ -66,6 +70,22 @@ def _zerocopy_flag(kernel: KernelFacts) -> tuple[int, int]:
     if "skb_shared_info.tx_flags" in kernel.members:
         return kernel.members["skb_shared_info.tx_flags"], 1 << 3  # SKBTX_DEV_ZEROCOPY
     return 0, 0
+
+
+def _status(kernel: KernelFacts) -> int:
+    """Where in a task it says that a system call is a 32-bit one; 0 if unknown."""
+    members = [kernel.members.get(member) for member in STATUS]
+    return 0 if None in members else sum(filter(None, members))
+
+
+def unseen_calls(kernel: KernelFacts) -> tuple[Blind, ...]:
+    """System calls of a traced program that would be taken for others."""
+    if _status(kernel) or not kernel.runs_32_bit:
+        return ()
+    missing = next(member for member in STATUS if member not in kernel.members)
+    reason = f"they are taken for others, because {missing} is not known"
+    what = ("system calls of 32-bit programs",)
+    return (Blind(Quantity.SYSCALL_ENTER, what, reason, frozenset(), Kind.COPY),)
 
 
 def meter_parameters(
@@ -121,6 +141,7 @@ def _kernel_parameters(kernel: KernelFacts) -> dict[str, str]:
     parameters["SHINFO_FLAGS"], parameters["SHINFO_ZEROCOPY"] = str(flags), f"{bit:#x}U"
     for parameter, members in FLOW_MEMBERS.items():
         parameters[parameter] = str(sum(kernel.members.get(member, 0) for member in members))
+    parameters["TASK_STATUS"] = str(_status(kernel))
     # The size of a structure is not asked for; its last member ends where it does.
     last = max(
         kernel.members.get(f"scatterlist.{m}", 0) for m in ("dma_length", "dma_flags", "length")

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 SECONDS = 300.0
 """How long to wait for a collector. In an emulated machine the controls around a window take
 it 20 s."""
+_NONCE = 1 << 62
+"""Larger than any number that opens a window."""
 _TRY = "sudo zctrace serve -- COMMAND; its standard error says what went wrong"
 
 
@@ -106,6 +109,12 @@ class Window:
 
         if self._pid:
             raise UsageError("a window can be entered only once")
+        if sys.maxsize < _NONCE:
+            raise SessionError(
+                "a 32-bit Python cannot open a window",
+                "the number that opens it does not fit into a register",
+                "a 64-bit Python; zctrace trace -- COMMAND traces 32-bit programs, too",
+            )
         self._pid = os.getpid()
         scope = marker.Scope.PROCESS if self._scope == "process" else marker.Scope.THREAD
         channel = self._channel = self._connected()

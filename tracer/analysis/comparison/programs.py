@@ -184,6 +184,7 @@ def _totals(before: Answer, after: Answer) -> Iterable[Item]:
     for verb, first, second in (
         ("delivered", before.delivered, after.delivered),
         ("received", before.received, after.received),
+        ("inside", before.border.inside, after.border.inside),
     ):
         for kind in sorted({*first, *second}):
             name, figure = f"{verb}: {kind}", f"{verb}_bytes"

@@ -45,6 +45,10 @@ class Quantity(enum.StrEnum):
     BOUNCE = "bounce"
     USER_MEMORY = "user-memory"
     """Within a program's own memory (:mod:`zctrace.probes.user_functions`)."""
+    ENCRYPTION = "encryption"
+    """This and the next two: transformed, not copied (:mod:`zctrace.probes.transforms`)."""
+    DECRYPTION = "decryption"
+    CHECKSUM = "checksum"
 
     SYSCALL_ENTER = "syscall-enter"
     SYSCALL_EXIT = "syscall-exit"
@@ -103,6 +107,8 @@ class Kind(enum.StrEnum):
     """Adds to the bytes copied by the CPU."""
     CROSS_CHECK = "cross-check"
     """Sees bytes that copy sites count too; only ever compared, never added."""
+    TRANSFORM = "transform"
+    """Bytes that the CPU encrypts, decrypts or only reads: never added to copies."""
     EVENT = "event"
     """Hits only."""
 
@@ -193,6 +199,8 @@ class CopySite:
     """Never called on processors without this flag of /proc/cpuinfo."""
     dead_with_cpu_flag: str | None = None
     """Never called on processors with this flag: inlined away."""
+    nests: bool = False
+    """Whether such functions call each other for the same bytes: the outermost call counts."""
 
 
 class Returned(enum.Enum):
@@ -335,5 +343,6 @@ DIRECTION_NUMBERS = {
     Direction.KERNEL_TO_USER: 2,
     Direction.KERNEL_TO_KERNEL: 3,
     Direction.USER_TO_USER: 4,
+    Direction.KERNEL_TO_DEVICE: 5,
 }
 """What the meter calls them."""

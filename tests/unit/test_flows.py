@@ -25,7 +25,7 @@ MOUNTS = [
 
 
 def entry(**values):
-    return SimpleNamespace(names=b"", **values)
+    return SimpleNamespace(**{"names": b"", "protocol": 0, "upper": b"", **values})
 
 
 def key(kind, inode=5, device=0):
@@ -70,6 +70,24 @@ def test_sockets():
     assert tcp.name == "tcp 192.0.2.9:80 → 192.0.2.9:4711"
     unix = entry(family=socket.AF_UNIX, type=5)
     assert flows._thing(key(stat.S_IFSOCK), unix, {}).name == "unix packets socket:[5]"
+
+
+@pytest.mark.parametrize(
+    ("kind", "protocol", "upper", "name"),
+    [
+        (1, 6, b"", "tcp"),
+        (1, 6, b"tls", "tcp+tls"),
+        (1, 132, b"", "sctp"),
+        (1, 262, b"", "mptcp"),
+        (2, 136, b"", "udplite"),
+        (3, 1, b"", "raw of protocol 1"),
+        (1, 0, b"", "tcp"),  # by the type, where the kernel does not tell
+    ],
+)
+def test_a_socket_is_named_by_its_protocol(kind, protocol, upper, name):
+    ends = {"address": bytes(16), "port": 1, "peer": bytes(16), "peer_port": 0}
+    of = entry(family=socket.AF_INET, type=kind, protocol=protocol, upper=upper, **ends)
+    assert flows._thing(key(stat.S_IFSOCK), of, {}).name == f"{name} 0.0.0.0:1 → 0.0.0.0:0"
 
 
 def test_kinds():

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from zctrace.analysis import controls, counted, reasons
 from zctrace.analysis.controls import Control
 from zctrace.analysis.reasons import Why
+from zctrace.analysis.transformed import Transformed, transformed
 from zctrace.evidence.account import (
     DEVICE,
     FILE,
@@ -29,6 +30,7 @@ from zctrace.evidence.account import (
 from zctrace.evidence.schema import Count, Evidence, Trace, losses
 from zctrace.probes.model import Direction, Kind, Purpose, Quantity, plain
 from zctrace.probes.syscalls import MOVING, RINGS
+from zctrace.probes.transforms import TRANSFORMED
 from zctrace.workloads.marker import RoleName
 
 DIRECTIONS = (Direction.USER_TO_KERNEL, Direction.KERNEL_TO_USER, Direction.KERNEL_TO_KERNEL)
@@ -69,6 +71,8 @@ class Answer:
     copied for other ends, by what for. ``unassigned`` are bytes copied inside the kernel
     meanwhile of which nothing tells for whom. ``doubts`` are why figures may be too small by
     nobody knows how much, ``notes`` what else is to be known, and changes no total.
+    ``transformed`` are bytes that the CPU changed, or only read, instead of copying them; no
+    other figure has them.
     """
 
     evidence: Evidence
@@ -87,6 +91,7 @@ class Answer:
     checked: Sequence[Control]
     doubts: Sequence[str]
     notes: Sequence[str]
+    transformed: Transformed
 
     @property
     def stacks(self) -> list[Stack]:
@@ -166,6 +171,7 @@ def answer(evidence: Evidence) -> Answer:
         tuple(checked),
         tuple(_doubts(evidence, trace)),
         tuple(_notes(trace)),
+        transformed(evidence, trace.run, _PROGRAM),
     )
 
 
@@ -319,7 +325,8 @@ def _unassigned(trace: Trace) -> int:
     return sum(
         c.bytes
         for c in trace.run.counts
-        if c.role is _PROGRAM.outside and c.quantity not in counted.EVENTS_WITH_BYTES
+        if c.role is _PROGRAM.outside
+        and c.quantity not in counted.EVENTS_WITH_BYTES | TRANSFORMED
     )
 
 

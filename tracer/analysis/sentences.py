@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from zctrace.analysis import transformed
 from zctrace.analysis.program import Answer
+from zctrace.analysis.transformed import Transform
 from zctrace.evidence.account import NO_CALL
 from zctrace.probes.model import Direction
 
@@ -16,6 +20,35 @@ _NAMED, _SHOWN = 3, 0.005
 
 def sentence(found: Answer) -> str:
     """The verdict, in one sentence."""
+    return _on_copies(found) + _on_transforms(found)
+
+
+def _on_transforms(found: Answer) -> str:
+    """What the CPU did with the bytes instead of copying them; empty for nothing."""
+    _, many = found.basis
+    clauses = []
+    for quantity, done in transformed.DONE.items():
+        if parts := found.transformed.of(quantity):
+            size = sum(part.bytes for part in parts)
+            how_much = f"{size / many:.2f} ×" if size >= many * _SHOWN and many else f"{size} B"
+            clauses.append(f"{how_much} {done} by the CPU ({_by(parts)})")
+    if found.transformed.handed_over:
+        clauses.append(
+            f"{found.transformed.handed_over} B were handed over to an asynchronous cipher"
+        )
+    if found.transformed.blind:
+        clauses.append("what the CPU encrypted is not known")
+    return f"; but {', '.join(clauses)}" if clauses else ""
+
+
+def _by(parts: Sequence[Transform]) -> str:
+    """Who did it and for whom, the first ones."""
+    words = list(dict.fromkeys(part.words for part in parts))
+    more = [f"and {len(words) - _NAMED} more"] if len(words) > _NAMED else []
+    return "; ".join(words[:_NAMED] + more)
+
+
+def _on_copies(found: Answer) -> str:
     basis, many = found.basis
     copied, ratio = found.copied_bytes, found.copies
     if copied is None:

@@ -24,6 +24,7 @@ _SOURCES = (
     "devices.c",
 )
 _FLOWS, _COPIES, _USER_MEMORY, _METER = "flows.c", "copies.c", "user_memory.c", "meter.c"
+_TRANSFORMS = "transforms.c"
 _MAX_TALLIES, _MAX_WINDOWS, _MAX_THREADS, _MAX_OWNERS = 8192, 10240, 10240, 65536
 _MAX_REQUESTS, _MAX_MAPPINGS = 65536, 256
 _TASK_REPORT_MAX = 0x100
@@ -63,6 +64,7 @@ def source(probes: Path, options: MeterOptions) -> str:
     names = (
         *_SOURCES,
         *([_FLOWS] if options.follow_flows else []),
+        _TRANSFORMS,
         _COPIES,
         *([] if options.user_copies_from is None else [_USER_MEMORY]),
         _METER,

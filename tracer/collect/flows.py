@@ -49,6 +49,13 @@ _NO_DESCRIPTOR = 0xFFFFFFFF
 _WAYS = {1: FlowWay.IN, 2: FlowWay.OUT}
 _DIRECTIONS = {number: way for way, number in DIRECTION_NUMBERS.items()}
 _SOCKET_TYPES = {1: "stream", 2: "datagram", 3: "raw", 5: "packets"}
+_PROTOCOLS: dict[int, str] = {
+    socket.IPPROTO_TCP: "tcp",
+    socket.IPPROTO_UDP: "udp",
+    socket.IPPROTO_SCTP: "sctp",
+    socket.IPPROTO_UDPLITE: "udplite",
+    socket.IPPROTO_MPTCP: "mptcp",
+}
 _MAPPED = bytes(10) + b"\xff\xff"
 """What comes before an IPv4 address where it stands for one of IPv6."""
 _NAMELESS = {OTHER: "anon_inode"}
@@ -277,5 +284,10 @@ def _socket_name(inode: int, entry: Any) -> str:
         six = len(raw) > len(_MAPPED)
         text = socket.inet_ntop(socket.AF_INET6 if six else socket.AF_INET, raw)
         ends.append(f"[{text}]:{port}" if six else f"{text}:{port}")
-    name = {"stream": "tcp", "datagram": "udp"}.get(kind, kind)
+    if entry.protocol:
+        name = _PROTOCOLS.get(entry.protocol, f"{kind} of protocol {entry.protocol}")
+    else:
+        name = {"stream": "tcp", "datagram": "udp"}.get(kind, kind)
+    if upper := entry.upper.decode(errors="replace"):
+        name = f"{name}+{upper}"
     return f"{name} {ends[0]} → {ends[1]}"

@@ -49,8 +49,9 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
     """Match the catalogue with what ``kernel`` offers.
 
     Of copy sites, a quantity gets at most one attachment: the first of its rows, in the
-    catalogue's order, that can be attached. Call targets are all attached. Where both
-    watch a quantity, the call sites count and the other is a cross-check.
+    catalogue's order, that can be attached. Call targets are all attached, and so are
+    functions that nest. Where both watch a quantity, the call sites count and the other is a
+    cross-check.
     """
     calls, no_calls = _plan_calls(catalogue.calls, kernel, choice)
     # What its call sites count already, a breakpoint only checks.
@@ -58,9 +59,7 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
     copies: list[CopyAttachment] = []
     blind: list[Blind] = []
     used = {Mechanism.FENTRY: 0, Mechanism.BREAKPOINT_RETURN: 0}
-    quantities = dict.fromkeys(site.quantity for site in catalogue.copies)
-    for quantity in quantities:
-        rows = [site for site in catalogue.copies if site.quantity == quantity]
+    for rows in _alternatives(catalogue.copies):
         reasons = []
         for site in rows:
             kind = Kind.CROSS_CHECK if site.function in at_calls else site.kind
@@ -78,7 +77,7 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
             ]
             blind.append(
                 Blind(
-                    quantity,
+                    rows[0].quantity,
                     tuple(site.function for site in rows),
                     (there or reasons)[0],
                     frozenset().union(*(site.paths for site in rows)),
@@ -113,6 +112,14 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
         kernel.tells_skips,
         twice,
     )
+
+
+def _alternatives(sites: Iterable[CopySite]) -> Iterable[list[CopySite]]:
+    """Rows of which one is attached: those of a quantity; each of functions that nest."""
+    groups: dict[tuple[Quantity, str], list[CopySite]] = {}
+    for site in sites:
+        groups.setdefault((site.quantity, site.function if site.nests else ""), []).append(site)
+    return groups.values()
 
 
 def _counted_twice(

@@ -11,7 +11,15 @@ from rich.console import Console
 
 from zctrace.analysis import program, sentences
 from zctrace.analysis.program import Answer, Line
-from zctrace.evidence.account import CLOSED, EXITED, INTERRUPTED, TIME, Thing, ThingKind
+from zctrace.evidence.account import (
+    CLOSED,
+    EXITED,
+    INTERRUPTED,
+    NO_CALL,
+    TIME,
+    Thing,
+    ThingKind,
+)
 from zctrace.probes.model import Quantity
 from zctrace.reports import flamegraph, wording
 from zctrace.reports.text.layout import new_table, print_table, say, size
@@ -48,6 +56,8 @@ COLUMNS = [
     "direction",
     "calls",
     "bytes",
+    "function",
+    "caller",
 ]
 
 
@@ -81,6 +91,7 @@ def _one(found: Answer, console: Console, host_release: str) -> None:
         _stacks(found, console)
     for reason, many in found.reasons:
         say(console, f"inside the kernel: {many} B: {reason}")
+    _transformed(found, console)
     _beside(found, console)
 
 
@@ -213,6 +224,39 @@ def _short(name: str, longest: int) -> str:
     return name if len(name) <= longest else f"…{name[1 - longest :]}"
 
 
+def _transformed(found: Answer, console: Console) -> None:
+    """What the CPU did to bytes instead of copying them."""
+    seen = found.transformed
+    if seen.by:
+        shown = new_table(
+            "transformed by the CPU: who ← for whom, in which call", "calls", "bytes"
+        )
+        for part in seen.by[:_ROWS]:
+            name = " ← ".join(filter(None, (part.function, part.caller)))
+            shown.add_row(
+                f"{name}, {part.syscall or NO_CALL}", str(part.calls), str(part.bytes)
+            )
+        print_table(shown, console)
+        if left := seen.by[_ROWS:]:
+            say(console, f"and {len(left)} more, {sum(part.bytes for part in left)} B: --json")
+    if seen.handed_over:
+        say(
+            console,
+            f"{seen.handed_over} B more were handed over to an asynchronous cipher: a device "
+            "or another thread encrypts or decrypts them",
+            "yellow",
+        )
+    if seen.unassigned:
+        say(
+            console,
+            f"{seen.unassigned} B more were transformed meanwhile, by threads of the kernel or "
+            "others; nothing tells whether for this program",
+            "yellow",
+        )
+    for reason in seen.blind:
+        say(console, f"Not watched, so that more may have been transformed: {reason}", "yellow")
+
+
 def _beside(found: Answer, console: Console) -> None:
     if found.beside:
         parts = ", ".join(f"{what} {many} B" for what, many in sorted(found.beside.items()))
@@ -253,6 +297,9 @@ def result_json(answers: Sequence[Answer]) -> str:
             "copied_bytes": found.copied and {str(way): n for way, n in found.copied.items()},
             "beside_bytes": found.beside,
             "unassigned_bytes": found.unassigned,
+            "transformed_bytes": found.transformed.bytes,
+            "transformed": [vars(part) for part in found.transformed.by],
+            "transformed_unassigned_bytes": found.transformed.unassigned,
             "doubts": list(found.doubts),
             "notes": list(found.notes),
             "status": found.trace.status,
@@ -299,6 +346,18 @@ def flows_csv(answers: Sequence[Answer]) -> str:
                     "direction": booking.direction,
                     "calls": booking.calls,
                     "bytes": booking.bytes,
+                }
+            )
+        for part in found.transformed.by:
+            rows.writerow(
+                {
+                    **common,
+                    "syscall": part.syscall,
+                    "way": part.quantity,
+                    "calls": part.calls,
+                    "bytes": part.bytes,
+                    "function": part.function,
+                    "caller": part.caller,
                 }
             )
     return text.getvalue()

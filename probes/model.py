@@ -201,6 +201,8 @@ class CopySite:
     """Never called on processors with this flag: inlined away."""
     nests: bool = False
     """Whether such functions call each other for the same bytes: the outermost call counts."""
+    inline_over: tuple[str, ...] = ()
+    """Where the kernel has no such function: those that an inline one of this name leads to."""
 
 
 class Returned(enum.Enum):

@@ -32,10 +32,17 @@ _AEAD = Member("di", "aead_request", "cryptlen")
 _SKCIPHER = Member("di", "skcipher_request", "cryptlen")
 _AHASH = Member("di", "ahash_request", "nbytes")
 _SHASH = Register("dx", bits=32)
+_STEPS = (
+    ("update", "AF_ALG, file systems, iSCSI; only read"),
+    ("finup", "the last bytes; only read"),
+    ("digest", "all bytes at once; only read"),
+)
 _SINCE = "Under this name in every kernel with BTF."
 
 
-def _site(function: str, quantity: Quantity, length: Length, why: str) -> CopySite:
+def _site(
+    function: str, quantity: Quantity, length: Length, why: str, *inline_over: str
+) -> CopySite:
     return CopySite(
         quantity=quantity,
         function=function,
@@ -47,6 +54,7 @@ def _site(function: str, quantity: Quantity, length: Length, why: str) -> CopySi
         why=why,
         since=_SINCE,
         nests=True,
+        inline_over=inline_over,
     )
 
 
@@ -55,12 +63,15 @@ TRANSFORM_SITES: tuple[CopySite, ...] = (
     _site("crypto_aead_decrypt", Quantity.DECRYPTION, _AEAD, "kernel TLS, IPsec, AF_ALG"),
     _site("crypto_skcipher_encrypt", Quantity.ENCRYPTION, _SKCIPHER, "dm-crypt, AF_ALG"),
     _site("crypto_skcipher_decrypt", Quantity.DECRYPTION, _SKCIPHER, "dm-crypt, AF_ALG"),
-    _site("crypto_ahash_update", Quantity.CHECKSUM, _AHASH, "AF_ALG, iSCSI; only read"),
-    _site("crypto_ahash_finup", Quantity.CHECKSUM, _AHASH, "the last ones; only read"),
-    _site("crypto_ahash_digest", Quantity.CHECKSUM, _AHASH, "all in one; only read"),
-    _site("crypto_shash_update", Quantity.CHECKSUM, _SHASH, "file systems; only read"),
-    _site("crypto_shash_finup", Quantity.CHECKSUM, _SHASH, "the last ones; only read"),
-    _site("crypto_shash_digest", Quantity.CHECKSUM, _SHASH, "all in one; only read"),
+    # Hashing in pieces is inline on some kernels: found on 6.1, for requests.
+    *(
+        _site(f"crypto_ahash_{step}", Quantity.CHECKSUM, _AHASH, why, "crypto_shash_finup")
+        for step, why in _STEPS
+    ),
+    *(
+        _site(f"crypto_shash_{step}", Quantity.CHECKSUM, _SHASH, why, "crypto_shash_finup")
+        for step, why in _STEPS
+    ),
 )
 
 TRANSFORM_HOOKS: tuple[Hook, ...] = tuple(

@@ -24,18 +24,17 @@ def sentence(found: Answer) -> str:
 
 
 def _on_transforms(found: Answer) -> str:
-    """What the CPU did with the bytes instead of copying them; empty for nothing."""
+    """What the CPU did with the bytes instead of copying them; empty where that is little."""
     _, many = found.basis
     clauses = []
     for quantity, done in transformed.DONE.items():
-        if parts := found.transformed.of(quantity):
-            size = sum(part.bytes for part in parts)
-            how_much = f"{size / many:.2f} ×" if size >= many * _SHOWN and many else f"{size} B"
+        parts = found.transformed.of(quantity)
+        size = sum(part.bytes for part in parts)
+        if size and size >= many * _SHOWN:
+            how_much = f"{size / many:.2f} ×" if many else f"{size} B"
             clauses.append(f"{how_much} {done} by the CPU ({_by(parts)})")
-    if found.transformed.handed_over:
-        clauses.append(
-            f"{found.transformed.handed_over} B were handed over to an asynchronous cipher"
-        )
+    if over := found.transformed.handed_over:
+        clauses.append(f"{over} B were handed over to an asynchronous cipher")
     if found.transformed.blind:
         clauses.append("what the CPU encrypted is not known")
     return f"; but {', '.join(clauses)}" if clauses else ""

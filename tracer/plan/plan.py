@@ -71,6 +71,8 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
                 break
             reasons.append(attachment)
         else:
+            if any(name in kernel.functions for site in rows for name in site.inline_over):
+                continue
             # Which of several names to explain: the one that the kernel has, if any.
             there = [
                 r for r, s in zip(reasons, rows, strict=True) if s.function in kernel.functions

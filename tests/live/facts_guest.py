@@ -15,7 +15,7 @@ sys.path.insert(0, str(CODE))
 from zctrace.collect import payload
 from zctrace.kernel import facts as kernel
 from zctrace.machine import qemu
-from zctrace.probes.catalogue import CATALOGUE, LIFE_SITES
+from zctrace.probes.catalogue import CATALOGUE, LIFE_SITES, PROGRAM_CATALOGUE
 
 FOLDER = Path("/run/record")
 
@@ -25,7 +25,12 @@ for number, kind in enumerate(sys.argv[4:]):
     (FOLDER / kind).mkdir(parents=True)
     disk = payload.find_disk(qemu.disk_name(number))
     subprocess.run(["mount", "-t", kind, disk, FOLDER / kind], check=True)
-everything = dataclasses.replace(CATALOGUE, events=(*CATALOGUE.events, *LIFE_SITES))
+everything = dataclasses.replace(
+    CATALOGUE,
+    copies=PROGRAM_CATALOGUE.copies,
+    hooks=tuple(dict.fromkeys((*CATALOGUE.hooks, *PROGRAM_CATALOGUE.hooks))),
+    events=(*CATALOGUE.events, *LIFE_SITES),
+)
 partial = ANSWER.with_suffix(".partial")
 partial.write_text(json.dumps({"kernel": kernel.observe(everything).to_json()}))
 partial.rename(ANSWER)

@@ -31,13 +31,19 @@ def _on_transforms(found: Answer) -> str:
         parts = found.transformed.of(quantity)
         size = sum(part.bytes for part in parts)
         if size and size >= many * _SHOWN:
-            how_much = f"{size / many:.2f} ×" if many else f"{size} B"
-            clauses.append(f"{how_much} {done} by the CPU ({_by(parts)})")
+            clauses.append(f"{_times(size, many)} {done} by the CPU ({_by(parts)})")
+    perhaps = found.transformed.unassigned
+    if perhaps and perhaps >= many * _SHOWN:
+        clauses.append(f"perhaps {_times(perhaps, many)} transformed by threads of the kernel")
     if over := found.transformed.handed_over:
         clauses.append(f"{over} B were handed over to an asynchronous cipher")
     if found.transformed.blind:
         clauses.append("what the CPU encrypted is not known")
     return f"; but {', '.join(clauses)}" if clauses else ""
+
+
+def _times(size: int, many: int) -> str:
+    return f"{size / many:.2f} ×" if many else f"{size} B"
 
 
 def _by(parts: Sequence[Transform]) -> str:

@@ -170,5 +170,5 @@ int on_fentry(void *ctx)
 	/* Whether it has called itself is not known then. */
 	if (!caller)
 		count_lost(LOST_CALL);
-	return copied_inside(ctx, caller, length, skb, place_of(ctx));
+	return copied_inside(ctx, caller, length, skb, PLACE_NESTS ? place_of(ctx) : 0);
 }

@@ -260,7 +260,7 @@ def test_the_sentence_says_how_many_times_and_by_whom():
     assert sentences.sentence(little) == plain
     others = answered(seen(SENT // 2, role="outside:program"))
     assert sentences.sentence(others) == (
-        f"{plain}; but perhaps 0.50 × transformed by threads of the kernel"
+        f"{plain}; but perhaps 0.50 × transformed by threads of the kernel or others"
     )
 
 

@@ -34,7 +34,9 @@ def _on_transforms(found: Answer) -> str:
             clauses.append(f"{_times(size, many)} {done} by the CPU ({_by(parts)})")
     perhaps = found.transformed.unassigned
     if perhaps and perhaps >= many * _SHOWN:
-        clauses.append(f"perhaps {_times(perhaps, many)} transformed by threads of the kernel")
+        clauses.append(
+            f"perhaps {_times(perhaps, many)} transformed by threads of the kernel or others"
+        )
     if over := found.transformed.handed_over:
         clauses.append(f"{over} B were handed over to an asynchronous cipher")
     if found.transformed.blind:

@@ -105,10 +105,13 @@ static inline int copied_inside(void *ctx, u64 caller, u64 length, u64 skb, u64 
 	u32 direction = PLACE_DIRECTION;
 
 	count_hit(PLACE_SITE);
-	if (!length || caller - PLACE_START < PLACE_SIZE)
+	if (caller - PLACE_START < PLACE_SIZE)
 		return 0;
+	/* Also of no bytes: its parts may have some, as a tag. */
 	if (PLACE_NESTS && !is_outermost(stack, PLACE_SITE,
 					 PLACE_AMOUNT == AMOUNT_MEMBER ? length : 0, caller))
+		return 0;
+	if (!length)
 		return 0;
 	if (direction == KERNEL_TO_KERNEL)
 		count_anywhere(ctx, PLACE_SITE, direction, length, caller,

@@ -27,6 +27,7 @@ from zctrace.probes.model import (
     Where,
     Within,
 )
+from zctrace.probes.transforms import TRANSFORM_HOOKS, TRANSFORM_SITES
 
 _ANY_PATH = frozenset(Path)
 _ON_RETURN = (Mechanism.BREAKPOINT_RETURN, Mechanism.BREAKPOINT_ENTRY)
@@ -389,9 +390,12 @@ LIFE_SITES: tuple[EventSite, ...] = (
 )
 
 PROGRAM_CATALOGUE = Catalogue(
-    COPY_SITES,
+    (*COPY_SITES, *TRANSFORM_SITES),
     _CALLS,
-    tuple(hook for hook in HOOKS if hook.quantity not in (PAGE_MAPPED, LIST_MAPPED)),
+    (
+        *(hook for hook in HOOKS if hook.quantity not in (PAGE_MAPPED, LIST_MAPPED)),
+        *TRANSFORM_HOOKS,
+    ),
     (*(site for site in EVENT_SITES if site.quantity not in _FOR_TRANSFERS), *LIFE_SITES),
 )
 """For tracing a program: whatever it does, from its exec to its exit."""

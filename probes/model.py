@@ -52,6 +52,10 @@ class Quantity(enum.StrEnum):
     BOUNCE = "bounce"
     USER_MEMORY = "user-memory"
     """Within a program's own memory (:mod:`zctrace.probes.user_functions`)."""
+    ENCRYPTION = "encryption"
+    """This and the next two: transformed, not copied (:mod:`zctrace.probes.transforms`)."""
+    DECRYPTION = "decryption"
+    CHECKSUM = "checksum"
 
     SYSCALL_ENTER = "syscall-enter"
     SYSCALL_EXIT = "syscall-exit"
@@ -116,6 +120,8 @@ class Kind(enum.StrEnum):
     """Adds to the bytes copied by the CPU."""
     CROSS_CHECK = "cross-check"
     """Sees bytes that copy sites count too; only ever compared, never added."""
+    TRANSFORM = "transform"
+    """Bytes that the CPU encrypts, decrypts or only reads: never added to copies."""
     EVENT = "event"
     """Hits only."""
 
@@ -208,6 +214,10 @@ class CopySite:
     """Only where nothing watches that quantity."""
     dead_with_cpu_flag: str | None = None
     """Never called on processors with this flag: inlined away."""
+    nests: bool = False
+    """Whether such functions call each other for the same bytes: the outermost call counts."""
+    inline_over: tuple[str, ...] = ()
+    """Where the kernel has no such function: those that an inline one of this name leads to."""
 
 
 class Returned(enum.Enum):
@@ -357,6 +367,7 @@ DIRECTION_NUMBERS = {
     Direction.KERNEL_TO_USER: 2,
     Direction.KERNEL_TO_KERNEL: 3,
     Direction.USER_TO_USER: 4,
+    Direction.KERNEL_TO_DEVICE: 5,
 }
 """What the meter calls them."""
 DIRECTIONS_BY_NUMBER = {number: direction for direction, number in DIRECTION_NUMBERS.items()}

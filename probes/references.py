@@ -119,6 +119,15 @@ REFERENCES: tuple[Reference, ...] = (
         why="every copy to the program is counted; MSG_TRUNC throws bytes away",
     ),
     Reference(
+        _SENDING | _RECEIVING, OUT, "socket", frozenset({"tcp+tls"}), shown=_ALL,
+        why="every byte is encrypted into another page, which is counted apart",
+    ),
+    Reference(
+        _SENDING | _RECEIVING, IN, "socket", frozenset({"tcp+tls"}), shown=_ALL,
+        why="every byte is decrypted into another page, which is counted apart; what is copied "
+        "from there is counted",
+    ),
+    Reference(
         frozenset({"splice"}), IN, "socket", frozenset({"tcp", "udp", "unix stream"}),
         shown=_ALL,
         why="a pipe gets the socket buffers' own pages, and what is copied for it is counted",

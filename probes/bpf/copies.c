@@ -13,6 +13,7 @@
  *	PLACE_DIRECTION           otherwise
  *	PLACE_LARGE               from how many bytes on a copy is booked apart; 0: never
  *	PLACE_SKB                 the register that has the socket buffer
+ *	PLACE_NESTS               whether a call may be a part of another one (transforms.c)
  *	PLACE_START, PLACE_SIZE   of the function
  *
  * A register is the byte offset of a member of struct pt_regs (REGISTER_*); 0 is none.
@@ -102,13 +103,20 @@ int on_breakpoint(struct bpf_perf_event_data *ctx)
 /*
  * A copy at the entry of a function that is watched: `length` bytes asked for. A
  * function that calls itself for the parts of a socket buffer has counted them already.
+ * `stack` is where its stack begins.
  */
-static inline int copied_inside(void *ctx, u64 caller, u64 length, u64 skb)
+static inline int copied_inside(void *ctx, u64 caller, u64 length, u64 skb, u64 stack)
 {
 	u32 direction = PLACE_DIRECTION;
 
 	count_hit(PLACE_SITE);
-	if (!length || caller - PLACE_START < PLACE_SIZE)
+	if (caller - PLACE_START < PLACE_SIZE)
+		return 0;
+	/* Also of no bytes: its parts may have some, as a tag. */
+	if (PLACE_NESTS && !is_outermost(stack, PLACE_SITE,
+					 PLACE_AMOUNT == AMOUNT_MEMBER ? length : 0, caller))
+		return 0;
+	if (!length)
 		return 0;
 	if (direction == KERNEL_TO_KERNEL)
 		count_anywhere(ctx, PLACE_SITE, direction, length, caller,
@@ -124,7 +132,7 @@ int on_kprobe(struct pt_regs *ctx)
 	u64 skb = ARGUMENT(*ctx, PLACE_SKB), first = ARGUMENT(*ctx, PLACE_FIRST);
 	u64 length = amount(first, ARGUMENT(*ctx, PLACE_SECOND), skb);
 
-	return copied_inside(ctx, u64_at(ctx->sp, 0), length, skb);
+	return copied_inside(ctx, u64_at(ctx->sp, 0), length, skb, ctx->sp);
 }
 
 /*
@@ -170,5 +178,5 @@ int on_fentry(void *ctx)
 	/* Whether it has called itself is not known then. */
 	if (!caller)
 		count_lost(LOST_CALL);
-	return copied_inside(ctx, caller, length, skb);
+	return copied_inside(ctx, caller, length, skb, PLACE_NESTS ? place_of(ctx) : 0);
 }

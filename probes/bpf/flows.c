@@ -13,7 +13,7 @@
  * FILE_PRIVATE, DENTRY_PARENT, DENTRY_NAME, INODE_MODE, INODE_NUMBER, INODE_SUPER, INODE_SIZE,
  * INODE_DEVICE, SUPER_DEVICE, SOCKET_SOCK, SOCK_FAMILY, SOCK_PEER_PORT, SOCK_PORT,
  * SOCK_PEER, SOCK_ADDRESS, SOCK_PEER6, SOCK_ADDRESS6, SOCK_TYPE, SUPER_TYPE, FILE_SYSTEM_NAME,
- * FILE_FLAGS, and UNIX_PEER, 0 where it is not known
+ * FILE_FLAGS; or 0, where they are not known: UNIX_PEER, SOCK_PROTOCOL, SOCK_UPPER, UPPER_NAME
  *
  * With STACKS also who was on the stack at each copy: MAX_STACKS, and the offset
  * MEMORY_PROGRAM.
@@ -47,6 +47,8 @@ struct object {
 	u32 family; /* of a socket */
 	u16 type;
 	u16 port, peer_port; /* the latter in network order */
+	u16 protocol;
+	char upper[16]; /* the protocol on top of TCP that the kernel does, as "tls" */
 	u8 address[16], peer[16];
 	u8 type_name[TYPE_NAME_BYTES]; /* of the file system that it is on */
 	u8 names[OBJECT_NAMES * NAME_BYTES]; /* of a file, from the last to the first */
@@ -143,9 +145,29 @@ static inline u16 u16_at(u64 structure, u64 offset)
 	return value;
 }
 
+#define PROTOCOL_TCP 6 /* IPPROTO_TCP */
+
+/* It may come on top of a connection at any time, and stays. */
+static inline void describe_upper(u64 sock, struct object *object)
+{
+	u64 operations;
+
+	if (!SOCK_UPPER || object->protocol != PROTOCOL_TCP || object->upper[0])
+		return;
+	operations = u64_at(sock, SOCK_UPPER);
+	if (operations)
+		bpf_probe_read_kernel_str(object->upper, sizeof(object->upper),
+					  (void *)(operations + UPPER_NAME));
+}
+
+static inline u64 sock_of(u64 file)
+{
+	return u64_at(u64_at(file, FILE_PRIVATE), SOCKET_SOCK);
+}
+
 static inline void describe_socket(u64 file, struct object *object)
 {
-	u64 sock = u64_at(u64_at(file, FILE_PRIVATE), SOCKET_SOCK);
+	u64 sock = sock_of(file);
 
 	object->family = u16_at(sock, SOCK_FAMILY);
 	object->type = u16_at(sock, SOCK_TYPE);
@@ -160,7 +182,13 @@ static inline void describe_socket(u64 file, struct object *object)
 	} else if (object->family == 1 && UNIX_PEER) { /* AF_UNIX */
 		object->sock = sock;
 		object->peer_sock = u64_at(sock, UNIX_PEER);
+		return;
+	} else {
+		return;
 	}
+	if (SOCK_PROTOCOL)
+		object->protocol = u16_at(sock, SOCK_PROTOCOL);
+	describe_upper(sock, object);
 }
 
 /* Its names up to the root of its file system. */
@@ -199,8 +227,12 @@ static inline void identify(u64 file, struct object_key *key)
 	key->inode = u64_at(inode, INODE_NUMBER);
 	key->device = u32_at(u64_at(inode, INODE_SUPER), SUPER_DEVICE);
 	key->kind = type ? type : KIND_OTHER;
-	if (objects.lookup(key))
+	object = objects.lookup(key);
+	if (object) {
+		if (object->protocol)
+			describe_upper(sock_of(file), object);
 		return;
+	}
 	object = fresh_object.lookup(&first);
 	if (!object)
 		return;

@@ -2,9 +2,9 @@
  * The meter: counts copies, mode switches, page faults, context switches and interrupts.
  *
  * The collector hands BCC settings.h, registers.h, direction.h, window.c, tally.c, calls.c,
- * owner.c, devices.c, for a traced program compat.c and flows.c, copies.c, for a program's own functions
- * user_memory.c, and this file as one text, in this order: BCC rewrites map accesses in the
- * text it is given, not in headers.
+ * owner.c, devices.c, for a traced program compat.c and flows.c, transforms.c, copies.c, for a
+ * program's own functions user_memory.c, and this file as one text, in this order: BCC rewrites
+ * map accesses in the text it is given, not in headers.
  *
  * Nothing here is attached by its name; the collector attaches each function as
  * the plan says. Parameters come by -D:

@@ -16,7 +16,7 @@ sys.path.insert(0, str(CODE))
 from zctrace.collect import payload
 from zctrace.kernel import facts as kernel
 from zctrace.machine import qemu
-from zctrace.probes.catalogue import CATALOGUE, LIFE_SITES
+from zctrace.probes.catalogue import CATALOGUE, LIFE_SITES, PROGRAM_CATALOGUE
 
 FOLDER = Path("/run/record")
 
@@ -28,7 +28,12 @@ for number, kind in enumerate(sys.argv[4:]):
     subprocess.run(["mount", "-t", kind, disk, FOLDER / kind], check=True)
 for module in sorted({target.module for target in CATALOGUE.calls} - {""}):
     subprocess.run(["modprobe", module], check=False)  # some are built in
-everything = dataclasses.replace(CATALOGUE, events=(*CATALOGUE.events, *LIFE_SITES))
+everything = dataclasses.replace(
+    CATALOGUE,
+    copies=PROGRAM_CATALOGUE.copies,
+    hooks=tuple(dict.fromkeys((*CATALOGUE.hooks, *PROGRAM_CATALOGUE.hooks))),
+    events=(*CATALOGUE.events, *LIFE_SITES),
+)
 partial = ANSWER.with_suffix(".partial")
 partial.write_text(json.dumps({"kernel": kernel.observe(everything).to_json()}))
 partial.rename(ANSWER)

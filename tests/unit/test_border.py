@@ -12,6 +12,7 @@ from zctrace.evidence import json_form
 from zctrace.evidence.account import Account, Booking, Flow, FlowWay, Look, Thing, ThingKind
 from zctrace.evidence.schema import Evidence
 from zctrace.probes.model import Direction
+from zctrace.reports import program_data
 from zctrace.reports.text import live
 from zctrace.reports.text import program as reports
 
@@ -172,7 +173,7 @@ def test_what_moved_inside_is_shown(answered):
     text = console.export_text()
     assert f"moved inside {MIB} B: sockets {MIB}" in text
     assert "2 for each byte moved inside" in text
-    (summary,) = json.loads(reports.result_json([found]))["summary"]
+    (summary,) = json.loads(program_data.result_json([found]))["summary"]
     assert (summary["basis"], summary["inside_bytes"]) == ("moved inside", {"socket": MIB})
 
 

@@ -25,7 +25,8 @@ MOUNTS = [
 
 
 def entry(**values):
-    return SimpleNamespace(**{"names": b"", "type_name": b"", "device": 0} | values)
+    of_all = {"names": b"", "type_name": b"", "device": 0, "protocol": 0, "upper": b""}
+    return SimpleNamespace(**of_all | values)
 
 
 def thing(kind, values, points=()):
@@ -124,6 +125,25 @@ def test_a_thing_has_the_index_of_its_peer():
     entries = [local(0xA0, 0xB0), entry(), local(0xB0, 0xA0)]
     objects = Table(*((vars(k), vars(e)) for k, e in zip(keys, entries, strict=True)))
     assert [thing.peer for thing in flows._Things(objects, {}).all] == [2, None, 0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "protocol", "upper", "name"),
+    [
+        (1, 6, b"", "tcp"),
+        (1, 6, b"tls", "tcp+tls"),
+        (1, 132, b"", "sctp"),
+        (1, 262, b"", "mptcp"),
+        (2, 136, b"", "udplite"),
+        (3, 1, b"", "raw of protocol 1"),
+        (1, 0, b"", "tcp"),  # by the type, where the kernel does not tell
+    ],
+)
+def test_a_socket_is_named_by_its_protocol(kind, protocol, upper, name):
+    ends = {"address": bytes(16), "port": 1, "peer": bytes(16), "peer_port": 0}
+    of = entry(family=socket.AF_INET, type=kind, protocol=protocol, upper=upper, **ends)
+    found = thing(key(stat.S_IFSOCK), of)
+    assert (found.name, found.type) == (f"{name} 0.0.0.0:1 → 0.0.0.0:0", name)
 
 
 def test_kinds():

@@ -17,6 +17,7 @@ from zctrace.commands import check
 from zctrace.evidence.account import Account, Booking, Flow, FlowWay, Thing, ThingKind
 from zctrace.evidence.schema import Evidence
 from zctrace.probes.model import Direction
+from zctrace.reports import program_data
 from zctrace.reports.text import program as reports
 
 SIZE = 16 << 20
@@ -242,7 +243,7 @@ def test_long_names_keep_their_ends(recorded):
 
 def test_the_csv_has_everything(answers):
     found = answers["nginx, sendfile off"]
-    rows = list(csv.DictReader(io.StringIO(reports.flows_csv([found]))))
+    rows = list(csv.DictReader(io.StringIO(program_data.flows_csv([found]))))
     assert list(rows[0]) == reports.COLUMNS
     out = sum(int(row["bytes"]) for row in rows if row["way"] == "out")
     copied = sum(int(row["bytes"]) for row in rows if row["way"] == "copied")
@@ -252,7 +253,7 @@ def test_the_csv_has_everything(answers):
 def test_saved_results_are_shown_again(answers, tmp_path):
     found = answers["nginx, sendfile off"]
     path = tmp_path / "result"
-    path.write_text(reports.result_json([found]))
+    path.write_text(program_data.result_json([found]))
     result = CliRunner().invoke(cli.app, ["report", str(path)])
     assert result.exit_code == 0
     assert sentences.sentence(found)[4:40] in result.stdout

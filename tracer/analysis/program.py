@@ -15,6 +15,7 @@ from zctrace.analysis.border import Border
 from zctrace.analysis.controls import Control
 from zctrace.analysis.explained import PLAINLY, Explanation, Unexplained, explain
 from zctrace.analysis.reasons import Why
+from zctrace.analysis.transformed import Transformed, transformed
 from zctrace.evidence.account import (
     NO_CALL,
     Booking,
@@ -27,6 +28,7 @@ from zctrace.evidence.schema import Count, Evidence, Trace, losses
 from zctrace.probes import compat
 from zctrace.probes.model import Direction, Kind, Purpose, Quantity, plain
 from zctrace.probes.syscalls import OTHER_ENDS, RINGS
+from zctrace.probes.transforms import TRANSFORMED
 from zctrace.workloads.marker import RoleName
 
 DIRECTIONS = (Direction.USER_TO_KERNEL, Direction.KERNEL_TO_USER, Direction.KERNEL_TO_KERNEL)
@@ -68,6 +70,8 @@ class Answer:
     meanwhile of which nothing tells for whom. ``doubts`` are why figures may be too small by
     nobody knows how much, ``notes`` what else is to be known, and changes no total.
     ``explanation`` has what moved and was not seen being copied, although nothing rules it out.
+    ``transformed`` are bytes that the CPU changed, or only read, instead of copying them; no
+    other figure has them.
     """
 
     evidence: Evidence
@@ -85,6 +89,7 @@ class Answer:
     checked: Sequence[Control]
     doubts: Sequence[str]
     notes: Sequence[str]
+    transformed: Transformed
     explanation: Explanation
 
     @property
@@ -192,6 +197,7 @@ def answer(evidence: Evidence) -> Answer:
         tuple(checked),
         tuple(_doubts(evidence, trace)),
         tuple(_notes(trace)),
+        transformed(evidence, trace.run, _PROGRAM),
         explanation,
     )
 
@@ -333,7 +339,8 @@ def _unassigned(trace: Trace) -> int:
     return sum(
         c.bytes
         for c in trace.run.counts
-        if c.role is _PROGRAM.outside and c.quantity not in counted.EVENTS_WITH_BYTES
+        if c.role is _PROGRAM.outside
+        and c.quantity not in counted.EVENTS_WITH_BYTES | TRANSFORMED
     )
 
 

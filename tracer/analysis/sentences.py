@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from zctrace.analysis import transformed
 from zctrace.analysis.border import LITTLE, RECEIVED
 from zctrace.analysis.program import Answer
+from zctrace.analysis.transformed import Transform
 from zctrace.evidence.account import NO_CALL
 from zctrace.probes.model import Direction, Purpose
 
@@ -19,6 +23,52 @@ _NAMED, _SHOWN = 3, 0.005
 
 def sentence(found: Answer) -> str:
     """The verdict, in one sentence."""
+    return _on_copies(found) + _on_transforms(found) + _on_pages(found)
+
+
+def _on_pages(found: Answer) -> str:
+    """Pages copied on write beside bytes that hardly were; empty where they are few."""
+    _, many = found.basis
+    pages = found.beside.get(Purpose.COPY_ON_WRITE, 0)
+    zero_copy = found.copies is not None and found.copies < ZERO_COPY
+    if not zero_copy or pages < max(LITTLE, many * _MUCH):
+        return ""
+    return f". Besides, pages of {pages} B were copied on write"
+
+
+def _on_transforms(found: Answer) -> str:
+    """What the CPU did with the bytes instead of copying them; empty where that is little."""
+    _, many = found.basis
+    clauses = []
+    for quantity, done in transformed.DONE.items():
+        parts = found.transformed.of(quantity)
+        size = sum(part.bytes for part in parts)
+        if size and size >= many * _SHOWN:
+            clauses.append(f"{_times(size, many)} {done} by the CPU ({_by(parts)})")
+    perhaps = found.transformed.unassigned
+    if perhaps and perhaps >= many * _SHOWN:
+        clauses.append(
+            f"perhaps {_times(perhaps, many)} transformed by threads of the kernel or others"
+        )
+    if over := found.transformed.handed_over:
+        clauses.append(f"{over} B were handed over to an asynchronous cipher")
+    if found.transformed.blind:
+        clauses.append("what the CPU encrypted is not known")
+    return f"; but {', '.join(clauses)}" if clauses else ""
+
+
+def _times(size: int, many: int) -> str:
+    return f"{size / many:.2f} ×" if many else f"{size} B"
+
+
+def _by(parts: Sequence[Transform]) -> str:
+    """Who did it and for whom, the first ones."""
+    words = list(dict.fromkeys(part.words for part in parts))
+    more = [f"and {len(words) - _NAMED} more"] if len(words) > _NAMED else []
+    return "; ".join(words[:_NAMED] + more)
+
+
+def _on_copies(found: Answer) -> str:
     basis, many = found.basis
     copied, ratio = found.copied_bytes, found.copies
     if copied is None:
@@ -48,9 +98,6 @@ def sentence(found: Answer) -> str:
             said = f"{seen}zero-copy for {_percent(_uncopied(found))} of the bytes {basis}"
         if copied:
             said += f"; {copied} B were copied all the same, most by {called(parts[0].name)}"
-        on_write = found.beside.get(Purpose.COPY_ON_WRITE, 0)
-        if on_write >= max(LITTLE, many * _MUCH):
-            said += f". Besides, pages of {on_write} B were copied on write"
         return said
     if ratio > _MANY:
         return f"not zero-copy: {least}{copied} B were copied for {many} B {basis}: {sizes}"

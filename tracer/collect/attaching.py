@@ -9,6 +9,7 @@ import ctypes
 import errno
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -289,12 +290,16 @@ class CallSites:
 
 def attach_hooks(programs: Programs, plan: AttachPlan) -> None:
     """Programs that count nothing but tell whose work is done; raises :class:`TraceError`."""
+    loads: Counter[str] = Counter()
     for attachment in plan.hooks:
         hook, mechanism = attachment.hook, attachment.mechanism
         what, at_return = f"{hook.function}: {hook.why}", hook.at_return
         if mechanism is Mechanism.FENTRY:
+            # What a function calls is loaded for this one alone.
+            slot = loads[hook.called] or None
+            loads[hook.called] += 1
             program = programs.load(
-                *(hook.called, None), function=hook.function, at_return=at_return
+                *(hook.called, None, slot), function=hook.function, at_return=at_return
             )
             if not programs.is_sabotaged(hook.function, mechanism):
                 attempt(what, programs.call, program)

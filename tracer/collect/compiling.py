@@ -24,7 +24,8 @@ _SOURCES = (
     "devices.c",
 )
 _FLOWS = ("compat.c", "flows.c")
-_COPIES, _USER_MEMORY, _METER = "copies.c", "user_memory.c", "meter.c"
+_TRANSFORMS, _COPIES = "transforms.c", "copies.c"
+_USER_MEMORY, _METER = "user_memory.c", "meter.c"
 _MAX_TALLIES, _MAX_WINDOWS, _MAX_THREADS, _MAX_OWNERS = 8192, 10240, 10240, 65536
 _MAX_REQUESTS, _MAX_MAPPINGS = 65536, 256
 _LATER_CALL_SITES = 1024
@@ -66,6 +67,7 @@ def source(probes: Path, options: MeterOptions) -> str:
     names = (
         *_SOURCES,
         *(_FLOWS if options.follow_flows else ()),
+        _TRANSFORMS,
         _COPIES,
         *([] if options.user_copies_from is None else [_USER_MEMORY]),
         _METER,

@@ -106,9 +106,10 @@ class Meter:
         self._cpus = set(perf_events.online_cpus())
         self._breakpoints = Breakpoints(self._loader, self._plan.breakpoints, self._cpus)
         self.scope(cgroup)
+        # First the returns, so that no entry is noted and never taken back.
+        attach_hooks(self._loader, self._plan)
         self._entries = Entries(self._loader, self._plan.at_entries, self._cpus)
         self._call_sites = CallSites(self._loader, self._bpf, self._plan.calls)
-        attach_hooks(self._loader, self._plan)
         attach_events(self._loader, self._plan)
 
     def extend(self, attach_plan: AttachPlan, added: Iterable[CallAttachment]) -> None:
@@ -253,6 +254,7 @@ class Meter:
             "windows",
             "syscall_of",
             "calls",
+            "transforming",
             "owners",
             *(flows.TABLES if self._options.follow_flows else ("requests", "mappings")),
             *(stacks.TABLES if self._options.keep_stacks else ()),

@@ -11,6 +11,13 @@ from typing import Any
 
 _INET = (socket.AF_INET, socket.AF_INET6)
 _TYPES = {1: "stream", 2: "datagram", 3: "raw", 5: "packets"}
+_PROTOCOLS: dict[int, str] = {
+    socket.IPPROTO_TCP: "tcp",
+    socket.IPPROTO_UDP: "udp",
+    socket.IPPROTO_SCTP: "sctp",
+    socket.IPPROTO_UDPLITE: "udplite",
+    socket.IPPROTO_MPTCP: "mptcp",
+}
 _RAW = 3
 _MAPPED = bytes(10) + b"\xff\xff"
 """What comes before an IPv4 address where it stands for one of IPv6."""
@@ -27,14 +34,19 @@ def name(inode: int, entry: Any) -> str:
 
 
 def protocol(entry: Any) -> str:
-    """``tcp``, ``udp``, ``unix stream``, or the family's number and what kind it is."""
+    """``tcp``, ``tcp+tls``, ``unix stream``, or the family's number and what kind it is."""
     kind = _TYPES.get(entry.type, f"type {entry.type}")
     family: int = entry.family
     if family == socket.AF_UNIX:
         return f"unix {kind}"
     if family not in _INET:
         return f"family {family} {kind}"
-    return {"stream": "tcp", "datagram": "udp"}.get(kind, kind)
+    if entry.protocol:
+        found = _PROTOCOLS.get(entry.protocol, f"{kind} of protocol {entry.protocol}")
+    else:
+        found = {"stream": "tcp", "datagram": "udp"}.get(kind, kind)
+    upper = bytes(entry.upper).split(b"\0")[0].decode(errors="replace")
+    return f"{found}+{upper}" if upper else found
 
 
 def peers(sockets: Iterable[tuple[int, Any]]) -> dict[int, int]:

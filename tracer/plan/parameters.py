@@ -88,6 +88,14 @@ def unseen_calls(kernel: KernelFacts) -> tuple[Blind, ...]:
     return (Blind(Quantity.SYSCALL_ENTER, what, reason, frozenset(), Kind.COPY),)
 
 
+def _protocol(kernel: KernelFacts) -> int:
+    """Where a socket has its protocol's number, of 16 bits; 0 if that is not known."""
+    offset = kernel.members.get("sock.sk_protocol", 0)
+    # It had 8, in front of the type's, before Linux kernel commit bf9765145b85 ("sock: Make
+    # sk_protocol a 16-bit value") (in v5.6).
+    return 0 if kernel.members.get("sock.sk_type") == offset + 1 else offset
+
+
 def meter_parameters(
     event_sites: Sequence[EventSite], events: Iterable[EventAttachment], kernel: KernelFacts
 ) -> dict[str, str]:
@@ -135,8 +143,11 @@ def _kernel_parameters(kernel: KernelFacts) -> dict[str, str]:
         ("DEVICE_NAME", "kobject.name"),
         ("SCATTER_LENGTH", "scatterlist.length"),
         ("UNIX_PEER", "unix_sock.peer"),
+        ("SOCK_UPPER", "inet_connection_sock.icsk_ulp_ops"),
+        ("UPPER_NAME", "tcp_ulp_ops.name"),
     ):
         parameters[parameter] = str(kernel.members.get(member, 0))
+    parameters["SOCK_PROTOCOL"] = str(_protocol(kernel))
     flags, bit = _zerocopy_flag(kernel)
     parameters["SHINFO_FLAGS"], parameters["SHINFO_ZEROCOPY"] = str(flags), f"{bit:#x}U"
     for parameter, members in FLOW_MEMBERS.items():

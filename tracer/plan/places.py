@@ -75,6 +75,7 @@ def place_of(
         "PLACE_SKB": _register(site.skb.name if site.skb else ""),
         "PLACE_START": function.address,
         "PLACE_SIZE": function.size,
+        "PLACE_NESTS": int(site.nests),
     }
 
 

@@ -46,8 +46,9 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
     """Match the catalogue with what ``kernel`` offers.
 
     Of copy sites, a quantity gets at most one attachment: the first of its rows, in the
-    catalogue's order, that can be attached. Call targets are all attached. Where both
-    watch a quantity, the call sites count and the other is a cross-check.
+    catalogue's order, that can be attached. Call targets are all attached, and so are
+    functions that nest. Where both watch a quantity, the call sites count and the other is a
+    cross-check.
     """
     calls, no_calls = plan_calls(catalogue.calls, kernel, choice)
     # What its call sites count already, a breakpoint only checks.
@@ -55,11 +56,12 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
     copies: list[CopyAttachment] = []
     blind: list[Blind] = []
     used = {Mechanism.FENTRY: 0, Mechanism.BREAKPOINT_RETURN: 0}
-    quantities = dict.fromkeys(site.quantity for site in catalogue.copies)
     checked = {site.quantity for site in catalogue.copies if site.function in at_calls}
     # Debug registers go to what nothing else sees first.
-    for quantity in sorted(quantities, key=lambda quantity: quantity in checked):
-        rows = [site for site in catalogue.copies if site.quantity == quantity]
+    alternatives = sorted(
+        _alternatives(catalogue.copies), key=lambda rows: rows[0].quantity in checked
+    )
+    for rows in alternatives:
         if any(copy.site.quantity in {row.instead_of for row in rows} for copy in copies):
             continue
         reasons = []
@@ -73,13 +75,15 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
                 break
             reasons.append(attachment)
         else:
+            if any(name in kernel.functions for site in rows for name in site.inline_over):
+                continue
             # Which of several names to explain: the one that the kernel has, if any.
             there = [
                 r for r, s in zip(reasons, rows, strict=True) if s.function in kernel.functions
             ]
             blind.append(
                 Blind(
-                    quantity,
+                    rows[0].quantity,
                     tuple(site.function for site in rows),
                     (there or reasons)[0],
                     frozenset().union(*(site.paths for site in rows)),
@@ -114,6 +118,14 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
         kernel.tells_skips,
         twice,
     )
+
+
+def _alternatives(sites: Iterable[CopySite]) -> Iterable[list[CopySite]]:
+    """Rows of which one is attached: those of a quantity; each of functions that nest."""
+    groups: dict[tuple[Quantity, str], list[CopySite]] = {}
+    for site in sites:
+        groups.setdefault((site.quantity, site.function if site.nests else ""), []).append(site)
+    return groups.values()
 
 
 def _counted_twice(

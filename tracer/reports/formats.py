@@ -79,15 +79,15 @@ def _markdown(judged: Sequence[Judged]) -> str:
 
 
 def _flows_csv(answers: Sequence[Answer]) -> str:
-    from zctrace.reports.text import program
+    from zctrace.reports import program_data
 
-    return program.flows_csv(answers)
+    return program_data.flows_csv(answers)
 
 
 def _program_json(answers: Sequence[Answer]) -> str:
-    from zctrace.reports.text import program
+    from zctrace.reports import program_data
 
-    return program.result_json(answers)
+    return program_data.result_json(answers)
 
 
 def _folded(answers: Sequence[Answer]) -> str:

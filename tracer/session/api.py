@@ -223,6 +223,29 @@ class Window:
         assert copies is not None
         return copies
 
+    @property
+    def transformed_bytes(self) -> int:
+        """Bytes that the CPU encrypted, decrypted or read for checksums; copies of nothing.
+
+        In the kernel, by its crypto API; ``answer.transformed`` has who and for whom. Raises
+        :class:`~tracer.errors.FigureError` where some may have been missed or be others'.
+        """
+        seen = self._sure().transformed
+        if seen.bytes is None:
+            reason = seen.blind[0] if seen.blind else "the collector is of an older version"
+            raise FigureError("what the CPU transformed was not measured", reason)
+        for size, whose in (
+            (seen.unassigned, "were transformed meanwhile, and nothing tells for whom"),
+            (seen.handed_over, "were handed over to a device or to another thread"),
+        ):
+            if size:
+                raise FigureError(
+                    f"{seen.bytes} B were transformed for this window, and perhaps more",
+                    f"{size} B {whose}",
+                    "answer.transformed has all",
+                )
+        return seen.bytes
+
     def _sure(self) -> Answer:
         """The answer, if there is no doubt about what was seen."""
         found = self.answer

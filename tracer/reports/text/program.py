@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -15,9 +12,9 @@ from zctrace.evidence.account import (
     CLOSED,
     EXITED,
     INTERRUPTED,
+    NO_CALL,
     TIME,
     FlowWay,
-    Thing,
     ThingKind,
 )
 from zctrace.probes.model import Quantity
@@ -45,19 +42,6 @@ _ENDED = {
     INTERRUPTED: "until it was told to stop",
     CLOSED: "in a window of its own",
 }
-COLUMNS = [
-    "kernel",
-    "machine",
-    "thing",
-    "kind",
-    "process",
-    "descriptor",
-    "syscall",
-    "way",
-    "direction",
-    "calls",
-    "bytes",
-]
 
 
 def render(answers: Sequence[Answer], console: Console, host_release: str) -> None:
@@ -90,6 +74,7 @@ def _one(found: Answer, console: Console, host_release: str) -> None:
         _stacks(found, console)
     for reason, many in found.reasons:
         say(console, f"inside the kernel: {many} B: {reason}")
+    _transformed(found, console)
     _beside(found, console)
 
 
@@ -253,6 +238,39 @@ def _short(name: str, longest: int) -> str:
     return name if len(name) <= longest else f"…{name[1 - longest :]}"
 
 
+def _transformed(found: Answer, console: Console) -> None:
+    """What the CPU did to bytes instead of copying them."""
+    seen = found.transformed
+    if seen.by:
+        shown = new_table(
+            "transformed by the CPU: who ← for whom, in which call", "calls", "bytes"
+        )
+        for part in seen.by[:_ROWS]:
+            name = " ← ".join(filter(None, (part.function, part.caller)))
+            shown.add_row(
+                f"{name}, {part.syscall or NO_CALL}", str(part.calls), str(part.bytes)
+            )
+        print_table(shown, console)
+        if left := seen.by[_ROWS:]:
+            say(console, f"and {len(left)} more, {sum(part.bytes for part in left)} B: --json")
+    if seen.handed_over:
+        say(
+            console,
+            f"{seen.handed_over} B more were handed over to an asynchronous cipher: a device "
+            "or another thread encrypts or decrypts them",
+            "yellow",
+        )
+    if seen.unassigned:
+        say(
+            console,
+            f"{seen.unassigned} B more were transformed meanwhile, by threads of the kernel or "
+            "others; nothing tells whether for this program",
+            "yellow",
+        )
+    for reason in seen.blind:
+        say(console, f"Not watched, so that more may have been transformed: {reason}", "yellow")
+
+
 def _beside(found: Answer, console: Console) -> None:
     if found.beside:
         parts = ", ".join(f"{what} {many} B" for what, many in sorted(found.beside.items()))
@@ -279,89 +297,3 @@ def _beside(found: Answer, console: Console) -> None:
     rights = found.evidence.rights
     say(console, f"Controls: {passed} of {len(found.checked)} passed."
         + (f" It ran with uid {rights['uid']}." if rights else ""))  # fmt: skip
-
-
-def result_json(answers: Sequence[Answer]) -> str:
-    """Everything; ``zctrace report`` reads this form back."""
-    summary = [
-        {
-            "verdict": sentences.sentence(found),
-            "copies": found.copies,
-            "basis": found.basis[0],
-            "delivered_bytes": found.delivered,
-            "received_bytes": found.received,
-            "inside_bytes": found.border.inside,
-            "copied_bytes": found.copied and {str(way): n for way, n in found.copied.items()},
-            "beside_bytes": found.beside,
-            "structures_bytes": dict(found.explanation.other),
-            "unassigned_bytes": found.unassigned,
-            "unexplained_bytes": found.unexplained_bytes,
-            "unexplained": [
-                {**vars(part), "thing": found.name_of(part.thing)} for part in found.unexplained
-            ],
-            "doubts": list(found.doubts),
-            "notes": list(found.notes),
-            "status": found.trace.status,
-            "control_results": [vars(control) for control in found.checked],
-        }
-        for found in answers
-    ]
-    evidence = [found.evidence.to_json() for found in answers]
-    return json.dumps({"summary": summary, "evidence": evidence}) + "\n"
-
-
-def flows_csv(answers: Sequence[Answer]) -> str:
-    """A row for what each call moved through each descriptor, and for what was copied."""
-    text = io.StringIO()
-    rows = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    rows.writeheader()
-    for found in answers:
-        things = found.trace.account.things
-        common = {
-            "kernel": found.evidence.kernel["release"],
-            "machine": found.evidence.machine["kind"],
-        }
-
-        for flow in found.trace.account.flows:
-            rows.writerow(
-                {
-                    **common,
-                    **_named(things, flow.thing),
-                    "process": flow.process,
-                    "descriptor": flow.descriptor,
-                    "syscall": flow.syscall,
-                    "way": flow.way,
-                    "calls": flow.calls,
-                    "bytes": flow.bytes,
-                }
-            )
-        for part in found.unexplained:
-            rows.writerow(
-                {
-                    **common,
-                    **_named(things, part.thing),
-                    "syscall": part.syscall,
-                    "way": "unexplained",
-                    "direction": part.way,
-                    "bytes": part.bytes,
-                }
-            )
-        bookings = [*found.trace.account.bookings, *found.explanation.plain]
-        for booking in bookings if found.copied is not None else ():
-            rows.writerow(
-                {
-                    **common,
-                    **_named(things, booking.thing),
-                    "syscall": booking.syscall,
-                    "way": "copied",
-                    "direction": booking.direction,
-                    "calls": booking.calls,
-                    "bytes": booking.bytes,
-                }
-            )
-    return text.getvalue()
-
-
-def _named(things: Sequence[Thing], number: int | None) -> dict[str, str]:
-    thing = border.UNKNOWN if number is None else things[number]
-    return {"thing": "" if number is None else thing.name, "kind": thing.kind}

@@ -1,0 +1,92 @@
+"""What the CPU transforms, on real kernels: kernel TLS, AF_ALG, dm-crypt; exact bytes."""
+
+import json
+import sys
+
+import pytest
+
+from tests.live.conftest import HERE, zctrace
+from tests.live.transforms_guest import SIZE
+
+KERNELS = ("6.1", "7.3")
+RECORDS = SIZE // (16 << 10)
+"""A record of TLS has 16 KiB at most."""
+TAG, TYPE = 16, 1
+"""Bytes beside a record's: of the tag, which is read to decrypt, and in TLS 1.3 the type."""
+EXACT = {
+    "plain send": {},
+    "plain sendfile": {},
+    "send, TLS 1.2": {"crypto_aead_encrypt": SIZE},
+    "send, TLS 1.3": {"crypto_aead_encrypt": SIZE + RECORDS * TYPE},
+    "sendfile, TLS 1.2": {"crypto_aead_encrypt": SIZE},
+    "receive, TLS 1.2": {"crypto_aead_decrypt": SIZE + RECORDS * TAG},
+    "receive, TLS 1.3": {"crypto_aead_decrypt": SIZE + RECORDS * (TAG + TYPE)},
+    "cbc": {"crypto_skcipher_encrypt": SIZE},
+    "ctr": {"crypto_skcipher_encrypt": SIZE},
+}
+"""Bytes by function of the crypto API: all that were transformed in a window."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(line, own) for line in KERNELS for own in ((), ("aesni",))],
+    ids=lambda guest: " ".join((guest[0], *guest[1])),
+)
+def served(request, live):
+    """Of the windows in a guest: what was found, by name.
+
+    With ciphers in C, which are put together of others; and with those for the processor.
+    """
+    line, own = request.param
+    result = zctrace(
+        *("serve", "--kernel", line, "-q", "--"),
+        *(sys.executable, HERE / "transforms_guest.py", *own),
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(params=EXACT)
+def window(request, served):
+    return request.param, served[request.param]
+
+
+def test_every_byte_is_counted_once(window):
+    name, found = window
+    seen = {part["function"]: part["bytes"] for part in found["by"]}
+    assert (seen, found["transformed_bytes"]) == (EXACT[name], sum(EXACT[name].values()))
+    assert (found["unassigned"], found["blind"], found["failed"]) == (0, [], [])
+
+
+def test_it_is_no_copy(served):
+    """sendfile(2) copies as little over kernel TLS as without, send(2) as much."""
+    for tls, plain in (
+        ("sendfile, TLS 1.2", "plain sendfile"),
+        ("send, TLS 1.2", "plain send"),
+    ):
+        assert served[tls]["copied"] == served[plain]["copied"], tls
+        assert served[tls]["delivered"] == served[plain]["delivered"] == SIZE
+
+
+def test_the_sentence_names_who_did_it_and_for_whom(served):
+    sentence = served["sendfile, TLS 1.2"]["sentence"]
+    assert "; but 1.00 × encrypted by the CPU (crypto_aead_encrypt, for tls_" in sentence
+    assert "encrypted" not in served["plain sendfile"]["sentence"]
+
+
+def test_a_hash_reads_every_byte(served):
+    found = served["sha256"]
+    assert found["transformed_bytes"] == SIZE
+    assert {part["quantity"] for part in found["by"]} == {"checksum"}
+
+
+def test_what_the_kernel_s_threads_encrypt_is_nobody_s(served):
+    """kcryptd does, later: the window's own figure is an error, not zero."""
+    found = served["dm-crypt"]
+    assert found["unassigned"] == SIZE
+    assert "perhaps more" in found["transformed_bytes"]
+
+
+def test_a_socket_is_named_by_what_is_on_top_of_it(served):
+    assert any(name.startswith("tcp+tls ") for name in served["send, TLS 1.2"]["things"])
+    assert any(name.startswith("tcp ") for name in served["plain send"]["things"])

@@ -1,0 +1,129 @@
+"""What programs read of a traced program: JSON and CSV. Integers and bytes, nothing rounded."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+
+from zctrace.analysis import border, sentences
+from zctrace.analysis.program import Answer
+from zctrace.evidence.account import Thing
+
+COLUMNS = [
+    "kernel",
+    "machine",
+    "thing",
+    "kind",
+    "process",
+    "descriptor",
+    "syscall",
+    "way",
+    "direction",
+    "calls",
+    "bytes",
+    "function",
+    "caller",
+]
+
+
+def result_json(answers: Sequence[Answer]) -> str:
+    """Everything; ``zctrace report`` reads this form back."""
+    summary = [
+        {
+            "verdict": sentences.sentence(found),
+            "copies": found.copies,
+            "basis": found.basis[0],
+            "delivered_bytes": found.delivered,
+            "received_bytes": found.received,
+            "inside_bytes": found.border.inside,
+            "copied_bytes": found.copied and {str(way): n for way, n in found.copied.items()},
+            "beside_bytes": found.beside,
+            "structures_bytes": dict(found.explanation.other),
+            "unassigned_bytes": found.unassigned,
+            "unexplained_bytes": found.unexplained_bytes,
+            "unexplained": [
+                {**vars(part), "thing": found.name_of(part.thing)} for part in found.unexplained
+            ],
+            "transformed_bytes": found.transformed.bytes,
+            "transformed": [vars(part) for part in found.transformed.by],
+            "transformed_unassigned_bytes": found.transformed.unassigned,
+            "doubts": list(found.doubts),
+            "notes": list(found.notes),
+            "status": found.trace.status,
+            "control_results": [vars(control) for control in found.checked],
+        }
+        for found in answers
+    ]
+    evidence = [found.evidence.to_json() for found in answers]
+    return json.dumps({"summary": summary, "evidence": evidence}) + "\n"
+
+
+def flows_csv(answers: Sequence[Answer]) -> str:
+    """A row for what each call moved through each descriptor, and for what was copied."""
+    text = io.StringIO()
+    rows = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    rows.writeheader()
+    for found in answers:
+        things = found.trace.account.things
+        common = {
+            "kernel": found.evidence.kernel["release"],
+            "machine": found.evidence.machine["kind"],
+        }
+
+        for flow in found.trace.account.flows:
+            rows.writerow(
+                {
+                    **common,
+                    **_named(things, flow.thing),
+                    "process": flow.process,
+                    "descriptor": flow.descriptor,
+                    "syscall": flow.syscall,
+                    "way": flow.way,
+                    "calls": flow.calls,
+                    "bytes": flow.bytes,
+                }
+            )
+        for part in found.unexplained:
+            rows.writerow(
+                {
+                    **common,
+                    **_named(things, part.thing),
+                    "syscall": part.syscall,
+                    "way": "unexplained",
+                    "direction": part.way,
+                    "bytes": part.bytes,
+                }
+            )
+        bookings = [*found.trace.account.bookings, *found.explanation.plain]
+        for booking in bookings if found.copied is not None else ():
+            rows.writerow(
+                {
+                    **common,
+                    **_named(things, booking.thing),
+                    "syscall": booking.syscall,
+                    "way": "copied",
+                    "direction": booking.direction,
+                    "calls": booking.calls,
+                    "bytes": booking.bytes,
+                }
+            )
+        for done in found.transformed.by:
+            rows.writerow(
+                {
+                    **common,
+                    "syscall": done.syscall,
+                    "way": done.quantity,
+                    "calls": done.calls,
+                    "bytes": done.bytes,
+                    "function": done.function,
+                    "caller": part.caller,
+                }
+            )
+    return text.getvalue()
+
+
+def _named(things: Sequence[Thing], number: int | None) -> dict[str, str]:
+    thing = border.UNKNOWN if number is None else things[number]
+    return {"thing": "" if number is None else thing.name, "kind": thing.kind}

@@ -269,8 +269,8 @@ class Hook:
     why: str
     at_return: bool = False
     called: str = ""
-    """The handler that the function calls instead, where it can: for those that an interrupt may
-    call in the middle of another program, when a probe would be passed over."""
+    """The handler that the function calls instead, where it can: for those that an interrupt
+    may call in the middle of another program, when a probe would be passed over."""
 
 
 @dataclass(frozen=True)

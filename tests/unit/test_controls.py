@@ -20,6 +20,7 @@ from tests.unit.altering import (
 from zctrace.analysis import controls
 from zctrace.analysis.verdicts import Word
 from zctrace.evidence.schema import Hits
+from zctrace.probes.hooks import HOOKS, LIST_MAPPED, PAGE_MAPPED
 from zctrace.workloads.kernel_account import KernelAccount
 
 MIB = 1 << 20
@@ -127,7 +128,7 @@ def test_a_lost_copy_leaves_the_copies_open(evidence):
     for cause in (
         *("call", "part", "owner", "syscall", "cpus-unwatched", "on_call-skipped"),
         *("on_return-skipped", "on_kprobe_0-skipped", "on_breakpoint_2-skipped"),
-        "on_zerocopy_begun-skipped",
+        *("on_zerocopy_begun-skipped", "on_fentry_1-skipped", "on_fexit_backlog-skipped"),
     ):
         judged = only(altered(evidence, "sendfile", lost={**run.lost, cause: 1}), "sendfile")
         assert set(failed(judged)) == {f"nothing lost: {cause}"}
@@ -135,6 +136,21 @@ def test_a_lost_copy_leaves_the_copies_open(evidence):
         # What does not rely on it stands.
         assert judged.switches.word is Word.HOLDS
         assert judged.figures["page_faults"] is not None
+
+
+MAPPING = [hook for hook in HOOKS if hook.quantity in (PAGE_MAPPED, LIST_MAPPED)]
+
+
+@pytest.mark.parametrize(
+    "handler", sorted({name for hook in MAPPING for name in (hook.handler, hook.called)})
+)
+def test_a_lost_mapping_leaves_only_dma_open(evidence, handler):
+    lost = {**run_of(evidence, "sendfile").lost, f"{handler}-skipped": 1}
+    judged = only(altered(evidence, "sendfile", lost=lost), "sendfile")
+    assert [(c.name, c.figures) for c in judged.failed] == [
+        (f"nothing lost: {handler}-skipped", controls.DMA)
+    ]
+    assert judged.copies.word is Word.HOLDS
 
 
 def test_an_exit_that_was_not_seen_leaves_the_switches_open(evidence):

@@ -34,10 +34,11 @@ _DEPEND = {
     (FAULTS,): ("on_page_fault",),
     (CONTEXT,): ("on_sched_switch",),
     (): (INTERRUPTS,),
+    (COPIES, SWITCHES, FAULTS, CONTEXT, DMA): ("",),
 }  # fmt: skip
 _LOSSES = {cause: figures for figures, causes in _DEPEND.items() for cause in causes}
-"""By the beginning of a cause's name. Without its system call a copy's direction may be
-wrong; without a window nothing is right."""
+"""By the beginning of a cause's name, the longest that fits. Without its system call a copy's
+direction may be wrong; without a window nothing is right."""
 DISK_READ_CONTROL = Moved(Quantity.DISK_READ, Direction.DEVICE_TO_KERNEL)
 """The control's bytes from the disk; see ``zctrace.workloads.control_stimuli``."""
 _POSITIVE = (RoleName.CONTROL_BEFORE, RoleName.CONTROL_AFTER)
@@ -297,10 +298,7 @@ def _losses(run: Run) -> list[Control]:
 
 def _vouched_for(cause: str) -> tuple[str, ...]:
     """The figures that a loss makes worthless; of every figure where in doubt."""
-    for beginning, figures in _LOSSES.items():
-        if cause.startswith(beginning):
-            return figures
-    return (COPIES, SWITCHES, FAULTS, CONTEXT, DMA)
+    return _LOSSES[max(filter(cause.startswith, _LOSSES), key=len)]
 
 
 def _devices(evidence: Evidence, run: Run) -> list[Control]:

@@ -66,6 +66,7 @@ def check(evidence: Evidence, run: Run) -> list[Control]:
     return [
         *_positive(evidence, run),
         _idle(evidence, run),
+        _placed(evidence, run),
         *_agreement(evidence, run),
         *_routine(evidence, run),
         *_breakpoints(run),
@@ -91,6 +92,7 @@ def check_program(evidence: Evidence, run: Run) -> list[Control]:
     return [
         *_positive(evidence, run),
         _idle(evidence, run),
+        _placed(evidence, run),
         *_agreement(evidence, run),
         *_routine(evidence, run),
         *_known_calls(evidence, run),
@@ -117,10 +119,7 @@ def _expected(evidence: Evidence, known: Known) -> dict[Moved, int]:
 def _positive(evidence: Evidence, run: Run) -> list[Control]:
     controls = []
     for role in _POSITIVE:
-        seen, elsewhere = (
-            _bytes(evidence, run, role),
-            _bytes(evidence, run, role.outside),
-        )
+        seen, elsewhere = (_bytes(evidence, run, r) for r in (role, role.outside))
         for moved, expected in _expected(evidence, run.expected).items():
             # A deferred copy may land on top of another thread; it is counted all the same.
             here, there = seen[moved], elsewhere[moved]
@@ -137,10 +136,8 @@ def _positive(evidence: Evidence, run: Run) -> list[Control]:
 
 
 def _idle(evidence: Evidence, run: Run) -> Control:
-    idle, neighbour = (
-        _bytes(evidence, run, RoleName.CONTROL_IDLE),
-        _bytes(evidence, run, RoleName.NEIGHBOUR),
-    )
+    idle = _bytes(evidence, run, RoleName.CONTROL_IDLE)
+    neighbour = _bytes(evidence, run, RoleName.NEIGHBOUR)
     strays = {str(moved): size for moved, size in idle.items() if size}
     expected = _expected(evidence, run.neighbour)
     seen = {moved: neighbour[moved] for moved in expected}
@@ -151,6 +148,13 @@ def _idle(evidence: Evidence, run: Run) -> Control:
         f"a neighbour copied {sum(expected.values())} B, seen {sum(seen.values())} B; "
         f"in the window of an idle thread {strays or 'nothing'}",
     )
+
+
+def _placed(evidence: Evidence, run: Run) -> Control:
+    """What is counted at no site of the evidence's is in no figure."""
+    strays = counted.at_no_site(evidence, run)
+    seen = ", ".join(f"{size} B at {where}" for where, size in strays.items()) or "nothing"
+    return Control("every copy is at a site", COPIES, not strays, f"at no site: {seen}")
 
 
 def _agreement(evidence: Evidence, run: Run) -> list[Control]:

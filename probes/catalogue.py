@@ -1,10 +1,9 @@
 """The table of everything the meter can count. To add a copy site, add a row.
 
-``COPY_SITES`` is in order of preference: breakpoints are handed out from the top, and
-among rows with the same quantity the first that the kernel has is used. What is probed in
-the callers stands in :mod:`zctrace.probes.callsites` and in
-:mod:`zctrace.probes.memory_copies`. A quantity that no row has yet is a member of
-:class:`~zctrace.probes.model.Quantity` first.
+``COPY_SITES`` is in order of preference: breakpoints are handed out from the top, and among
+rows with the same quantity the first that the kernel has is used. What is probed in callers
+stands in :mod:`zctrace.probes.callsites` and :mod:`zctrace.probes.memory_copies`. A quantity
+that no row has yet is a member of :class:`~zctrace.probes.model.Quantity` first.
 """
 
 from __future__ import annotations
@@ -356,7 +355,6 @@ EVENT_SITES: tuple[EventSite, ...] = (
 )
 
 _CALLS = (*CALL_TARGETS, *MEMORY_COPIES)
-
 CATALOGUE = Catalogue(COPY_SITES, _CALLS, HOOKS, EVENT_SITES)
 
 _FOR_TRANSFERS = {

@@ -63,6 +63,18 @@ def told(evidence, strategy, **account):
     return altered(evidence, strategy, account=dataclasses.replace(before, **account))
 
 
+def on_sites(evidence, wanted):
+    """As if only the sites that are ``wanted`` had been attached."""
+    gone = {(s.function, s.mechanism) for s in evidence.sites if not wanted(s)}
+    runs = tuple(
+        dataclasses.replace(
+            run, counts=tuple(c for c in run.counts if (c.function, c.mechanism) not in gone)
+        )
+        for run in evidence.runs
+    )
+    return dataclasses.replace(evidence, sites=tuple(filter(wanted, evidence.sites)), runs=runs)
+
+
 def without(known, moved):
     """Known amounts, and none of that."""
     return dataclasses.replace(
@@ -88,6 +100,17 @@ def at_return(role, function, size, **values):
     """The same, seen by the breakpoint."""
     values = {"direction": None, "caller": None, **values}
     return count(role, function, size, mechanism=AT_RETURN, **values)
+
+
+def at_site(evidence, role, function, size, **values):
+    """The same, by whatever mechanism this evidence has for the function."""
+    (site,) = [s for s in evidence.sites_of(Kind.COPY) if s.function == function]
+    known = {
+        "quantity": site.quantity,
+        "mechanism": site.mechanism,
+        "direction": site.direction,
+    }
+    return count(role, function, size, **{**known, **values})
 
 
 def routine(evidence, role, size, **values):

@@ -5,7 +5,7 @@ import os
 import threading
 from contextlib import contextmanager
 
-from tests.unit.altering import count
+from tests.unit.altering import at_site
 from zctrace.collect.windows import Server, listening
 from zctrace.workloads.known import Known
 
@@ -56,10 +56,8 @@ def collecting(path, evidence, uid=None):
 def altered(evidence, *, lost=None, outside=0, expected=None):
     """Evidence with losses, bytes of nobody's, or controls that moved something else."""
     run = evidence.trace.run
-    nobody = count(
-        "outside:program", "memcpy", outside, quantity="skb-copy-bits", mechanism="kprobe",
-        direction="k2k", syscall=None, caller=None,
-    )  # fmt: skip
+    where = {"syscall": None, "caller": None}
+    nobody = at_site(evidence, "outside:program", "skb_copy_bits", outside, **where)
     run = dataclasses.replace(
         run,
         lost={**run.lost, **(lost or {})},

@@ -23,6 +23,7 @@ from zctrace.machine import collector_process, images, kernels, places, qemu, st
 from zctrace.machine.debian_archive import StockKernel
 
 PROGRAMS = json.loads((HERE / "evidence" / "programs-6.1.json").read_text())
+RELEASE = recorded_evidence("6.1").kernel["release"]
 STATUS = 3
 
 
@@ -104,14 +105,14 @@ def named(command):
 
 
 INVOCATIONS = {
-    "run": (["run", "sendfile"], 0, "Linux 6.1.0-56-amd64"),
+    "run": (["run", "sendfile"], 0, f"Linux {RELEASE}"),
     "trace": (["trace", "cp", "a", "b"], PROGRAMS["cp"]["trace"]["status"], "zero-copy"),
     "check": (["check", "cp", "a", "b"], errors.LimitError.exit_code, "zero-copy"),
     "serve": (["serve", "true"], STATUS, ""),
     "strategies": (["strategies"], 0, "sendfile(socket, file)"),
     "plan": (["plan"], 0, "Events, by tracepoint: "),
     "doctor": (["doctor"], 0, "zctrace run works here, on this machine's kernel."),
-    "report": (["report", "run.json"], 0, "Linux 6.1.0-56-amd64"),
+    "report": (["report", "run.json"], 0, f"Linux {RELEASE}"),
     "compare": (["compare", "run.json", "run.json"], 0, "Nothing changed"),
     "kernels": (["kernels"], 0, "6.1.0-56-amd64"),
     "kernels fetch": (["kernels", "fetch", "6.1"], 0, "vmlinuz-6.1.0-56-amd64"),

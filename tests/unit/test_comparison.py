@@ -11,7 +11,9 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from tests import readme
 from tests.conftest import HERE, recorded_evidence
+from tests.readme import OFF, ON
 from tests.unit import altering
 from zctrace import cli, errors
 from zctrace.analysis import program as traced
@@ -26,7 +28,8 @@ from zctrace.reports import machine_readable
 from zctrace.reports.text import comparison as reports
 from zctrace.reports.text import program
 
-ON, OFF = "nginx, sendfile on", "nginx, sendfile off"
+SIZE = 16 << 20
+"""Of the file that all recorded programs deliver."""
 
 
 @functools.cache
@@ -37,6 +40,17 @@ def recordings(line):
 
 def recorded(name, line="6.1"):
     return recordings(line)[name]
+
+
+def release(line):
+    return recorded_evidence(line).kernel["release"]
+
+
+def delivered(name):
+    """Bytes that a recorded program delivered: the file, and of a server its headers."""
+    (many,) = traced.answer(recorded(name)).delivered.values()
+    assert SIZE <= many < SIZE + 1024
+    return many
 
 
 def result_of(before, after):
@@ -113,15 +127,21 @@ def blind_to(evidence, function):
 def test_from_copying_to_not():
     compared = only(recorded(OFF), recorded(ON))
     assert compared.changed
+    off, on = (traced.answer(recorded(name)) for name in (OFF, ON))
     assert compared.headline == (
-        "copies per byte delivered: 2.00 → < 0.01 (33554800 → 368 B copied for 16777459 B; "
-        "-1.00 by writev(2), -1.00 by pread64(2))"
+        f"copies per byte delivered: 2.00 → < 0.01 ({off.copied_bytes} → {on.copied_bytes} B "
+        f"copied for {delivered(OFF)} B; -1.00 by writev(2), -1.00 by pread64(2))"
     )
     assert [c.figure for c in compared.circumstances] == ["traced"]
     first = compared.items[0]
-    assert (first.part, first.name, first.of(COPIED).by) == (Part.TOTAL, "copied", -33554432)
-    assert item(compared, Part.CALL, "sendfile").of("calls") == Change("calls", 0, 20)
-    assert item(compared, Part.SITE, "_copy_from_iter").of(COPIED).by == -16777216
+    assert (first.part, first.name, first.of(COPIED).by) == (Part.TOTAL, "copied", -2 * SIZE)
+    entered = ("program", "syscall-enter", "sendfile")
+    sent = sum(
+        c.calls for c in on.trace.run.counts if (c.role, c.quantity, c.syscall) == entered
+    )
+    assert item(compared, Part.CALL, "sendfile").of("calls") == Change("calls", 0, sent)
+    assert sent > 0
+    assert item(compared, Part.SITE, "_copy_from_iter").of(COPIED).by == -SIZE
 
 
 @pytest.mark.parametrize("name", ["cp", "cat", "shell", ON, OFF])
@@ -131,7 +151,7 @@ def test_kernels_that_agree(name):
     assert not compared.changed
     assert model.NOTHING in compared.headline
     circumstances = {c.figure: c for c in compared.circumstances}
-    assert circumstances["kernel"].after == "7.3.4+deb13-amd64"
+    assert circumstances["kernel"].after == recorded(name, "7.3").kernel["release"]
     assert "kernel's build" not in circumstances
 
 
@@ -158,10 +178,11 @@ def test_of_other_amounts_copies_for_each_byte_are_compared():
     assert not compared.changed
     assert "2.00 copies per byte delivered" in compared.headline
     copied = item(compared, Part.CALL, "writev")
-    assert copied.of(COPIED).by == 2 * 16777459
+    assert copied.of(COPIED).by == 2 * delivered(OFF)
     assert not any(programs.matters(i, compared.basis) for i in compared.items)
     text = flat(rendered(result_of(before, after)))
-    assert "16777459 B before, 50332377 B after. So what was copied is compared" in text
+    many = f"{delivered(OFF)} B before, {3 * delivered(OFF)} B after"
+    assert f"{many}. So what was copied is compared" in text
     assert "_copy_from_iter" not in text
 
 
@@ -247,7 +268,7 @@ def test_where_nothing_was_delivered_bytes_are_compared():
     assert compared.basis.why_not == "nothing was delivered or received after"
     copied = traced.answer(recorded("cat")).copied_bytes
     assert compared.headline == (
-        f"bytes copied: {copied} (for 16777216 B delivered → 0 B delivered)"
+        f"bytes copied: {copied} (for {SIZE} B delivered → 0 B delivered)"
     )
     assert compared.changed
 
@@ -257,7 +278,7 @@ def test_what_is_only_received_is_not_related_to_what_was_delivered():
     flows = tuple(f for f in evidence.trace.account.flows if f.way == "in")
     account = dataclasses.replace(evidence.trace.account, flows=flows)
     compared = only(evidence, with_trace(evidence, account=account))
-    assert compared.basis.why_not.startswith("before, 16777216 B were delivered, and after, ")
+    assert compared.basis.why_not.startswith(f"before, {SIZE} B were delivered, and after, ")
     assert "per byte" not in rendered(
         result_of(evidence, with_trace(evidence, account=account))
     )
@@ -307,7 +328,7 @@ def test_traces_are_paired_by_program_and_kernel():
         traced_as = [c for c in compared.circumstances if c.figure == "traced"]
         assert all(str(c.before).startswith("process") for c in traced_as)
     assert result.only_before == [
-        "sh -c cat /run/programs/ext4/payload | wc -c; exit 7, on 6.1.0-56-amd64"
+        f"sh -c cat /run/programs/ext4/payload | wc -c; exit 7, on {release('6.1')}"
     ]
     assert result.only_after[0].startswith("cp --reflink=always ")
     assert result.headline == "nothing changed in what counts, in 3 comparisons"
@@ -377,7 +398,7 @@ def test_runs_without_their_like():
         result_of(*some)
     result = result_of(evidence, some[0])
     assert result.only_after == []
-    assert "splice 1 MiB, on 6.1.0-56-amd64" in result.only_before
+    assert f"splice 1 MiB, on {release('6.1')}" in result.only_before
     assert len(result.only_before) == len(evidence.runs) - 1
     assert f"; and {len(evidence.runs) - 7} more: " in flat(rendered(result))
 
@@ -407,7 +428,7 @@ def test_several_kernels_are_paired_by_release_then_by_line():
     newer = dataclasses.replace(six, kernel={**six.kernel, "release": "6.1.0-99-amd64"})
     result = result_of([six, seven], [seven, newer])
     assert sorted(c.subject for c in result.comparisons) == [
-        "on 6.1.0-56-amd64 → 6.1.0-99-amd64",
+        f"on {six.kernel['release']} → 6.1.0-99-amd64",
         f"on {seven.kernel['release']}",
     ]
     # Of several kernels one that is left is not the other's successor.
@@ -563,8 +584,8 @@ def test_circumstances():
     assert found.pop("kernel's build")[1] == "#2"
     assert found == {
         "machine": ("qemu-tcg", "host"),
-        "memory, GiB": (2.8, 1024.0),
-        "version of zctrace": ("0.1.0", "9"),
+        "memory, GiB": (round(before.machine["memory_bytes"] / 2**30, 1), 1024.0),
+        "version of zctrace": (before.tool["zctrace"], "9"),
         "mechanism": ("auto", "callsite"),
         "rights: uid": (before.rights["uid"], 0),
         "exit status": (0, 1),
@@ -572,13 +593,23 @@ def test_circumstances():
 
 
 def test_the_readme_shows_what_is_printed():
-    section = (HERE.parent / "README.md").read_text().split("## What changed")[1]
-    block = section.split("```")[3]
+    text = readme.README.read_text()
+    block = readme.block(text)
     printed = {
         line.strip() for line in rendered(result_of(recorded(OFF), recorded(ON))).splitlines()
     }
     assert "2.00 → < 0.01" in block
     assert [line for line in block.splitlines() if line.strip() not in {*printed, "…"}] == []
+    assert readme.renewed(text, recordings("6.1")) == text
+
+
+def test_what_the_readme_shows_is_renewed_and_nothing_else():
+    text, evidence = readme.README.read_text(), recordings("6.1")
+    older = text.replace(readme.block(text), "Copies: 1\n")
+    assert older != text
+    assert readme.renewed(older, evidence) == text
+    other = readme.renewed(text, {readme.ON: evidence[OFF], readme.OFF: evidence[ON]})
+    assert "< 0.01 → 2.00" in readme.block(other)
 
 
 PAIRS = {

@@ -282,7 +282,8 @@ def test_the_same_results_make_the_same_page(everything):
 def test_kernels_that_agree_share_a_drawing():
     judged = judged_of("6.1-e1000", "7.3-e1000")
     assert len(re.findall("<figcaption>", page_of(judged))) == 6 + 1
-    assert "read-write on Linux 6.1.0-56-amd64 and 7.3.4+deb13-amd64" in page_of(judged)
+    six, seven = (recorded_evidence(line).kernel["release"] for line in ("6.1", "7.3"))
+    assert f"read-write on Linux {six} and {seven}" in page_of(judged)
 
 
 def test_kernels_that_differ_have_one_each():
@@ -404,7 +405,7 @@ def test_the_evidence_table_shows_who_copied():
     ]
     assert len(shown) == len(kept) > 4
     assert sum(int(row[-1]) for row in shown) == kept["bytes"].sum()
-    assert {row[0] for row in shown} == {"sender", "sink"}
+    assert {row[0] for row in shown} == set(kept["role"]) >= {"sender", "sink"}
 
 
 def test_repetitions_and_sizes_are_told_apart():

@@ -10,8 +10,10 @@ from tests.unit.altering import (
     added,
     altered,
     at_return,
+    at_site,
     by_breakpoints,
     count,
+    on_sites,
     only,
     routine,
     run_of,
@@ -117,19 +119,12 @@ def test_breakpoints_alone_give_the_textbook_s_figures(evidence):
 
 
 def test_copies_in_another_context_leave_the_claim_open(evidence):
-    stray = count(
-        "outside:sender",
-        "skb_copy_bits",
-        100,
-        quantity="skb-copy-bits",
-        mechanism="kprobe",
-        direction="k2k",
-        syscall=None,
-    )
+    stray = at_site(evidence, "outside:sender", "skb_copy_bits", 100, syscall=None)
     judged = only(added(evidence, "sendfile", stray), "sendfile")
     assert judged.figures["cpu_copied_bytes"] is None
     assert judged.copies.word is Word.NOT_MEASURED
-    assert "100 B" in judged.copies.sentence
+    assert judged.copies.sentence.startswith("unattributed: 100 B")
+    assert judged.failed == []
 
 
 def test_no_system_call_at_all_is_no_zero(evidence):
@@ -252,25 +247,19 @@ def test_other_copies_have_no_reason(evidence):
         assert only(evidence, strategy).figures["reason"] == ""
 
 
-def inside(size, caller, **values):
-    where = {"quantity": "skb-copy-ubufs", "mechanism": "kprobe", "direction": "k2k"}
-    return count(
-        "sender",
-        "skb_copy_ubufs",
-        size,
-        **{**where, "caller": caller, "syscall": None} | values,
-    )
-
-
 def test_reasons_are_added_up_and_begin_with_the_most_bytes(evidence):
+    def inside(size, caller, syscall=None):
+        where = {"caller": caller, "syscall": syscall}
+        return at_site(evidence, "sender", "skb_copy_ubufs", size, **where)
+
     counts = (
         inside(100, "__netif_receive_skb_core.constprop.0+0xba2"),
         inside(5000, "dev_queue_xmit_nit+0x100"),
         inside(200, "__netif_receive_skb_core+0x10", syscall="sendfile"),
         inside(300, None),
     )
-    evidence = told(added(evidence, "sendfile", *counts), "sendfile", **ONCE)
-    reason = only(evidence, "sendfile").figures["reason"]
+    copied = told(added(evidence, "sendfile", *counts), "sendfile", **ONCE)
+    reason = only(copied, "sendfile").figures["reason"]
     sizes = [part.split(" B: ")[0] for part in reason.split("; ")]
     assert sizes == ["5000", "300", "300"]
     assert reason.startswith("5000 B: a packet tap on the device")
@@ -391,16 +380,16 @@ def test_callers_that_a_breakpoint_watches_leave_nothing_open(evidence):
         unreached = dataclasses.replace(site, unreached=("odd+0x10",))
         return unreached if site.breakpoint else site
 
-    sites = tuple(
-        refused(s)
-        for s in evidence.sites
-        if s.quantity != "user-copy-routine" and s.paths != {Path.UDP}
-    )
-    judged = only(dataclasses.replace(evidence, sites=sites), "sendfile")
-    assert judged.copies.word is Word.HOLDS
-    sites = tuple(s for s in sites if s.kind is not Kind.CROSS_CHECK)
-    judged = only(dataclasses.replace(evidence, sites=sites), "sendfile")
+    def watched(site):
+        return site.quantity != "user-copy-routine" and site.paths != {Path.UDP}
+
+    unreached = on_sites(with_sites(evidence, refused), watched)
+    assert only(unreached, "sendfile").copies.word is Word.HOLDS
+    alone = on_sites(unreached, lambda site: site.kind is not Kind.CROSS_CHECK)
+    judged = only(alone, "sendfile")
+    assert judged.failed == []
     assert judged.copies.word is Word.NOT_MEASURED
+    assert "called by odd+0x10: no probe there" in judged.copies.sentence
 
 
 def test_metadata_that_nobody_watches_is_not_the_payload_s(evidence):

@@ -10,7 +10,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.conftest import HERE
-from tests.unit.altering import count
+from tests.unit.altering import at_site
 from zctrace import cli, errors
 from zctrace.analysis import border, program, sentences
 from zctrace.commands import check
@@ -160,10 +160,8 @@ def test_pipes_without_room_are_a_doubt(recorded):
 def test_nobody_s_bytes_are_shown_and_bounded(recorded):
     evidence = recorded["nginx, sendfile on"]
     (some, *_) = [c for c in evidence.trace.run.counts if c.quantity == "copy-from-iter"]
-    stray = count(
-        "outside:program", "skb_copy_bits", SIZE, quantity="skb-copy-bits",
-        mechanism="kprobe", direction="k2k", syscall=None, caller=some.caller,
-    )  # fmt: skip
+    where = {"syscall": None, "caller": some.caller}
+    stray = at_site(evidence, "outside:program", "skb_copy_bits", SIZE, **where)
     counts = (*evidence.trace.run.counts, stray)
     found = program.answer(altered(evidence, counts=counts))
     before = program.answer(evidence)

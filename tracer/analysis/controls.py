@@ -34,10 +34,11 @@ _DEPEND = {
     (FAULTS,): ("on_page_fault",),
     (CONTEXT,): ("on_sched_switch",),
     (): (INTERRUPTS,),
+    (COPIES, SWITCHES, FAULTS, CONTEXT, DMA): ("",),
 }  # fmt: skip
 _LOSSES = {cause: figures for figures, causes in _DEPEND.items() for cause in causes}
-"""By the beginning of a cause's name. Without its system call a copy's direction may be
-wrong; without a window nothing is right."""
+"""By the beginning of a cause's name, the longest that fits. Without its system call a copy's
+direction may be wrong; without a window nothing is right."""
 DISK_READ_CONTROL = Moved(Quantity.DISK_READ, Direction.DEVICE_TO_KERNEL)
 """The control's bytes from the disk; see ``zctrace.workloads.control_stimuli``."""
 _POSITIVE = (RoleName.CONTROL_BEFORE, RoleName.CONTROL_AFTER)
@@ -65,6 +66,7 @@ def check(evidence: Evidence, run: Run) -> list[Control]:
     return [
         *_positive(evidence, run),
         _idle(evidence, run),
+        _placed(evidence, run),
         *_agreement(evidence, run),
         *_routine(evidence, run),
         *_breakpoints(run),
@@ -90,6 +92,7 @@ def check_program(evidence: Evidence, run: Run) -> list[Control]:
     return [
         *_positive(evidence, run),
         _idle(evidence, run),
+        _placed(evidence, run),
         *_agreement(evidence, run),
         *_routine(evidence, run),
         *_known_calls(evidence, run),
@@ -116,10 +119,7 @@ def _expected(evidence: Evidence, known: Known) -> dict[Moved, int]:
 def _positive(evidence: Evidence, run: Run) -> list[Control]:
     controls = []
     for role in _POSITIVE:
-        seen, elsewhere = (
-            _bytes(evidence, run, role),
-            _bytes(evidence, run, role.outside),
-        )
+        seen, elsewhere = (_bytes(evidence, run, r) for r in (role, role.outside))
         for moved, expected in _expected(evidence, run.expected).items():
             # A deferred copy may land on top of another thread; it is counted all the same.
             here, there = seen[moved], elsewhere[moved]
@@ -136,10 +136,8 @@ def _positive(evidence: Evidence, run: Run) -> list[Control]:
 
 
 def _idle(evidence: Evidence, run: Run) -> Control:
-    idle, neighbour = (
-        _bytes(evidence, run, RoleName.CONTROL_IDLE),
-        _bytes(evidence, run, RoleName.NEIGHBOUR),
-    )
+    idle = _bytes(evidence, run, RoleName.CONTROL_IDLE)
+    neighbour = _bytes(evidence, run, RoleName.NEIGHBOUR)
     strays = {str(moved): size for moved, size in idle.items() if size}
     expected = _expected(evidence, run.neighbour)
     seen = {moved: neighbour[moved] for moved in expected}
@@ -150,6 +148,13 @@ def _idle(evidence: Evidence, run: Run) -> Control:
         f"a neighbour copied {sum(expected.values())} B, seen {sum(seen.values())} B; "
         f"in the window of an idle thread {strays or 'nothing'}",
     )
+
+
+def _placed(evidence: Evidence, run: Run) -> Control:
+    """What is counted at no site of the evidence's is in no figure."""
+    strays = counted.at_no_site(evidence, run)
+    seen = ", ".join(f"{size} B at {where}" for where, size in strays.items()) or "nothing"
+    return Control("every copy is at a site", COPIES, not strays, f"at no site: {seen}")
 
 
 def _agreement(evidence: Evidence, run: Run) -> list[Control]:
@@ -272,10 +277,7 @@ def _losses(run: Run) -> list[Control]:
 
 def _vouched_for(cause: str) -> tuple[str, ...]:
     """The figures that a loss makes worthless; of every figure where in doubt."""
-    for beginning, figures in _LOSSES.items():
-        if cause.startswith(beginning):
-            return figures
-    return (COPIES, SWITCHES, FAULTS, CONTEXT, DMA)
+    return _LOSSES[max(filter(cause.startswith, _LOSSES), key=len)]
 
 
 def _devices(evidence: Evidence, run: Run) -> list[Control]:

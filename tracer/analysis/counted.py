@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from zctrace.evidence.schema import Evidence, Run
 from zctrace.probes.model import Direction, Quantity
 
@@ -16,6 +18,8 @@ EVENTS_WITH_BYTES = frozenset(
     }
 )
 """Quantities with bytes that the CPU does not copy."""
+_WITHOUT_SITE = EVENTS_WITH_BYTES | {Quantity.BOUNCE, Quantity.USER_COPY_ROUTINE}
+"""Quantities with bytes that need no site: seen at tracepoints and hooks, or only compared."""
 _KERNEL_ITERATOR_SYSCALLS = frozenset({"sendfile", "splice", "tee", "copy_file_range"})
 """System calls whose iterators never describe user memory: a copy through one of them
 stays inside the kernel, whatever the function's name says. For breakpoints, which do not
@@ -29,6 +33,15 @@ def direction_of(
     if seen or promised is None:
         return seen
     return Direction.KERNEL_TO_KERNEL if syscall in _KERNEL_ITERATOR_SYSCALLS else promised
+
+
+def at_no_site(evidence: Evidence, run: Run) -> dict[str, int]:
+    """Bytes copied, by function and mechanism that the evidence has no site of."""
+    found: Counter[str] = Counter()
+    for count in run.counts:
+        if count.quantity not in _WITHOUT_SITE and evidence.site_of(count) is None:
+            found[f"{count.function} ({count.mechanism})"] += count.bytes
+    return dict(+found)
 
 
 def transmitted(evidence: Evidence, run: Run, quantity: Quantity) -> int:

@@ -34,6 +34,7 @@ from zctrace.probes.model import (
     Mechanism,
     Member,
     Path,
+    Quantity,
     Within,
     plain,
 )

@@ -118,7 +118,7 @@ def flows_csv(answers: Sequence[Answer]) -> str:
                     "calls": done.calls,
                     "bytes": done.bytes,
                     "function": done.function,
-                    "caller": part.caller,
+                    "caller": done.caller,
                 }
             )
     return text.getvalue()

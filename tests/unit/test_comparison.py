@@ -24,9 +24,8 @@ from zctrace.analysis.comparison import runs as compared_runs
 from zctrace.analysis.comparison.model import COPIED, Change, Part
 from zctrace.evidence.account import Thing
 from zctrace.evidence.schema import Evidence
-from zctrace.reports import machine_readable
+from zctrace.reports import machine_readable, program_data
 from zctrace.reports.text import comparison as reports
-from zctrace.reports.text import program
 
 SIZE = 16 << 20
 """Of the file that all recorded programs deliver."""
@@ -653,7 +652,7 @@ def paths(tmp_path):
     found = {}
     for name, evidence in (("off", recorded(OFF)), ("on", recorded(ON))):
         found[name] = tmp_path / f"{name}.json"
-        found[name].write_text(program.result_json([traced.answer(evidence)]))
+        found[name].write_text(program_data.result_json([traced.answer(evidence)]))
     found["run"] = tmp_path / "run.json"
     found["run"].write_text(
         machine_readable.result_json(summary.judge([recorded_evidence("6.1")]))
@@ -663,7 +662,7 @@ def paths(tmp_path):
     judged = summary.judge([altering.broken(recorded_evidence("6.1"))])
     found["broken run"].write_text(machine_readable.result_json(judged))
     found["broken"] = tmp_path / "broken.json"
-    found["broken"].write_text(program.result_json([traced.answer(broken)]))
+    found["broken"].write_text(program_data.result_json([traced.answer(broken)]))
     return {name: str(path) for name, path in found.items()}
 
 

@@ -92,9 +92,9 @@ TRANSFERS: tuple[Transfer, ...] = (
 )
 
 NAMES = frozenset(transfer.syscall for transfer in TRANSFERS)
-RINGS = frozenset({"io_uring_enter", "io_submit"})
+RINGS = {"io_uring_enter": "io_uring", "io_submit": "asynchronous I/O (io_submit)"}
 """What moves bytes without saying here how many, or from where to where."""
-MOVING = NAMES | RINGS | compat.UNTOLD
+MOVING = NAMES | RINGS.keys() | compat.UNTOLD
 OTHER_ENDS = frozenset(
     {
         *("execve", "execveat", "init_module", "finit_module", "kexec_load", "kexec_file_load"),

@@ -75,6 +75,7 @@ _FLOW: _Types = {
     "in_total": _TRUTH,
     "copied_bytes": _NUMBER,
     **dict.fromkeys(_WAYS, _NUMBER),
+    "unexplained_bytes": _NUMBER,
 }
 
 
@@ -159,6 +160,7 @@ class Frames:
       processes are not
     * ``copied_bytes``: payload copied by the CPU, bytes; by direction in ``u2k_bytes``,
       ``k2u_bytes`` and ``k2k_bytes``; ``NA`` where the controls failed
+    * ``unexplained_bytes``: moved, of which it is not known whether they were copied
     """
 
     runs: pd.DataFrame
@@ -273,11 +275,14 @@ def _flows(which: Mapping[str, Any], found: Answer) -> Iterator[dict[str, Any]]:
     for flow in account.flows:
         size = "delivered_bytes" if flow.way is FlowWay.OUT else "received_bytes"
         moved[flow.thing, flow.syscall].update({"calls": flow.calls, size: flow.bytes})
-    for booking in account.bookings:
+    for booking in (*account.bookings, *found.explanation.plain):
         if moves(booking.syscall):
             copied[booking.thing, booking.syscall][f"{booking.direction}_bytes"] += (
                 booking.bytes
             )
+    unexplained: Counter[tuple[int | None, str | None]] = Counter()
+    for part in found.unexplained:
+        unexplained[part.thing, part.syscall] += part.bytes
     for key in dict.fromkeys([*moved, *copied]):
         number, syscall = key
         thing = None if number is None else account.things[number]
@@ -291,6 +296,7 @@ def _flows(which: Mapping[str, Any], found: Answer) -> Iterator[dict[str, Any]]:
         }
         if key in moved:
             row |= {name: moved[key][name] for name in _MOVED}
+            row["unexplained_bytes"] = unexplained[key]
             row["in_total"] = number in in_total
         if found.copied is not None:
             row |= {name: copied[key][name] for name in _WAYS}

@@ -358,10 +358,10 @@ def _doubts(evidence: Evidence, trace: Trace) -> Iterable[str]:
     yield from border.doubts(trace.account)
     if untold := compat.untold(_made(trace)):
         yield f"not among the bytes delivered and received: what {', '.join(untold)} moved"
-    if RINGS & _made(trace).keys():
+    for call in sorted(RINGS & _made(trace).keys()):
         yield (
-            "it uses io_uring: what moved through its rings is not among the bytes "
-            "delivered and received; what was copied for it is counted"
+            f"it uses {RINGS[call]}: what moved by it is not among the bytes delivered and "
+            "received; what was copied for it is counted"
         )
     blind = [b for b in evidence.blind if b.kind is Kind.COPY]
     for entry in blind:

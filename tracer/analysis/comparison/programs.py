@@ -261,7 +261,12 @@ def _doubts(found: Answer) -> list[str]:
             f"{found.unassigned} B more were copied inside the kernel, and nothing tells "
             "whether for this program"
         ]
-    return [*failed, *found.doubts, *nobody]
+    unknown = [
+        f"of {part.bytes} B through {found.name_of(part.thing)} it is not known whether they "
+        f"were copied: {part.why}"
+        for part in found.unexplained[:1]
+    ]
+    return [*failed, *found.doubts, *nobody, *unknown]
 
 
 def _open_ended(found: Answer) -> bool:

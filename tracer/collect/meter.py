@@ -65,6 +65,7 @@ class Meter:
         self._locate = locate
         self._bpf: Any = None
         self._cpus: set[int] = set()
+        self._witnesses: list[int] = []
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Meter:
@@ -104,6 +105,9 @@ class Meter:
         Raises :class:`TraceError` naming the probe that the kernel refused.
         """
         self._cpus = set(perf_events.online_cpus())
+        for cpu in sorted(self._cpus):
+            self._witnesses.append(attempt(f"processor {cpu}", perf_events.open_witness, cpu))
+            self._loader.close_later(self._witnesses[-1])
         self._breakpoints = Breakpoints(self._loader, self._plan.breakpoints, self._cpus)
         self.scope(cgroup)
         # First the returns, so that no entry is noted and never taken back.
@@ -240,8 +244,12 @@ class Meter:
         return {f"{name}{SKIPPED}": count for name, count in skips.items() if count is not None}
 
     def unwatched_cpus(self) -> int:
-        """Processors that have come online since attaching: no breakpoint is on them."""
-        return len(set(perf_events.online_cpus()) - self._cpus)
+        """Processors that have come online since attaching: no breakpoint is on them.
+
+        Also those that have been offline in between, and lost theirs.
+        """
+        new = set(perf_events.online_cpus()) - self._cpus
+        return len(new) + perf_events.stopped(self._witnesses)
 
     def abandon(self) -> None:
         """Leave everything attached, for the machine's end to take it away."""

@@ -283,6 +283,13 @@ def test_what_is_only_received_is_not_related_to_what_was_delivered():
     )
 
 
+def test_what_moved_inside_is_compared():
+    compared = only(recorded("cat"), recorded("shell"))
+    (inside,) = [item for item in compared.items if item.name == "inside: pipe"]
+    (change,) = inside.figures
+    assert (change.figure, change.before, change.after) == ("inside_bytes", 0, 16777216)
+
+
 @pytest.mark.parametrize(
     ("name", "instead"),
     [

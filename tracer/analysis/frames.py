@@ -156,8 +156,8 @@ class Frames:
     * ``calls``: system calls that moved bytes
     * ``received_bytes``, ``delivered_bytes``: moved from it, and to it, as the calls say;
       ``NA`` where no call said so
-    * ``in_total``: whether the program's totals include them, which pipes between its own
-      processes are not
+    * ``in_total``: whether the program's totals include them, which pipes and
+      connections inside the program are not
     * ``copied_bytes``: payload copied by the CPU, bytes; by direction in ``u2k_bytes``,
       ``k2u_bytes`` and ``k2k_bytes``; ``NA`` where the controls failed
     * ``unexplained_bytes``: moved, of which it is not known whether they were copied

@@ -11,6 +11,7 @@ import pytest
 
 from tests.live.conftest import HERE, zctrace
 from tests.live.path_sizes import (
+    FRAME,
     FUSE,
     MEMORY,
     MEMORY_WRITTEN,
@@ -60,6 +61,7 @@ EXACT = {
     "loop_direct": ({}, SECTORS),
     "memory_disk_written": ({"k2k": SECTORS}, 0),
     "memory_disk_read": ({"k2k": SECTORS}, 0),
+    "address_xdp": ({"k2k": FRAME}, 0),
 }
 """By path: bytes copied, by direction; and those of which nothing tells for whom."""
 

@@ -248,10 +248,11 @@ def address_xdp():
 
 
 def ordinary():
-    """What programs do all day: nothing of it is anybody else's."""
+    """What programs do all day, while another one starts programs."""
     (ROOT / "from").write_bytes(bytes(FUSE))
     here, there = socket.socketpair()
     receiver = forked(lambda: [there.recv(1 << 16) for _ in iter(int, 1)])
+    neighbour = forked(lambda: [subprocess.run(["true"]) for _ in iter(int, 1)])
 
     def body():
         data = (ROOT / "from").read_bytes()
@@ -263,7 +264,7 @@ def ordinary():
                 sent += os.sendfile(here.fileno(), file.fileno(), sent, FUSE - sent)
         time.sleep(1)
 
-    return body, lambda: (here.close(), there.close(), ended(receiver))
+    return body, lambda: (here.close(), there.close(), ended(receiver), ended(neighbour))
 
 
 PATHS = (

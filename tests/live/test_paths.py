@@ -89,6 +89,7 @@ def test_a_driver_that_comes_while_it_is_counted_leaves_the_answer_open(seen):
 
 
 def test_of_what_programs_do_all_day_nothing_is_anybody_else_s(seen):
+    """Nor is what another process has the kernel read to become a program."""
     found = seen("ordinary")
     assert "error" not in found, found["error"]
     assert (found["unassigned"], found["doubts"], found["failed"]) == (0, [], [])

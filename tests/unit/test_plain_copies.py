@@ -70,29 +70,30 @@ def test_a_caller_of_a_plain_copy_without_a_probe_is_no_zero(evidence):
 
 CALLERS = {
     *("mem_rw", "environ_read", "proc_pid_cmdline_read", "ptrace_access_vm"),
-    *("__splice_segment", "sctp_packet_transmit", "pmem_do_write"),
+    *("__splice_segment", "sctp_packet_transmit"),
 }
 """Who copies plainly on all kernels; of others each has those below."""
 OWN = {
     "5.10": {
-        *("xsk_rcv", "__xsk_sendmsg", "fuse_copy_page", "pmem_do_read", "write_pmem"),
-        "null_transfer",
+        *("xsk_rcv", "__xsk_sendmsg", "fuse_copy_page", "brd_submit_bio", "pmem_do_read"),
+        *("brd_rw_page", "write_pmem", "null_transfer"),
     },
     "6.1": {
         *("__xsk_rcv", "__xsk_generic_xmit", "fuse_copy_page", "brd_submit_bio"),
-        *("pmem_do_read", "null_transfer", "btrfs_decompress_buf2page"),
+        *("brd_rw_page", "pmem_do_read", "pmem_do_write", "null_transfer"),
+        "btrfs_decompress_buf2page",
     },
     "6.12": {
         *("__xsk_rcv", "__xsk_generic_xmit", "fuse_copy_page", "pmem_submit_bio"),
-        *("null_process_cmd", "btrfs_decompress_buf2page"),
+        *("pmem_do_write", "null_process_cmd", "btrfs_decompress_buf2page"),
     },
     "7.3": {
         *("__xsk_rcv", "__xsk_generic_xmit", "fuse_copy_folio", "brd_submit_bio"),
         *("pmem_submit_bio", "null_handle_data_transfer", "btrfs_decompress_buf2page"),
-        "io_zcrx_copy_chunk",
+        *("pmem_do_write", "io_zcrx_copy_chunk"),
     },
 }
-UNSEEN = {"5.10": {"brd_submit_bio", "btrfs_decompress_buf2page"}, "6.12": {"brd_submit_bio"}}
+UNSEEN = {"5.10": {"btrfs_decompress_buf2page"}, "6.12": {"brd_submit_bio"}}
 """Who does by instructions on these, which is said."""
 
 

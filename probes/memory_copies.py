@@ -96,6 +96,18 @@ MEMORY_COPIES: tuple[CallTarget, ...] = (
         why="sending by AF_XDP in copy mode a packet of several pieces",
         since="Found on 6.12 and 7.3.",
     ),
+    _memcpy(
+        callers=("io_zcrx_copy_chunk", "io_copy_page"),
+        optional=True,
+        why="io_uring's zero-copy receive giving up: bytes that are not where they should be",
+        since="Found on 7.3.",
+    ),
+    _memcpy(
+        callers=("sctp_packet_transmit",),
+        module="sctp",
+        why="putting SCTP's packets together, of chunks with their headers",
+        since="Found on all.",
+    ),
     # Files of another process.
     _row(
         function="fuse_copy_do",
@@ -114,7 +126,7 @@ MEMORY_COPIES: tuple[CallTarget, ...] = (
         callers=_RAM_DISK,
         module="brd",
         why="reading and writing a RAM disk; also what was never written, which is made up",
-        since="Found on 6.1; on 5.10 and 6.12 there is neither this call nor one of memcpy.",
+        since="Found on 5.10 and 6.1; 6.12 has neither this call nor one of memcpy.",
     ),
     _memcpy(
         callers=_RAM_DISK,

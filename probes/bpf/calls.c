@@ -83,13 +83,15 @@ static inline u32 direction_of(struct call_site *at, u64 iterator)
 /*
  * What pending work a copy of payload may be for that a thread without a window makes: a
  * kernel thread of a device or a network file system, or a process that serves the program.
- * Only inside the kernel: user memory is copied for its owner. 0: for none.
+ * Only inside the kernel: user memory is copied for its owner. Nor is it of others' programs and
+ * modules that are loaded. 0: for none.
  */
 static inline u32 role_of_stranger(struct call_site *at, u32 direction)
 {
 	u32 pending = pending_role();
 
-	if (!pending || !at->payload || direction != KERNEL_TO_KERNEL)
+	if (!pending || !at->payload || direction != KERNEL_TO_KERNEL ||
+	    reads_for_itself(syscall_here()))
 		return 0;
 	return ROLE_UNATTRIBUTED | pending;
 }

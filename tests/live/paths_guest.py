@@ -19,7 +19,7 @@ from pathlib import Path
 
 from zctrace import Session
 
-from path_sizes import FUSE, MEMORY, MEMORY_WRITTEN, MESSAGE, MESSAGES, SECTORS  # isort: skip
+from path_sizes import FRAME, FUSE, MEMORY, MEMORY_WRITTEN, MESSAGE, MESSAGES, SECTORS  # isort: skip
 
 libc = ctypes.CDLL(None, use_errno=True)
 ROOT = Path("/run/paths")
@@ -213,11 +213,46 @@ def memory_disk_read():
     return lambda: os.preadv(disk, [memory], 0), end
 
 
+def address_xdp():
+    """A frame sent by AF_XDP in copy mode (linux/if_xdp.h)."""
+    link = ["ip", "link"]
+    subprocess.run([*link, "add", "xdp0", "type", "veth", "peer", "xdp1"], check=True)
+    for device in ("xdp0", "xdp1"):
+        subprocess.run([*link, "set", device, "up"], check=True)
+    sender = os.fdopen(check(libc.socket(44, socket.SOCK_RAW, 0)), "rb", buffering=0)
+    descriptor, level, memory = sender.fileno(), 283, filled(1 << 16)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+
+    def option(number, value):
+        check(libc.setsockopt(descriptor, level, number, value, len(value)))
+
+    option(4, struct.pack("=QQIII4x", address, 1 << 16, 4096, 0, 0))  # the frames' memory
+    for ring in (5, 6, 3):  # to be filled, completed, sent
+        option(ring, struct.pack("=I", 16))
+    found, size = ctypes.create_string_buffer(128), ctypes.c_uint32(128)
+    check(libc.getsockopt(descriptor, level, 1, found, ctypes.byref(size)))
+    producer, _, first, _ = struct.unpack_from("=4Q", found, size.value // 4)
+    ring = mmap.mmap(descriptor, first + 16 * 16, offset=1 << 31)
+    index, copy_mode = socket.if_nametoindex("xdp0"), 1 << 1
+    name = struct.pack("=HHIII", 44, copy_mode, index, 0, 0)
+    check(libc.bind(descriptor, name, len(name)))
+    struct.pack_into("=QII", ring, first, 0, FRAME, 0)
+    struct.pack_into("=I", ring, producer, 1)
+
+    def end():
+        ring.close()
+        sender.close()
+        subprocess.run([*link, "del", "xdp0"], check=True)
+
+    return lambda: check(libc.sendto(descriptor, None, 0, 0x40, None, 0)), end
+
+
 def ordinary():
-    """What programs do all day: nothing of it is anybody else's."""
+    """What programs do all day, while another one starts programs."""
     (ROOT / "from").write_bytes(bytes(FUSE))
     here, there = socket.socketpair()
     receiver = forked(lambda: [there.recv(1 << 16) for _ in iter(int, 1)])
+    neighbour = forked(lambda: [subprocess.run(["true"]) for _ in iter(int, 1)])
 
     def body():
         data = (ROOT / "from").read_bytes()
@@ -229,12 +264,13 @@ def ordinary():
                 sent += os.sendfile(here.fileno(), file.fileno(), sent, FUSE - sent)
         time.sleep(1)
 
-    return body, lambda: (here.close(), there.close(), ended(receiver))
+    return body, lambda: (here.close(), there.close(), ended(receiver), ended(neighbour))
 
 
 PATHS = (
     *(splice_small_messages, read_other_memory, write_other_memory, fuse_daemon, fuse_client),
-    *(loop_direct, memory_disk_too_late, memory_disk_written, memory_disk_read, ordinary),
+    *(loop_direct, memory_disk_too_late, memory_disk_written, memory_disk_read),
+    *(address_xdp, ordinary),
 )
 
 

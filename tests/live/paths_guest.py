@@ -19,6 +19,7 @@ from pathlib import Path
 
 from zctrace import Session
 
+import plain_paths  # isort: skip
 from path_sizes import FRAME, FUSE, MEMORY, MEMORY_WRITTEN, MESSAGE, MESSAGES, SECTORS  # isort: skip
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -270,7 +271,7 @@ def ordinary():
 PATHS = (
     *(splice_small_messages, read_other_memory, write_other_memory, fuse_daemon, fuse_client),
     *(loop_direct, memory_disk_too_late, memory_disk_written, memory_disk_read),
-    *(address_xdp, ordinary),
+    *(address_xdp, ordinary, *plain_paths.PATHS),
 )
 
 
@@ -286,6 +287,9 @@ def measured(session, path):
         "copied": {way or "?": size for way, size in (answer.copied or {}).items() if size},
         "sites": {line.name: line.copied_bytes for line in answer.sites},
         "unassigned": answer.unassigned,
+        "unexplained": answer.unexplained_bytes,
+        "why": [part.why for part in answer.unexplained],
+        "sentence": window.sentence,
         "reasons": [str(why) for why, _ in answer.reasons],
         "doubts": list(answer.doubts),
         "failed": [f"{control.name}: {control.detail}" for control in answer.failed],

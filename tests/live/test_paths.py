@@ -11,13 +11,18 @@ import pytest
 
 from tests.live.conftest import HERE, zctrace
 from tests.live.path_sizes import (
+    COPIED_UP,
     FRAME,
     FUSE,
     MEMORY,
     MEMORY_WRITTEN,
     MESSAGE,
     MESSAGES,
+    PAGES,
+    PRINTED,
+    QUEUED,
     SECTORS,
+    SENT,
 )
 from zctrace.machine import staging
 
@@ -29,7 +34,7 @@ def seen_on(line):
         folder = Path(name)
         folder.chmod(0o755)
         code = staging.stage(folder)
-        for script in ("paths_guest.py", "path_sizes.py"):
+        for script in ("paths_guest.py", "path_sizes.py", "plain_paths.py"):
             shutil.copy(HERE / script, folder)
         result = zctrace(
             *("serve", "--kernel", line, "--user", "root", "--"),
@@ -62,6 +67,15 @@ EXACT = {
     "memory_disk_written": ({"k2k": SECTORS}, 0),
     "memory_disk_read": ({"k2k": SECTORS}, 0),
     "address_xdp": ({"k2k": FRAME}, 0),
+    "posix_messages": ({"u2k": QUEUED, "k2u": QUEUED}, 0),
+    "system_v_messages": ({"u2k": QUEUED, "k2u": QUEUED}, 0),
+    "other_memory_by_call": ({"k2u": MEMORY}, 0),
+    "pages_by_userfaultfd": ({"u2k": PAGES * 4096}, 0),
+    "copied_up": ({"k2k": COPIED_UP}, 0),
+    "sent_from_memory": ({}, 0),
+    "sent_from_a_loop_device": ({}, 0),
+    "sent_from_proc": ({"k2k": PRINTED}, 0),
+    "made_up_and_thrown_away": ({}, 0),
 }
 """By path: bytes copied, by direction; and those of which nothing tells for whom."""
 
@@ -80,6 +94,26 @@ def test_every_byte_is_counted_once(seen, path):
 def test_why_the_kernel_copied_is_said_in_words(seen, path):
     (why,) = seen(path)["reasons"]
     assert not why.startswith("copied by")
+
+
+OPEN = {
+    "fuse_daemon": 0,
+    "fuse_client": 0,
+    "loop_direct": SECTORS,
+    "memory_disk_written": 0,
+    "memory_disk_read": 0,
+    "sent_from_a_loop_device": SENT,
+}
+"""By path: bytes of which it stays open whether they were copied; of all others none."""
+
+
+@pytest.mark.parametrize("path", EXACT)
+def test_what_nothing_explains_is_said(seen, path):
+    found, many = seen(path), OPEN.get(path, 0)
+    assert (found["unexplained"], bool(found["why"])) == (many, bool(many)), found
+    if many:
+        assert "it is not known" in found["sentence"] or "not known" in found["sentence"]
+        assert "loop device" in found["sentence"]
 
 
 def test_a_driver_that_comes_while_it_is_counted_leaves_the_answer_open(seen):

@@ -149,16 +149,28 @@ struct entered {
 #define ENTERED_WORDS (sizeof(struct entered) / 8)
 #define LONGEST_CALL 16 /* endbr64, and a call of five bytes */
 
-/* The address behind the call of the function at `start`; 0 if it is not there. */
-static inline u64 caller_of(struct entered *entered, u64 start)
+/*
+ * The address behind the call of the function at `start`; 0 if it is not there.
+ *
+ * Since Linux 6.19 a function with a program at its return, too, jumps to the trampoline: there is
+ * no address to return to in the function itself. Then the caller's stands where the trampoline's
+ * own words end: behind the arguments, whose number is in front of them, the result and a frame
+ * pointer.
+ */
+static inline u64 caller_of(struct entered *entered, u64 start, void *ctx)
 {
-	u64 *words = (u64 *)entered, caller = 0;
+	u64 *words = (u64 *)entered, caller = 0, place, arguments;
 
 #pragma unroll
 	for (int i = 1; i < ENTERED_WORDS - 1; i++)
 		if (!caller && words[i] - start - 1 < LONGEST_CALL)
 			caller = words[i + 1];
-	return caller;
+	if (caller || !PLACE_NESTS)
+		return caller;
+	place = place_of(ctx);
+	arguments = u64_at(place - 8, 0) & 0xff;
+	caller = arguments <= 6 ? u64_at(place, 8 * (arguments + 2)) : 0;
+	return IS_KERNEL(caller) ? caller : 0;
 }
 
 /* Called by a function at its entry: +1 is a call of it. */
@@ -174,7 +186,7 @@ int on_fentry(void *ctx)
 	skb = ARGUMENT(entered, PLACE_SKB);
 	first = ARGUMENT(entered, PLACE_FIRST);
 	length = amount(first, ARGUMENT(entered, PLACE_SECOND), skb);
-	caller = caller_of(&entered, PLACE_START);
+	caller = caller_of(&entered, PLACE_START, ctx);
 	/* Whether it has called itself is not known then. */
 	if (!caller)
 		count_lost(LOST_CALL);

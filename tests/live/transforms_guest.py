@@ -10,16 +10,17 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 
 from zctrace import Session
-from zctrace.errors import FigureError
+from zctrace.errors import ControlError, FigureError
 
 SIZE = 1 << 20
 TLS_1_2, TLS_1_3 = 0x0303, 0x0304
 _TCP_ULP, _SOL_TLS, _TLS_TX, _TLS_RX, _AES_GCM_128 = 31, 282, 1, 2, 51
 _PAYLOAD = bytes(range(256)) * (SIZE // 256)
+_FILE = os.memfd_create("payload")
+os.write(_FILE, _PAYLOAD)
 
 
 def tcp():
@@ -76,12 +77,9 @@ def sent(connection):
 
 
 def sent_file(connection):
-    with tempfile.TemporaryFile() as file:
-        file.write(_PAYLOAD)
-        file.flush()
-        at = 0
-        while at < SIZE:
-            at += os.sendfile(connection.fileno(), file.fileno(), at, SIZE - at)
+    at = 0
+    while at < SIZE:
+        at += os.sendfile(connection.fileno(), _FILE, at, SIZE - at)
 
 
 def receiving(version):
@@ -166,23 +164,23 @@ WINDOWS = {
 
 
 def found(window):
+    """``figure`` is what the session has for a program that relies on it."""
     answer = window.answer
     try:
         figure = window.transformed_bytes
-    except FigureError as error:
+    except (FigureError, ControlError) as error:
         figure = str(error)
     return {
-        "transformed_bytes": figure,
+        "figure": figure,
+        "transformed_bytes": answer.transformed.bytes,
         "by": [vars(part) for part in answer.transformed.by],
         "unassigned": answer.transformed.unassigned,
         "blind": answer.transformed.blind,
         "copied": answer.copied,
-        "copied_unassigned": answer.unassigned,
         "delivered": sum(answer.delivered.values()),
-        "received": sum(answer.received.values()),
         "sentence": window.sentence,
         "doubts": list(answer.doubts),
-        "failed": [control.name for control in answer.failed],
+        "failed": [f"{control.name}: {control.detail}" for control in answer.failed],
         "things": [line.name for line in answer.things],
     }
 

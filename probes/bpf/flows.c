@@ -179,9 +179,11 @@ static inline void describe_socket(u64 file, struct object *object)
 	} else if (object->family == 10) { /* AF_INET6 */
 		bpf_probe_read_kernel(object->address, 16, (void *)(sock + SOCK_ADDRESS6));
 		bpf_probe_read_kernel(object->peer, 16, (void *)(sock + SOCK_PEER6));
-	} else if (object->family == 1 && UNIX_PEER) { /* AF_UNIX */
-		object->sock = sock;
-		object->peer_sock = u64_at(sock, UNIX_PEER);
+	} else if (object->family == 1) { /* AF_UNIX */
+		if (UNIX_PEER) {
+			object->sock = sock;
+			object->peer_sock = u64_at(sock, UNIX_PEER);
+		}
 		return;
 	} else {
 		return;

@@ -85,6 +85,7 @@ static inline u64 place_of(void *ctx)
 	return place;
 }
 
+#ifdef FLOWS
 /* Return of a function. A probe finds the stack as it is behind the return instruction. */
 int on_transform_done(struct pt_regs *ctx)
 {
@@ -102,3 +103,4 @@ int on_fexit_checksum_done(void *ctx)
 {
 	return transform_ends(ctx, place_of(ctx), 0);
 }
+#endif

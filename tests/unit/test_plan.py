@@ -799,8 +799,13 @@ def test_an_fsrm_processor_has_no_routine_to_watch(line):
     # A cross-check that cannot be made is no hole in the count.
     assert attach_plan.blind_for(TRANSFER) == ()
     assert attach_plan.calls == with_routine.calls
-    breakpoints = [(b.site, b.kind, b.exact) for b in with_routine.breakpoints]
-    assert [(b.site, b.kind, b.exact) for b in attach_plan.breakpoints] == breakpoints[:3]
+    # In the place of one that only checks, of what call sites count.
+    kept = {b.site.function for b in attach_plan.breakpoints}
+    assert kept - {b.site.function for b in with_routine.breakpoints} == {
+        "_copy_to_user",
+        "_copy_from_user",
+    }
+    assert {b.kind for b in attach_plan.breakpoints} == {Kind.CROSS_CHECK}
 
 
 @pytest.mark.parametrize("line", ["5.10", "6.1"])

@@ -23,6 +23,7 @@ from zctrace.plan.plan import plan
 from zctrace.probes.catalogue import CATALOGUE, PROGRAM_CATALOGUE
 from zctrace.probes.model import Kind, Mechanism, Quantity
 from zctrace.probes.transforms import TRANSFORM_SITES
+from zctrace.reports import program_data
 from zctrace.reports.text import program as reports
 from zctrace.session.api import Window
 
@@ -298,10 +299,10 @@ def test_every_report_has_it():
     text = rendered(found)
     assert "crypto_aead_encrypt ← tls_push_record, sendfile" in text
     assert "7 B more were transformed meanwhile" in " ".join(text.split())
-    (summary,) = json.loads(reports.result_json([found]))["summary"]
+    (summary,) = json.loads(program_data.result_json([found]))["summary"]
     assert summary["transformed_bytes"] == SENT
     assert summary["transformed"][0]["caller"] == "tls_push_record"
-    rows = list(csv.DictReader(io.StringIO(reports.flows_csv([found]))))
+    rows = list(csv.DictReader(io.StringIO(program_data.flows_csv([found]))))
     (row,) = (row for row in rows if row["way"] == "encryption")
     assert (row["bytes"], row["function"], row["caller"], row["syscall"]) == (
         *(str(SENT), "crypto_aead_encrypt"),

@@ -78,6 +78,10 @@ REFERENCES: tuple[Reference, ...] = (
         why="the disk fetches the program's own pages by DMA",
     ),
     Reference(
+        _BY_PAGE, IN, "device", DISKS, shown=_ALL,
+        why="the page cache's pages are handed on, and the disk fills them by DMA",
+    ),
+    Reference(
         _READING, IN, "device", DISKS, direct=True, shown=_ALL,
         why="the disk fills the program's own pages by DMA",
     ),

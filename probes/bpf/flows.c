@@ -216,6 +216,18 @@ static inline void describe_path(u64 file, struct object *object)
 #define KIND_OTHER 1 /* event counters, timers and the like have no type */
 #define O_DIRECT 040000
 
+#define HAS_UPPER (1U << 31)
+
+/* Of a socket what is to be known where there is no room for a row: its protocol. */
+static inline u32 sort_of(struct object *object, u32 kind)
+{
+	u32 sort = 0;
+
+	if (kind == KIND_SOCKET)
+		sort = object->family << 24 | (u32)object->type << 16 | object->protocol;
+	return object->upper[0] ? sort | HAS_UPPER : sort;
+}
+
 /* Which thing a file is; what is to be known of it is noted when it is first seen. */
 static inline void identify(u64 file, struct object_key *key)
 {
@@ -250,8 +262,20 @@ static inline void identify(u64 file, struct object_key *key)
 	if (objects.update(key, object)) {
 		/* There is no room: one of many of its kind. */
 		key->inode = 0;
-		key->device = 0;
+		key->device = sort_of(object, key->kind);
 	}
+}
+
+/* A row for all of its kind, where it has one of its own, and there is no room for more. */
+static inline void as_one_of_many(struct object_key *key)
+{
+	struct object *object;
+
+	if (!key->inode)
+		return;
+	object = objects.lookup(key);
+	key->device = object ? sort_of(object, key->kind) : 0;
+	key->inode = 0;
 }
 
 /* All things of a kind that no descriptor names are one. */
@@ -359,8 +383,7 @@ static inline void flowed(struct object_key *object, u32 descriptor, u32 syscall
 
 	add_running(syscall, way & WAY_IN ? RUNNING_IN : RUNNING_OUT, bytes);
 	if (!cell) {
-		key.object.inode = 0;
-		key.object.device = 0;
+		as_one_of_many(&key.object);
 		key.process = 0;
 		key.descriptor = NO_DESCRIPTOR;
 		cell = more_flows.lookup_or_try_init(&key, &nothing);
@@ -585,8 +608,7 @@ static inline void book(void *ctx, u32 role, u32 site, u32 direction, u32 syscal
 	}
 	cell = bookings.lookup_or_try_init(&key, &nothing);
 	if (!cell) {
-		key.object.inode = 0;
-		key.object.device = 0;
+		as_one_of_many(&key.object);
 		cell = more_bookings.lookup_or_try_init(&key, &nothing);
 	}
 	if (cell) {

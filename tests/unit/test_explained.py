@@ -81,7 +81,10 @@ def test_pages_handed_from_a_disk_s_file_to_a_socket_are_explained(recorded):
         (on("nvme", type="btrfs"), NOT_WATCHED["btrfs"]),
         (on(), "how ext4 moves bytes is not known"),
         (on("strange"), "how ext4 moves bytes is not known"),
-        (dataclasses.replace(FILE, many=True), "more of its kind than there is room for"),
+        (
+            Thing(ThingKind.FILE, "more", many=True, type="of many kinds"),
+            "more of its kind than there is room for",
+        ),
     ],
 )
 def test_what_may_copy_unseen_leaves_the_answer_open(recorded, thing, why):
@@ -95,6 +98,14 @@ def test_what_may_copy_unseen_leaves_the_answer_open(recorded, thing, why):
     )
     with pytest.raises(errors.LimitError, match=f"of {SIZE} B it is not known"):
         check.require_limit(found, 0.01)
+
+
+def test_sockets_that_there_was_no_room_for_are_explained_by_their_protocol(recorded):
+    more = Thing(ThingKind.SOCKET, "more tcp sockets", many=True, type="tcp")
+    flows = (moved(0, "sendfile", "in"), moved(1, "sendfile", "out"))
+    assert explained(recorded, (FILE, more), flows).unexplained == ()
+    other = dataclasses.replace(more, type="sctp")
+    assert [p.bytes for p in explained(recorded, (FILE, other), flows).unexplained] == [SIZE]
 
 
 def test_the_share_that_is_not_known_is_said(recorded):

@@ -180,10 +180,11 @@ class Table:
 def test_what_there_is_no_room_for_is_together_by_kind():
     pipe, other = key(stat.S_IFIFO, 7), key(stat.S_IFIFO, 0)
     sockets, unseen = key(stat.S_IFSOCK, 0), key(0, 0)
+    tcp = key(stat.S_IFSOCK, 0, socket.AF_INET << 24 | 1 << 16 | socket.IPPROTO_TCP)
     tables = {
         "objects": Table((vars(pipe), {"names": b""})),
         "flows": Table(*(flow(thing, 1000) for thing in (pipe, other, unseen))),
-        "more_flows": Table(*(flow(thing, 200, process=0) for thing in (other, sockets))),
+        "more_flows": Table(*(flow(t, 200, process=0) for t in (other, sockets, tcp))),
         "bookings": Table(booking(pipe, 30)),
         "more_bookings": Table(booking(sockets, 4), booking(unseen, 5)),
         "workers": Table(),
@@ -193,10 +194,11 @@ def test_what_there_is_no_room_for_is_together_by_kind():
     account = flows.read(tables, str)
     assert account.things == (
         evidence_account.Thing("pipe", "pipe:[7]", type=""),
-        evidence_account.Thing("pipe", "more pipes", many=True),
-        evidence_account.Thing("socket", "more sockets", many=True),
+        evidence_account.Thing("pipe", "more pipes", many=True, type="of many kinds"),
+        evidence_account.Thing("socket", "more sockets", many=True, type="of many kinds"),
+        evidence_account.Thing("socket", "more tcp sockets", many=True, type="tcp"),
     )
-    assert [flow.thing for flow in account.flows] == [0, 1, None, 1, 2]
+    assert [flow.thing for flow in account.flows] == [0, 1, None, 1, 2, 3]
     assert [booking.thing for booking in account.bookings] == [0, 2, None]
     assert account.workers == (evidence_account.Worker(0, 0, "more threads", 1, 39),)
     assert account.overflow == 4711

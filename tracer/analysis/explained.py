@@ -104,7 +104,7 @@ def _not_by_reference(trace: Trace) -> dict[_Key, int]:
 
 
 def _is_by_reference(flow: Flow, thing: Thing | None) -> bool:
-    if thing is None or thing.many:
+    if thing is None:
         return False
     return any(
         flow.syscall in row.calls
@@ -206,7 +206,7 @@ def _routine(
 def _why(thing: Thing | None) -> str:
     if thing is None:
         return "the call had begun before the tracing did"
-    if thing.many:
+    if thing.many and not any(thing.type in row.types for row in REFERENCES):
         return "there were more of its kind than there is room for"
     for part in (*thing.beneath, thing.type):
         if part in NOT_WATCHED:

@@ -60,6 +60,7 @@ _WITHOUT_NAME = {
     Nameless.QUEUE.value: Thing(ThingKind.QUEUE, "System V message queues", type="msg"),
     Nameless.KERNEL.value: Thing(ThingKind.KERNEL, "random numbers", type="random"),
 }
+_NO_TYPE = "of many kinds"
 _PLURALS = {kind: f"{kind}s" for kind in (FILE, SOCKET, PIPE, DEVICE)} | {OTHER: "others"}
 
 
@@ -221,7 +222,7 @@ class _Things:
     def __init__(self, objects: Any, mounted: Sequence[Mount]) -> None:
         self.all: list[Thing] = []
         self._numbers: dict[tuple[int, int, int], int] = {}
-        self._more: dict[int, int] = {}
+        self._more: dict[tuple[int, int], int] = {}
         points = _mount_points(mounted)
         beneath = functools.cache(lambda device: of_file_system(device, mounted))
         connected: list[tuple[int, Any]] = []
@@ -238,12 +239,11 @@ class _Things:
         number = self._numbers.get((key.inode, key.device, key.kind))
         if number is not None or not key.kind:
             return number
-        if key.kind not in self._more:
-            self._more[key.kind] = len(self.all)
-            kind = _kind(key.kind)
-            nameless = _WITHOUT_NAME.get(key.kind)
-            self.all.append(nameless or Thing(kind, f"more {_PLURALS[kind]}", many=True))
-        return self._more[key.kind]
+        sort = key.kind, key.device
+        if sort not in self._more:
+            self._more[sort] = len(self.all)
+            self.all.append(_WITHOUT_NAME.get(key.kind) or _more(key))
+        return self._more[sort]
 
 
 def _mount_points(mounted: Iterable[Mount]) -> dict[int, str]:
@@ -285,6 +285,15 @@ def _thing(
         return Thing(OTHER, name, type=name.rpartition("/")[2])
     file_system = bytes(entry.type_name).split(b"\0")[0].decode(errors="replace")
     return Thing(FILE, name, type=file_system, beneath=beneath(key.device))
+
+
+def _more(key: Any) -> Thing:
+    """All those of a kind that there was no room for; of sockets, those of a protocol."""
+    kind = _kind(key.kind)
+    if kind != SOCKET or not key.device:
+        return Thing(kind, f"more {_PLURALS[kind]}", many=True, type=_NO_TYPE)
+    protocol = sockets.protocol_of_many(key.device)
+    return Thing(SOCKET, f"more {protocol} sockets", many=True, type=protocol)
 
 
 def _path(names: bytes, mount: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
 _INET = (socket.AF_INET, socket.AF_INET6)
@@ -19,6 +20,8 @@ _PROTOCOLS: dict[int, str] = {
     socket.IPPROTO_MPTCP: "mptcp",
 }
 _RAW = 3
+_UNTOLD = b"another"
+"""In the place of what stands on top of TCP."""
 _MAPPED = bytes(10) + b"\xff\xff"
 """What comes before an IPv4 address where it stands for one of IPv6."""
 
@@ -47,6 +50,17 @@ def protocol(entry: Any) -> str:
         found = {"stream": "tcp", "datagram": "udp"}.get(kind, kind)
     upper = bytes(entry.upper).split(b"\0")[0].decode(errors="replace")
     return f"{found}+{upper}" if upper else found
+
+
+def protocol_of_many(sort: int) -> str:
+    """The same of sockets that are in one row, by ``sort_of`` of probes/bpf/flows.c."""
+    entry = SimpleNamespace(
+        family=sort >> 24 & 0x7F,
+        type=sort >> 16 & 0xFF,
+        protocol=sort & 0xFFFF,
+        upper=_UNTOLD if sort >> 31 else b"",
+    )
+    return protocol(entry)
 
 
 def peers(sockets: Iterable[tuple[int, Any]]) -> dict[int, int]:

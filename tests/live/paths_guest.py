@@ -98,7 +98,7 @@ def write_other_memory():
 class Daemon:
     """A file system with one file of zeros, by FUSE's protocol (linux/fuse.h)."""
 
-    FOLDER, FILE = ROOT / "fuse", 2
+    FOLDER, FILE, MOST = ROOT / "fuse", 2, 1 << 17
     LOOKUP, FORGET, GETATTR, OPEN, READ, RELEASE, INIT, OPENDIR, FORGETS = (
         *(1, 2, 3, 14, 15, 18, 26, 27, 42),
     )
@@ -114,7 +114,7 @@ class Daemon:
 
     def answer(self):
         """Answer one request; returns what it was."""
-        asked = os.read(self.device, 1 << 17)
+        asked = os.read(self.device, self.MOST + 4096)
         _, code, number, node = struct.unpack_from("=IIQQ", asked)
         reply = self.reply(code, node, asked[40:])
         if reply is not None:
@@ -127,7 +127,7 @@ class Daemon:
         if code in (self.FORGET, self.FORGETS):
             return None
         if code == self.INIT:
-            return struct.pack("=IIIIHHIIHH32x", 7, 31, 1 << 17, 0, 12, 9, 1 << 17, 1, 0, 0)
+            return struct.pack("=IIIIHHIIHH32x", 7, 31, self.MOST, 0, 12, 9, self.MOST, 1, 0, 0)
         if code == self.LOOKUP:
             return struct.pack("=QQQQII", self.FILE, 0, 9, 9, 0, 0) + self.attributes(self.FILE)
         if code == self.GETATTR:
@@ -155,12 +155,12 @@ class Daemon:
 def fuse_daemon():
     """The daemon's side; its client is another process, which waits for it already."""
     daemon = Daemon()
-    client = forked((daemon.FOLDER / "file").read_bytes)
+    client = forked(lambda: (os.close(daemon.device), (daemon.FOLDER / "file").read_bytes()))
 
     def body():
         daemon.serve(last=daemon.RELEASE)
 
-    return body, lambda: (os.waitpid(client, 0), daemon.end())
+    return body, lambda: (daemon.end(), ended(client))
 
 
 def fuse_client():
@@ -173,7 +173,7 @@ def fuse_client():
         while os.read(file, 1 << 16):
             pass
 
-    return body, lambda: (os.close(file), ended(server), daemon.end())
+    return body, lambda: (os.close(file), daemon.end(), ended(server))
 
 
 def loop_direct():
@@ -275,11 +275,17 @@ PATHS = (
 )
 
 
+def late(*_):
+    raise TimeoutError
+
+
 def measured(session, path):
     body, end = path()
     try:
         with session.window() as window:
+            signal.alarm(60)
             body()
+            signal.alarm(0)
     finally:
         end()
     answer = window.answer
@@ -296,6 +302,7 @@ def measured(session, path):
     }
 
 
+signal.signal(signal.SIGALRM, late)
 ROOT.mkdir(exist_ok=True)
 with Session() as session:
     for path in PATHS:

@@ -6,12 +6,13 @@ verdict of "zero-copy" holds for it.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from zctrace.analysis import counted
-from zctrace.evidence.account import NO_CALL, Booking, Flow, FlowWay, Thing
+from zctrace.evidence.account import NO_CALL, Booking, Flow, FlowWay, Thing, ThingKind
 from zctrace.evidence.schema import Evidence, Trace
 from zctrace.probes.model import WITHOUT_ITERATOR, Direction, Kind, Quantity
 from zctrace.probes.references import NOT_WATCHED, REFERENCES
@@ -106,13 +107,27 @@ def _not_by_reference(trace: Trace) -> dict[_Key, int]:
 def _is_by_reference(flow: Flow, thing: Thing | None) -> bool:
     if thing is None:
         return False
+    return _is_listed(
+        *(flow.syscall, flow.way, flow.direct, thing.kind, thing.type, thing.beneath)
+    )
+
+
+@functools.cache
+def _is_listed(
+    syscall: str | None,
+    way: FlowWay,
+    direct: bool,
+    kind: ThingKind,
+    type_: str | None,
+    beneath: tuple[str, ...],
+) -> bool:
     return any(
-        flow.syscall in row.calls
-        and flow.way == row.way
-        and thing.kind == row.kind
-        and thing.type in row.types
-        and (flow.direct or not row.direct)
-        and (bool(thing.beneath) and row.beneath.issuperset(thing.beneath)) is bool(row.beneath)
+        syscall in row.calls
+        and way == row.way
+        and kind == row.kind
+        and type_ in row.types
+        and (direct or not row.direct)
+        and (bool(beneath) and row.beneath.issuperset(beneath)) is bool(row.beneath)
         for row in REFERENCES
     )
 

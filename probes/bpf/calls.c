@@ -103,20 +103,20 @@ int on_call(struct pt_regs *ctx)
 	struct call_site *at = call_sites.lookup(&place);
 	struct call_key key = {.thread = thread_here()};
 	struct call call = {.stack = ctx->sp};
-	bool is_own;
+	struct window *window;
 
 	if (!at) {
 		count_lost(LOST_CALL);
 		return 0;
 	}
 	count_hit(at->site);
-	is_own = is_open(window_of_memory());
-	if (!is_own && !pending_role())
+	window = window_of_memory();
+	if (window ? !is_open(window) : !pending_role())
 		return 0;
 	call.direction = direction_of(at, argument(ctx, at->iterator));
 	if (!call.direction)
 		return 0;
-	if (!is_own) {
+	if (!window) {
 		call.role = role_of_stranger(at, call.direction);
 		if (!call.role)
 			return 0;

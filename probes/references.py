@@ -57,6 +57,11 @@ REFERENCES: tuple[Reference, ...] = (
         "and counted",
     ),
     Reference(
+        _READING, IN, "file", frozenset({"overlay"}), shown=_ALL,
+        beneath=frozenset({"9p", "9pnet_virtio"}) | IN_MEMORY,
+        why="as from the 9p file system under the overlay",
+    ),
+    Reference(
         _WRITING, OUT, "file", frozenset({"9p"}), beneath=frozenset({"9pnet_virtio"}),
         shown=_ALL, why="the machine around this one fetches the pages; small ones are copied, "
         "and counted",

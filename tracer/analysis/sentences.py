@@ -9,14 +9,14 @@ from zctrace.analysis.border import LITTLE, RECEIVED
 from zctrace.analysis.program import Answer
 from zctrace.analysis.transformed import Transform
 from zctrace.evidence.account import NO_CALL
-from zctrace.probes.model import Direction, Purpose
+from zctrace.probes.model import Direction, Purpose, Quantity
 
 ZERO_COPY = 0.01
 """Fewer copies per byte than this, and a program is called zero-copy for most of them."""
 _MANY = 10
 """More copies for each byte than this, and the bytes themselves say more."""
 _MUCH = 0.1
-"""From which share of the bytes on pages copied on write are worth saying."""
+"""From which share of the bytes on pages copied on write, and checksums, are worth saying."""
 _NAMED, _SHOWN = 3, 0.005
 """How many calls a sentence names, and from which share of the bytes on."""
 
@@ -43,7 +43,9 @@ def _on_transforms(found: Answer) -> str:
     for quantity, done in transformed.DONE.items():
         parts = found.transformed.of(quantity)
         size = sum(part.bytes for part in parts)
-        if size and size >= many * _SHOWN:
+        # File systems have checksums of their own, of a few bytes for each page.
+        least = _MUCH if quantity is Quantity.CHECKSUM else _SHOWN
+        if size and size >= many * least:
             clauses.append(f"{_times(size, many)} {done} by the CPU ({_by(parts)})")
     perhaps = found.transformed.unassigned
     if perhaps and perhaps >= many * _SHOWN:

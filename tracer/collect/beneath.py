@@ -77,20 +77,22 @@ def of_file_system(device: int, mounted: Iterable[Mount]) -> tuple[str, ...]:
     return ()
 
 
-def _of_layers(mount: Mount, mounted: tuple[Mount, ...]) -> tuple[str, ...]:
+def _of_layers(overlay: Mount, mounted: tuple[Mount, ...]) -> tuple[str, ...]:
     found: set[str] = set()
-    options = _options(mount)
+    options = _options(overlay)
     for layer in ":".join(options.get(name, "") for name in _LAYERS).split(":"):
         if not layer:
             continue
-        try:
-            device = _inside(Path(layer).stat().st_dev)
-        except OSError:
+        # What the overlay itself hides: a layer may be the folder that it is mounted on.
+        around = [
+            mount
+            for mount in mounted
+            if mount.device != overlay.device and Path(layer).is_relative_to(mount.point)
+        ]
+        below = max(around, key=lambda mount: len(mount.point.parts), default=None)
+        if below is None or below.file_system == _OVERLAY:
             return (UNKNOWN,)
-        kinds = {m.file_system for m in mounted if m.device == device} - {_OVERLAY}
-        if not kinds:
-            return (UNKNOWN,)
-        found |= {*kinds, *of_file_system(device, mounted)}
+        found |= {below.file_system, *of_file_system(below.device, mounted)}
     return tuple(sorted(found)) or (UNKNOWN,)
 
 

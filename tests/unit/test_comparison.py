@@ -200,10 +200,15 @@ def test_the_same_copies_by_other_calls_are_a_change():
     )
     account = dataclasses.replace(
         cp.trace.account,
-        bookings=tuple(
-            dataclasses.replace(b, syscall="sendfile") if b.syscall == "copy_file_range" else b
-            for b in cp.trace.account.bookings
-        ),
+        **{
+            part: tuple(
+                dataclasses.replace(of, syscall="sendfile")
+                if of.syscall == "copy_file_range"
+                else of
+                for of in getattr(cp.trace.account, part)
+            )
+            for part in ("flows", "bookings")
+        },
     )
     compared = only(cp, with_trace(cp, counts=counts, account=account))
     assert compared.changed

@@ -126,6 +126,8 @@ def test_what_was_counted_needs_no_other_explanation(recorded):
     one_less = (dataclasses.replace(booked[0], bytes=SIZE - 1),)
     (part,) = explained(recorded, (thing,), flows, one_less).unexplained
     assert part.bytes == 1
+    inside = (dataclasses.replace(booked[0], direction=Direction.KERNEL_TO_KERNEL),)
+    assert explained(recorded, (thing,), flows, inside).unexplained == ()
     other_way = (dataclasses.replace(booked[0], direction=Direction.USER_TO_KERNEL),)
     (part,) = explained(recorded, (thing,), flows, other_way).unexplained
     assert part.bytes == SIZE

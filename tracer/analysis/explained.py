@@ -148,12 +148,15 @@ def _direction(key: _Key) -> Direction:
 
 
 def _cover_with_copies(open_: dict[_Key, int], booking: Booking) -> None:
-    """Take off what was copied between the program's memory and a thing."""
+    """Take off what was copied between the program's memory and a thing.
+
+    Or inside the kernel: some, as FUSE, reach the program's pages by addresses of the kernel's.
+    """
     if not _at_user_end(booking.syscall):
         return
     for way in FlowWay:
         key = booking.thing, booking.syscall, way
-        if key in open_ and booking.direction in (None, _direction(key)):
+        if key in open_ and booking.direction in (None, _INSIDE, _direction(key)):
             open_[key] = max(open_[key] - booking.bytes, 0)
 
 

@@ -6,6 +6,7 @@ Prints one JSON object: by the kind of ciphers and the name of each window, what
 import json
 import mmap
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -16,6 +17,8 @@ from zctrace import Session
 from zctrace.errors import ControlError, FigureError
 
 SIZE = 1 << 20
+SECONDS = 120
+"""More than any window takes."""
 TLS_1_2, TLS_1_3 = 0x0303, 0x0304
 _TCP_ULP, _SOL_TLS, _TLS_TX, _TLS_RX, _AES_GCM_128 = 31, 282, 1, 2, 51
 _PAYLOAD = bytes(range(256)) * (SIZE // 256)
@@ -188,6 +191,8 @@ def found(window):
 def windows(session):
     result = {}
     for name, measured in WINDOWS.items():
+        print(name, file=sys.stderr, flush=True)
+        signal.alarm(SECONDS)  # of which it dies
         window = session.window(getattr(measured, "scope", "process"))
         measured(window)
         result[name] = found(window)

@@ -31,7 +31,7 @@ def _on_transforms(found: Answer) -> str:
         parts = found.transformed.of(quantity)
         size = sum(part.bytes for part in parts)
         if size and size >= many * _SHOWN:
-            clauses.append(f"{_times(size, many)} {done} by the CPU ({_by(parts)})")
+            clauses.append(f"{_times(size, many)} {done} by the CPU ({_by(parts, many)})")
     perhaps = found.transformed.unassigned
     if perhaps and perhaps >= many * _SHOWN:
         clauses.append(
@@ -48,9 +48,10 @@ def _times(size: int, many: int) -> str:
     return f"{size / many:.2f} ×" if many else f"{size} B"
 
 
-def _by(parts: Sequence[Transform]) -> str:
-    """Who did it and for whom, the first ones."""
-    words = list(dict.fromkeys(part.words for part in parts))
+def _by(parts: Sequence[Transform], many: int) -> str:
+    """Who did most of it and for whom; the most bytes come first."""
+    largest = [part for part in parts if part.bytes >= many * _SHOWN] or parts[:1]
+    words = list(dict.fromkeys(part.words for part in largest))
     more = [f"and {len(words) - _NAMED} more"] if len(words) > _NAMED else []
     return "; ".join(words[:_NAMED] + more)
 

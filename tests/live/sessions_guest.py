@@ -208,6 +208,19 @@ def test_a_process_that_dies_in_a_window(zctrace):
     assert found(window).copied == {}
 
 
+def test_what_was_started_in_a_window_may_outlive_it(zctrace):
+    """A server, say."""
+    with zctrace.window() as window:
+        child = subprocess.Popen(["sleep", "300"])
+    child.kill()
+    child.wait()
+    assert "execve" in window.answer.beside
+    found(window)
+    with zctrace.window() as window:
+        pass
+    assert found(window).copied == {}
+
+
 def test_that_fails(zctrace, payload, receiver):
     with payload.open("rb") as file, zctrace.window() as window:
         receiver.sendall(file.read())

@@ -30,23 +30,20 @@ SENT = {"receive, TLS 1.2": SIZE, "receive, TLS 1.3": SIZE + RECORDS * TYPE}
 """What is encrypted for them meanwhile, in another thread."""
 
 
-@pytest.fixture(
-    scope="module",
-    params=[(line, own) for line in KERNELS for own in ((), ("aesni",))],
-    ids=lambda guest: " ".join((guest[0], *guest[1])),
-)
-def served(request, live):
-    """Of the windows in a guest: what was found, by name.
-
-    With ciphers in C, which are put together of others; and with those for the processor.
-    """
-    line, own = request.param
+@pytest.fixture(scope="module", params=KERNELS)
+def guest(request, live):
     result = zctrace(
-        *("serve", "--kernel", line, "-q", "--"),
-        *(sys.executable, HERE / "transforms_guest.py", *own),
+        *("serve", "--kernel", request.param, "-q", "--"),
+        *(sys.executable, HERE / "transforms_guest.py"),
     )
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module", params=["in C", "of the processor"])
+def served(request, guest):
+    """Of the windows in a guest with these ciphers: what was found, by name."""
+    return guest[request.param]
 
 
 @pytest.fixture(params=EXACT)

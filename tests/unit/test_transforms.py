@@ -259,6 +259,8 @@ def test_the_sentence_says_how_many_times_and_by_whom():
     assert both.endswith(f"1.00 × {by}, 0.25 × decrypted by the CPU (crypto_aead_decrypt)")
     little = answered(seen(SENT // 1000, quantity="checksum", function="crypto_shash_update"))
     assert sentences.sentence(little) == plain
+    key = seen(32, function="crypto_skcipher_encrypt", caller="crypto_gcm_setkey+0x61")
+    assert sentences.sentence(answered(seen(SENT), key)) == f"{plain}; but 1.00 × {by}"
     others = answered(seen(SENT // 2, role="outside:program"))
     assert sentences.sentence(others) == (
         f"{plain}; but perhaps 0.50 × transformed by threads of the kernel or others"

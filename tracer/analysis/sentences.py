@@ -46,7 +46,7 @@ def _on_transforms(found: Answer) -> str:
         # File systems have checksums of their own, of a few bytes for each page.
         least = _MUCH if quantity is Quantity.CHECKSUM else _SHOWN
         if size and size >= many * least:
-            clauses.append(f"{_times(size, many)} {done} by the CPU ({_by(parts)})")
+            clauses.append(f"{_times(size, many)} {done} by the CPU ({_by(parts, many)})")
     perhaps = found.transformed.unassigned
     if perhaps and perhaps >= many * _SHOWN:
         clauses.append(
@@ -63,9 +63,10 @@ def _times(size: int, many: int) -> str:
     return f"{size / many:.2f} ×" if many else f"{size} B"
 
 
-def _by(parts: Sequence[Transform]) -> str:
-    """Who did it and for whom, the first ones."""
-    words = list(dict.fromkeys(part.words for part in parts))
+def _by(parts: Sequence[Transform], many: int) -> str:
+    """Who did most of it and for whom; the most bytes come first."""
+    largest = [part for part in parts if part.bytes >= many * _SHOWN] or parts[:1]
+    words = list(dict.fromkeys(part.words for part in largest))
     more = [f"and {len(words) - _NAMED} more"] if len(words) > _NAMED else []
     return "; ".join(words[:_NAMED] + more)
 

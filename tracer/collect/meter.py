@@ -285,13 +285,14 @@ class Meter:
         if role in marker.WATCHED:
             self._bpf["tracked_role"][ctypes.c_int(0)] = ctypes.c_ulonglong(role)
 
-    def saw_window(self, role: marker.Role) -> bool:
-        """Whether one of a watched role has been opened, and closed, since the last reset.
+    def saw_window(self, role: marker.Role, process: int) -> bool:
+        """Whether one of a watched role has been opened, and ``process`` closed its own.
 
-        Or since :meth:`close_windows`; by the marker, and with nothing said to be settled.
+        Since the last reset or :meth:`close_windows`; by the marker, and with nothing said to
+        be settled. What the process has started may go on, and have a window still.
         """
         opened: int = self._bpf["tracked_role"][ctypes.c_int(0)].value
-        return opened == role and all(w.origin for w in self._bpf["windows"].values())
+        return opened == role and all(k.value != process for k in self._bpf["windows"])
 
     def close_windows(self) -> None:
         """Count for nobody any more."""

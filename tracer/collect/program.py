@@ -222,7 +222,7 @@ class Tracer:
                     meanwhile()
                     seconds = time.monotonic() - began
                 # Otherwise nothing was counted, which is not the same as nothing copied.
-                if not self._meter.saw_window(Role.PROGRAM):
+                if not self._meter.saw_window(Role.PROGRAM, process):
                     raise SessionError(
                         "the window was not seen being opened and closed",
                         "the process's prctl(2) does not reach the kernel, as where a filter "

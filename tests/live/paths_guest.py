@@ -182,6 +182,7 @@ def loop_direct():
     folder.mkdir(parents=True, exist_ok=True)
     check(libc.mount(b"test", os.fsencode(folder), b"tmpfs", 0, b""))
     (folder / "file").write_bytes(bytes(SECTORS * 2))
+    subprocess.run(["modprobe", "loop"], check=False)  # or it is built in
     losetup = ["losetup", "--find", "--show", folder / "file"]
     device = subprocess.run(losetup, check=True, capture_output=True, text=True).stdout.strip()
     disk, memory = os.open(device, os.O_RDONLY | os.O_DIRECT), mmap.mmap(-1, SECTORS)

@@ -142,6 +142,14 @@ REFERENCES: tuple[Reference, ...] = (
         why="a pipe gets the socket buffers' own pages, and what is copied for it is counted",
     ),
     Reference(
+        _READING | {"splice"}, IN, "device", frozenset({"fuse"}), shown=_ALL,
+        why="copies of pages are counted; the heads of requests are structures",
+    ),
+    Reference(
+        _WRITING | {"splice"}, OUT, "device", frozenset({"fuse"}), shown=_ALL,
+        why="copies of pages are counted; the heads of answers are structures",
+    ),
+    Reference(
         _READING, IN, "device", frozenset({"zero", "null"}), shown=_ALL,
         why="the kernel makes the bytes up",
     ),

@@ -72,6 +72,7 @@ def other_memory_by_call():
     def end():
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+        assert len(memory) == len(into)  # both are there until now
 
     return body, end
 
@@ -94,7 +95,11 @@ def pages_by_userfaultfd():
         for request in requests:
             check(libc.ioctl(fault, ctypes.c_ulong(copy), request))
 
-    return body, lambda: os.close(fault)
+    def end():
+        assert empty[:size] == filled[:size]
+        os.close(fault)
+
+    return body, end
 
 
 def bytearray_of(layout, *values):
@@ -157,6 +162,7 @@ def sent_from_a_loop_device():
         disk.truncate(16 << 20)
     subprocess.run(["mkfs.ext4", "-q", folder / "disk"], check=True)
     (folder / "on").mkdir()
+    subprocess.run(["modprobe", "loop"], check=False)  # or it is built in
     subprocess.run(["mount", "-o", "loop", folder / "disk", folder / "on"], check=True)
     (folder / "on" / "file").write_bytes(bytes(SENT))
     body, end = _sent_from(folder / "on" / "file", SENT)
@@ -171,7 +177,7 @@ def sent_from_a_loop_device():
 
 def sent_from_proc():
     """The kernel prints it into pages of its own."""
-    return _sent_from("/proc/kallsyms", PRINTED)
+    return _sent_from("/proc/vmstat", PRINTED)
 
 
 def made_up_and_thrown_away():

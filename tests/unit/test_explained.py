@@ -162,8 +162,9 @@ def test_plain_user_copies_are_payload_where_nothing_else_explains_the_bytes(rec
         Booking(0, "pread64", Direction.KERNEL_TO_USER, 0, SIZE),
     )
     half = dataclasses.replace(seen, bytes=SIZE // 2)
-    found = explained(recorded, *parts, counts=(half,))
-    assert [part.bytes for part in found.unexplained] == [SIZE // 2]
+    for large, left in ((True, SIZE // 2), (False, SIZE)):
+        found = explained(recorded, *parts, counts=(dataclasses.replace(half, large=large),))
+        assert [part.bytes for part in found.unexplained] == [left]
     counted = (Booking(0, "pread64", Direction.KERNEL_TO_USER, 1, SIZE),)
     beside = copied(recorded, "pread64", SIZE, Direction.KERNEL_TO_USER, Quantity.COPY_TO_ITER)
     found = explained(recorded, *parts, counted, counts=(seen, beside))

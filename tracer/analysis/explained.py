@@ -74,7 +74,9 @@ def explain(evidence: Evidence, trace: Trace) -> Explanation:
     other: Counter[str] = Counter()
     for (syscall, direction), (size, large) in sorted(routine.items(), key=str):
         keys = [k for k in open_ if k[1] == syscall and _direction(k) is direction]
-        covered = _cover(open_, keys, size)
+        # A few bytes are structures, and explain nothing.
+        whole = size >= sum(open_[key] for key in keys)
+        covered = _cover(open_, keys, size if whole else large)
         plain += [Booking(k[0], syscall, direction, 0, many) for k, many in covered.items()]
         left = size - sum(covered.values())
         if syscall not in _TELLING and syscall not in OTHER_ENDS and left:

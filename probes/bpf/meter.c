@@ -118,7 +118,8 @@ int on_sys_enter(void *ctx)
 		if (window->role == ROLE_PROGRAM)
 			transfer_begins(number, ctx);
 #endif
-	} else if (!window && reads_for_itself(number) && pending_role()) {
+	} else if (!window && reads_for_itself(number)) {
+		/* Also before there is any window: it may last until there is one. */
 		if (syscall_of.update(&thread, &number))
 			count_lost(LOST_SYSCALL);
 	}

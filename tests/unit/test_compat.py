@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.conftest import HERE, recorded_kernel
+from tests.conftest import HERE, KERNELS, recorded_kernel
 from zctrace.analysis import program
 from zctrace.collect import compat as prepared
 from zctrace.evidence.schema import Evidence
@@ -152,3 +152,11 @@ def test_a_kernel_that_does_not_tell_which_calls_are_32_bit():
         return of["TASK_STATUS"]
 
     assert (offset(known), offset(without)) == ("32", "0")
+
+
+@pytest.mark.parametrize("line", KERNELS)
+def test_recorded_kernels_tell_which_calls_are_32_bit_and_who_is_a_unix_socket_s_peer(line):
+    facts = recorded_kernel(line)
+    assert facts.runs_32_bit
+    of = parameters.meter_parameters((), (), facts)
+    assert int(of["TASK_STATUS"]) > 0 < int(of["UNIX_PEER"])

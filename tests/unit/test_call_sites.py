@@ -12,7 +12,7 @@ from zctrace.probes.model import Call, plain
 
 BASE = 0xFFFFFFFF81000000
 MODULE = 0xFFFFFFFFC0000000
-CALL, JUMP = b"\xe8", b"\xe9"
+CALL, JUMP, PROBE = b"\xe8", b"\xe9", b"\xcc"
 NOP = b"\x0f\x1f\x44\x00\x00"
 FILLER, RETURN = b"\x90", b"\xc3"
 
@@ -104,6 +104,27 @@ def test_a_call_and_a_jump(kernel):
         )
     }
     assert k.find("copy")["copy"][0].name == "before+0x10"
+
+
+@pytest.mark.parametrize(
+    ("kind", "behind", "jump"),
+    [
+        (CALL, b"\x85\xc0", False),
+        (CALL, RETURN, False),
+        (CALL, PROBE + b"\xc0", False),
+        (JUMP, PROBE * 4, True),
+        (JUMP, b"\x90\x90", True),
+        (JUMP, b"\x66\x66\x2e\x0f\x1f", True),
+    ],
+)
+def test_a_branch_with_somebody_else_s_probe_on_it(kernel, kind, behind, jump):
+    """A breakpoint instruction is in the place of its first byte, and may be behind it, too."""
+    k = kernel(PLAIN)
+    k.call("before", 0x10, "copy", kind=kind)
+    k.text.write(k.at("before", 0x10), PROBE)
+    k.text.write(k.at("before", 0x15), behind)
+    expected = Call(k.at("before", 0x10), "before", 0x10, jump=jump)
+    assert k.find("copy")["copy"] == (expected,)
 
 
 def test_a_call_into_the_middle_is_none(kernel):
@@ -331,7 +352,48 @@ def test_where_an_address_is(kernel):
 
 def test_stretches_end_where_the_next_function_begins(kernel):
     k = kernel({**PLAIN, "copy.cold": 0x900, "copied": 0x400})
-    assert k.symbols.stretches(["copy"]) == [(BASE + 0x200, 0x100), (BASE + 0x900, 0x700)]
+    assert k.symbols.stretches(["copy"]) == [
+        ("", BASE + 0x200, 0x100),
+        ("", BASE + 0x900, 0x700),
+    ]
+
+
+def test_a_module_s_stretches_end_there_too(kernel):
+    """Its functions are in no order in the list, and the last one ends with the module."""
+    own = {"write": 0x300, "read": 0x80, "close": 0x200, "read.cold": 0x900}
+    k = kernel(PLAIN, modules=[("one", own), ("two", {"open": 0x40})])
+    assert k.symbols.stretches(["read", "open"]) == [
+        ("one", MODULE + 0x80, 0x180),
+        ("one", MODULE + 0x900, 0x700),
+        ("two", MODULE + 0x10040, 0x1000 - 0x40),
+    ]
+
+
+def test_callers_that_are_named_may_be_a_module_s(kernel):
+    k = kernel(
+        PLAIN, modules=[("one", {"read": 0x80, "write": 0x100}), ("two", {"read": 0x40})]
+    )
+    for at in (0x90, 0x110, 0x10050):
+        k.text.branch(MODULE + at, k.at("copy"))
+    k.call("before", 0x10, "copy")
+    assert k.find(copy=("read",))["copy"] == (
+        Call(MODULE + 0x90, "read", 0x10, module="one"),
+        Call(MODULE + 0x10050, "read", 0x10, module="two"),
+    )
+
+
+def test_a_function_of_a_module_s_may_be_called(kernel):
+    k = kernel(PLAIN, modules=[("one", {"give": 0x80, "read": 0x100})])
+    k.text.branch(MODULE + 0x110, MODULE + 0x80)
+    assert places(k.find(give=("read",))["give"]) == ["read+0x10"]
+
+
+def test_which_callers_exist_is_told_by_module(kernel):
+    k = kernel({**PLAIN, "far.part.0": 0x900}, modules=[("one", {"read": 0x80, "far": 0x100})])
+    assert k.symbols.existing(["read", "far", "absent"]) == {
+        "": {"far"},
+        "one": {"read", "far"},
+    }
 
 
 def test_hidden_addresses_are_an_error():

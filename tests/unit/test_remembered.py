@@ -245,8 +245,9 @@ def test_what_changes_nothing_is_no_matter(machine, what, value):
 
 def test_other_functions_are_another_question(machine):
     machine.keep()
-    more = dataclasses.replace(WANTED, calls={"copy": (), "caller": ()})
-    assert remembered.recall(machine.memory, more) is None
+    for change in ({"calls": {"copy": (), "caller": ()}}, {"callers": ("caller",)}):
+        more = dataclasses.replace(WANTED, **change)
+        assert remembered.recall(machine.memory, more) is None
 
 
 def test_another_program_may_look_at_other_things(machine, monkeypatch, tmp_path):
@@ -264,16 +265,45 @@ def test_a_kernel_without_a_build_id_is_not_remembered(machine):
 
 
 def test_what_is_half_known_is_not_kept(machine):
-    facts = text_facts.look(WANTED)
-    for amiss in ({"trouble": "locked"}, {"own": False}):
-        remembered.keep(machine.memory, WANTED, dataclasses.replace(facts, **amiss), {})
+    facts = dataclasses.replace(text_facts.look(WANTED), trouble="locked")
+    remembered.keep(machine.memory, WANTED, facts, {})
     assert list(machine.memory.iterdir()) == []
 
 
-def test_a_function_in_a_module_that_is_called_is_not_the_kernel_s_own(machine):
-    kallsyms = kernel_text.KALLSYMS
-    kallsyms.write_text(kallsyms.read_text() + f"{MODULE + 0x80:016x} t copy\t[net]\n")
-    assert not text_facts.look(WANTED).own
+@pytest.mark.parametrize("modules", [("net",), ("early", "net")])
+def test_a_function_of_a_module_s_that_is_called_there_is_remembered(machine, modules):
+    """It moves with the module, not with the kernel."""
+    own, call = 0x80, IN_MODULE + 0x10
+
+    def boot(**options):
+        machine.boot(**options)
+        start = machine.starts["net"]
+        kallsyms = kernel_text.KALLSYMS
+        kallsyms.write_text(kallsyms.read_text() + f"{start + own:016x} t copy\t[net]\n")
+        machine.text.branch(start + call, start + own)
+        return start
+
+    boot()
+    machine.keep()
+    start = boot(moved=MOVED, modules=modules)
+    known = machine.recall()
+    assert known.facts.calls == text_facts.look(WANTED).calls
+    assert start + call in {found.address for found in known.facts.calls["copy"]}
+    machine.text.branch(start + call, start + own + 1)
+    assert machine.recall() is None
+
+
+def test_which_callers_exist_is_remembered(machine, monkeypatch):
+    monkeypatch.setitem(
+        globals(), "WANTED", dataclasses.replace(WANTED, callers=("caller", "net_send", "gone"))
+    )
+    machine.keep()
+    there = {"": {"caller"}, "net": {"net_send"}}
+    assert machine.recall().facts.callers == there
+    machine.boot(modules=("net", "file"))
+    assert machine.recall().facts.callers == there
+    machine.boot(modules=())
+    assert machine.recall().facts.callers == {"": {"caller"}}
 
 
 def test_hidden_addresses_are_not_remembered_ones(machine):

@@ -13,7 +13,11 @@ from zctrace.probes.model import Call, plain
 _BLOCK = 1 << 18
 CALL_BYTES = 5
 """Length of a direct call: what lies between it and the instruction it returns to."""
-_CALL, _JUMP = 0xE8, 0xE9
+_CALL, _JUMP, _PROBED = 0xE8, 0xE9, 0xCC
+"""The last is what somebody else's probe has put in the place of either."""
+_BEHIND_JUMP = re.compile(rb"\xcc\xcc|\x90|\x0f\x1f|\x66+(?:\x90|\x2e|\x0f\x1f)")
+"""What may follow a jump to another function: padding, up to the next one. One byte of a
+breakpoint alone is another probe: of a call, as a zctrace has them."""
 _PADDING, _PADDING_BYTES = "__pfx_", 16
 """With call depth tracking calls go to somewhere in the padding before the function, which
 has a symbol of its own then. Without that symbol another function may be there: calls of
@@ -48,7 +52,7 @@ def find_calls(
     limited = {a: name for a, name in targets.items() if wanted[name]}
     found: dict[str, dict[int, Call]] = {name: {} for name in targets.values()}
     stretches = [(*stretch, everywhere) for stretch in text_stretches(symbols)]
-    stretches += [("", *stretch, limited) for stretch in symbols.stretches(callers)]
+    stretches += [(*stretch, limited) for stretch in symbols.stretches(callers)]
     for module, start, size, functions in stretches:
         if only is not None and module not in only:
             continue
@@ -85,7 +89,19 @@ def _branches(
                 (distance,) = struct.unpack_from("<i", block, at + 1)
                 target = base + at + CALL_BYTES + distance
                 if target in targets:
-                    yield base + at, block[at] == _JUMP, targets[target]
+                    yield base + at, _is_jump(block, at), targets[target]
+
+
+def _is_jump(block: bytes, at: int) -> bool:
+    """Whether the branch there is a jump, and no call.
+
+    Under a probe only what is behind it tells; a call at the end of a function that is taken
+    for a jump is one that cannot be watched, which is said.
+    """
+    if block[at] != _PROBED:
+        return block[at] == _JUMP
+    behind = block[at + CALL_BYTES : at + 2 * CALL_BYTES]
+    return not behind or bool(_BEHIND_JUMP.match(behind))
 
 
 def _pattern(base: int, targets: Iterable[int]) -> re.Pattern[bytes]:
@@ -107,7 +123,7 @@ def _pattern(base: int, targets: Iterable[int]) -> re.Pattern[bytes]:
         for high, lows in sorted(uppers.items())
     )
     # Looked ahead, so that what only looks like a branch hides nothing behind it.
-    return re.compile(rb"[\xe8\xe9](?=[\s\S]{2}(?:" + alternatives + rb"))")
+    return re.compile(rb"[\xe8\xe9\xcc](?=[\s\S]{2}(?:" + alternatives + rb"))")
 
 
 def is_traceable(text: LiveText, function: int) -> bool:

@@ -89,9 +89,9 @@ def recall(folder: Path, wanted: Wanted) -> Remembered | None:
 
 
 def keep(folder: Path, wanted: Wanted, facts: TextFacts, accepted: Accepted) -> None:
-    """For the next time; not if anything is amiss, or out of the ordinary."""
+    """For the next time; not if anything is amiss."""
     key, start = _key(wanted), kernel_text.text_start()
-    if not key or not start or facts.trouble or not facts.own:
+    if not key or not start or facts.trouble:
         return
     try:
         text = LiveText()
@@ -122,13 +122,18 @@ def is_untouched() -> bool:
 def _content(wanted: Wanted, facts: TextFacts, start: int, text: LiveText) -> dict[str, Any]:
     loaded = call_sites.modules()
     starts = {"": start} | {module.name: module.start for module in loaded}
+    spans = {module.name: range(module.start, module.start + module.size) for module in loaded}
     parts: dict[str, list[Any]] = {name: [] for name in starts}
     for name, calls in facts.calls.items():
         for call in calls:
             branch = callsites.branch_at(text, call.address)
             if not branch or call.module not in starts:
                 raise _DoubtError(call.name)
-            entry = (name, call.address - starts[call.module], branch[1] - start)
+            target = branch[1]
+            # A module calls functions of its own, or the kernel's.
+            within = bool(call.module) and target in spans[call.module]
+            to = target - (starts[call.module] if within else start)
+            entry = (name, call.address - starts[call.module], to, within)
             parts[call.module].append((*entry, call.caller, call.offset, call.jump))
     return {
         "functions": {
@@ -142,8 +147,13 @@ def _content(wanted: Wanted, facts: TextFacts, start: int, text: LiveText) -> di
         },
         "called": list(facts.calls),
         "calls": parts[""],
+        "callers": sorted(facts.callers.get("", ())),
         "modules": {
-            module.name: (identity, parts[module.name])
+            module.name: (
+                identity,
+                parts[module.name],
+                sorted(facts.callers.get(module.name, ())),
+            )
             for module in loaded
             if (identity := _identity(module))
         },
@@ -164,18 +174,20 @@ def _verified(known: dict[str, Any], wanted: Wanted, text: LiveText) -> Remember
     calls: dict[str, list[Call]] = {name: [] for name in known["called"]}
     for name, call in _calls(text, start, start, "", known["calls"]):
         calls[name].append(call)
+    callers = {"": frozenset(known["callers"])}
     unknown = set()
     for module in call_sites.modules():
-        identity, entries = known["modules"].get(module.name, (None, ()))
+        identity, entries, there = known["modules"].get(module.name, (None, (), ()))
         if not identity or identity != _identity(module):
             unknown.add(module.name)
             continue
         for name, call in _calls(text, start, module.start, module.name, entries):
             calls[name].append(call)
-    own = True
+        callers[module.name] = frozenset(there)
     if unknown:
         kallsyms = kernel_text.KALLSYMS.read_bytes()
-        more, own = text_facts.find_calls(wanted, kallsyms, text, unknown)
+        more, others = text_facts.find_calls(wanted, kallsyms, text, unknown)
+        callers |= others
         for name, found in more.items():
             calls.setdefault(name, []).extend(found)
     ordered = {
@@ -184,16 +196,18 @@ def _verified(known: dict[str, Any], wanted: Wanted, text: LiveText) -> Remember
     }
     accepted = {kind: tuple(names) for kind, names in known["accepted"].items()}
     return Remembered(
-        TextFacts(symbols, exits, ordered, own=own), accepted, complete=not unknown
+        TextFacts(symbols, exits, ordered, callers=callers),
+        accepted,
+        complete=not unknown,
     )
 
 
 def _calls(
     text: LiveText, start: int, base: int, module: str, entries: Iterable[Any]
 ) -> Iterator[tuple[str, Call]]:
-    for name, at, to, caller, offset, jump in entries:
+    for name, at, to, within, caller, offset, jump in entries:
         address = base + at
-        if callsites.branch_at(text, address) != (jump, start + to):
+        if callsites.branch_at(text, address) != (jump, (base if within else start) + to):
             raise _DoubtError(f"{caller}+{offset:#x}")
         traced = callsites.is_traceable(text, address - offset)
         yield name, Call(address, caller, offset, module, jump, traced)
@@ -224,7 +238,10 @@ def _key(wanted: Wanted) -> dict[str, Any] | None:
         "kernel": [build, *os.uname()[2:]],
         "processor": [line for line in processor if _names_one_of(line, _PROCESSOR)],
         "options": [o for o in options if not o.startswith(_NOT_THE_KERNELS)],
-        "wanted": [list(wanted.functions), list(wanted.exits), _lists(wanted.calls)],
+        "wanted": [
+            *(list(wanted.functions), list(wanted.exits), _lists(wanted.calls)),
+            list(wanted.callers),
+        ],
         "program": hashlib.sha256(sources).hexdigest(),
     }
 

@@ -13,10 +13,20 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from zctrace.kernel.text import TextError, address_before
 
 _MODULES = Path("/proc/modules")
+
+
+class _Place(NamedTuple):
+    """Where a function is; ``end`` is 0 of a module's, ``variant`` what its name ends with."""
+
+    start: int
+    end: int
+    variant: str
+    module: str
 
 
 class SymbolTable:
@@ -34,7 +44,7 @@ class SymbolTable:
         if not self.start:
             raise TextError("the kernel hides its addresses (sysctl kernel.kptr_restrict)")
         self._modules: dict[str, list[tuple[int, str]]] = {}
-        self._known: dict[str, list[tuple[int, int, str]]] = {}
+        self._known: dict[str, list[_Place]] = {}
 
     def look_up(self, names: Iterable[str]) -> None:
         """Find all of these at once: passing through the whole text is what takes time."""
@@ -42,13 +52,14 @@ class SymbolTable:
         alternatives = "|".join(re.escape(name) for name in wanted)
         # Without the address in front: an expression that begins with one certain letter
         # is searched for, any other is tried at every place of the text.
-        line = re.compile(rf" [tTwW] ({alternatives})(\.\S+)?(?:\t.*)?$".encode(), re.M)
+        line = re.compile(rf" [tTwW] ({alternatives})(\.\S+)?(?:\t\[(.*)\])?$".encode(), re.M)
         self._known |= {name: [] for name in wanted}
         if wanted:
             for m in line.finditer(self._text):
-                start, variant = address_before(self._text, m.start()), (m[2] or b"").decode()
-                size = self._end(start, m.end()) - start
-                self._known[m[1].decode()].append((start, size, variant))
+                start = address_before(self._text, m.start())
+                variant, module = (m[2] or b"").decode(), (m[3] or b"").decode()
+                end = 0 if module else self._end(start, m.end())
+                self._known[m[1].decode()].append(_Place(start, end, variant, module))
 
     def addresses(self, names: Iterable[str]) -> dict[int, str]:
         """Where functions of these names begin; several may share one name.
@@ -59,17 +70,46 @@ class SymbolTable:
         names = tuple(names)
         self.look_up(names)
         return {
-            start: name
+            place.start: name
             for name in names
-            for start, _, variant in self._known[name]
-            if ".cold" not in variant
+            for place in self._known[name]
+            if ".cold" not in place.variant
         }
 
-    def stretches(self, names: Iterable[str]) -> list[tuple[int, int]]:
-        """First address and size of the kernel's functions of these names, all parts."""
+    def existing(self, names: Iterable[str]) -> dict[str, frozenset[str]]:
+        """Those of the names that functions have, by module; the kernel's own is empty."""
         names = tuple(names)
         self.look_up(names)
-        return sorted({(at, size) for name in names for at, size, _ in self._known[name]})
+        found: dict[str, set[str]] = {}
+        for name in names:
+            for place in self._known[name]:
+                found.setdefault(place.module, set()).add(name)
+        return {module: frozenset(those) for module, those in found.items()}
+
+    def stretches(self, names: Iterable[str]) -> list[tuple[str, int, int]]:
+        """Module, first address and size of the functions of these names, all parts."""
+        names = tuple(names)
+        self.look_up(names)
+        places = {place for name in names for place in self._known[name]}
+        ends = {
+            module: start + size
+            for module, start, size in text_stretches(self)
+            if any(place.module == module for place in places)
+        }
+        return sorted(
+            {
+                (place.module, place.start, self._end_of(place, ends) - place.start)
+                for place in places
+                if place.module in ends
+            }
+        )
+
+    def _end_of(self, place: _Place, ends: dict[str, int]) -> int:
+        """A module's functions are in no order of addresses in the text."""
+        if not place.module:
+            return place.end
+        behind = (at for at, _ in self._functions(place.module) if at > place.start)
+        return next(behind, ends[place.module])
 
     def function_at(self, address: int, module: str = "") -> tuple[str, int]:
         """Name and first address of the function around ``address``."""
@@ -115,7 +155,8 @@ class SymbolTable:
         name, begin = self.function_at(address, module)
         return f"{name}+{address - begin:#x}"
 
-    def _in_module(self, address: int, module: str) -> tuple[str, int]:
+    def _functions(self, module: str) -> list[tuple[int, str]]:
+        """First addresses and names of a module's, in order of addresses."""
         if module not in self._modules:
             line = re.compile(
                 rf"^([0-9a-f]+) [tTwW] (\S+)\t\[{re.escape(module)}\]$".encode(), re.M
@@ -124,7 +165,10 @@ class SymbolTable:
                 (int(m[1], 16), m[2].decode())
                 for m in line.finditer(self._text, self._core.stop)
             )
-        around = [s for s in self._modules[module] if s[0] <= address]
+        return self._modules[module]
+
+    def _in_module(self, address: int, module: str) -> tuple[str, int]:
+        around = [s for s in self._functions(module) if s[0] <= address]
         if not around:
             return module, address
         start, name = around[-1]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from zctrace.kernel import callsites
 from zctrace.kernel import symbols as call_sites
 from zctrace.kernel import text as kernel_text
 from zctrace.kernel.text import Exits, LiveText, Symbol
-from zctrace.probes.model import Call, Catalogue, Mechanism
+from zctrace.probes.model import Call, Catalogue, Mechanism, Purpose
 
 COUNTS_SKIPS, RUNS_PROGRAMS = "bpf_prog_inc_misses_counter", "trace_call_bpf"
 """Who counts that a program was skipped, and who runs those of probes and tracepoints, or
@@ -21,33 +21,39 @@ stats in trace_call_bpf") (in v6.7); before, a kernel may have both, and the cou
 class Wanted:
     """Names of functions: all, those whose exits are wanted, and those whose calls are.
 
-    ``calls`` has the only callers of interest, empty for all of them.
+    ``calls`` has the only callers of interest, empty for all of them. ``callers`` are those of
+    which it is to be known whether they exist at all.
     """
 
     functions: tuple[str, ...]
     exits: tuple[str, ...]
     calls: dict[str, tuple[str, ...]]
+    callers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class TextFacts:
     """Where functions are, how control leaves them, where they are called.
 
-    ``trouble`` is why some of it is not known. ``own`` is whether all whose calls are wanted
-    are the kernel's own, none a module's.
+    ``trouble`` is why some of it is not known. ``callers`` has the wanted callers that exist,
+    by module; the kernel's own is empty.
     """
 
     symbols: dict[str, Symbol]
     exits: dict[str, Exits]
     calls: dict[str, tuple[Call, ...]]
     trouble: str | None = None
-    own: bool = False
+    callers: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
 def wanted_by(catalogue: Catalogue) -> Wanted:
     """Beside the catalogue's, what the kernel calls to count skipped programs."""
     copies = {site.function for site in catalogue.copies}
-    calls = {target.function: target.callers for target in catalogue.calls}
+    calls: dict[str, tuple[str, ...]] = {}
+    for target in catalogue.calls:
+        rows = [t.callers for t in catalogue.calls if t.function == target.function]
+        # One row without callers wants to know all of them.
+        calls[target.function] = tuple(dict.fromkeys(sum(rows, ()))) if all(rows) else ()
     return Wanted(
         functions=tuple(sorted(copies | {hook.function for hook in catalogue.hooks})),
         exits=tuple(
@@ -58,6 +64,14 @@ def wanted_by(catalogue: Catalogue) -> Wanted:
             )
         ),
         calls={**calls, COUNTS_SKIPS: (RUNS_PROGRAMS,)},
+        callers=tuple(
+            dict.fromkeys(
+                caller
+                for target in catalogue.calls
+                if target.purpose is Purpose.PAYLOAD
+                for caller in target.callers
+            )
+        ),
     )
 
 
@@ -76,7 +90,8 @@ def look(wanted: Wanted) -> TextFacts:
         return TextFacts({}, {}, {})
     exits: dict[str, Exits] = {}
     calls: dict[str, tuple[Call, ...]] = {}
-    own, trouble = False, None
+    callers: dict[str, frozenset[str]] = {}
+    trouble = None
     try:
         text = LiveText()
     except kernel_text.TextError as error:
@@ -88,21 +103,25 @@ def look(wanted: Wanted) -> TextFacts:
                     exits[name] = kernel_text.find_exits(name, symbols, text)
                 except kernel_text.TextError as error:
                     trouble = str(error)
-        calls, own = find_calls(wanted, kallsyms, text)
+        calls, callers = find_calls(wanted, kallsyms, text)
     except kernel_text.TextError as error:
         trouble = str(error)
     except ImportError:
         trouble = "no disassembler (Debian: apt-get install python3-capstone)"
     finally:
         text.close()
-    return TextFacts(symbols, exits, calls, trouble, own)
+    return TextFacts(symbols, exits, calls, trouble, callers)
 
 
 def find_calls(
     wanted: Wanted, kallsyms: bytes, text: LiveText, only: Container[str] | None = None
-) -> tuple[dict[str, tuple[Call, ...]], bool]:
-    """Those of :func:`call_sites.find_calls`; whether all that are called are the kernel's."""
+) -> tuple[dict[str, tuple[Call, ...]], dict[str, frozenset[str]]]:
+    """Those of :func:`callsites.find_calls`, and ``callers`` as :class:`TextFacts` has them.
+
+    With ``only``, names of modules, both are those of these alone.
+    """
     table = call_sites.SymbolTable(kallsyms)
+    table.look_up([*wanted.calls, *wanted.callers])
     calls = callsites.find_calls(wanted.calls, table, text, only)
-    own = all(table.start <= at < table.end for at in table.addresses(wanted.calls))
-    return calls, own
+    existing = table.existing(wanted.callers)
+    return calls, {m: names for m, names in existing.items() if only is None or m in only}

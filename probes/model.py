@@ -35,6 +35,10 @@ class Quantity(enum.StrEnum):
     CSUM_AND_COPY_TO_ITER = "csum-and-copy-to-iter"
     CSUM_AND_COPY_FROM_ITER = "csum-and-copy-from-iter"
     COPY_PAGE = "copy-page"
+    LINEAR_TO_PAGE = "linear-to-page"
+    """Of a socket's bytes that are spliced, and in no page of their own."""
+    MEMORY_COPY = "memory-copy"
+    """By a plain copy, in a place that moves payload (:mod:`zctrace.probes.memory_copies`)."""
     METADATA_FROM_USER = "metadata-from-user"
     METADATA_TO_USER = "metadata-to-user"
     USER_COPY_ROUTINE = "user-copy-routine"
@@ -208,6 +212,8 @@ class Returned(enum.Enum):
     """The number of bytes not copied."""
     NOTHING = 5
     """Nothing; what was asked for is taken."""
+    COPIED_INT = 6
+    """An int: their number; none where it is negative."""
 
 
 class Purpose(enum.StrEnum):
@@ -231,7 +237,10 @@ class CallTarget:
     stay in the kernel otherwise. ``pages_to_pipe`` is whether a pipe's iterator is given a
     reference to the page instead of a copy. ``breakpoint`` names the function whose return
     every such copy passes, once; empty where there is none. ``callers`` limits the callers
-    to those named. ``beside`` and ``without`` name functions that the kernel must have, or
+    to those named; a row without is for all that no other row of the function names.
+    ``module`` is the one that the callers are part of, where they may be missing because it
+    is not loaded; they may also be where they are ``optional``, parts of newer kernels.
+    ``beside`` and ``without`` name functions that the kernel must have, or
     lack, for the row to hold.
     """
 
@@ -250,6 +259,8 @@ class CallTarget:
     purpose: Purpose = Purpose.PAYLOAD
     paths: frozenset[Path] = frozenset(Path)
     callers: tuple[str, ...] = ()
+    module: str = ""
+    optional: bool = False
     beside: str = ""
     without: str = ""
 
@@ -269,8 +280,8 @@ class Hook:
     why: str
     at_return: bool = False
     called: str = ""
-    """The handler that the function calls instead, where it can: for those that an interrupt may
-    call in the middle of another program, when a probe would be passed over."""
+    """The handler that the function calls instead, where it can: for those that an interrupt
+    may call in the middle of another program, when a probe would be passed over."""
 
 
 @dataclass(frozen=True)

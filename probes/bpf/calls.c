@@ -20,7 +20,8 @@ struct call_site {
 	u8 returned;  /* what the return value says: RETURNED_*, of probes/site.py */
 	u8 pages_to_pipe;
 	u8 int_length; /* the argument is an int: the upper half of its register is undefined */
-	u8 pad[2];
+	u8 payload;    /* what the bytes are for: payload */
+	u8 pad;
 };
 
 struct call_key {
@@ -34,7 +35,7 @@ struct call {
 	u32 site;
 	u32 direction;
 	u32 returned;
-	u32 pad;
+	u32 role; /* of pending work that it may be for; 0: the thread's own window counts */
 };
 
 BPF_HASH(call_sites, u64, struct call_site, MAX_CALL_SITES);
@@ -79,6 +80,22 @@ static inline u32 direction_of(struct call_site *at, u64 iterator)
 	return KERNEL_TO_KERNEL;
 }
 
+/*
+ * What pending work a copy of payload may be for that a thread without a window makes: a
+ * kernel thread of a device or a network file system, or a process that serves the program.
+ * Only inside the kernel: user memory is copied for its owner. Nor is it of others' programs and
+ * modules that are loaded. 0: for none.
+ */
+static inline u32 role_of_stranger(struct call_site *at, u32 direction)
+{
+	u32 pending = pending_role();
+
+	if (!pending || !at->payload || direction != KERNEL_TO_KERNEL ||
+	    reads_for_itself(syscall_here()))
+		return 0;
+	return ROLE_UNATTRIBUTED | pending;
+}
+
 /* On a CALL instruction. Nothing is counted yet. */
 int on_call(struct pt_regs *ctx)
 {
@@ -86,17 +103,24 @@ int on_call(struct pt_regs *ctx)
 	struct call_site *at = call_sites.lookup(&place);
 	struct call_key key = {.thread = thread_here()};
 	struct call call = {.stack = ctx->sp};
+	struct window *window;
 
 	if (!at) {
 		count_lost(LOST_CALL);
 		return 0;
 	}
 	count_hit(at->site);
-	if (!is_open(window_of_memory()))
+	window = window_of_memory();
+	if (window ? !is_open(window) : !pending_role())
 		return 0;
 	call.direction = direction_of(at, argument(ctx, at->iterator));
 	if (!call.direction)
 		return 0;
+	if (!window) {
+		call.role = role_of_stranger(at, call.direction);
+		if (!call.role)
+			return 0;
+	}
 	call.asked = at->size;
 	if (at->length)
 		call.asked = argument(ctx, at->length);
@@ -144,11 +168,17 @@ int on_return(struct pt_regs *ctx)
 	case RETURNED_LEFT:
 		bytes = call->asked - bytes;
 		break;
+	case RETURNED_COPIED_INT:
+		bytes = (s32)bytes > 0 ? (u32)bytes : 0;
+		break;
 	case RETURNED_NOTHING:
 		bytes = call->asked;
 		break;
 	}
-	count_here(ctx, call->site, call->direction, bytes, *caller, window_of_memory());
+	if (call->role)
+		tally_as(call->role, call->site, call->direction, NO_SYSCALL, bytes, *caller);
+	else
+		count_here(ctx, call->site, call->direction, bytes, *caller, window_of_memory());
 	calls.delete(&key);
 	return 0;
 }

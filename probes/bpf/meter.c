@@ -115,6 +115,9 @@ int on_sys_enter(void *ctx)
 		if (window->role == ROLE_PROGRAM)
 			transfer_begins(number, ctx);
 #endif
+	} else if (!window && reads_for_itself(number) && pending_role()) {
+		if (syscall_of.update(&thread, &number))
+			count_lost(LOST_SYSCALL);
 	}
 	return 0;
 }
@@ -126,8 +129,11 @@ int on_sys_exit(void *ctx)
 	struct window *window = window_here();
 	u32 *number;
 
-	if (!window)
+	if (!window) {
+		if (reads_for_itself(*(s64 *)(ctx + SYSCALL_EXIT_ID)))
+			syscall_of.delete(&thread);
 		return 0;
+	}
 	if (window->opener) {
 		if (window->opener == thread && !window->awaits_exec)
 			window->opener = 0;
@@ -271,8 +277,11 @@ int on_process_exec(void *ctx)
 	u32 thread = id, former = *(u32 *)(ctx + EXEC_FORMER_THREAD);
 	struct window *window = windows.lookup(&process);
 
-	if (!window)
+	if (!window) {
+		if (former != thread)
+			syscall_of.delete(&former);
 		return 0;
+	}
 	window->awaits_exec = 0;
 	if (former != thread)
 		became_first(former, thread);

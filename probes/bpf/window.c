@@ -24,6 +24,9 @@
  * returns.
  */
 #define SYS_PRCTL 157 /* x86-64; arch/x86/entry/syscalls/syscall_64.tbl */
+#define SYS_EXECVE 59
+#define SYS_FINIT_MODULE 313
+#define SYS_EXECVEAT 322
 
 /* A thread's key never equals a process's: bit 32 tells them apart. */
 #define THREAD_KEY(tid) ((1ULL << 32) | (tid))
@@ -37,7 +40,10 @@ struct window {
 };
 
 BPF_HASH(windows, u64, struct window, MAX_WINDOWS);
-/* The system call that each thread with a window is inside of. */
+/*
+ * The system call that each thread with a window is inside of; of others those in which the
+ * kernel reads a file for itself (reads_for_itself()).
+ */
 BPF_HASH(syscall_of, u32, u32, MAX_THREADS);
 /* The tracked role whose work is not settled yet; 0: none. */
 BPF_ARRAY(tracked_role, u64, 1);
@@ -117,6 +123,15 @@ static inline struct window *window_of_memory(void)
 		return window;
 	memory = memory_here();
 	return memory ? window_of(memory) : NULL;
+}
+
+/*
+ * In which calls the kernel reads a file into memory of its own, for the caller: programs and
+ * modules that are loaded. In a thread without a window that is nobody else's work.
+ */
+static inline bool reads_for_itself(u32 number)
+{
+	return number == SYS_EXECVE || number == SYS_EXECVEAT || number == SYS_FINIT_MODULE;
 }
 
 static inline bool is_open(struct window *window)

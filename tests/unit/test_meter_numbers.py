@@ -191,7 +191,7 @@ WRITTEN = {
     "windows": ("role", "scope"),
     "call_sites": (
         *("site", "caller", "size", "length", "iterator", "direction", "returned"),
-        *("pages_to_pipe", "int_length"),
+        *("pages_to_pipe", "int_length", "payload"),
     ),
     "transfer_calls": ("source", "destination", "told", "by_mode"),
 }
@@ -227,7 +227,7 @@ def test_a_call_s_place_is_told_to_the_meter_whole(of_run):
     assert (row.length, row.iterator) == (registers[target.length], registers[target.iterator])
     assert row.direction == DIRECTION_NUMBERS[target.direction]
     assert (row.returned, row.pages_to_pipe) == (target.returned.value, target.pages_to_pipe)
-    assert row.int_length == target.int_length
+    assert (row.int_length, row.payload) == (target.int_length, target.purpose == "payload")
 
 
 def test_a_window_is_opened_for_a_process(of_run):

@@ -23,7 +23,7 @@ from zctrace.kernel import bpf_syscall, perf_events
 from zctrace.kernel.callsites import CALL_BYTES
 from zctrace.plan.attachments import AttachPlan, CallAttachment, CopyAttachment
 from zctrace.plan.places import REGISTER_NUMBERS
-from zctrace.probes.model import DIRECTION_NUMBERS, Call, Mechanism
+from zctrace.probes.model import DIRECTION_NUMBERS, Call, Mechanism, Purpose
 
 _ARGUMENTS = (0, *(REGISTER_NUMBERS[name] for name in ("di", "si", "dx", "cx", "r8", "r9")))
 """The register of the argument of that number; 0: none."""
@@ -241,6 +241,10 @@ class CallSites:
         self._sites, self._returns = bpf["call_sites"], bpf["return_sites"]
         self.names: list[str] = []
         self.refused: dict[int, list[str]] = {}
+        self.add(attachments)
+
+    def add(self, attachments: Iterable[CallAttachment]) -> None:
+        """Attach more; raises :class:`TraceError`."""
         for attachment in attachments:
             self._attach(attachment)
 
@@ -276,6 +280,7 @@ class CallSites:
             returned=target.returned.value,
             pages_to_pipe=target.pages_to_pipe,
             int_length=target.int_length,
+            payload=target.purpose is Purpose.PAYLOAD,
         )
         for offset in INSTRUCTION_POINTERS:
             sites[sites.Key(call.address + offset)] = site

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from zctrace.collect import disk
+from zctrace.collect.mounts import mounts
 from zctrace.errors import ResourceError, ZctraceError
 from zctrace.evidence.schema import Request
 from zctrace.workloads import libc
@@ -63,6 +64,8 @@ def _payload(request: Request, kind: str, image: str, mount: Path) -> Iterator[P
         if image and request.machine != "host":
             source = find_disk(image)
         _run("mount", "-t", kind, "-o", options, source, str(mount))
+        if options.endswith(",loop"):
+            _read_past_cache(mount)
         try:
             folder = mount / "zctrace"
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -75,6 +78,18 @@ def _payload(request: Request, kind: str, image: str, mount: Path) -> Iterator[P
             _run("umount", "--lazy", str(mount))
     finally:
         mount.rmdir()
+
+
+def _read_past_cache(mount: Path) -> None:
+    """Have the loop device of a mounted image read and write its file directly, if it can.
+
+    Otherwise it copies what is read from the page cache of the image, which would be counted
+    as copied for nobody knows whom.
+    """
+    for found in mounts():
+        if found.point == mount.resolve():
+            command = ["losetup", "--direct-io=on", found.source]
+            subprocess.run(command, capture_output=True, check=False)
 
 
 def find_disk(serial: str) -> str:

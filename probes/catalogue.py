@@ -2,14 +2,16 @@
 
 ``COPY_SITES`` is in order of preference: breakpoints are handed out from the top, and
 among rows with the same quantity the first that the kernel has is used. What is probed in
-the callers stands in :mod:`zctrace.probes.callsites`. A quantity that no row has yet is a
-member of :class:`~zctrace.probes.model.Quantity` first.
+the callers stands in :mod:`zctrace.probes.callsites` and in
+:mod:`zctrace.probes.memory_copies`. A quantity that no row has yet is a member of
+:class:`~zctrace.probes.model.Quantity` first.
 """
 
 from __future__ import annotations
 
 from zctrace.probes.callsites import CALL_TARGETS
 from zctrace.probes.hooks import HOOKS, LIST_MAPPED, PAGE_MAPPED
+from zctrace.probes.memory_copies import MEMORY_COPIES
 from zctrace.probes.model import (
     AT_ENTRY,
     Catalogue,
@@ -333,7 +335,9 @@ EVENT_SITES: tuple[EventSite, ...] = (
     ),
 )
 
-CATALOGUE = Catalogue(COPY_SITES, CALL_TARGETS, HOOKS, EVENT_SITES)
+_CALLS = (*CALL_TARGETS, *MEMORY_COPIES)
+
+CATALOGUE = Catalogue(COPY_SITES, _CALLS, HOOKS, EVENT_SITES)
 
 _FOR_TRANSFERS = {
     Quantity.DISK_REQUEST,
@@ -367,7 +371,7 @@ LIFE_SITES: tuple[EventSite, ...] = (
 
 PROGRAM_CATALOGUE = Catalogue(
     COPY_SITES,
-    CALL_TARGETS,
+    _CALLS,
     tuple(hook for hook in HOOKS if hook.quantity not in (PAGE_MAPPED, LIST_MAPPED)),
     (*(site for site in EVENT_SITES if site.quantity not in _FOR_TRANSFERS), *LIFE_SITES),
 )

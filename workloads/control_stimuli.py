@@ -6,6 +6,7 @@ without privileges. All amounts are primes below and above 64, the size at which
 kernel changes its copy loop, so that no mixture of lost and doubled hits adds up.
 
 Sources: ``net/core/filter.c`` (a socket filter's load from a paged buffer),
+``net/core/skbuff.c`` (``linear_to_page``),
 ``net/ipv4/icmp.c`` (a port-unreachable message quotes the packet),
 ``net/core/dev.c`` (zero-copy packets that loop back are copied).
 """
@@ -34,6 +35,7 @@ WHOLE_PAGES = Moved(Quantity.COPY_PAGE, Direction.KERNEL_TO_KERNEL)
 PACKET_BITS = Moved(Quantity.SKB_COPY_BITS, Direction.KERNEL_TO_KERNEL)
 CHECKSUMMED = Moved(Quantity.SKB_COPY_AND_CSUM_BITS, Direction.KERNEL_TO_KERNEL)
 ZEROCOPY_COPIED = Moved(Quantity.SKB_COPY_UBUFS, Direction.KERNEL_TO_KERNEL)
+INTO_PAGE = Moved(Quantity.LINEAR_TO_PAGE, Direction.KERNEL_TO_KERNEL)
 DISK_READ = Moved(Quantity.DISK_READ, Direction.DEVICE_TO_KERNEL)
 
 
@@ -133,6 +135,29 @@ class SpliceIntoFile:
         for descriptor in (self._in, self._out, self._file):
             os.close(descriptor)
         self._buffer.close()
+
+
+class SpliceOutOfSocket:
+    """From a Unix socket into a pipe: bytes that are in no page of their own are copied."""
+
+    deferred: ClassVar[bool] = False
+    _SIZE = 1213
+    expected: ClassVar[dict[Moved, int]] = {INTO_PAGE: _SIZE}
+    syscalls: ClassVar[dict[str, int]] = {"splice": 1}
+
+    def prepare(self, folder: str) -> None:
+        self._sender, self._receiver = socket.socketpair()
+        _all(self._sender.send(bytes(self._SIZE)), self._SIZE)
+        self._out, self._in = os.pipe()
+
+    def run(self) -> None:
+        _all(libc.splice(self._receiver.fileno(), self._in, self._SIZE, 0), self._SIZE)
+
+    def settle(self) -> None:
+        os.close(self._in)
+        os.close(self._out)
+        self._sender.close()
+        self._receiver.close()
 
 
 class CopyOnWrite:
@@ -319,6 +344,7 @@ def stimuli(*, disk: bool = True) -> list[Stimulus]:
         PipeWriteAndRead(),
         FileWriteAndRead(),
         SpliceIntoFile(),
+        SpliceOutOfSocket(),
         CopyOnWrite(),
         TcpSendAndReceive(),
         FilteredDatagram(),

@@ -26,7 +26,9 @@ from zctrace.probes.model import (
 
 TRANSFER = frozenset({Path.FILE, Path.PIPE, Path.TCP})
 ITERATORS = {"copy-to-iter", "copy-from-iter", "copy-from-iter-atomic"}
-WITHOUT_ITERATORS = {"copy-page", "metadata-from-user", "metadata-to-user"}
+WITHOUT_ITERATORS = {
+    *("copy-page", "metadata-from-user", "metadata-to-user", "linear-to-page", "memory-copy"),
+}
 """Quantities that only call sites can see."""
 
 
@@ -114,8 +116,9 @@ def test_call_sites_count_and_breakpoints_check(facts):
 
 
 def test_nothing_on_a_transfer_is_blind(facts):
-    assert planned(facts).blind == ()
     assert planned(facts).blind_for(TRANSFER) == ()
+    # Of plain copies elsewhere: tests/unit/test_plain_copies.py.
+    assert {b.quantity for b in planned(facts).blind} <= {"memory-copy"}
 
 
 def test_every_quantity_is_counted_by_something(facts):
@@ -140,9 +143,10 @@ def test_the_meter_knows_which_site_sees_its_own_reads(facts):
     assert dict(fast.settings)["ROUTINE_SITE"] == -1
 
 
-def test_no_target_is_attached_in_two_ways(facts):
-    functions = [call.target.function for call in planned(facts).calls]
-    assert len(set(functions)) == len(functions)
+def test_no_call_is_attached_in_two_ways(facts):
+    """Several targets may be the same function, for different callers."""
+    attached = [call for attachment in planned(facts).calls for call in attachment.calls]
+    assert len({call.address for call in attached}) == len(attached)
 
 
 def test_only_what_can_be_probed_is_attached(facts):
@@ -180,8 +184,12 @@ def test_a_relay_s_own_call_is_not_attached_again(line, relay, inner):
     assert relay in {plain(call.caller) for call in facts.calls[inner]}
     attach_plan = planned(facts)
     assert calls_of(attach_plan, relay).calls
-    attachment = calls_of(attach_plan, inner)
-    everywhere = (*attachment.calls, *attachment.unreached)
+    everywhere = [
+        call
+        for attachment in attach_plan.calls
+        if attachment.target.function == inner
+        for call in (*attachment.calls, *attachment.unreached)
+    ]
     assert relay not in {plain(call.caller) for call in everywhere}
     others = [call for call in facts.calls[inner] if plain(call.caller) != relay]
     assert {call.address for call in others} >= {call.address for call in everywhere}
@@ -243,6 +251,62 @@ def test_a_row_that_does_not_hold_relays_nothing(facts):
     assert calls_of(attach_plan, "f").calls == facts.calls["f"]
 
 
+def test_a_call_belongs_to_the_row_that_names_its_caller(facts):
+    """What no row names belongs to the one without callers, if there is any."""
+    named = Call(0x2000, "names.cold", 0x10)
+    facts = with_calls(facts, f=(*CALLED, named))
+    rows = made("f", callers=("names", "absent")), made("f", quantity="others")
+    for several in (rows, rows[::-1]):
+        found = {c.target.quantity: c.calls for c in made_plan(facts, *several).calls}
+        assert found == {"made": (named,), "others": CALLED}
+    (only,) = made_plan(facts, rows[0]).calls
+    assert only.calls == (named,)
+
+
+NAMED = {"callers": ("name", "other"), "paths": frozenset({Path.PIPE})}
+
+
+@pytest.mark.parametrize(
+    ("there", "loaded", "module", "reason"),
+    [
+        ({"name"}, set(), "", "no call of it was found in name"),
+        ({"name"}, set(), "mod", "no call of it was found in name"),
+        (set(), set(), "", "this kernel has none of its callers name, other"),
+        (set(), {"mod"}, "mod", "this kernel has none of its callers name, other"),
+        (set(), set(), "mod", None),
+        (set(), set(), None, None),
+        ({"name"}, set(), None, "no call of it was found in name"),
+    ],
+)
+def test_named_callers_without_a_call_are_no_zero(facts, there, loaded, module, reason):
+    """They copy by other instructions, or have other names.
+
+    Or their module is not loaded, or the kernel is too old for them.
+    """
+    facts = dataclasses.replace(facts, callers=frozenset(there), modules=frozenset(loaded))
+    facts = with_calls(facts, f=CALLED, g=CALLED)
+    why = {"optional": True} if module is None else {"module": module}
+    rows = made("f", **why, **NAMED), made("g")
+    found = [(b.functions, b.reason) for b in made_plan(facts, *rows).blind_for(TRANSFER)]
+    assert found == ([(("f",), reason)] if reason else [])
+
+
+def test_one_of_several_rows_for_the_same_callers_is_enough(facts):
+    """A compiler puts a function into its callers, whose calls are another row's."""
+    calls = (Call(0x2000, "name", 0x10),)
+    facts = dataclasses.replace(facts, callers=frozenset({"name", "other"}))
+    facts = with_calls(facts, f=(), g=calls)
+    attach_plan = made_plan(facts, made("f", **NAMED), made("g", **NAMED))
+    assert calls_of(attach_plan, "g").calls == calls
+    assert attach_plan.blind_for(TRANSFER) == ()
+
+
+def test_where_nothing_is_known_the_reason_is_given_once(facts):
+    facts = dataclasses.replace(facts, calls={}, text="kcore is locked")
+    attach_plan = made_plan(facts, made("f", **NAMED), made("g", **NAMED))
+    assert [b.reason for b in attach_plan.blind if b.quantity == "made"] == ["kcore is locked"]
+
+
 def test_a_part_of_a_relay_is_the_relay(facts):
     facts = with_calls(facts, f=(Call(0x1000, "relay.cold", 0x10), *CALLED), relay=CALLED)
     attach_plan = made_plan(facts, made("f"), made("relay"))
@@ -292,7 +356,7 @@ def test_only_breakpoints(facts):
         target for target in everything if not target.breakpoint
     }
     assert {c.target.quantity for c in attach_plan.calls} >= WITHOUT_ITERATORS
-    assert attach_plan.blind == ()
+    assert attach_plan.blind == planned(facts).blind
 
 
 def counted_twice(facts, choice, catalogue=CATALOGUE):
@@ -392,7 +456,8 @@ def test_a_kernel_that_cannot_be_read_has_no_call_sites(facts):
     assert reasons(attach_plan)["copy-page"] == "kcore is locked"
     assert reasons(attach_plan)["metadata-from-user"] == "kcore is locked"
     # Metadata is no part of the payload.
-    assert {b.quantity for b in attach_plan.blind_for(TRANSFER)} == {"copy-page"}
+    blind = {b.quantity for b in attach_plan.blind_for(TRANSFER)}
+    assert blind == {"copy-page", "linear-to-page"}
 
 
 @pytest.mark.parametrize("choice", list(Choice))
@@ -606,12 +671,19 @@ def test_the_routine_decides_direction_by_addresses(facts, choice):
     assert routine.kind is Kind.CROSS_CHECK
 
 
-def test_site_numbers_are_unique_and_dense(facts):
+def test_site_numbers_are_unique(facts):
     for choice in Choice:
         attach_plan = planned(facts, choice)
         attached = (*attach_plan.calls, *attach_plan.copies, *attach_plan.events)
         numbers = [attachment.number for attachment in attached]
-        assert numbers == list(range(len(numbers)))
+        assert len(set(numbers)) == len(numbers)
+
+
+def test_a_call_target_s_number_is_its_place_in_the_catalogue(facts):
+    """So that one that a module brings later changes no other's."""
+    for choice in Choice:
+        for attachment in planned(facts, choice).calls:
+            assert CATALOGUE.calls[attachment.number] is attachment.target
 
 
 def test_no_quantity_has_two_copy_sites(facts):

@@ -4,6 +4,7 @@ import pytest
 
 from zctrace.analysis.reasons import reason
 from zctrace.probes.catalogue import CATALOGUE
+from zctrace.probes.memory_copies import MEMORY_COPIES
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,12 @@ def test_no_words_are_for_what_nothing_counts():
 
     counted = {row.quantity for row in (*CATALOGUE.copies, *CATALOGUE.calls, *CATALOGUE.events)}
     assert {row.quantity for row in reasons._REASONS} <= counted
+
+
+def test_every_caller_of_a_plain_copy_inside_the_kernel_has_words():
+    for row in MEMORY_COPIES:
+        for caller in row.callers:
+            if row.direction == "k2k":
+                assert f"copied by {row.quantity}" not in str(
+                    reason(row.quantity, caller, None)
+                )

@@ -490,6 +490,7 @@ def test_known_amounts_are_primes_on_both_sides_of_64():
         *control_stimuli.FileWriteAndRead._WRITTEN,
         *control_stimuli.FileWriteAndRead._READ,
         control_stimuli.SpliceIntoFile._SIZE,
+        control_stimuli.SpliceOutOfSocket._SIZE,
         *control_stimuli.TcpSendAndReceive._SIZES,
         control_stimuli.FilteredDatagram._SIZE,
         control_stimuli.FilteredDatagram.expected[control_stimuli.PACKET_BITS],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from zctrace.analysis import controls
 from zctrace.evidence.schema import Evidence, Run
 from zctrace.evidence.sites import Site
-from zctrace.probes.model import Kind, Mechanism, Path, Purpose, Quantity
+from zctrace.probes.model import Direction, Kind, Mechanism, Path, Purpose, Quantity
 
 _METADATA_BYTES = 256
 """More than any system call here copies beside payload and metadata."""
@@ -25,8 +25,6 @@ def unseen(evidence: Evidence, run: Run, paths: frozenset[Path]) -> Iterable[str
     controlled = {moved.quantity for moved in run.expected.moved}
     if run.user_copies_from is not None and Quantity.USER_MEMORY not in controlled:
         yield "no control: no known bytes were copied within the program's own memory"
-    checked = {s.function for s in evidence.sites_of(Kind.CROSS_CHECK)}
-    routine = any(s.direction is None for s in evidence.sites_of(Kind.CROSS_CHECK))
     for site in evidence.sites_of(Kind.COPY):
         if site.purpose is Purpose.METADATA or not paths & site.paths:
             continue
@@ -34,10 +32,26 @@ def unseen(evidence: Evidence, run: Run, paths: frozenset[Path]) -> Iterable[str
             yield f"inexact: {site.function} {_short_of(site)} ({site.note})"
         if site.quantity not in controlled:
             yield f"no control: nothing is known to go through {site.function}"
-        seen_otherwise = routine or site.breakpoint in checked
-        if site.purpose is Purpose.PAYLOAD and site.unreached and not seen_otherwise:
+    yield from (f"blind: {what}" for what in unreached(evidence, paths))
+
+
+def unreached(evidence: Evidence, paths: frozenset[Path] | None = None) -> Iterator[str]:
+    """Callers of functions that copy payload which are not probed, and what nothing else sees.
+
+    Of functions on ``paths`` alone, if there are any given. The processor's routine sees all
+    copies of user memory, a function's breakpoint all of that function's.
+    """
+    checks = evidence.sites_of(Kind.CROSS_CHECK)
+    routine = any(check.direction is None for check in checks)
+    checked = {check.function for check in checks}
+    for site in evidence.sites_of(Kind.COPY):
+        if site.purpose is not Purpose.PAYLOAD or not site.unreached:
+            continue
+        within = site.direction is Direction.KERNEL_TO_KERNEL
+        seen_otherwise = (routine and not within) or site.breakpoint in checked
+        if not seen_otherwise and (paths is None or paths & site.paths):
             callers = ", ".join(site.unreached)
-            yield f"blind: {site.function}, called by {callers}: no probe there"
+            yield f"{site.function}, called by {callers}: no probe there"
 
 
 def _short_of(site: Site) -> str:

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from zctrace.analysis import controls, counted, reasons
+from zctrace.analysis import controls, counted, doubts, reasons
 from zctrace.analysis.controls import Control
 from zctrace.analysis.reasons import Why
 from zctrace.evidence.account import (
@@ -349,6 +349,7 @@ def _doubts(evidence: Evidence, trace: Trace) -> Iterable[str]:
     blind = [b for b in evidence.blind if b.kind is Kind.COPY]
     for entry in blind:
         yield f"not watched: {' or '.join(entry.functions)}: {entry.reason}"
+    yield from (f"not watched: {what}" for what in doubts.unreached(evidence))
 
 
 def _notes(trace: Trace) -> Iterable[str]:

@@ -22,6 +22,33 @@ class _Reason:
     syscall: str = ""
 
 
+_PLAIN_COPIES = {
+    "another process's memory is read and written through a page of the kernel's; "
+    "process_vm_readv(2) copies it once": (
+        *("mem_rw", "environ_read", "get_mm_cmdline", "proc_pid_cmdline_read"),
+    ),
+    "AF_XDP in copy mode: the driver, or the socket's flags, allow no other": (
+        *("xsk_copy_xdp", "__xsk_rcv", "xsk_rcv"),
+        *("xsk_build_skb", "xsk_generic_xmit", "__xsk_generic_xmit", "__xsk_sendmsg"),
+    ),
+    "FUSE: what its daemon reads and writes is copied; splice(2) can pass whole pages": (
+        *("fuse_copy_page", "fuse_copy_folio"),
+    ),
+    "a disk that is memory: reading and writing it is copying": (
+        *("brd_submit_bio", "brd_rw_bvec", "brd_rw_page"),
+        *("read_pmem", "pmem_do_read", "pmem_do_bvec", "pmem_submit_bio"),
+        *("write_pmem", "pmem_do_write"),
+        *("null_transfer", "null_handle_data_transfer", "null_process_cmd"),
+    ),
+    "io_uring's zero-copy receive gave up: the bytes were not in its memory": (
+        *("io_zcrx_copy_chunk", "io_copy_page"),
+    ),
+    "SCTP puts packets together of chunks": ("sctp_packet_transmit",),
+    "what btrfs has decompressed is copied into pages of the page cache": (
+        "btrfs_decompress_buf2page",
+    ),
+}
+"""Of plain copies in the kernel, by what they are for: who makes them."""
 _REASONS = (
     _Reason(
         Quantity.SKB_COPY_UBUFS,
@@ -80,6 +107,17 @@ _REASONS = (
         Quantity.BOUNCE,
         "",
         "the device cannot reach the memory where the bytes are: through bounce buffers",
+    ),
+    _Reason(
+        Quantity.LINEAR_TO_PAGE,
+        "",
+        "bytes of a socket that are in no page of their own, as of small messages, are copied "
+        "into one for the pipe",
+    ),
+    *(
+        _Reason(Quantity.MEMORY_COPY, caller, words)
+        for words, callers in _PLAIN_COPIES.items()
+        for caller in callers
     ),
     _Reason(Quantity.COPY_PAGE, "", "copy-on-write: a page that others share was written to"),
 )

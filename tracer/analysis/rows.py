@@ -65,7 +65,7 @@ def tidy_rows(evidence: Evidence, run: Run) -> Iterator[Row]:
     for count in run.counts:
         site = evidence.site_of(count)
         if count.role == run.role:
-            seen.add((count.function, count.mechanism))
+            seen.add((count.quantity, count.function, count.mechanism))
         yield Row(
             *common,
             role=count.role,
@@ -86,7 +86,9 @@ def tidy_rows(evidence: Evidence, run: Run) -> Iterator[Row]:
         )
     for site in evidence.sites:
         unwatched = site.quantity == Quantity.USER_MEMORY and run.user_copies_from is None
-        if (site.function, site.mechanism) not in seen and not unwatched:
+        key = (site.quantity, site.function, site.mechanism)
+        if key not in seen and not unwatched:
+            seen.add(key)  # several sites may be the same function, for different callers
             yield Row(
                 *common,
                 role=run.role,

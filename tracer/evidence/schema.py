@@ -300,11 +300,11 @@ class Evidence:
 
     def site_of(self, count: Count) -> Site | None:
         """Where a count of copies is from; ``None`` of events."""
-        return self._sites.get((count.function, count.mechanism))
+        return self._sites.get((count.quantity, count.function, count.mechanism))
 
     @cached_property
-    def _sites(self) -> dict[tuple[str, Mechanism], Site]:
-        return {(site.function, site.mechanism): site for site in self.sites}
+    def _sites(self) -> dict[tuple[Quantity, str, Mechanism], Site]:
+        return {(site.quantity, site.function, site.mechanism): site for site in self.sites}
 
     def to_json(self) -> dict[str, Any]:
         written: dict[str, Any] = write(self)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zctrace.kernel import bpf_syscall, btf, perf_events, remembered, text_facts
+from zctrace.kernel import bpf_syscall, btf, perf_events, remembered, symbols, text_facts
 from zctrace.kernel.text_facts import TextFacts
 from zctrace.probes.model import Call, Catalogue, CopySite, EventSite, Mechanism, Member
 
@@ -85,6 +85,8 @@ _MEMBERS = (
 _ITERATOR_TYPES = "iter_type"
 NOT_ASKED = "not asked"
 """Instead of the reason why a function cannot be probed: nobody wants to."""
+_SETS = ("cpu_flags", "callers", "modules")
+"""Members of the kernel's facts that are lists in JSON."""
 _FIELD = re.compile(
     r"field:(?P<declaration>[^;]+);\s*offset:(?P<offset>\d+);\s*size:(?P<size>\d+);"
 )
@@ -112,11 +114,13 @@ class KernelFacts:
     """What one running kernel, on one processor, offers.
 
     ``functions`` has those of the catalogue that exist; ``calls`` where each of the call
-    targets that exist is called; ``members`` byte offsets by ``structure.member``;
-    ``iterators`` the numbers of the kinds of ``iov_iter``; ``tracepoints`` byte offsets of
-    the record's fields by ``category:name``. ``breakpoint``, ``text``, ``btf`` are ``None``
-    where available, otherwise why not. ``tells_skips`` is whether the kernel counts how often
-    it has skipped the program of a probe or tracepoint; not so where that is not known.
+    targets that exist is called; ``callers`` which of the callers that a target is limited to
+    exist, and ``modules`` which of the modules that they are part of are loaded; ``members``
+    byte offsets by ``structure.member``; ``iterators`` the numbers of the kinds of
+    ``iov_iter``; ``tracepoints`` byte offsets of the record's fields by ``category:name``.
+    ``breakpoint``, ``text``, ``btf`` are ``None`` where available, otherwise why not.
+    ``tells_skips`` is whether the kernel counts how often it has skipped the program of a
+    probe or tracepoint; not so where that is not known.
     """
 
     release: str
@@ -126,6 +130,8 @@ class KernelFacts:
     cpu_flags: frozenset[str]
     functions: dict[str, Function] = field(default_factory=dict)
     calls: dict[str, tuple[Call, ...]] = field(default_factory=dict)
+    callers: frozenset[str] = frozenset()
+    modules: frozenset[str] = frozenset()
     iterators: dict[str, int] = field(default_factory=dict)
     members: dict[str, int] = field(default_factory=dict)
     tracepoints: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -137,7 +143,8 @@ class KernelFacts:
 
     def to_json(self) -> dict[str, Any]:
         facts = dataclasses.asdict(self)
-        facts["cpu_flags"] = sorted(self.cpu_flags)
+        for name in _SETS:
+            facts[name] = sorted(facts[name])
         return facts
 
     @staticmethod
@@ -159,7 +166,7 @@ class KernelFacts:
         return KernelFacts(
             **{
                 **facts,
-                "cpu_flags": frozenset(facts["cpu_flags"]),
+                **{name: frozenset(facts.get(name, ())) for name in _SETS},
                 "functions": functions,
                 "calls": {
                     name: tuple(Call(**call) for call in calls)
@@ -196,6 +203,8 @@ def observe(catalogue: Catalogue, memory: Path | None = None) -> KernelFacts:
         cpu_flags=flags,
         functions=functions,
         calls=calls,
+        callers=frozenset().union(*text.callers.values()),
+        modules=_loaded(catalogue),
         iterators=iterators,
         members=members,
         tracepoints=_tracepoints(catalogue.events),
@@ -205,6 +214,14 @@ def observe(catalogue: Catalogue, memory: Path | None = None) -> KernelFacts:
         lockdown=_lockdown(),
         tells_skips=tells_skips,
     )
+
+
+def _loaded(catalogue: Catalogue) -> frozenset[str]:
+    """Those of the modules named there that are loaded."""
+    loaded: set[str] = set()
+    with suppress(OSError):  # a kernel without modules
+        loaded = {module.name for module in symbols.modules()}
+    return frozenset(target.module for target in catalogue.calls) & loaded
 
 
 def _processor() -> tuple[str, frozenset[str]]:

@@ -19,13 +19,12 @@ from zctrace.plan.attachments import (
     EventAttachment,
     HookAttachment,
 )
-from zctrace.plan.parameters import iterator_type, meter_parameters
+from zctrace.plan.calls import no_iterators, plan_calls
+from zctrace.plan.parameters import meter_parameters
 from zctrace.plan.places import place_of
 from zctrace.probes import hooks
 from zctrace.probes.model import (
     AT_ENTRY,
-    Call,
-    CallTarget,
     Catalogue,
     CopySite,
     EventSite,
@@ -35,8 +34,6 @@ from zctrace.probes.model import (
     Mechanism,
     Member,
     Path,
-    Purpose,
-    Quantity,
     Within,
     plain,
 )
@@ -52,7 +49,7 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
     catalogue's order, that can be attached. Call targets are all attached. Where both
     watch a quantity, the call sites count and the other is a cross-check.
     """
-    calls, no_calls = _plan_calls(catalogue.calls, kernel, choice)
+    calls, no_calls = plan_calls(catalogue.calls, kernel, choice)
     # What its call sites count already, a breakpoint only checks.
     at_calls = {attachment.target.breakpoint for attachment in calls if attachment.calls}
     copies: list[CopyAttachment] = []
@@ -64,7 +61,7 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
         reasons = []
         for site in rows:
             kind = Kind.CROSS_CHECK if site.function in at_calls else site.kind
-            number = len(calls) + len(copies)
+            number = len(catalogue.calls) + len(copies)
             attachment = _attach(site, kernel, number, kind, used, choice)
             if isinstance(attachment, CopyAttachment):
                 copies.append(attachment)
@@ -91,7 +88,7 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
     wanted = {site.quantity for site in catalogue.copies}
     watched_otherwise = at_functions | wanted
     blind += [b for b in no_calls if b.quantity not in watched_otherwise]
-    if no_kinds := _no_iterators(kernel):
+    if no_kinds := no_iterators(kernel):
         blind += [
             dataclasses.replace(b, kind=Kind.CROSS_CHECK)
             for b in no_calls
@@ -101,7 +98,7 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
     callers = dict(twice)
     copies = [_also_counted(copy, callers.get(copy.site.function)) for copy in copies]
     attached = _plan_hooks(catalogue.hooks, kernel)
-    events, unseen = _plan_events(catalogue.events, kernel, len(calls) + len(copies))
+    events, unseen = _plan_events(catalogue.events, kernel, len(catalogue.calls) + len(copies))
     return AttachPlan(
         tuple(copies),
         tuple(calls),
@@ -156,71 +153,6 @@ def _plan_hooks(wanted: Sequence[Hook], kernel: KernelFacts) -> tuple[HookAttach
             continue
         attached.setdefault(hook.quantity, HookAttachment(hook, mechanism, function.address))
     return tuple(attached.values())
-
-
-def _plan_calls(
-    targets: Sequence[CallTarget], kernel: KernelFacts, choice: Choice
-) -> tuple[list[CallAttachment], list[Blind]]:
-    """The call targets that can be attached, and why none of a quantity can."""
-    attachments: list[CallAttachment] = []
-    refused: list[tuple[CallTarget, tuple[Call, ...]]] = []
-    reasons: dict[Quantity, str] = {}
-    there = [
-        target
-        for target in targets
-        if kernel.calls.get(target.function)
-        and (not target.beside or target.beside in kernel.calls)
-        and target.without not in kernel.calls
-    ]
-    # A target that calls another one has been counted when the other one is called.
-    relays = {target.function for target in there}
-    for target in targets:
-        if target not in there:
-            reason = kernel.text or "this kernel calls no such function"
-        elif choice is Choice.BREAKPOINT and target.breakpoint:
-            reason = "only breakpoints were asked for"
-        elif target.iterator and (no_kinds := _no_iterators(kernel)):
-            reason = no_kinds
-        else:
-            calls = [c for c in kernel.calls[target.function] if plain(c.caller) not in relays]
-            reached = tuple(c for c in calls if c.traced and not c.jump)
-            unreached = tuple(c for c in calls if c not in reached)
-            if reached:
-                attachments.append(CallAttachment(len(attachments), target, reached, unreached))
-                continue
-            reason = "called by others only"
-            if calls:
-                reason = f"refused in all {len(calls)} callers"
-                refused.append((target, unreached))
-        reasons[target.quantity] = min(
-            reasons.get(target.quantity, reason), reason, key=lambda r: r.startswith("this")
-        )
-    at_calls = {attachment.target.quantity for attachment in attachments}
-    # Nothing is attached for these; that some of the quantity is missed must be said.
-    for target, unreached in refused:
-        if target.quantity in at_calls:
-            attachments.append(CallAttachment(len(attachments), target, (), unreached))
-    # No statement about the payload depends on these.
-    metadata = {t.quantity for t in targets if t.purpose is Purpose.METADATA}
-    blind = [
-        Blind(
-            quantity,
-            tuple(dict.fromkeys(t.function for t in targets if t.quantity == quantity)),
-            reason,
-            frozenset().union(*(t.paths for t in targets if t.quantity == quantity)),
-            Kind.EVENT if quantity in metadata else Kind.COPY,
-        )
-        for quantity, reason in reasons.items()
-        if quantity not in at_calls
-    ]
-    return attachments, blind
-
-
-def _no_iterators(kernel: KernelFacts) -> str:
-    """Why the kinds of iterators are unknown; empty if they are not."""
-    if kernel.iterators and iterator_type(kernel):
-        return ""
-    return f"kinds of iov_iter unknown: {kernel.btf or 'not in the type information'}"
 
 
 def _budget(mechanism: Mechanism) -> Mechanism:

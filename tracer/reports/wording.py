@@ -274,15 +274,19 @@ def controls_passed(runs: Sequence[Judged]) -> Line:
 
 def coverage(evidence: Evidence, runs: Sequence[Judged]) -> list[Line]:
     """What was watched and how, what was not and why, and what was lost."""
-    by_mechanism: dict[str, list[str]] = {}
+    by_mechanism: dict[str, dict[str, int]] = {}
     for site in evidence.sites:
-        if site.callers == 0:
-            continue
-        many = f" from {site.callers}" if site.callers is not None else ""
-        by_mechanism.setdefault(site.mechanism, []).append(f"{site.function}{many}")
+        if site.callers != 0:
+            # Several sites may be the same function, for different callers.
+            of = by_mechanism.setdefault(site.mechanism, {})
+            of[site.function] = of.get(site.function, 0) + (site.callers or 0)
     said = [
-        Line(f"By {mechanism}: {', '.join(names)}.")
-        for mechanism, names in by_mechanism.items()
+        Line(
+            f"By {mechanism}: "
+            + ", ".join(f"{name} from {many}" if many else name for name, many in of.items())
+            + "."
+        )
+        for mechanism, of in by_mechanism.items()
     ]
     for site in evidence.sites:
         if site.note:

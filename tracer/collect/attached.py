@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import pathlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from zctrace.collect import cgroups
@@ -18,52 +19,114 @@ from zctrace.collect.describe import (
     import_attach,
 )
 from zctrace.evidence.schema import Evidence, Request
+from zctrace.evidence.sites import Blind
 from zctrace.kernel import facts as kernel
-from zctrace.plan.attachments import AttachPlan, Choice
+from zctrace.kernel import later
+from zctrace.kernel.facts import KernelFacts
+from zctrace.kernel.later import Loading
+from zctrace.kernel.text import TextError
+from zctrace.plan.attachments import AttachPlan, CallAttachment, Choice
 from zctrace.plan.plan import plan
-from zctrace.probes.model import Catalogue
-
-
-def survey(
-    catalogue: Catalogue, request: Request, watch: Stopwatch
-) -> tuple[kernel.KernelFacts, AttachPlan]:
-    """What this kernel offers, and what of the catalogue will be attached."""
-    with watch.phase("observe", "looking at the kernel"):
-        facts = kernel.observe(catalogue, OBSERVED)
-    with watch.phase("plan", "planning the probes"):
-        return facts, plan(catalogue, facts, Choice(request.mechanism))
+from zctrace.probes.model import Catalogue, Kind, Path, Purpose, Quantity
 
 
 @dataclass(frozen=True)
+class Survey:
+    """What a kernel offers, and what of the catalogue will be attached.
+
+    ``loadings`` are the modules that were there when it was looked at, at the latest.
+    """
+
+    catalogue: Catalogue
+    choice: Choice
+    facts: KernelFacts
+    plan: AttachPlan
+    loadings: frozenset[Loading]
+
+    def renewed(self) -> tuple[Survey, tuple[CallAttachment, ...]]:
+        """With what modules have brought that were loaded since; and that alone.
+
+        Raises ``TextError`` where it cannot be looked at.
+        """
+        now = later.loadings()
+        gone, new = self.loadings - now, now - self.loadings
+        if self.facts.text or not gone | new:
+            return self, ()
+        facts = later.look_again(self.catalogue, self.facts, gone, new)
+        planned = plan(self.catalogue, facts, self.choice)
+        whole = dataclasses.replace(self.plan, calls=planned.calls, blind=planned.blind)
+        modules = {loading.name for loading in new}
+        added = (attachment.within(modules) for attachment in planned.calls)
+        return (
+            dataclasses.replace(self, facts=facts, plan=whole, loadings=now),
+            tuple(attachment for attachment in added if attachment.calls),
+        )
+
+    def unseen(self) -> Iterator[Blind]:
+        """What modules copy that were loaded since, and nobody counts."""
+        try:
+            _, added = self.renewed()
+        except TextError as error:
+            yield Blind(
+                *(Quantity.MEMORY_COPY, ("memcpy",)),
+                f"modules were loaded that cannot be searched: {error}",
+                *(frozenset(Path), Kind.COPY),
+            )
+            return
+        for attachment in added:
+            target, modules = attachment.target, {call.module for call in attachment.calls}
+            yield Blind(
+                *(target.quantity, (target.function,)),
+                f"{', '.join(sorted(modules))}: loaded after the probes were attached; "
+                "measure again, it will be watched",
+                target.paths,
+                Kind.COPY if target.purpose is Purpose.PAYLOAD else Kind.EVENT,
+            )
+
+
+def survey(catalogue: Catalogue, request: Request, watch: Stopwatch) -> Survey:
+    """Look at the running kernel, and plan."""
+    choice, there = Choice(request.mechanism), later.loadings()
+    with watch.phase("observe", "looking at the kernel"):
+        facts = kernel.observe(catalogue, OBSERVED)
+    with watch.phase("plan", "planning the probes"):
+        return Survey(catalogue, choice, facts, plan(catalogue, facts, choice), there)
+
+
+@dataclass
 class Instrument:
     """A meter, the cgroup that its controls run in, and what both are made of."""
 
     meter: Any
-    cgroup: Path
-    facts: kernel.KernelFacts
-    plan: AttachPlan
+    cgroup: pathlib.Path
+    survey: Survey
     bcc_version: str
+
+    def renew(self) -> None:
+        """Attach what modules have brought that were loaded since; not while it counts."""
+        with suppress(TextError):  # said in the evidence
+            found, added = self.survey.renewed()
+            if found is not self.survey:
+                self.survey = found
+                self.meter.extend(found.plan, added)
 
     def evidence(self, request: Request, watch: Stopwatch, **found: Any) -> Evidence:
         """What is to be said of what was ``found``, as :func:`evidence_of` takes it."""
-        return evidence_of(
+        said = evidence_of(
             request,
-            self.facts,
-            self.plan,
+            self.survey.facts,
+            self.survey.plan,
             self.meter.refused,
             watch,
             self.bcc_version,
             **found,
         )
+        return dataclasses.replace(said, blind=(*said.blind, *self.survey.unseen()))
 
 
 @contextmanager
 def attached(
-    request: Request,
-    facts: kernel.KernelFacts,
-    attach_plan: AttachPlan,
-    watch: Stopwatch,
-    **options: Any,
+    request: Request, found: Survey, watch: Stopwatch, **options: Any
 ) -> Iterator[Instrument]:
     """An instrument, with further ``options`` of its meter; raises ``ZctraceError``."""
     with watch.phase("import", "loading BCC"):
@@ -72,14 +135,14 @@ def attached(
     with (
         cgroups.cgroup(request.run_id, own_machine=own_machine) as cgroup,
         attach.Meter(
-            attach_plan, request.nonce, request.sabotage, Locator(), **options
+            found.plan, request.nonce, request.sabotage, Locator(), **options
         ) as meter,
     ):
         with watch.phase("compile", "compiling the probes"):
             meter.load(PROBES)
         with watch.phase("attach", "attaching the probes"):
             meter.attach(cgroup)
-        yield Instrument(meter, cgroup, facts, attach_plan, attach.BCC_VERSION)
+        yield Instrument(meter, cgroup, found, attach.BCC_VERSION)
         if own_machine:
             # The machine ends now, and its probes with it; taking back hundreds of them one
             # by one takes longer than the runs did.

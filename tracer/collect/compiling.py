@@ -26,6 +26,8 @@ _SOURCES = (
 _FLOWS, _COPIES, _USER_MEMORY, _METER = "flows.c", "copies.c", "user_memory.c", "meter.c"
 _MAX_TALLIES, _MAX_WINDOWS, _MAX_THREADS, _MAX_OWNERS = 8192, 10240, 10240, 65536
 _MAX_REQUESTS, _MAX_MAPPINGS = 65536, 256
+_LATER_CALL_SITES = 1024
+"""Room for those in modules that are loaded later."""
 _TASK_REPORT_MAX = 0x100
 """Set in sched_switch's prev_state for a preempted task (include/linux/sched.h)."""
 LOST = ("tally", "window", "syscall", "call", "part", "owner", "request", "mapping")
@@ -91,7 +93,7 @@ def parameters(plan: AttachPlan, options: MeterOptions) -> dict[str, str]:
             f"((role) == {marker.Role.RECEIVER:d} ? {marker.Role.SOURCE:d}"
             f" : {marker.Role.SINK:d})"
         ),
-        "MAX_CALL_SITES": str(max(places, 1)),
+        "MAX_CALL_SITES": str(places + _LATER_CALL_SITES),
         "END_SUBJECT": str(SUBJECT),
         "SWITCH_PREEMPTED": hex(_TASK_REPORT_MAX),
         **(flows.parameters(options.room) if options.follow_flows else {}),

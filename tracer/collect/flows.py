@@ -132,7 +132,7 @@ def _cells(memory: mmap.mmap) -> tuple[int, ...]:
 
 
 def prepare(tables: Any, attach_plan: AttachPlan) -> None:
-    """Tell the meter which system calls move bytes, and which sites copy payload."""
+    """Tell the meter which system calls move bytes, and what :func:`note_payload` does."""
     calls = tables["transfer_calls"]
     for transfer in TRANSFERS:
         calls[ctypes.c_int(transfer.number)] = calls.Leaf(
@@ -141,6 +141,11 @@ def prepare(tables: Any, attach_plan: AttachPlan) -> None:
             told=transfer.told.value,
             by_mode=transfer.by_mode,
         )
+    note_payload(tables, attach_plan)
+
+
+def note_payload(tables: Any, attach_plan: AttachPlan) -> None:
+    """Tell the meter which sites copy payload."""
     purposes = tables["purposes"]
     counting = [
         *(c.number for c in attach_plan.calls if c.target.purpose is Purpose.PAYLOAD),

@@ -29,7 +29,7 @@ from zctrace.errors import TraceError
 from zctrace.evidence import account as evidence_account
 from zctrace.evidence.schema import CALLED, SKIPPED, Count, Hits
 from zctrace.kernel import bpf_syscall, perf_events
-from zctrace.plan.attachments import AttachPlan
+from zctrace.plan.attachments import AttachPlan, CallAttachment
 from zctrace.probes.model import Mechanism, Quantity
 from zctrace.probes.user_functions import USER_COPIES
 from zctrace.workloads import marker
@@ -109,6 +109,13 @@ class Meter:
         self._call_sites = CallSites(self._loader, self._bpf, self._plan.calls)
         attach_hooks(self._loader, self._plan)
         attach_events(self._loader, self._plan)
+
+    def extend(self, attach_plan: AttachPlan, added: Iterable[CallAttachment]) -> None:
+        """Attach the calls ``added``, which are part of what the plan is now."""
+        self._plan, more = attach_plan, tuple(added)
+        if self._options.follow_flows:
+            flows.note_payload(self._bpf, self._plan)
+        self._call_sites.add(more)
 
     @property
     def refused(self) -> dict[int, list[str]]:

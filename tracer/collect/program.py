@@ -22,7 +22,6 @@ from zctrace.errors import SessionError, TraceError
 from zctrace.evidence.account import CLOSED, EXITED, INTERRUPTED, STRATEGY, TIME, Look
 from zctrace.evidence.schema import Evidence, Hits, Request, Run, Subject, Trace
 from zctrace.notices import Say
-from zctrace.plan.attachments import Choice
 from zctrace.plan.parameters import FLOW_MEMBERS
 from zctrace.probes.catalogue import PROGRAM_CATALOGUE
 from zctrace.workloads.known import Controls
@@ -64,8 +63,9 @@ def trace(
 @contextmanager
 def following(request: Request, watch: Stopwatch) -> Iterator[Instrument]:
     """An instrument that follows bytes from thing to thing; raises ``ZctraceError``."""
-    facts, attach_plan = survey(PROGRAM_CATALOGUE, request, watch)
-    require(facts, attach_plan, Choice(request.mechanism))
+    found = survey(PROGRAM_CATALOGUE, request, watch)
+    facts = found.facts
+    require(facts, found.plan, found.choice)
     unknown = sorted({m for ms in FLOW_MEMBERS.values() for m in ms} - facts.members.keys())
     if unknown:
         raise TraceError(
@@ -74,9 +74,7 @@ def following(request: Request, watch: Stopwatch) -> Iterator[Instrument]:
             "a kernel with BTF, in a virtual machine: --kernel 6.1",
         )
     stacks = bool(request.subject and request.subject.stacks)
-    with attached(
-        request, facts, attach_plan, watch, follow_flows=True, keep_stacks=stacks
-    ) as instrument:
+    with attached(request, found, watch, follow_flows=True, keep_stacks=stacks) as instrument:
         instrument.meter.measure_costs()
         yield instrument
 

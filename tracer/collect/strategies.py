@@ -28,7 +28,6 @@ from zctrace.evidence import schema
 from zctrace.evidence.devices import DiskFacts, NicFacts
 from zctrace.evidence.schema import COLD, Count, Evidence, Request, Run, Setting
 from zctrace.notices import Say
-from zctrace.plan.attachments import Choice
 from zctrace.probes.catalogue import CATALOGUE
 from zctrace.probes.model import Direction, Mechanism, Quantity
 from zctrace.workloads import marker, peers
@@ -45,14 +44,14 @@ def collect(request: Request, say: Say) -> Evidence:
     watch = Stopwatch(say)
     # First the file systems: what they are made of may be modules, with call sites.
     with payload.mounted(request) as files:
-        facts, attach_plan = survey(CATALOGUE, request, watch)
+        found = survey(CATALOGUE, request, watch)
         if request.plan_only:
-            return evidence_of(request, facts, attach_plan, {}, watch, "not loaded", rights={})
-        require(facts, attach_plan, Choice(request.mechanism))
+            return evidence_of(
+                *(request, found.facts, found.plan, {}, watch, "not loaded"), rights={}
+            )
+        require(found.facts, found.plan, found.choice)
         user_copies = request.user_copies if _copies_by_itself(request) else None
-        with attached(
-            request, facts, attach_plan, watch, user_copies_from=user_copies
-        ) as instrument:
+        with attached(request, found, watch, user_copies_from=user_copies) as instrument:
             performed = _perform(request, files, instrument.cgroup, instrument.meter, watch)
             return instrument.evidence(
                 request,

@@ -75,6 +75,7 @@ def serve(
 
         def trace(wanted: Subject, meanwhile: Callable[[], None]) -> Evidence:
             began = Stopwatch(lambda step: None)
+            instrument.renew()
             with began.phase("trace"):
                 traced = tracer.marked(wanted.pids[0], meanwhile)
             asked = dataclasses.replace(request, subject=wanted)

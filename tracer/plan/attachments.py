@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
+from collections.abc import Container
 from dataclasses import dataclass
 
 from zctrace.evidence.sites import Blind
@@ -64,6 +66,14 @@ class CallAttachment:
     target: CallTarget
     calls: tuple[Call, ...]
     unreached: tuple[Call, ...]
+
+    def within(self, modules: Container[str]) -> CallAttachment:
+        """What of it is in these modules."""
+        return dataclasses.replace(
+            self,
+            calls=tuple(call for call in self.calls if call.module in modules),
+            unreached=tuple(call for call in self.unreached if call.module in modules),
+        )
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,11 @@ _ROWS, _MOVED, _STACKS, _UNEXPLAINED = 8, 3, 3, 3
 unexplained. --json has all of them."""
 _DESCRIPTORS = 2
 """More of them for one file, and their number says more."""
+_UNCOUNTED = {
+    ThingKind.UNKNOWN: "unknown",
+    ThingKind.MEMORY: "memory of others",
+    ThingKind.KERNEL: "made by the kernel",
+}
 _LEAST_RATIO = 0.0001
 _NAME = 40
 _EVENTS = (
@@ -138,7 +143,7 @@ def _moved(found: Answer, console: Console) -> None:
 
 
 def _plural(kind: ThingKind) -> str:
-    return kind if kind is ThingKind.UNKNOWN else f"{kind}s"
+    return _UNCOUNTED.get(kind, f"{kind}s")
 
 
 def _lines(

@@ -63,6 +63,8 @@ TRANSFORM_SITES: tuple[CopySite, ...] = (
     _site("crypto_aead_decrypt", Quantity.DECRYPTION, _AEAD, "kernel TLS, IPsec, AF_ALG"),
     _site("crypto_skcipher_encrypt", Quantity.ENCRYPTION, _SKCIPHER, "dm-crypt, AF_ALG"),
     _site("crypto_skcipher_decrypt", Quantity.DECRYPTION, _SKCIPHER, "dm-crypt, AF_ALG"),
+    # Of 6.1: all of a request's update is inline there, where a hash is done by the CPU.
+    _site("shash_async_update", Quantity.CHECKSUM, _AHASH, "AF_ALG", "crypto_shash_finup"),
     # In pieces it is inline on some: of requests found on 5.10 and 6.1, of others on 7.3.
     *(
         _site(f"crypto_ahash_{step}", Quantity.CHECKSUM, _AHASH, why, "crypto_shash_finup")

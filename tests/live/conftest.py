@@ -33,10 +33,10 @@ def kernel(request, live):
     return request.param
 
 
-def zctrace(*arguments, seconds=900, **options):
-    """Run the command line to its end."""
+def zctrace(*arguments, seconds=900, module="zctrace", **options):
+    """Run the command line to its end; ``module`` is what does."""
     return subprocess.run(
-        [sys.executable, "-m", "zctrace", *map(str, arguments)],
+        [sys.executable, "-m", module, *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LIVE_KERNELS
 from tests.live.conftest import HERE, zctrace
 from tests.live.path_sizes import (
     COPIED_UP,
@@ -24,12 +25,14 @@ from tests.live.path_sizes import (
     SECTORS,
     SENT,
 )
-from zctrace.machine import staging
+from zctrace.machine import kernels, staging
+
+FSRM = "tests.live.fsrm"
 
 
 @functools.cache
-def seen_on(line):
-    """By path: what its window has seen."""
+def seen_on(line, module="zctrace"):
+    """By path: what its window has seen; ``module`` is the command line."""
     with tempfile.TemporaryDirectory(dir="/opt") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -40,6 +43,7 @@ def seen_on(line):
             *("serve", "--kernel", line, "--user", "root", "--"),
             *("env", f"PYTHONPATH={code}", "PYTHONDONTWRITEBYTECODE=1"),
             *(sys.executable, folder / "paths_guest.py"),
+            module=module,
         )
     lines = [text for text in result.stdout.splitlines() if text.startswith('{"path"')]
     return {found.pop("path"): found for found in map(json.loads, lines)} | {
@@ -47,10 +51,14 @@ def seen_on(line):
     }
 
 
-@pytest.fixture
-def seen(kernel):
+@pytest.fixture(params=[(line, "zctrace") for line in LIVE_KERNELS] + [("7.3", FSRM)])
+def seen(request, live):
+    """On two kernels; and on a processor on which user copies are inlined."""
+    line, module = request.param
+    kernels.resolve(line, print)
+
     def look(path):
-        found = seen_on(kernel)
+        found = seen_on(line, module)
         assert path in found, found[""]
         return found[path]
 

@@ -12,7 +12,15 @@ from typing import Any
 
 import bcc
 
-from zctrace.collect import compat, compiling, flows, readings, stacks, user_functions
+from zctrace.collect import (
+    compat,
+    compiling,
+    flows,
+    processes,
+    readings,
+    stacks,
+    user_functions,
+)
 from zctrace.collect.attaching import (
     ON_BREAKPOINT,
     ON_USER_COPY,
@@ -281,9 +289,10 @@ class Meter:
     def open_window(self, process: int, role: marker.Role, scope: marker.Scope) -> None:
         """As if the process had opened one by the marker, and were back from it."""
         table = self._bpf["windows"]
-        table[table.Key(process)] = table.Leaf(role=role, scope=scope)
-        if role in marker.WATCHED:
-            self._bpf["tracked_role"][ctypes.c_int(0)] = ctypes.c_ulonglong(role)
+        with processes.before_others():
+            table[table.Key(process)] = table.Leaf(role=role, scope=scope)
+            if role in marker.WATCHED:
+                self._bpf["tracked_role"][ctypes.c_int(0)] = ctypes.c_ulonglong(role)
 
     def saw_window(self, role: marker.Role, process: int) -> bool:
         """Whether one of a watched role has been opened, and ``process`` closed its own.
@@ -296,8 +305,9 @@ class Meter:
 
     def close_windows(self) -> None:
         """Count for nobody any more."""
-        readings.empty(self._bpf["windows"])
-        self._watch_nobody()
+        with processes.before_others():
+            readings.empty(self._bpf["windows"])
+            self._watch_nobody()
 
     def account(self, programs: stacks.Programs) -> evidence_account.Account:
         """Files, sockets, pipes and threads since the last :meth:`reset`; stacks, if kept.

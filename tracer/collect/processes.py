@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import suppress
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 
@@ -26,3 +27,18 @@ def family(pids: Iterable[int]) -> set[int]:
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
     return found
+
+
+@contextmanager
+def before_others() -> Iterator[None]:
+    """Run before every thread of normal priority, as far as that is allowed.
+
+    While a bpf(2) of ours that changes a table is preempted, the kernel runs no program on this
+    processor, whoever else is there.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    with ExitStack() as stack:
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+            stack.callback(os.sched_setscheduler, 0, policy, parameters)
+        yield

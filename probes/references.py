@@ -16,6 +16,7 @@ ON_DISKS = frozenset({"ext4", "xfs"})
 """File systems that hand the page cache's own pages on, and programs' own to the driver. Not
 those that may have to decompress or decrypt a page, like btrfs."""
 IN_MEMORY = frozenset({"tmpfs", "shmem", "ramfs", "devtmpfs"})
+_SHARED = frozenset({"9p", "9pnet_virtio"})
 _SHARING = frozenset({"xfs", "btrfs"})
 _BY_PAGE = frozenset({"sendfile", "splice"})
 _PIPES = _BY_PAGE | {"tee", "vmsplice"}
@@ -58,7 +59,7 @@ REFERENCES: tuple[Reference, ...] = (
     ),
     Reference(
         _READING, IN, "file", frozenset({"overlay"}), shown=_ALL,
-        beneath=frozenset({"9p", "9pnet_virtio"}) | IN_MEMORY,
+        beneath=_SHARED | IN_MEMORY,
         why="as from the 9p file system under the overlay",
     ),
     Reference(
@@ -71,8 +72,9 @@ REFERENCES: tuple[Reference, ...] = (
         why="the file's own pages are handed on",
     ),
     Reference(
-        _BY_PAGE, IN, "file", frozenset({"overlay"}), beneath=DISKS | ON_DISKS | IN_MEMORY,
-        shown=_ALL, why="as from the file systems that the overlay lies on",
+        _BY_PAGE, IN, "file", frozenset({"overlay"}), shown=_ALL,
+        beneath=DISKS | ON_DISKS | IN_MEMORY | _SHARED,
+        why="as from the file systems that the overlay lies on",
     ),
     Reference(
         _READING, IN, "file", ON_DISKS, beneath=DISKS, direct=True, shown=_ALL,

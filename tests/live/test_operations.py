@@ -41,12 +41,17 @@ def performed(request, live, in_guest):
 
 def added_up(result, operation):
     """Bytes by direction of what counts, and those that two mechanisms disagree on."""
-    sites = {(site["function"], site["mechanism"]): site for site in result["sites"]}
+    sites = {
+        (site["quantity"], site["function"], site["mechanism"]): site
+        for site in result["sites"]
+    }
     seen, at_calls, beside = Counter(), Counter(), Counter()
     for count in operation["counts"]:
-        site = sites.get((count["function"], count["mechanism"]))
+        site = sites.get((count["quantity"], count["function"], count["mechanism"]))
         if not site or not count["role"].endswith("sender"):
             continue
+        if count["quantity"] in ("copy-to-user", "copy-from-user"):
+            continue  # in the place of the routine: structures, too
         if count["quantity"] == "user-copy-routine":
             caller = (count["caller"] or "").partition("+")[0].partition(".")[0]
             if caller not in ITERATOR_FUNCTIONS:

@@ -81,7 +81,9 @@ def test_the_controls_of_every_program_pass(programs):
         assert found.trace.account.overflow == 0 or name in CROWDED, name
 
 
-DOUBTED, CROWDED = {"recvmmsg in the middle"}, {"little room"}
+CROWDED = {"little room"}
+DOUBTED = {"recvmmsg in the middle"} | CROWDED
+"""In the latter it is not known which connections are inside."""
 
 
 def test_cp_copies_once_inside_the_kernel(programs):
@@ -426,8 +428,9 @@ def test_more_than_there_is_room_for(more):
     account = found.trace.account
     assert sum(thing.many for thing in account.things) >= 1
     assert len(account.things) <= suites.ROOM[1] + 5
-    crowd = [line for line in found.things if line.name == "more sockets"]
+    crowd = [line for line in found.things if re.fullmatch("more .*sockets", line.name)]
     assert [line.delivered > 0 for line in crowd] == [True]
+    assert found.unexplained_bytes == 0
     together = {n for n, thing in enumerate(account.things) if thing.many}
     rows = [row for row in (*account.flows, *account.bookings) if row.thing in together]
     (threads,) = [worker for worker in account.workers if worker.name == "more threads"]

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.conftest import KERNELS
-from zctrace.evidence.schema import SKIPPED
+from zctrace.evidence.schema import CALLED, SKIPPED
 from zctrace.workloads.catalogue import TEXTBOOK
 
 MIB = 1 << 20
@@ -113,7 +113,7 @@ def test_skipped_programs_are_told_where_the_kernel_tells(everything):
         }
         line = ".".join(evidence["kernel"]["release"].split(".")[:2])
         assert evidence["kernel"]["tells_skips"] == (line not in ("5.10", "6.1"))
-        called = {cause for cause in told if cause.startswith("on_fentry")}
+        called = {cause for cause in told if cause.startswith(CALLED)}
         assert bool(told - called) == evidence["kernel"]["tells_skips"]
         assert bool(called) == (line != "5.10")
         assert not any(cause.startswith("on_breakpoint") for cause in told)

@@ -122,14 +122,6 @@ static inline u32 headers_of(u64 skb, u32 length, s32 network, s32 transport)
 	return headers < length ? headers : length;
 }
 
-static inline u16 u16_in(u64 structure, u64 offset)
-{
-	u16 value = 0;
-
-	bpf_probe_read_kernel(&value, sizeof(value), (void *)(structure + offset));
-	return value;
-}
-
 #define NO_HEADER 0xFFFF /* the place of a header that has not been told */
 
 /*
@@ -139,7 +131,7 @@ static inline u16 u16_in(u64 structure, u64 offset)
 int on_transmit(void *ctx)
 {
 	u64 skb = *(u64 *)ctx;
-	u32 length = u32_at(skb, SKB_LEN), transport = u16_in(skb, SKB_TRANSPORT);
+	u32 length = u32_at(skb, SKB_LEN), transport = u16_at(skb, SKB_TRANSPORT);
 	s32 room = u64_at(skb, SKB_DATA) - u64_at(skb, SKB_HEAD);
 	u32 role = owner_of(skb), headers = length, number;
 	int first = 0;
@@ -153,7 +145,7 @@ int on_transmit(void *ctx)
 		return 0;
 	number = u32_at(u64_at(skb, SKB_DEVICE), DEVICE_NUMBER);
 	if (transport != NO_HEADER)
-		headers = headers_of(skb, length, u16_in(skb, SKB_NETWORK) - room,
+		headers = headers_of(skb, length, u16_at(skb, SKB_NETWORK) - room,
 				     transport - room);
 	if (length > headers)
 		tally_as(role, SITE_TRANSMIT_PAYLOAD, 0, NO_SYSCALL, length - headers, number);

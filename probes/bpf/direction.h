@@ -14,6 +14,14 @@ static inline u32 direction_between(u64 from, u64 to)
 	return IS_KERNEL(to) ? USER_TO_KERNEL : USER_TO_USER;
 }
 
+static inline u16 u16_at(u64 structure, u64 offset)
+{
+	u16 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)(structure + offset));
+	return value;
+}
+
 static inline u64 u32_at(u64 structure, u64 offset)
 {
 	u32 value = 0;

@@ -137,14 +137,6 @@ static inline u64 file_of(u32 descriptor)
 	return u64_at(u64_at(table, TABLE_FILES) + 8 * (u64)descriptor, 0);
 }
 
-static inline u16 u16_at(u64 structure, u64 offset)
-{
-	u16 value = 0;
-
-	bpf_probe_read_kernel(&value, sizeof(value), (void *)(structure + offset));
-	return value;
-}
-
 #define PROTOCOL_TCP 6 /* IPPROTO_TCP */
 
 /* It may come on top of a connection at any time, and stays. */

@@ -5,7 +5,6 @@ To add one: its class here, and a row in :class:`~zctrace.probes.model.Mechanism
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import itertools
 import os
@@ -14,8 +13,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-
-import bcc
 
 from zctrace.collect import settings
 from zctrace.collect.compiling import INSTRUCTION_POINTERS
@@ -106,11 +103,9 @@ class Programs:
 
     def trace(self, program: int, tracepoint: str) -> None:
         """Have a program run by a tracepoint; raises ``OSError``."""
-        names = (name.encode() for name in tracepoint.split(":"))
-        event = bcc.lib.bpf_attach_tracepoint(program, *names)
-        if event < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        event = perf_events.open_tracepoint(tracepoint)
         self.close_later(event)
+        perf_events.set_program(event, program)
 
     def trace_raw(self, program: int, tracepoint: str) -> None:
         """Have a program get a tracepoint's arguments; raises ``OSError``."""

@@ -19,7 +19,6 @@ from zctrace.kernel import bpf_syscall, btf, perf_events, remembered, symbols, t
 from zctrace.kernel.text_facts import TextFacts
 from zctrace.probes.model import Call, Catalogue, CopySite, EventSite, Mechanism, Member
 
-_EVENTS = (Path("/sys/kernel/tracing/events"), Path("/sys/kernel/debug/tracing/events"))
 _CPU_FLAGS = frozenset({"erms", "fsrm", "hypervisor"})
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
 _MEMBERS = (
@@ -363,7 +362,7 @@ def _types(
 def _tracepoints(event_sites: Iterable[EventSite]) -> dict[str, dict[str, int]]:
     found = {}
     for name in {site.tracepoint for site in event_sites}:
-        for root in _EVENTS:
+        for root in perf_events.EVENTS:
             try:
                 description = (root / name.replace(":", "/") / "format").read_text()
             except OSError:

@@ -12,12 +12,16 @@ import fcntl
 import functools
 import os
 import struct
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
+EVENTS = (Path("/sys/kernel/tracing/events"), Path("/sys/kernel/debug/tracing/events"))
+"""Where tracefs has the tracepoints; the first that is there."""
 _SYS_PERF_EVENT_OPEN = 298  # x86-64
-_TYPE_BREAKPOINT = 5
+_TYPE_TRACEPOINT, _TYPE_BREAKPOINT = 2, 5
 _TYPE_SOFTWARE, _DUMMY = 1, 9
 _BP_EXECUTE = 4
 _BP_LENGTH = 8  # sizeof(long): the only length the kernel takes for execution on x86-64
@@ -134,7 +138,31 @@ def open_kprobe(address: int, *, at_return: bool = False) -> int:
     EINVAL where the kernel lets nothing be traced, EILSEQ where no instruction begins.
     """
     attributes = _Attributes(type=_pmu_type("kprobe"), config=int(at_return), config2=address)
-    return _open(attributes, -1, 0, 0)
+    return _open(attributes, _parked(), -1, 0)
+
+
+def open_tracepoint(name: str) -> int:
+    """The tracepoint of that name, as ``sched:sched_switch``.
+
+    It is armed from the beginning; without a program it does nothing. Raises ``OSError``.
+    """
+    folder = next(root for root in EVENTS if root.is_dir() or root is EVENTS[-1])
+    number = int((folder / name.replace(":", "/") / "id").read_text())
+    return _open(_Attributes(type=_TYPE_TRACEPOINT, config=number), _parked(), -1, 0)
+
+
+@functools.cache
+def _parked() -> int:
+    """A thread of ours that never runs.
+
+    What a probe or tracepoint runs depends on its being there, not on whom its event is for;
+    but at every switch between two cgroups the kernel takes all events of the processor off and
+    puts them back on. Those of a thread that sleeps are no processor's.
+    """
+    thread = threading.Thread(target=threading.Event().wait, name="parked", daemon=True)
+    thread.start()
+    assert thread.native_id is not None
+    return thread.native_id
 
 
 def open_kprobe_counter(address: int, cpu: int) -> int:

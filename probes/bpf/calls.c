@@ -178,7 +178,7 @@ int on_return(struct pt_regs *ctx)
 	if (call->role)
 		tally_as(call->role, call->site, call->direction, NO_SYSCALL, bytes, *caller);
 	else
-		count_here(ctx, call->site, call->direction, bytes, *caller, window_of_memory());
+		count_here(ctx, call->site, call->direction, bytes, *caller, role_of_memory());
 	calls.delete(&key);
 	return 0;
 }

@@ -15,6 +15,8 @@
  *	PLACE_SKB                 the register that has the socket buffer
  *	PLACE_NESTS               whether a call may be a part of another one (transforms.c)
  *	PLACE_START, PLACE_SIZE   of the function
+ *	PLACE_AFTER_ROUTINE       whether what it copies of user memory has been seen by the routine
+ *	                          that it calls
  *
  * A register is the byte offset of a member of struct pt_regs (REGISTER_*); 0 is none.
  */
@@ -80,6 +82,7 @@ static inline u64 amount(u64 first, u64 second, u64 skb)
  * A breakpoint: +1 is a copy of user memory. At a return instruction the bytes are those
  * really copied; at an entry, those asked for.
  */
+#ifndef FLOWS
 int on_breakpoint(struct bpf_perf_event_data *ctx)
 {
 	u64 from = ARGUMENT(ctx->regs, PLACE_FROM), to = ARGUMENT(ctx->regs, PLACE_TO);
@@ -96,9 +99,49 @@ int on_breakpoint(struct bpf_perf_event_data *ctx)
 	direction = direction_between(from, to);
 	if (PLACE_LARGE && bytes >= PLACE_LARGE)
 		direction |= IS_LARGE;
-	count_here(ctx, PLACE_SITE, direction, bytes, caller, window_here());
+	count_here(ctx, PLACE_SITE, direction, bytes, caller, open_role());
 	return 0;
 }
+#else
+/*
+ * The same in a thread of a traced program. What an iterator's function has copied, it has by
+ * the routine if it was user memory; an iterator of kernel memory is copied otherwise. It called
+ * the routine if that was called from inside it, deeper on the stack: a fault in the middle of a
+ * copy may have the same function called once more.
+ */
+int on_breakpoint(struct bpf_perf_event_data *ctx)
+{
+	u64 from = ARGUMENT(ctx->regs, PLACE_FROM), to = ARGUMENT(ctx->regs, PLACE_TO);
+	u64 first = ARGUMENT(ctx->regs, PLACE_FIRST), stack = READ(ctx->regs, sp), caller, bytes;
+	struct thread *thread = open_thread();
+	u32 direction;
+
+	if (PLACE_FIRST == REGISTER_AX)
+		first = READ(ctx->regs, ax);
+	count_hit(PLACE_SITE);
+	if (!thread)
+		return 0;
+	caller = u64_at(stack, 0);
+	bytes = amount(first, 0, 0);
+	direction = direction_between(from, to);
+	if (from) {
+		thread->routine_caller = caller;
+		thread->routine_stack = stack;
+		thread->routine_direction = direction;
+	} else if (PLACE_AFTER_ROUTINE) {
+		direction = KERNEL_TO_KERNEL;
+		if (thread->routine_caller - PLACE_START < PLACE_SIZE &&
+		    thread->routine_stack < stack) {
+			direction = thread->routine_direction;
+			thread->routine_caller = 0;
+		}
+	}
+	if (PLACE_LARGE && bytes >= PLACE_LARGE)
+		direction |= IS_LARGE;
+	copied_by(ctx, thread, PLACE_SITE, direction, bytes, caller);
+	return 0;
+}
+#endif
 
 /*
  * A copy at the entry of a function that is watched: `length` bytes asked for. A
@@ -122,7 +165,7 @@ static inline int copied_inside(void *ctx, u64 caller, u64 length, u64 skb, u64 
 		count_anywhere(ctx, PLACE_SITE, direction, length, caller,
 			       skb ? owner_of_copy(skb, caller) : 0);
 	else
-		count_here(ctx, PLACE_SITE, direction, length, caller, window_here());
+		count_here(ctx, PLACE_SITE, direction, length, caller, open_role());
 	return 0;
 }
 

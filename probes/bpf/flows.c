@@ -28,16 +28,6 @@ struct transfer_call {
 	u8 pad[2];
 };
 
-/*
- * A file, socket or pipe. Inode numbers of the latter two are not used twice. The kind is
- * the inode's type, so that what there is no room for is still known for what it is.
- */
-struct object_key {
-	u64 inode; /* 0: memory, or unknown; with a kind: many of them */
-	u32 device;
-	u32 kind;
-};
-
 #define OBJECT_NAMES 10
 #define TYPE_NAME_BYTES 16
 
@@ -52,17 +42,6 @@ struct object {
 	u8 address[16], peer[16];
 	u8 type_name[TYPE_NAME_BYTES]; /* of the file system that it is on */
 	u8 names[OBJECT_NAMES * NAME_BYTES]; /* of a file, from the last to the first */
-};
-
-struct transfer {
-	struct object_key source, destination;
-	u64 size;     /* what is moved where the result does not say how much */
-	u64 messages; /* address of an array of struct mmsghdr */
-	u32 number;
-	u32 source_fd, destination_fd;
-	u32 told;
-	u32 direct; /* whether its one descriptor is open with O_DIRECT: WAY_DIRECT, or 0 */
-	u32 pad;
 };
 
 struct flow_key {
@@ -90,7 +69,6 @@ struct worker {
 BPF_ARRAY(transfer_calls, struct transfer_call, MAX_SYSCALL);
 /* What each site's bytes are for; PURPOSE_PAYLOAD, or 0 for what is never added. */
 BPF_ARRAY(purposes, u32, MAX_SITES);
-BPF_HASH(transfers, u32, struct transfer, MAX_THREADS);
 BPF_HASH(objects, struct object_key, struct object, MAX_OBJECTS);
 BPF_HASH(flows, struct flow_key, struct tally, MAX_FLOWS);
 BPF_HASH(bookings, struct booking_key, struct tally, MAX_FLOWS);
@@ -258,6 +236,43 @@ static inline void identify(u64 file, struct object_key *key)
 	}
 }
 
+/*
+ * Which thing is behind a descriptor; returns the file. What the thread has seen there before it
+ * knows again by the file's, the inode's and the file system's addresses and the inode's number.
+ */
+static inline u64 look_behind(struct thread *thread, u32 descriptor, struct object_key *key,
+			      u32 *direct)
+{
+	struct known_file *known = &thread->files[descriptor & (FILE_SLOTS - 1)];
+	u64 file = file_of(descriptor), inode, number, super;
+	struct object *object;
+
+	if (!file)
+		return 0;
+	*direct = u32_at(file, FILE_FLAGS) & O_DIRECT ? WAY_DIRECT : 0;
+	inode = u64_at(file, FILE_INODE);
+	number = u64_at(inode, INODE_NUMBER);
+	super = u64_at(inode, INODE_SUPER);
+	if (known->file != file || known->inode != inode || known->number != number ||
+	    known->super != super ||
+	    (known->sock && u64_at(known->sock, SOCK_UPPER) != known->upper)) {
+		known->object.inode = known->object.device = known->object.kind = 0;
+		identify(file, &known->object);
+		known->file = file;
+		known->inode = inode;
+		known->number = number;
+		known->super = super;
+		known->sock = 0;
+		object = objects.lookup(&known->object);
+		if (SOCK_UPPER && object && object->protocol == PROTOCOL_TCP) {
+			known->sock = sock_of(file);
+			known->upper = u64_at(known->sock, SOCK_UPPER);
+		}
+	}
+	*key = known->object;
+	return file;
+}
+
 /* A row for all of its kind, where it has one of its own, and there is no room for more. */
 static inline void as_one_of_many(struct object_key *key)
 {
@@ -306,74 +321,75 @@ static inline u64 nth(u64 *arguments, u32 number)
 }
 
 /* At the entry of a system call in the program's window. */
-static inline void transfer_begins(u32 number, void *ctx)
+static inline void transfer_begins(struct thread *thread, u32 number, void *ctx)
 {
-	u32 thread = bpf_get_current_pid_tgid();
 	int index = number;
 	struct transfer_call *call = transfer_calls.lookup(&index);
-	struct transfer transfer = {.number = number};
-	u64 arguments[3] = {}, range[3] = {}, file, whole;
+	struct transfer *transfer = &thread->transfer;
+	u64 arguments[3], range[3] = {}, file, whole;
 	u32 socket = 0;
 
 	if (!call || !call->told)
 		return;
-	bpf_probe_read_kernel(arguments, sizeof(arguments), ctx + SYSCALL_ENTER_ARGS);
+	arguments[0] = *(u64 *)(ctx + SYSCALL_ENTER_ARGS);
+	arguments[1] = *(u64 *)(ctx + SYSCALL_ENTER_ARGS + 8);
+	arguments[2] = *(u64 *)(ctx + SYSCALL_ENTER_ARGS + 16);
 	/* Its arguments are in memory; of all that move bytes the first is the descriptor. */
 	if (*(s64 *)(ctx + SYSCALL_ENTER_ID) == COMPAT_SOCKETCALL) {
 		peek(&socket, sizeof(socket), arguments[1]);
 		arguments[0] = socket;
 	}
-	transfer.told = call->told;
-	transfer.source_fd = call->source ? nth(arguments, call->source) : NO_DESCRIPTOR;
-	transfer.destination_fd =
+	__builtin_memset(transfer, 0, sizeof(*transfer));
+	transfer->told = call->told;
+	transfer->source_fd = call->source ? nth(arguments, call->source) : NO_DESCRIPTOR;
+	transfer->destination_fd =
 		call->destination ? nth(arguments, call->destination) : NO_DESCRIPTOR;
 	if (call->told == TOLD_WHOLE_FILE) {
 		if ((u32)arguments[1] == FICLONERANGE) {
 			peek(range, sizeof(range), arguments[2]);
-			transfer.source_fd = range[0];
-			transfer.size = range[2];
+			transfer->source_fd = range[0];
+			transfer->size = range[2];
 		} else if ((u32)arguments[1] != FICLONE) {
+			transfer->told = 0;
 			return;
 		}
 	}
 	if (call->told == TOLD_MESSAGES)
-		transfer.messages = arguments[1];
+		transfer->messages = arguments[1];
 	if (call->told == TOLD_THIRD)
-		transfer.size = arguments[2];
+		transfer->size = arguments[2];
 	/* Of a pipe that is open for both, vmsplice takes the end for writing. */
-	if (call->by_mode && (file = file_of(transfer.destination_fd)) &&
+	if (call->by_mode && (file = file_of(transfer->destination_fd)) &&
 	    !(u32_at(file, FILE_MODE) & FMODE_WRITE)) {
-		transfer.source_fd = transfer.destination_fd;
-		transfer.destination_fd = NO_DESCRIPTOR;
+		transfer->source_fd = transfer->destination_fd;
+		transfer->destination_fd = NO_DESCRIPTOR;
 	}
-	if (transfer.source_fd != NO_DESCRIPTOR && (file = file_of(transfer.source_fd))) {
-		identify(file, &transfer.source);
-		transfer.direct = u32_at(file, FILE_FLAGS) & O_DIRECT ? WAY_DIRECT : 0;
-		whole = u64_at(u64_at(file, FILE_INODE), INODE_SIZE);
+	if (transfer->source_fd != NO_DESCRIPTOR) {
+		file = look_behind(thread, transfer->source_fd, &transfer->source,
+				   &transfer->direct);
 		/* A range of length 0 goes to the end. */
-		if (call->told == TOLD_WHOLE_FILE && !transfer.size && whole > range[1])
-			transfer.size = whole - range[1];
+		if (call->told == TOLD_WHOLE_FILE && !transfer->size && file) {
+			whole = u64_at(u64_at(file, FILE_INODE), INODE_SIZE);
+			if (whole > range[1])
+				transfer->size = whole - range[1];
+		}
 	}
-	if (transfer.destination_fd != NO_DESCRIPTOR && (file = file_of(transfer.destination_fd))) {
-		identify(file, &transfer.destination);
-		transfer.direct = u32_at(file, FILE_FLAGS) & O_DIRECT ? WAY_DIRECT : 0;
-	}
-	nameless(&transfer.source, call->source_kind);
-	nameless(&transfer.destination, call->destination_kind);
-	if (transfers.update(&thread, &transfer))
-		count_lost(LOST_SYSCALL);
+	if (transfer->destination_fd != NO_DESCRIPTOR)
+		look_behind(thread, transfer->destination_fd, &transfer->destination,
+			    &transfer->direct);
+	nameless(&transfer->source, call->source_kind);
+	nameless(&transfer->destination, call->destination_kind);
 }
 
-static inline void flowed(struct object_key *object, u32 descriptor, u32 syscall, u32 way,
-			  u64 bytes)
+/* So much in so many calls; into a row of many, if there is no room for another. */
+static inline void add_flow(struct moved *moved, u32 process)
 {
 	struct flow_key key = {
-		.object = *object, .process = bpf_get_current_pid_tgid() >> 32,
-		.descriptor = descriptor, .syscall = syscall, .way = way,
+		.object = moved->object, .process = process,
+		.descriptor = moved->descriptor, .syscall = moved->syscall, .way = moved->way,
 	};
 	struct tally nothing = {}, *cell = flows.lookup_or_try_init(&key, &nothing);
 
-	add_running(syscall, way & WAY_IN ? RUNNING_IN : RUNNING_OUT, bytes);
 	if (!cell) {
 		as_one_of_many(&key.object);
 		key.process = 0;
@@ -385,9 +401,35 @@ static inline void flowed(struct object_key *object, u32 descriptor, u32 syscall
 		return;
 	}
 	if (key.object.kind && !key.object.inode)
-		in_a_row_of_many(bytes);
-	add_u64(&cell->calls, 1);
-	add_u64(&cell->bytes, bytes);
+		in_a_row_of_many(moved->bytes);
+	add_u64(&cell->calls, moved->calls);
+	add_u64(&cell->bytes, moved->bytes);
+}
+
+static inline bool is_same(struct object_key *one, struct object_key *other)
+{
+	return one->inode == other->inode && one->device == other->device &&
+	       one->kind == other->kind;
+}
+
+static inline void flowed(struct thread *thread, struct object_key *object, u32 descriptor,
+			  u32 syscall, u32 way, u64 bytes)
+{
+	struct moved *moved = &thread->moved[(descriptor + syscall + way) & (SLOTS - 1)];
+
+	add_running(syscall, way & WAY_IN ? RUNNING_IN : RUNNING_OUT, bytes);
+	if (!is_same(&moved->object, object) || moved->descriptor != descriptor ||
+	    moved->syscall != syscall || moved->way != way) {
+		if (moved->calls)
+			add_flow(moved, bpf_get_current_pid_tgid() >> 32);
+		moved->object = *object;
+		moved->descriptor = descriptor;
+		moved->syscall = syscall;
+		moved->way = way;
+		moved->calls = moved->bytes = 0;
+	}
+	moved->calls++;
+	moved->bytes += bytes;
 }
 
 #define MOST_MESSAGES 1024 /* UIO_MAXIOV: the kernel takes no more in one call */
@@ -474,19 +516,19 @@ done:
 }
 
 /* At the exit of a system call in the program's window. */
-static inline void transfer_ends(void *ctx)
+static inline void transfer_ends(struct thread *thread, void *ctx)
 {
-	u32 thread = bpf_get_current_pid_tgid();
 	s64 result = *(s64 *)(ctx + SYSCALL_EXIT_RESULT);
-	struct transfer *found = transfers.lookup(&thread), transfer;
+	struct transfer *transfer = &thread->transfer;
 	struct object_key unknown = {};
+	u32 told = transfer->told, syscall = thread->syscall;
 
-	if (!found) {
+	if (syscall == NO_SYSCALL) {
 		/* Which one socketcall stood for cannot be seen any more. */
 		int index = call_number(*(s64 *)(ctx + SYSCALL_EXIT_ID), NULL);
 		struct transfer_call *call = transfer_calls.lookup(&index);
 
-		if (result <= 0 || syscall_of.lookup(&thread))
+		if (result <= 0)
 			return;
 		if (index == (COMPAT_MARK | COMPAT_SOCKETCALL))
 			count_lost(LOST_PART);
@@ -498,27 +540,26 @@ static inline void transfer_ends(void *ctx)
 		if (call->told != TOLD_BYTES)
 			return;
 		if (call->source)
-			flowed(&unknown, NO_DESCRIPTOR, index, WAY_IN, result);
+			flowed(thread, &unknown, NO_DESCRIPTOR, index, WAY_IN, result);
 		if (call->destination)
-			flowed(&unknown, NO_DESCRIPTOR, index, WAY_OUT, result);
+			flowed(thread, &unknown, NO_DESCRIPTOR, index, WAY_OUT, result);
 		return;
 	}
-	transfer = *found;
-	transfers.delete(&thread);
-	if (result < 0)
+	transfer->told = 0;
+	if (!told || result < 0)
 		return;
-	if (transfer.told == TOLD_MESSAGES)
-		result = length_of(transfer.messages, result);
-	else if (transfer.told == TOLD_WHOLE_FILE || transfer.told == TOLD_THIRD)
-		result = transfer.size;
+	if (told == TOLD_MESSAGES)
+		result = length_of(transfer->messages, result);
+	else if (told == TOLD_WHOLE_FILE || told == TOLD_THIRD)
+		result = transfer->size;
 	if (!result)
 		return;
-	if (transfer.source_fd != NO_DESCRIPTOR || transfer.source.kind)
-		flowed(&transfer.source, transfer.source_fd, transfer.number,
-		       WAY_IN | transfer.direct, result);
-	if (transfer.destination_fd != NO_DESCRIPTOR || transfer.destination.kind)
-		flowed(&transfer.destination, transfer.destination_fd, transfer.number,
-		       WAY_OUT | transfer.direct, result);
+	if (transfer->source_fd != NO_DESCRIPTOR || transfer->source.kind)
+		flowed(thread, &transfer->source, transfer->source_fd, syscall,
+		       WAY_IN | transfer->direct, result);
+	if (transfer->destination_fd != NO_DESCRIPTOR || transfer->destination.kind)
+		flowed(thread, &transfer->destination, transfer->destination_fd, syscall,
+		       WAY_OUT | transfer->direct, result);
 }
 
 #ifdef STACKS
@@ -570,63 +611,216 @@ static inline void noted_program(void)
 }
 #endif
 
-/* A copy for the program: book it to the file, socket or pipe, and to the thread. */
-static inline void book(void *ctx, u32 role, u32 site, u32 direction, u32 syscall, u64 bytes,
-			bool here)
+static inline bool is_payload(u32 site)
 {
-	u32 thread = bpf_get_current_pid_tgid(), *purpose;
-	int number = site, first = 0;
-	struct booking_key key = {.syscall = syscall, .direction = direction};
-	struct tally nothing = {}, *cell;
-	struct worker fresh = {}, *worker;
+	int number = site;
+	u32 *purpose = purposes.lookup(&number);
 
-	if (role != ROLE_PROGRAM)
-		return;
-	purpose = purposes.lookup(&number);
-	if (!purpose || *purpose != PURPOSE_PAYLOAD)
-		return;
-	add_running(syscall, RUNNING_COPIED, bytes);
-#ifdef STACKS
-	note_stacks(ctx, site, direction, syscall, bytes, here);
-#endif
-	if (here) {
-		struct transfer *transfer = transfers.lookup(&thread);
+	return purpose && *purpose == PURPOSE_PAYLOAD;
+}
 
-		/* Bytes in the kernel are booked to where they go, if that is anywhere. */
-		if (transfer && direction != KERNEL_TO_USER && transfer->destination.kind)
-			key.object = transfer->destination;
-		else if (transfer)
-			key.object = transfer->source;
-	}
-	cell = bookings.lookup_or_try_init(&key, &nothing);
+/* What a copy in the thread's system call is booked to; for all else, what is unknown. */
+static inline struct object_key booked_to(struct thread *thread, u32 direction)
+{
+	struct object_key unknown = {};
+
+	if (!thread || !thread->transfer.told)
+		return unknown;
+	/* Bytes in the kernel are booked to where they go, if that is anywhere. */
+	if (direction != KERNEL_TO_USER && thread->transfer.destination.kind)
+		return thread->transfer.destination;
+	return thread->transfer.source;
+}
+
+static inline void add_booking(struct object_key object, u32 syscall, u32 direction, u64 calls,
+			       u64 bytes)
+{
+	struct booking_key key = {
+		.object = object, .syscall = syscall, .direction = direction,
+	};
+	struct tally nothing = {}, *cell = bookings.lookup_or_try_init(&key, &nothing);
+
 	if (!cell) {
 		as_one_of_many(&key.object);
 		cell = more_bookings.lookup_or_try_init(&key, &nothing);
 	}
 	if (cell) {
-		add_u64(&cell->calls, 1);
+		add_u64(&cell->calls, calls);
 		add_u64(&cell->bytes, bytes);
 	} else {
 		count_lost(LOST_FLOW);
 	}
 	if (key.object.kind && !key.object.inode)
 		in_a_row_of_many(bytes);
-	if (!here)
-		thread = 0; /* a softirq, on top of anybody */
-	worker = workers.lookup_or_try_init(&thread, &fresh);
+}
+
+/* Copies of payload by a thread; by 0 in a softirq, on top of anybody. */
+static inline void add_work(u32 thread, u64 calls, u64 bytes)
+{
+	int first = 0;
+	struct worker fresh = {}, *worker = workers.lookup_or_try_init(&thread, &fresh);
+	struct tally *more;
+
 	if (!worker) {
 		in_a_row_of_many(bytes);
-		cell = more_workers.lookup(&first);
-		if (cell) {
-			add_u64(&cell->calls, 1);
-			add_u64(&cell->bytes, bytes);
+		more = more_workers.lookup(&first);
+		if (more) {
+			add_u64(&more->calls, calls);
+			add_u64(&more->bytes, bytes);
 		}
 		return;
 	}
-	if (here) {
+	if (thread) {
 		worker->process = bpf_get_current_pid_tgid() >> 32;
 		bpf_get_current_comm(worker->name, sizeof(worker->name));
 	}
-	add_u64(&worker->calls, 1);
+	add_u64(&worker->calls, calls);
 	add_u64(&worker->bytes, bytes);
+}
+
+/*
+ * A copy for the program: book it to the file, socket or pipe, and to the thread; `here` is
+ * whether the current thread has made it.
+ */
+static inline void book(void *ctx, u32 role, u32 site, u32 direction, u32 syscall, u64 bytes,
+			bool here)
+{
+	u32 id = bpf_get_current_pid_tgid();
+	struct thread *thread = here ? thread_known(id) : NULL;
+
+	if (role != ROLE_PROGRAM || !is_payload(site))
+		return;
+	add_running(syscall, RUNNING_COPIED, bytes);
+#ifdef STACKS
+	note_stacks(ctx, site, direction, syscall, bytes, here);
+#endif
+	add_booking(booked_to(thread, direction), syscall, direction, 1, bytes);
+	add_work(here ? id : 0, 1, bytes);
+}
+
+/* What a slot has: into the tables. */
+static inline void give_copied(struct copied *copied)
+{
+	if (!copied->calls)
+		return;
+	tally_some(copied->role, copied->site, copied->direction, copied->syscall, copied->calls,
+		   copied->bytes, copied->caller);
+	if (copied->role == ROLE_PROGRAM && is_payload(copied->site))
+		add_booking(copied->object, copied->syscall, copied->direction, copied->calls,
+			    copied->bytes);
+	copied->calls = copied->bytes = 0;
+}
+
+static inline void give_called(struct called *called)
+{
+	if (called->enters)
+		tally_some(called->role, SITE_SYSCALL_ENTER, 0, called->number, called->enters,
+			   0, 0);
+	if (called->exits)
+		tally_some(called->role, SITE_SYSCALL_EXIT, 0, called->number, called->exits, 0,
+			   0);
+	called->enters = called->exits = 0;
+}
+
+/* The slot for system calls of a number. */
+static inline struct called *called_of(struct thread *thread, u32 number)
+{
+	struct called *called = &thread->called[(number ^ number >> 3) & (CALL_SLOTS - 1)];
+
+	if (called->number != number || called->role != thread->role) {
+		give_called(called);
+		called->number = number;
+		called->role = thread->role;
+	}
+	return called;
+}
+
+/* A copy in the thread's own context. */
+static inline void copied_by(void *ctx, struct thread *thread, u32 site, u32 direction,
+			     u64 bytes, u64 caller)
+{
+	struct object_key object = booked_to(thread, direction);
+	struct copied *copied = &thread->copied[(site + thread->syscall) & (SLOTS - 1)];
+
+	if (!is_same(&copied->object, &object) || copied->caller != caller ||
+	    copied->role != thread->role || copied->site != site ||
+	    copied->direction != direction || copied->syscall != thread->syscall) {
+		give_copied(copied);
+		copied->object = object;
+		copied->caller = caller;
+		copied->role = thread->role;
+		copied->site = site;
+		copied->direction = direction;
+		copied->syscall = thread->syscall;
+		bpf_get_current_comm(thread->name, sizeof(thread->name));
+	}
+	copied->calls++;
+	copied->bytes += bytes;
+	if (thread->role != ROLE_PROGRAM || !is_payload(site))
+		return;
+	thread->payload_calls++;
+	thread->payload_bytes += bytes;
+	add_running(thread->syscall, RUNNING_COPIED, bytes);
+#ifdef STACKS
+	note_stacks(ctx, site, direction, thread->syscall, bytes, true);
+#endif
+}
+
+/* All that a thread's slots have: into the tables. */
+static inline void give_all(struct thread *thread)
+{
+	u32 process = bpf_get_current_pid_tgid() >> 32;
+
+#pragma nounroll
+	for (int i = 0; i < CALL_SLOTS; i++)
+		give_called(&thread->called[i]);
+#pragma nounroll
+	for (int i = 0; i < SLOTS; i++) {
+		give_copied(&thread->copied[i]);
+		if (thread->moved[i].calls)
+			add_flow(&thread->moved[i], process);
+		thread->moved[i].calls = 0;
+	}
+	if (thread->payload_calls)
+		add_work(thread->id, thread->payload_calls, thread->payload_bytes);
+	thread->payload_calls = 0;
+}
+
+/* The current thread ends. */
+static inline void thread_ends(u32 id)
+{
+	int slot = id & (THREAD_SLOTS - 1), first = 0;
+	struct thread *thread = threads.lookup(&slot);
+
+	if (thread && thread->id == id && id) {
+		give_all(thread);
+		thread->id = 0;
+		claims.delete(&slot);
+	}
+	thread = more_threads.lookup(&id);
+	if (thread) {
+		give_all(thread);
+		more_threads.delete(&id);
+		add_u64(how_many_more.lookup(&first), -1);
+	}
+}
+
+/* A thread has another number from now on; it is in the same system call still. */
+static inline void renumbered(u32 former, u32 id)
+{
+	struct thread *thread = thread_known(former);
+	u32 syscall;
+
+	if (!thread)
+		return;
+	syscall = thread->syscall;
+	thread_ends(former);
+	thread = thread_known(id);
+	if (!thread)
+		thread = thread_begun(id);
+	if (thread) {
+		thread->syscall = syscall;
+		thread->role = 0; /* to be found out */
+		thread->transfer.told = 0;
+	}
 }

@@ -1,10 +1,10 @@
 /*
  * The meter: counts copies, mode switches, page faults, context switches and interrupts.
  *
- * The collector hands BCC settings.h, registers.h, direction.h, window.c, tally.c, calls.c,
- * owner.c, devices.c, for a traced program compat.c and flows.c, transforms.c, copies.c, for a
- * program's own functions user_memory.c, and this file as one text, in this order: BCC rewrites
- * map accesses in the text it is given, not in headers.
+ * The collector hands BCC settings.h, registers.h, direction.h, window.c, for a traced program
+ * threads.c, tally.c, calls.c, owner.c, devices.c, for a traced program compat.c and flows.c,
+ * transforms.c, copies.c, for a program's own functions user_memory.c, and this file as one text,
+ * in this order: BCC rewrites map accesses in the text it is given, not in headers.
  *
  * Nothing here is attached by its name; the collector attaches each function as
  * the plan says. Parameters come by -D:
@@ -36,10 +36,10 @@
 
 static inline int happened(u32 site)
 {
-	struct window *window = window_here();
+	u32 role = open_role();
 
-	if (is_open(window))
-		tally_as(window->role, site, 0, syscall_here(), 0, 0);
+	if (role)
+		tally_as(role, site, 0, syscall_here(), 0, 0);
 	return 0;
 }
 
@@ -81,6 +81,7 @@ static inline void obey_marker(u64 *arguments)
 	} else if (operation == MARKER_SETTLED && pending) {
 		*pending = 0;
 	}
+	windows_changed();
 }
 
 /*
@@ -95,7 +96,11 @@ static inline void obey_marker(u64 *arguments)
 int on_sys_enter(void *ctx)
 {
 	u32 number = *(s64 *)(ctx + SYSCALL_ENTER_ID), thread = bpf_get_current_pid_tgid();
+#ifdef FLOWS
+	struct thread *of;
+#else
 	struct window *window;
+#endif
 
 	if (number == SYS_PRCTL) {
 		u64 arguments[5] = {};
@@ -106,19 +111,25 @@ int on_sys_enter(void *ctx)
 			return 0;
 		}
 	}
+#ifdef FLOWS
+	of = open_thread();
+	if (of) {
+		number = call_number(number, ctx + SYSCALL_ENTER_ARGS);
+		of->syscall = number;
+		called_of(of, number)->enters++;
+		if (of->role == ROLE_PROGRAM)
+			transfer_begins(of, number, ctx);
+		return 0;
+	}
+	if (reads_for_itself(number)) {
+#else
 	window = window_here();
 	if (is_open(window)) {
-#ifdef FLOWS
-		number = call_number(number, ctx + SYSCALL_ENTER_ARGS);
-#endif
 		if (syscall_of.update(&thread, &number))
 			count_lost(LOST_SYSCALL);
 		tally_as(window->role, SITE_SYSCALL_ENTER, 0, number, 0, 0);
-#ifdef FLOWS
-		if (window->role == ROLE_PROGRAM)
-			transfer_begins(number, ctx);
-#endif
 	} else if (!window && reads_for_itself(number)) {
+#endif
 		/* Also before there is any window: it may last until there is one. */
 		if (syscall_of.update(&thread, &number))
 			count_lost(LOST_SYSCALL);
@@ -126,30 +137,49 @@ int on_sys_enter(void *ctx)
 	return 0;
 }
 
+/*
+ * At the exit of a system call in a thread without an open window, which may be opening: it is
+ * when the call has returned that opens it.
+ */
+static inline void exits_unopened(u32 thread, u32 number, struct window *window)
+{
+	if (!window) {
+		if (reads_for_itself(number))
+			syscall_of.delete(&thread);
+	} else if (window->opener == thread && !window->awaits_exec) {
+		window->opener = 0;
+		windows_changed();
+	}
+}
+
 /* Tracepoint raw_syscalls:sys_exit: +1 is one crossing back to user mode. */
 int on_sys_exit(void *ctx)
 {
 	u32 thread = bpf_get_current_pid_tgid();
-	struct window *window = window_here();
+	struct window *window;
+#ifdef FLOWS
+	struct thread *of = thread_or_window(&window);
+
+	if (!of) {
+		exits_unopened(thread, *(s64 *)(ctx + SYSCALL_EXIT_ID), window);
+		return 0;
+	}
+	if (of->role == ROLE_PROGRAM)
+		transfer_ends(of, ctx);
+	called_of(of, of->syscall)->exits++;
+	of->syscall = NO_SYSCALL;
+#else
 	u32 *number;
 
-	if (!window) {
-		if (reads_for_itself(*(s64 *)(ctx + SYSCALL_EXIT_ID)))
-			syscall_of.delete(&thread);
+	window = window_here();
+	if (!is_open(window)) {
+		exits_unopened(thread, *(s64 *)(ctx + SYSCALL_EXIT_ID), window);
 		return 0;
 	}
-	if (window->opener) {
-		if (window->opener == thread && !window->awaits_exec)
-			window->opener = 0;
-		return 0;
-	}
-#ifdef FLOWS
-	if (window->role == ROLE_PROGRAM)
-		transfer_ends(ctx);
-#endif
 	number = syscall_of.lookup(&thread);
 	tally_as(window->role, SITE_SYSCALL_EXIT, 0, number ? *number : NO_SYSCALL, 0, 0);
 	syscall_of.delete(&thread);
+#endif
 	return 0;
 }
 
@@ -240,6 +270,9 @@ int on_process_fork(void *ctx)
 	u64 child = *(u32 *)(ctx + FORK_CHILD_PID), thread = THREAD_KEY(child);
 
 	windows.delete(&thread);
+#ifdef FLOWS
+	begins_anew(child);
+#endif
 	if (parent && parent->scope == SCOPE_PROCESS && IS_COUNTING(parent)) {
 		struct window window = {
 			.origin = ORIGIN_OF_CHILD(parent, process),
@@ -255,40 +288,28 @@ int on_process_fork(void *ctx)
 }
 
 #ifdef FLOWS
-/* A thread has the number of its process's first now, and is in the same system call still. */
-static inline void became_first(u32 former, u32 thread)
-{
-	u32 *number = syscall_of.lookup(&former);
-	u64 key = former;
-
-	windows.delete(&key);
-	if (number) {
-		u32 same = *number;
-
-		syscall_of.delete(&former);
-		if (syscall_of.update(&thread, &same))
-			count_lost(LOST_SYSCALL);
-	}
-}
-
 /*
  * Tracepoint sched:sched_process_exec: the process has become another program, by whichever of
- * its threads, which is its first from then on.
+ * its threads, which is its first from then on. That one has the number of the first now, which
+ * has ended, and is in the same system call still.
  */
 int on_process_exec(void *ctx)
 {
-	u64 id = bpf_get_current_pid_tgid(), process = id >> 32;
+	u64 id = bpf_get_current_pid_tgid(), process = id >> 32, key;
 	u32 thread = id, former = *(u32 *)(ctx + EXEC_FORMER_THREAD);
 	struct window *window = windows.lookup(&process);
 
-	if (!window) {
-		if (former != thread)
-			syscall_of.delete(&former);
-		return 0;
+	if (former != thread) {
+		syscall_of.delete(&former);
+		renumbered(former, thread);
 	}
+	if (!window)
+		return 0;
 	window->awaits_exec = 0;
-	if (former != thread)
-		became_first(former, thread);
+	if (former != thread) {
+		key = former;
+		windows.delete(&key);
+	}
 #ifdef STACKS
 	noted_program();
 #endif
@@ -308,7 +329,7 @@ int on_process_exit(void *ctx)
 	u64 task = bpf_get_current_task(), key = thread;
 
 	syscall_of.delete(&thread);
-	transfers.delete(&thread);
+	thread_ends(thread);
 	if (key != process)
 		windows.delete(&key);
 	if (!u32_at(u64_at(task, TASK_SIGNAL), SIGNAL_LIVE))

@@ -40,18 +40,18 @@ static inline struct arguments arguments_of(void *ctx)
 
 static inline void own(u64 thing)
 {
-	struct window *window = window_here();
-	u32 role;
+	u32 role = open_role(), *before;
 
 	if (!thing)
 		return;
-	if (!is_open(window)) {
+	before = owners.lookup(&thing);
+	if (!role) {
 		/* The address may have belonged to somebody with a window. */
-		owners.delete(&thing);
+		if (before)
+			owners.delete(&thing);
 		return;
 	}
-	role = window->role;
-	if (owners.update(&thing, &role))
+	if ((!before || *before != role) && owners.update(&thing, &role))
 		count_lost(LOST_OWNER);
 }
 

@@ -23,8 +23,8 @@ BPF_TABLE("percpu_hash", struct tally_key, struct tally, tallies, MAX_TALLIES);
 /* Every execution of each site's program, in a window or not. */
 BPF_TABLE("percpu_array", int, u64, hits, MAX_SITES);
 
-static inline void tally_as(u32 role, u32 site, u32 direction, u32 syscall, u64 bytes,
-			    u64 caller)
+static inline void tally_some(u32 role, u32 site, u32 direction, u32 syscall, u64 calls,
+			      u64 bytes, u64 caller)
 {
 	struct tally_key key = {
 		.role = role, .site = site, .direction = direction, .syscall = syscall,
@@ -43,16 +43,14 @@ static inline void tally_as(u32 role, u32 site, u32 direction, u32 syscall, u64 
 			return;
 		}
 	}
-	add_u64(&cell->calls, 1);
+	add_u64(&cell->calls, calls);
 	add_u64(&cell->bytes, bytes);
 }
 
-static inline u32 syscall_here(void)
+static inline void tally_as(u32 role, u32 site, u32 direction, u32 syscall, u64 bytes,
+			    u64 caller)
 {
-	u32 thread = bpf_get_current_pid_tgid();
-	u32 *number = syscall_of.lookup(&thread);
-
-	return number ? *number : NO_SYSCALL;
+	tally_some(role, site, direction, syscall, 1, bytes, caller);
 }
 
 #ifdef FLOWS
@@ -63,16 +61,29 @@ static inline void book(void *ctx, u32 role, u32 site, u32 direction, u32 syscal
 #define book(...)
 #endif
 
-/* Count for an open window. User memory is only copied for its owner. */
+/* Count for the role of an open window. User memory is only copied for its owner. */
 static inline void count_here(void *ctx, u32 site, u32 direction, u64 bytes, u64 caller,
-			      struct window *window)
+			      u32 role)
 {
 	u32 syscall = syscall_here();
 
-	if (!is_open(window))
+	if (!role)
 		return;
-	tally_as(window->role, site, direction, syscall, bytes, caller);
-	book(ctx, window->role, site, direction, syscall, bytes, true);
+	tally_as(role, site, direction, syscall, bytes, caller);
+	book(ctx, role, site, direction, syscall, bytes, true);
+}
+
+/*
+ * For whom the current thread, or the interrupt on top of it, may be working: its own
+ * window's role; without one the pending work's, marked ROLE_UNATTRIBUTED; 0 for nobody.
+ */
+static inline u32 role_of_work(void)
+{
+	u32 role = pending_role(), own = open_role();
+
+	if (own)
+		return own;
+	return role ? ROLE_UNATTRIBUTED | role : 0;
 }
 
 /*
@@ -85,13 +96,9 @@ static inline void count_here(void *ctx, u32 site, u32 direction, u64 bytes, u64
 static inline void count_anywhere(void *ctx, u32 site, u32 direction, u64 bytes, u64 caller,
 				  u32 owner)
 {
-	struct window *window = window_here();
-	u32 role = 0, syscall = NO_SYSCALL, pending = pending_role();
+	u32 own = open_role(), role = own, pending = pending_role();
+	u32 syscall = own ? syscall_here() : NO_SYSCALL;
 
-	if (is_open(window)) {
-		role = window->role;
-		syscall = syscall_here();
-	}
 	if (owner) {
 		if (role != owner)
 			syscall = NO_SYSCALL;
@@ -102,8 +109,7 @@ static inline void count_anywhere(void *ctx, u32 site, u32 direction, u64 bytes,
 	if (!role)
 		return;
 	tally_as(role, site, direction, syscall, bytes, caller);
-	book(ctx, role, site, direction, syscall, bytes,
-	     is_open(window) && window->role == role);
+	book(ctx, role, site, direction, syscall, bytes, own == role);
 }
 
 static inline void count_hit(int site)

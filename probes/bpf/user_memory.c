@@ -50,13 +50,13 @@ int on_user_copy(struct pt_regs *ctx)
 {
 	u64 units = ctx->dx;
 
-	if (!is_open(window_here()))
+	if (!open_role())
 		return 0;
 	if (PLACE_ON_STACK)
 		units = user_word_at(ctx->sp + PLACE_ON_STACK);
 	count_hit(PLACE_SITE);
 	if (units * PLACE_UNIT >= USER_COPIES_FROM)
 		count_here(ctx, PLACE_SITE, USER_TO_USER, units * PLACE_UNIT,
-			   user_word_at(ctx->sp + PLACE_PUSHED), window_here());
+			   user_word_at(ctx->sp + PLACE_PUSHED), open_role());
 	return 0;
 }

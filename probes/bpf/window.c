@@ -41,8 +41,8 @@ struct window {
 
 BPF_HASH(windows, u64, struct window, MAX_WINDOWS);
 /*
- * The system call that each thread with a window is inside of; of others those in which the
- * kernel reads a file for itself (reads_for_itself()).
+ * The system call that each thread with a window is inside of (of a traced program: threads.c);
+ * of others those in which the kernel reads a file for itself (reads_for_itself()).
  */
 BPF_HASH(syscall_of, u32, u32, MAX_THREADS);
 /* The tracked role whose work is not settled yet; 0: none. */
@@ -125,6 +125,13 @@ static inline struct window *window_of_memory(void)
 	return memory ? window_of(memory) : NULL;
 }
 
+static inline u32 role_of_memory(void)
+{
+	struct window *window = window_of_memory();
+
+	return window && !window->opener ? window->role : 0;
+}
+
 /*
  * In which calls the kernel reads a file into memory of its own, for the caller: programs and
  * modules that are loaded. In a thread without a window that is nobody else's work.
@@ -139,6 +146,29 @@ static inline bool is_open(struct window *window)
 	return window && !window->opener;
 }
 
+#ifndef FLOWS /* threads.c */
+/* The role of the current thread's window, if that is open; otherwise 0. */
+static inline u32 open_role(void)
+{
+	struct window *window = window_here();
+
+	return is_open(window) ? window->role : 0;
+}
+
+/* The system call that the current thread is in. */
+static inline u32 syscall_here(void)
+{
+	u32 thread = bpf_get_current_pid_tgid();
+	u32 *number = syscall_of.lookup(&thread);
+
+	return number ? *number : NO_SYSCALL;
+}
+
+static inline void windows_changed(void)
+{
+}
+#endif
+
 /* The tracked role whose work is pending; 0 if there is none. */
 static inline u32 pending_role(void)
 {
@@ -148,16 +178,3 @@ static inline u32 pending_role(void)
 	return role ? *role : 0;
 }
 
-/*
- * For whom the current thread, or the interrupt on top of it, may be working: its own
- * window's role; without one the pending work's, marked ROLE_UNATTRIBUTED; 0 for nobody.
- */
-static inline u32 role_of_work(void)
-{
-	struct window *window = window_here();
-	u32 role = pending_role();
-
-	if (is_open(window))
-		return window->role;
-	return role ? ROLE_UNATTRIBUTED | role : 0;
-}

@@ -13,11 +13,13 @@ from zctrace.probes.model import DIRECTION_NUMBERS, LARGE, Returned
 from zctrace.probes.user_functions import USER_COPIES
 from zctrace.workloads import marker
 
+_THREADS = "threads.c"
 _SOURCES = (
     "settings.h",
     "registers.h",
     "direction.h",
     "window.c",
+    _THREADS,
     "tally.c",
     "calls.c",
     "owner.c",
@@ -65,7 +67,7 @@ class MeterOptions:
 def source(probes: Path, options: MeterOptions) -> str:
     """The text that BCC compiles, of the files in ``probes``."""
     names = (
-        *_SOURCES,
+        *(name for name in _SOURCES if options.follow_flows or name != _THREADS),
         *(_FLOWS if options.follow_flows else ()),
         _TRANSFORMS,
         _COPIES,

@@ -11,11 +11,12 @@ import functools
 import mmap
 import stat
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zctrace.collect import sockets
+from zctrace.collect import sockets, threads
 from zctrace.collect.beneath import of_block_device, of_character_device, of_file_system
 from zctrace.collect.mounts import Mount, mounts
 from zctrace.evidence.account import (
@@ -40,7 +41,7 @@ from zctrace.probes.syscalls import MAX_NUMBER, OTHER_ENDS, TRANSFERS, Nameless,
 from zctrace.workloads.marker import Role
 
 TABLES = (
-    *("transfers", "objects", "flows", "bookings", "workers", "running"),
+    *("objects", "flows", "bookings", "workers", "running"),
     *("more_flows", "more_bookings", "more_workers", "overflow"),
 )
 """Those that are cleared between one program and the next."""
@@ -84,6 +85,7 @@ def parameters(room: Room) -> dict[str, str]:
         "MAX_OBJECTS": str(room.things),
         "MAX_WORKERS": str(room.threads),
         "NAME_BYTES": str(_NAME_BYTES),
+        **threads.PARAMETERS,
         "MAX_SYSCALL": str(MAX_NUMBER),
         "ROLE_PROGRAM": str(int(Role.PROGRAM)),
         "PURPOSE_PAYLOAD": str(_PAYLOAD),
@@ -156,14 +158,20 @@ def prepare(tables: Any, attach_plan: AttachPlan) -> None:
     note_payload(tables, attach_plan)
 
 
+def payload(attach_plan: AttachPlan) -> frozenset[int]:
+    """The meter's numbers of the sites that copy payload."""
+    return frozenset(
+        {
+            *(c.number for c in attach_plan.calls if c.target.purpose is Purpose.PAYLOAD),
+            *(c.number for c in attach_plan.copies if c.kind is Kind.COPY),
+        }
+    )
+
+
 def note_payload(tables: Any, attach_plan: AttachPlan) -> None:
     """Tell the meter which sites copy payload."""
     purposes = tables["purposes"]
-    counting = [
-        *(c.number for c in attach_plan.calls if c.target.purpose is Purpose.PAYLOAD),
-        *(c.number for c in attach_plan.copies if c.kind is Kind.COPY),
-    ]
-    for number in counting:
+    for number in payload(attach_plan):
         purposes[ctypes.c_int(number)] = ctypes.c_uint32(_PAYLOAD)
 
 
@@ -171,49 +179,81 @@ def _number(kind: Nameless | None) -> int:
     return kind.value if kind else 0
 
 
-def read(tables: Any, syscall_name: Callable[[int], str | None]) -> Account:
-    """Everything since the tables were cleared."""
+def read(
+    tables: Any,
+    kept: threads.Kept,
+    payload: Container[int],
+    syscall_name: Callable[[int], str | None],
+) -> Account:
+    """Everything since the tables were cleared; ``payload`` are the sites that copy some."""
     things = _Things(tables["objects"], mounts())
-    flows = tuple(
-        Flow(
-            thing=things.number(key.object),
-            process=key.process,
-            descriptor=None if key.descriptor == _NO_DESCRIPTOR else key.descriptor,
-            syscall=syscall_name(key.syscall),
-            way=_WAYS[key.way & ~_DIRECT],
-            calls=cell.calls,
-            bytes=cell.bytes,
-            direct=bool(key.way & _DIRECT),
+    moved: dict[Flow, Counter[str]] = defaultdict(Counter)
+    booked: dict[Booking, Counter[str]] = defaultdict(Counter)
+
+    def move(process: int, found: Any, cell: Any) -> None:
+        flow = Flow(
+            thing=things.number(found.object),
+            process=process,
+            descriptor=None if found.descriptor == _NO_DESCRIPTOR else found.descriptor,
+            syscall=syscall_name(found.syscall),
+            way=_WAYS[found.way & ~_DIRECT],
+            calls=0,
+            bytes=0,
+            direct=bool(found.way & _DIRECT),
         )
-        for name in ("flows", "more_flows")
-        for key, cell in tables[name].items()
+        moved[flow].update(calls=cell.calls, bytes=cell.bytes)
+
+    def book(found: Any, cell: Any) -> None:
+        booking = Booking(
+            thing=things.number(found.object),
+            syscall=syscall_name(found.syscall),
+            direction=DIRECTIONS_BY_NUMBER.get(found.direction),
+            calls=0,
+            bytes=0,
+        )
+        booked[booking].update(calls=cell.calls, bytes=cell.bytes)
+
+    for name in ("flows", "more_flows"):
+        for key, cell in tables[name].items():
+            move(key.process, key, cell)
+    for process, found in kept.moves():
+        move(process, found, found)
+    for name in ("bookings", "more_bookings"):
+        for key, cell in tables[name].items():
+            book(key, cell)
+    for counted, found in kept.copies():
+        if counted.role == Role.PROGRAM and counted.site in payload:
+            book(found, found)
+    flows = tuple(
+        dataclasses.replace(flow, calls=sums["calls"], bytes=sums["bytes"])
+        for flow, sums in moved.items()
     )
     bookings = tuple(
-        Booking(
-            thing=things.number(key.object),
-            syscall=syscall_name(key.syscall),
-            direction=DIRECTIONS_BY_NUMBER.get(key.direction),
-            calls=cell.calls,
-            bytes=cell.bytes,
-        )
-        for name in ("bookings", "more_bookings")
-        for key, cell in tables[name].items()
+        dataclasses.replace(booking, calls=sums["calls"], bytes=sums["bytes"])
+        for booking, sums in booked.items()
     )
-    workers = [
-        Worker(
-            key.value,
-            worker.process,
-            bytes(worker.name).split(b"\0")[0].decode(errors="replace"),
-            worker.calls,
-            worker.bytes,
-        )
-        for key, worker in tables["workers"].items()
-    ]
+    workers = _workers(tables, kept)
     more = tables["more_workers"][ctypes.c_int(0)]
     if more.calls:
         workers.append(Worker(0, 0, "more threads", more.calls, more.bytes))
     overflow: int = tables["overflow"][ctypes.c_int(0)].value
     return Account(tuple(things.all), flows, bookings, tuple(workers), overflow)
+
+
+def _workers(tables: Any, kept: threads.Kept) -> list[Worker]:
+    """By thread; what is kept of one that has not ended is newer than what the table has."""
+    found: dict[int, Worker] = {}
+    rows = (
+        *((key.value, row, row.calls, row.bytes) for key, row in tables["workers"].items()),
+        *((row.id, row, row.payload_calls, row.payload_bytes) for row in kept.workers()),
+    )
+    for number, row, calls, size in rows:
+        before = found.get(number, Worker(number, 0, "", 0, 0))
+        name = bytes(row.name).split(b"\0")[0].decode(errors="replace")
+        found[number] = Worker(
+            number, row.process, name, before.calls + calls, before.bytes + size
+        )
+    return list(found.values())
 
 
 class _Things:

@@ -19,6 +19,7 @@ from zctrace.collect import (
     processes,
     readings,
     stacks,
+    threads,
     user_functions,
 )
 from zctrace.collect.attaching import (
@@ -137,8 +138,10 @@ class Meter:
         return self._call_sites.refused
 
     def scope(self, cgroup: Path | None) -> None:
-        """As :meth:`Breakpoints.scope`."""
+        """As :meth:`Breakpoints.scope`; of a traced program's threads likewise."""
         self._breakpoints.scope(cgroup)
+        if self._options.follow_flows:
+            threads.limit(self._bpf, cgroup)
 
     def watch_user_memory(self, process: int) -> None:
         """Have the functions probed that copy within the memory of ``process``, of no other.
@@ -186,7 +189,7 @@ class Meter:
         """Everything tallied since the last :meth:`reset`."""
         names = self._names()
         counts = []
-        for key, cells in self._bpf["tallies"].items():
+        for key, (calls, size) in self._tallied().items():
             function, quantity, mechanism = names[key.site]
             counts.append(
                 Count(
@@ -198,11 +201,40 @@ class Meter:
                     large=bool(key.direction & LARGE),
                     syscall=readings.syscall_name(key.syscall),
                     caller=self._caller(mechanism, key.caller),
-                    calls=sum(cell.calls for cell in cells),
-                    bytes=sum(cell.bytes for cell in cells),
+                    calls=calls,
+                    bytes=size,
                 )
             )
         return sorted(counts, key=lambda c: (c.role, c.quantity, c.syscall or "", -c.bytes))
+
+    def _tallied(self) -> dict[threads.Key, tuple[int, int]]:
+        """Calls and bytes: from the table, and what is still kept of threads."""
+        found: dict[threads.Key, tuple[int, int]] = {}
+
+        def add(key: threads.Key, calls: int, size: int) -> None:
+            before = found.get(key, (0, 0))
+            found[key] = before[0] + calls, before[1] + size
+
+        for key, cells in self._bpf["tallies"].items():
+            add(
+                threads.Key(key.role, key.site, key.direction, key.syscall, key.caller),
+                sum(cell.calls for cell in cells),
+                sum(cell.bytes for cell in cells),
+            )
+        if not self._options.follow_flows:
+            return found
+        kept = threads.Kept(self._bpf)
+        for counted, copied in kept.copies():
+            add(counted, copied.calls, copied.bytes)
+        sites = {event.site.quantity: event.number for event in self._plan.events}
+        for role, number, enters, exits in kept.calls():
+            for quantity, calls in (
+                (Quantity.SYSCALL_ENTER, enters),
+                (Quantity.SYSCALL_EXIT, exits),
+            ):
+                if calls:
+                    add(threads.Key(role, sites[quantity], 0, number, 0), calls, 0)
+        return found
 
     def hits(self) -> dict[str, Hits]:
         """Per function, since loading: executions seen by the program and by perf."""
@@ -276,6 +308,9 @@ class Meter:
             *(stacks.TABLES if self._options.keep_stacks else ()),
         ):
             readings.empty(self._bpf[name])
+        if self._options.follow_flows:
+            threads.forget(self._bpf)
+            threads.windows_changed(self._bpf)
         self._watch_nobody()
 
     def set_ends(self, namespaces: Iterable[tuple[int, ...]]) -> None:
@@ -291,6 +326,7 @@ class Meter:
         table = self._bpf["windows"]
         with processes.before_others():
             table[table.Key(process)] = table.Leaf(role=role, scope=scope)
+            self._windows_changed()
             if role in marker.WATCHED:
                 self._bpf["tracked_role"][ctypes.c_int(0)] = ctypes.c_ulonglong(role)
 
@@ -307,6 +343,7 @@ class Meter:
         """Count for nobody any more."""
         with processes.before_others():
             readings.empty(self._bpf["windows"])
+            self._windows_changed()
             self._watch_nobody()
 
     def account(self, programs: stacks.Programs) -> evidence_account.Account:
@@ -314,7 +351,10 @@ class Meter:
 
         ``programs`` are those that names of functions may be looked up in.
         """
-        account = flows.read(self._bpf, readings.syscall_name)
+        account = flows.read(
+            *(self._bpf, threads.Kept(self._bpf), flows.payload(self._plan)),
+            readings.syscall_name,
+        )
         if not self._options.keep_stacks:
             return account
         names = self._names()
@@ -354,6 +394,10 @@ class Meter:
     def mappings(self) -> list[readings.Mapped]:
         """What was mapped for DMA since the last :meth:`reset`, while work was watched."""
         return readings.mappings(self._bpf)
+
+    def _windows_changed(self) -> None:
+        if self._options.follow_flows:
+            threads.windows_changed(self._bpf)
 
     def _watch_nobody(self) -> None:
         self._bpf["tracked_role"][ctypes.c_int(0)] = ctypes.c_ulonglong(0)

@@ -19,7 +19,7 @@ _LOAD_CONSTANT = 0x18
 OF_PLACE = (
     *("PLACE_SITE", "PLACE_AMOUNT", "PLACE_FIRST", "PLACE_SECOND", "PLACE_MEMBER"),
     *("PLACE_FROM", "PLACE_TO", "PLACE_DIRECTION", "PLACE_SKB", "PLACE_START", "PLACE_SIZE"),
-    *("PLACE_LARGE", "PLACE_NESTS"),
+    *("PLACE_LARGE", "PLACE_NESTS", "PLACE_AFTER_ROUTINE"),
     *("PLACE_PUSHED", "PLACE_ON_STACK", "PLACE_UNIT"),
 )
 """What there is to know of one place, for the program that is loaded for it."""

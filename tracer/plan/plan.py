@@ -106,6 +106,8 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
     twice = _counted_twice(copies, calls, kernel)
     callers = dict(twice)
     copies = [_also_counted(copy, callers.get(copy.site.function)) for copy in copies]
+    routine = any(copy.site.direction is None for copy in copies)
+    copies = [_after_routine(copy, routine=routine) for copy in copies]
     attached = _plan_hooks(catalogue.hooks, kernel)
     events, unseen = _plan_events(catalogue.events, kernel, len(catalogue.calls) + len(copies))
     return AttachPlan(
@@ -153,6 +155,12 @@ def _also_counted(copy: CopyAttachment, caller: str | None) -> CopyAttachment:
         return copy
     notes = [*([copy.note] if copy.note else []), f"the bytes are counted in {caller}, too"]
     return dataclasses.replace(copy, note="; ".join(notes))
+
+
+def _after_routine(copy: CopyAttachment, *, routine: bool) -> CopyAttachment:
+    """Whether what is copied of user memory is seen before, in the routine that does it."""
+    after = routine and copy.mechanism is Mechanism.BREAKPOINT_RETURN
+    return dataclasses.replace(copy, place=(*copy.place, ("PLACE_AFTER_ROUTINE", int(after))))
 
 
 def _plan_hooks(wanted: Sequence[Hook], kernel: KernelFacts) -> tuple[HookAttachment, ...]:

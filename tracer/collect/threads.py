@@ -1,0 +1,103 @@
+"""What the meter still keeps of threads that have not ended (probes/bpf/threads.c).
+
+Counts are collected there before they go into the tables. Part of collecting.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zctrace.collect import readings
+
+_SLOTS, _MORE = 4096, 8192
+PARAMETERS = {"THREAD_SLOTS": str(_SLOTS), "MORE_THREADS": str(_MORE)}
+"""For the meter's ``-D``: of how many threads something is kept, of those that have a place by
+their number, and of others that find theirs taken."""
+_BY_COLLECTOR = 1
+"""Where it is counted how often the collector has changed windows."""
+
+
+class Key(NamedTuple):
+    """What the meter counts by."""
+
+    role: int
+    site: int
+    direction: int
+    syscall: int
+    caller: int
+
+
+class Kept:
+    """All that is kept, read at once; nothing may be counted meanwhile."""
+
+    def __init__(self, tables: Any) -> None:
+        slots, more = tables["threads"], tables["more_threads"]
+        self._threads = [
+            *(slots[ctypes.c_int(slot.value)] for slot in tables["claims"]),
+            *more.values(),
+        ]
+
+    def copies(self) -> list[tuple[Key, Any]]:
+        """What was copied, with ``object``, ``calls`` and ``bytes``."""
+        return [
+            (Key(c.role, c.site, c.direction, c.syscall, c.caller), c)
+            for thread in self._threads
+            for c in thread.copied
+            if c.calls
+        ]
+
+    def calls(self) -> list[tuple[int, int, int, int]]:
+        """Role, system call, how often entered, how often left."""
+        return [
+            (c.role, c.number, c.enters, c.exits)
+            for thread in self._threads
+            for c in thread.called
+            if c.enters or c.exits
+        ]
+
+    def moves(self) -> list[tuple[int, Any]]:
+        """The process, and what it moved: ``object``, ``descriptor``, ``way``, …"""
+        return [
+            (thread.process, moved)
+            for thread in self._threads
+            for moved in thread.moved
+            if moved.calls
+        ]
+
+    def workers(self) -> list[Any]:
+        """Threads that have copied payload: ``id``, ``process``, ``name``, …"""
+        return [thread for thread in self._threads if thread.payload_calls]
+
+
+def forget(tables: Any) -> None:
+    """Keep nothing any more."""
+    slots, taken = tables["threads"], tables["claims"]
+    for slot in taken:
+        slots[ctypes.c_int(slot.value)] = slots.Leaf()
+    readings.empty(taken)
+    readings.empty(tables["more_threads"])
+    tables["how_many_more"][ctypes.c_int(0)] = ctypes.c_ulonglong(0)
+
+
+def windows_changed(tables: Any) -> None:
+    """Have every thread's window looked for anew."""
+    generations, cell = tables["generations"], ctypes.c_int(_BY_COLLECTOR)
+    generations[cell] = ctypes.c_ulonglong(generations[cell].value + 1)
+
+
+def limit(tables: Any, cgroup: Path | None) -> None:
+    """Only threads in ``cgroup`` may have windows; without one, anybody's."""
+    scope = tables["scope"]
+    with suppress(Exception):  # there is nothing, or, as in cgroup v1, nothing can be
+        del scope[ctypes.c_int(0)]
+    if cgroup is not None:
+        folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with suppress(Exception):
+                scope[ctypes.c_int(0)] = ctypes.c_int(folder)
+        finally:
+            os.close(folder)

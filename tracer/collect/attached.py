@@ -26,7 +26,7 @@ from zctrace.kernel.facts import KernelFacts
 from zctrace.kernel.later import Loading
 from zctrace.kernel.text import TextError
 from zctrace.plan.attachments import AttachPlan, CallAttachment, Choice
-from zctrace.plan.plan import plan
+from zctrace.plan.plan import plan, settled
 from zctrace.probes.model import Catalogue, Kind, Path, Purpose, Quantity
 
 
@@ -84,12 +84,16 @@ class Survey:
             )
 
 
-def survey(catalogue: Catalogue, request: Request, watch: Stopwatch) -> Survey:
-    """Look at the running kernel, and plan."""
+def survey(
+    catalogue: Catalogue, request: Request, watch: Stopwatch, *, sparing: bool = False
+) -> Survey:
+    """Look at the running kernel, and plan; ``sparing`` is for what is left running."""
     choice, there = Choice(request.mechanism), later.loadings()
     with watch.phase("observe", "looking at the kernel"):
         facts = kernel.observe(catalogue, OBSERVED)
     with watch.phase("plan", "planning the probes"):
+        if sparing:
+            choice = settled(catalogue, facts, choice)
         return Survey(catalogue, choice, facts, plan(catalogue, facts, choice), there)
 
 

@@ -64,7 +64,7 @@ def trace(
 @contextmanager
 def following(request: Request, watch: Stopwatch) -> Iterator[Instrument]:
     """An instrument that follows bytes from thing to thing; raises ``ZctraceError``."""
-    found = survey(PROGRAM_CATALOGUE, request, watch)
+    found = survey(PROGRAM_CATALOGUE, request, watch, sparing=True)
     facts = found.facts
     require(facts, found.plan, found.choice)
     unknown = sorted({m for ms in FLOW_MEMBERS.values() for m in ms} - facts.members.keys())
@@ -78,7 +78,6 @@ def following(request: Request, watch: Stopwatch) -> Iterator[Instrument]:
     found = dataclasses.replace(found, plan=dataclasses.replace(found.plan, blind=blind))
     stacks = bool(request.subject and request.subject.stacks)
     with attached(request, found, watch, follow_flows=True, keep_stacks=stacks) as instrument:
-        instrument.meter.measure_costs()
         yield instrument
 
 

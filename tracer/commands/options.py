@@ -68,8 +68,9 @@ Sabotage = Annotated[list[str] | None, typer.Option(hidden=True)]
 Mechanism = Annotated[
     Choice,
     typer.Option(
-        help="How user copies are watched: callsite, breakpoint, or auto: both, which "
-        "must agree."
+        help="How copies of user memory are watched: callsite, breakpoint, or both, which "
+        "must agree. auto is both for run; for a traced program it is breakpoint, which costs "
+        "other programs nothing, where the kernel allows that."
     ),
 ]
 Command = Annotated[

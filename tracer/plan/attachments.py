@@ -25,6 +25,8 @@ class Choice(enum.Enum):
     """How user copies are to be watched."""
 
     AUTO = "auto"
+    """Both; of a traced program by breakpoints, where they see all (``plan.settled``)."""
+    BOTH = "both"
     """At the call sites, and by breakpoints beside them, which must see the same bytes."""
     BREAKPOINT = "breakpoint"
     """By breakpoints; at call sites only what no breakpoint sees."""

@@ -123,6 +123,27 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
     )
 
 
+def settled(catalogue: Catalogue, kernel: KernelFacts, choice: Choice) -> Choice:
+    """What AUTO means for a traced program.
+
+    A probe on a CALL instruction costs everybody who copies; a breakpoint nobody but the
+    program. So breakpoints alone are used where they leave nothing open that the call sites
+    would not, and see what was really copied. Then the copy routine and the functions above it
+    watch each other.
+    """
+    if choice is not Choice.AUTO:
+        return choice
+    alone, both = (plan(catalogue, kernel, one) for one in (Choice.BREAKPOINT, Choice.BOTH))
+    copies = {b.quantity for b in alone.blind if b.kind is Kind.COPY}
+    sufficient = (
+        not alone.counted_twice
+        and copies <= {b.quantity for b in both.blind if b.kind is Kind.COPY}
+        and all(copy.exact for copy in alone.breakpoints if copy.kind is Kind.COPY)
+        and any(copy.site.direction is None for copy in alone.breakpoints)
+    )
+    return Choice.BREAKPOINT if sufficient else Choice.BOTH
+
+
 def _alternatives(sites: Iterable[CopySite]) -> Iterable[list[CopySite]]:
     """Rows of which one is attached: those of a quantity; each of functions that nest."""
     groups: dict[tuple[Quantity, str], list[CopySite]] = {}

@@ -47,7 +47,8 @@ from zctrace.evidence.schema import (
 )
 from zctrace.kernel import facts as kernel
 from zctrace.machine import qemu
-from zctrace.plan.plan import plan
+from zctrace.plan.attachments import Choice
+from zctrace.plan.plan import plan, settled
 from zctrace.probes.catalogue import PROGRAM_CATALOGUE
 
 from suites import ENVIRONMENT, ROOT, SIZE  # isort: skip
@@ -80,7 +81,8 @@ class Programs:
 
     def __init__(self, facts, folders):
         self._facts, self.folders = facts, folders
-        self._plan = plan(PROGRAM_CATALOGUE, facts)
+        choice = settled(PROGRAM_CATALOGUE, facts, Choice.AUTO)
+        self._plan = plan(PROGRAM_CATALOGUE, facts, choice)
         self._request = Request(
             run_id="programs", settings=(), sizes=(), chunk=None, pipe_size=None, repeat=1,
             uid=65534, gid=65534, groups=(), user="nobody", machine="qemu-tcg", images={},

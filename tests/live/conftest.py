@@ -107,7 +107,6 @@ def run_in_guest(
     *arguments,
     file_systems=(),
     boot_options=(),
-    emulator_options=(),
     folders=(),
     modules=(),
     room_bytes=1 << 20,
@@ -132,15 +131,7 @@ def run_in_guest(
         for kind, image in images.items():
             machine_images.make_image(image, kind, room_bytes)
         disks = tuple(images.values())
-        guest = qemu.Guest(
-            found,
-            kvm and not emulator_options,
-            3 << 30,
-            run_folder.path,
-            disks,
-            boot_options,
-            emulator_options=emulator_options,
-        )
+        guest = qemu.Guest(found, kvm, 3 << 30, run_folder.path, disks, boot_options)
         answer, steps = run_folder.path / "answer", run_folder.path / "steps"
         progress = machine_progress.Progress(steps, answer, print, 0)
         command = [qemu.PYTHON, "-I", str(code / script), str(code), str(answer), str(steps)]

@@ -48,8 +48,7 @@ class Guest:
     """What to boot. ``folder`` is shared read-write; ``disks`` are NVMe ones.
 
     ``nics`` are pairs of network devices, joined to each other: each QEMU's name of the
-    device, and the two hardware addresses. ``boot_options`` go on the kernel's command line,
-    ``emulator_options`` on QEMU's.
+    device, and the two hardware addresses. ``boot_options`` go on the kernel's command line.
     """
 
     kernel: Kernel
@@ -59,7 +58,6 @@ class Guest:
     disks: tuple[Path, ...] = ()
     boot_options: tuple[str, ...] = ()
     nics: tuple[tuple[str, tuple[str, str]], ...] = ()
-    emulator_options: tuple[str, ...] = ()
 
     @property
     def machine(self) -> str:
@@ -134,8 +132,8 @@ def command(guest: Guest, script: Path) -> list[str]:
                 "-device",
                 f"{device},netdev=zctracenic{hub}{end},mac={address}",
             ]
-    for option in (*devices, *guest.emulator_options):
-        arguments.append(f"--qemu-opts={option}")
+    for device in devices:
+        arguments.append(f"--qemu-opts={device}")
     return [*arguments, "--exec", f"sh {shlex.quote(str(script))}"]
 
 

@@ -1,0 +1,1 @@
+"""What tracing costs, in instructions of a guest: ``python -m tests.bench``."""

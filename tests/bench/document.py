@@ -1,0 +1,35 @@
+"""docs/cost.md: what the benchmark writes of it, between two marks. Pure."""
+
+from tests.bench import figures, tables
+
+BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
+
+
+def section(about, measured, growth):
+    """``about`` is what was measured, with what, as pairs; ``measured`` the rest by kernel.
+
+    ``growth`` is a kernel's line and what was found on it.
+    """
+    parts = ["\n".join(f"* {name}: {value}" for name, value in about.items())]
+    parts.append("![Extra instructions per operation](cost.svg)")
+    for line, one in measured.items():
+        parts.append(f"## Linux {line}: extra instructions per operation")
+        parts += [tables.extra(one["found"], who) for who in figures.WHO]
+        if where := one.get("symbols"):
+            parts.append(f"## Linux {line}: where the extra instructions of `zctrace trace` go")
+            parts += [tables.symbols(where, who) for who in figures.WHO]
+        parts.append(f"## Linux {line}: what starting costs")
+        parts.append(tables.start(one["found"]))
+    if growth:
+        line, found = growth
+        parts += [f"## Linux {line}: more threads and sockets", tables.growth(found)]
+    return "\n\n".join(parts)
+
+
+def renewed(text, written):
+    """``text`` with ``written`` between the marks; raises ``ValueError`` without them."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{BEGIN} and {END} are not both in the document")
+    return f"{before}{BEGIN}\n\n{written}\n\n{END}{after}"

@@ -36,11 +36,11 @@ HOOKS: tuple[Hook, ...] = (
         handler="on_socket_used",
         why="whose the packets of a socket are",
     ),
-    # Found on 5.10 and 6.1. On 6.12 all goes through tcp_sendmsg.
+    # Not tcp_sendpage, which it calls for each page.
     Hook(
-        quantity="pages given to a TCP socket",
-        function="tcp_sendpage",
-        handler="on_socket_used",
+        quantity="pages spliced into a socket",
+        function="generic_splice_sendpage",
+        handler="on_spliced_to_socket",
         why="whose the packets of a socket are; found on 5.10 and 6.1",
     ),
     Hook(

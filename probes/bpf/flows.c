@@ -107,12 +107,23 @@ static inline void in_a_row_of_many(u64 bytes)
 
 static inline u64 file_of(u32 descriptor)
 {
+#if TYPED_TASK
+	void *task = typed_task(), *files = *(void **)(task + TASK_FILES), *table;
+
+	if (!files)
+		return 0;
+	table = *(void **)(files + FILES_TABLE);
+	if (!table || descriptor >= *(u32 *)(table + TABLE_SIZE))
+		return 0;
+	return u64_at(*(u64 *)(table + TABLE_FILES) + 8 * (u64)descriptor, 0);
+#else
 	u64 files = u64_at(bpf_get_current_task(), TASK_FILES);
 	u64 table = u64_at(files, FILES_TABLE);
 
 	if (!files || descriptor >= u32_at(table, TABLE_SIZE))
 		return 0;
 	return u64_at(u64_at(table, TABLE_FILES) + 8 * (u64)descriptor, 0);
+#endif
 }
 
 #define PROTOCOL_TCP 6 /* IPPROTO_TCP */
@@ -236,6 +247,24 @@ static inline void identify(u64 file, struct object_key *key)
 	}
 }
 
+#define MOST_APART 64
+
+/* Two words of a structure, by one look if they are near each other; returns the other one. */
+static inline u64 two_at(u64 structure, u64 one, u64 other, u64 *first)
+{
+	u64 from = one < other ? one : other, apart = one < other ? other - one : one - other;
+	u32 words[MOST_APART / 4 + 2], first_at = (one - from) / 4, other_at = (other - from) / 4;
+
+	if (apart > MOST_APART || apart % 4) {
+		*first = u64_at(structure, one);
+		return u64_at(structure, other);
+	}
+	if (bpf_probe_read_kernel(words, apart + 8, (void *)(structure + from)))
+		__builtin_memset(words, 0, sizeof(words));
+	*first = words[first_at] | (u64)words[first_at + 1] << 32;
+	return words[other_at] | (u64)words[other_at + 1] << 32;
+}
+
 /*
  * Which thing is behind a descriptor; returns the file. What the thread has seen there before it
  * knows again by the file's, the inode's and the file system's addresses and the inode's number.
@@ -249,10 +278,8 @@ static inline u64 look_behind(struct thread *thread, u32 descriptor, struct obje
 
 	if (!file)
 		return 0;
-	*direct = u32_at(file, FILE_FLAGS) & O_DIRECT ? WAY_DIRECT : 0;
-	inode = u64_at(file, FILE_INODE);
-	number = u64_at(inode, INODE_NUMBER);
-	super = u64_at(inode, INODE_SUPER);
+	*direct = two_at(file, FILE_INODE, FILE_FLAGS, &inode) & O_DIRECT ? WAY_DIRECT : 0;
+	super = two_at(inode, INODE_NUMBER, INODE_SUPER, &number);
 	if (known->file != file || known->inode != inode || known->number != number ||
 	    known->super != super ||
 	    (known->sock && u64_at(known->sock, SOCK_UPPER) != known->upper)) {

@@ -78,6 +78,13 @@ int on_socket_used(struct pt_regs *ctx)
 	return 0;
 }
 
+/* Entry of generic_splice_sendpage(pipe, file, ...). */
+int on_spliced_to_socket(struct pt_regs *ctx)
+{
+	own(u64_at(u64_at(ctx->si, FILE_PRIVATE), SOCKET_SOCK));
+	return 0;
+}
+
 static inline u32 owner_by_namespace(u64 namespace)
 {
 	u64 inode = u32_at(namespace, NET_INODE);

@@ -13,7 +13,7 @@ from suites import ENVIRONMENT, LATE_BYTES, PROCESSES, SCALE, SECRET_BYTES
 
 PYTHON = "/usr/bin/python3"
 HERE = Path(__file__).parent
-TABLES = ("windows", "syscall_of", "transfers")
+TABLES = ("windows", "syscall_of", "claims", "more_threads")
 
 
 def until(true):

@@ -377,16 +377,6 @@ class Meter:
             self._bpf["running"].map_fd, self._bpf["overflow"].map_fd, readings.syscall_name
         )
 
-    def measure_costs(self) -> None:
-        """Have the kernel measure how long programs run, where it can, from now on."""
-        switch = bpf_syscall.measure_run_times()
-        if switch is not None:
-            self._cleanup.callback(os.close, switch)
-
-    def costs(self) -> dict[str, tuple[int, int]]:
-        """How often each program has run, and for how many ns, while that was measured."""
-        return {name: bpf_syscall.run_time(fd) for name, fd in self._programs.items()}
-
     def requests(self) -> list[readings.DiskRequest]:
         """What disks were told to do since the last :meth:`reset`, while work was watched."""
         return readings.requests(self._bpf)

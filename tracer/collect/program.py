@@ -16,12 +16,13 @@ from typing import Any
 
 from zctrace.collect import cgroups, processes
 from zctrace.collect.attached import Instrument, attached, survey
+from zctrace.collect.calibration import Calibration
 from zctrace.collect.describe import TRACING, Stopwatch, hits_since, require
 from zctrace.collect.launcher import ProgramGroup
 from zctrace.collect.stacks import Programs
 from zctrace.errors import SessionError, TraceError
 from zctrace.evidence.account import CLOSED, EXITED, INTERRUPTED, STRATEGY, TIME, Look
-from zctrace.evidence.schema import Evidence, Hits, Request, Run, Subject, Trace
+from zctrace.evidence.schema import Evidence, Hits, Price, Request, Run, Subject, Trace
 from zctrace.notices import Say
 from zctrace.plan.parameters import FLOW_MEMBERS, unseen_calls
 from zctrace.probes.catalogue import PROGRAM_CATALOGUE
@@ -53,17 +54,21 @@ def trace(
     subject = request.subject
     assert subject is not None
     watch = Stopwatch(say)
-    with following(request, watch) as instrument:
+    with following(request, watch) as (instrument, price):
         meter, cgroup = instrument.meter, instrument.cgroup
         tracer = Tracer(request, meter, cgroup, streams, environment, stop, say, show)
+        tracer.price = price
         with watch.phase("trace", "running the controls"):
             traced = tracer.run(subject)
         return instrument.evidence(request, watch, rights=tracer.rights, trace=traced)
 
 
 @contextmanager
-def following(request: Request, watch: Stopwatch) -> Iterator[Instrument]:
-    """An instrument that follows bytes from thing to thing; raises ``ZctraceError``."""
+def following(request: Request, watch: Stopwatch) -> Iterator[tuple[Instrument, Price]]:
+    """An instrument that follows bytes from thing to thing, and what it costs.
+
+    Raises ``ZctraceError``.
+    """
     found = survey(PROGRAM_CATALOGUE, request, watch, sparing=True)
     facts = found.facts
     require(facts, found.plan, found.choice)
@@ -77,8 +82,11 @@ def following(request: Request, watch: Stopwatch) -> Iterator[Instrument]:
     blind = (*found.plan.blind, *unseen_calls(facts))
     found = dataclasses.replace(found, plan=dataclasses.replace(found.plan, blind=blind))
     stacks = bool(request.subject and request.subject.stacks)
+    calibration = Calibration()
     with attached(request, found, watch, follow_flows=True, keep_stacks=stacks) as instrument:
-        yield instrument
+        with watch.phase("calibrate", "timing a system call"):
+            price = calibration.price(instrument.meter, instrument.cgroup)
+        yield instrument, price
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,8 @@ class Tracer:
         self._programs = Programs()
         self.rights: dict[str, Any] = {}
         """What the program may do; known once it was started."""
+        self.price: Price | None = None
+        """What the meter costs, if it was timed."""
 
     def run(self, subject: Subject) -> Trace:
         """Trace one; raises ``ZctraceError``."""
@@ -129,7 +139,7 @@ class Tracer:
         """Between controls, what ``watch`` watches; it runs those before it by itself."""
         meter = self._meter
         meter.reset()
-        lost, costs = meter.lost(), meter.costs()
+        lost = meter.lost()
         stretch = _Stretch(meter)
         watched = watch(stretch)
         self._say("running the controls again")
@@ -154,17 +164,13 @@ class Tracer:
             expected=watched.controls.expected,
             neighbour=watched.controls.neighbour,
         )
-        spent = {
-            name: (runs - costs[name][0], ns - costs[name][1])
-            for name, (runs, ns) in meter.costs().items()
-        }
         return Trace(
             run,
             meter.account(self._programs),
             watched.seconds,
             watched.ended,
             watched.status,
-            spent,
+            price=self.price,
         )
 
     def _command(self, subject: Subject, stretch: _Stretch) -> _Watched:

@@ -98,6 +98,6 @@ def limit(tables: Any, cgroup: Path | None) -> None:
         folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
         try:
             with suppress(Exception):
-                scope[ctypes.c_int(0)] = ctypes.c_int(folder)
+                scope[ctypes.c_int(0)] = folder
         finally:
             os.close(folder)

@@ -61,7 +61,7 @@ def serve(
     watch = Stopwatch(say)
     with (
         listening(path, request.uid, request.gid) as listener,
-        following(request, watch) as instrument,
+        following(request, watch) as (instrument, price),
     ):
         tracer = Tracer(
             request,
@@ -72,6 +72,7 @@ def serve(
             stop,
             lambda step: None,
         )
+        tracer.price = price
 
         def trace(wanted: Subject, meanwhile: Callable[[], None]) -> Evidence:
             began = Stopwatch(lambda step: None)

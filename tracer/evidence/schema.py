@@ -248,14 +248,28 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Price:
+    """Nanoseconds that the meter adds, timed on the machine before anything was counted.
+
+    ``call``: to a system call of the traced program; ``copy``: to a copy of user memory in one,
+    beside that; ``bystander``: to a system call of anybody else.
+    """
+
+    call: float
+    copy: float
+    bystander: float
+
+
+@dataclass(frozen=True)
 class Trace:
     """What a traced program did.
 
     ``run`` has its counts, under the role ``program``, and those of the controls.
     ``seconds`` is how long it was counted; ``ended`` why no longer: ``exited``, ``time``,
     ``interrupted`` or, of a window, ``closed``. ``status`` is a command's, as a shell has
-    it; ``None`` where it was not ours. ``costs`` is how often each of the meter's programs
-    ran, for everybody, and for how many ns.
+    it; ``None`` where it was not ours. ``price`` is what the meter cost; of saved traces older
+    than that it is ``None``, and ``costs`` how often each of the meter's programs ran, for
+    everybody, and for how many ns.
     """
 
     run: Run
@@ -263,7 +277,8 @@ class Trace:
     seconds: float
     ended: str
     status: int | None
-    costs: dict[str, tuple[int, int]]
+    costs: dict[str, tuple[int, int]] = field(default_factory=dict)
+    price: Price | None = None
 
 
 @dataclass(frozen=True)

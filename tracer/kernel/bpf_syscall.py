@@ -16,7 +16,7 @@ import struct
 from zctrace.kernel import btf
 
 _SYS_BPF = 321
-_PROG_LOAD, _OBJ_GET_INFO_BY_FD, _RAW_TRACEPOINT_OPEN, _ENABLE_STATS = 5, 15, 17, 32
+_PROG_LOAD, _OBJ_GET_INFO_BY_FD, _RAW_TRACEPOINT_OPEN = 5, 15, 17
 _ATTRIBUTES_BYTES = 128
 PROBE, TRACEPOINT, BREAKPOINT, RAW_TRACEPOINT, _TRACING = 2, 5, 7, 17, 26
 """enum bpf_prog_type; a breakpoint's programs are those of perf events."""
@@ -28,10 +28,9 @@ _LICENSE = b"GPL\0"
 _LOG_BYTES = 1 << 20
 _EXPECTED_ATTACH_TYPE, _ATTACH_BTF_ID = 68, 108
 """Where union bpf_attr has them for a program to be loaded."""
-_INFO_BYTES, _RUN_TIME, _RECURSION_MISSES = 256, 192, 208
-"""Size asked for of struct bpf_prog_info, where run_time_ns and behind it run_cnt stand, and
-where recursion_misses (Since Linux kernel commit 9ed9e9ba2337 ("bpf: Count the number of times
-recursion was prevented") (in v5.12))."""
+_INFO_BYTES, _RECURSION_MISSES = 256, 208
+"""Size asked for of struct bpf_prog_info, and where recursion_misses stands (Since Linux kernel
+commit 9ed9e9ba2337 ("bpf: Count the number of times recursion was prevented") (in v5.12))."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -129,26 +128,6 @@ def recursion_misses(program: int) -> int | None:
         return None
     (misses,) = struct.unpack_from("=Q", info, _RECURSION_MISSES)
     return int(misses)
-
-
-def run_time(program: int) -> tuple[int, int]:
-    """Runs and ns; (0, 0) where the kernel does not tell, or was not asked to measure."""
-    info = _program_info(program)
-    if len(info) < _RUN_TIME + 16:
-        return 0, 0
-    spent, runs = struct.unpack_from("=QQ", info, _RUN_TIME)
-    return int(runs), int(spent)
-
-
-def measure_run_times() -> int | None:
-    """Have the kernel measure how long programs run, until the descriptor is closed.
-
-    ``None`` where it does not. Since Linux kernel commit d46edd671a14 ("bpf: Sharing bpf
-    runtime stats with BPF_ENABLE_STATS") (in v5.8).
-    """
-    attributes = ctypes.create_string_buffer(_ATTRIBUTES_BYTES)  # BPF_STATS_RUN_TIME is 0
-    switch: int = _libc.syscall(_SYS_BPF, _ENABLE_STATS, attributes, 4)
-    return None if switch < 0 else switch
 
 
 def _program_info(program: int) -> bytes:

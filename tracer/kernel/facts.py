@@ -9,7 +9,7 @@ import dataclasses
 import errno
 import os
 import re
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,7 +131,8 @@ class KernelFacts:
     ``breakpoint``, ``text``, ``btf`` are ``None`` where available, otherwise why not.
     ``tells_skips`` is whether the kernel counts how often it has skipped the program of a
     probe or tracepoint; not so where that is not known. ``runs_32_bit`` is whether the kernel
-    is built to run 32-bit programs.
+    is built to run 32-bit programs; ``typed_task`` whether programs may read the current task's
+    members as those of a type.
     """
 
     release: str
@@ -152,6 +153,7 @@ class KernelFacts:
     lockdown: str = "none"
     tells_skips: bool = False
     runs_32_bit: bool = False
+    typed_task: bool = False
 
     def to_json(self) -> dict[str, Any]:
         facts = dataclasses.asdict(self)
@@ -206,7 +208,7 @@ def observe(catalogue: Catalogue, memory: Path | None = None) -> KernelFacts:
             remembered.keep(memory, wanted, text, accepted)
     calls = dict(text.calls)
     tells_skips = bool(calls.pop(text_facts.COUNTS_SKIPS, ()))
-    members, iterators, no_btf = _types(catalogue.copies)
+    members, iterators, typed_task, no_btf = _types(catalogue.copies)
     return KernelFacts(
         release=uname.release,
         version=uname.version,
@@ -226,6 +228,7 @@ def observe(catalogue: Catalogue, memory: Path | None = None) -> KernelFacts:
         lockdown=_lockdown(),
         tells_skips=tells_skips,
         runs_32_bit=_COMPAT.exists(),
+        typed_task=typed_task,
     )
 
 
@@ -336,8 +339,9 @@ def _breakpoint_refused(functions: Iterable[Function]) -> str | None:
 
 def _types(
     copy_sites: Iterable[CopySite],
-) -> tuple[dict[str, int], dict[str, int], str | None]:
-    """Offsets of members, numbers of the kinds of iterators, and what went wrong."""
+) -> tuple[dict[str, int], dict[str, int], bool, str | None]:
+    """Offsets of members, numbers of the kinds of iterators, whether the current task is typed,
+    and what went wrong."""
     wanted = {
         (length.structure, length.member)
         for site in copy_sites
@@ -349,14 +353,17 @@ def _types(
     try:
         types = btf.vmlinux()
     except btf.BtfError as error:
-        return members, iterators, str(error)
+        return members, iterators, False, str(error)
     # Not every kernel has every member; whoever needs one that is missing says so.
     for structure, member in sorted({*wanted, *_MEMBERS}):
         with suppress(btf.BtfError):
             members[f"{structure}.{member}"] = types.offset(structure, member)
     with suppress(btf.BtfError):
         iterators = types.enumerators(_ITERATOR_TYPES)
-    return members, iterators, None
+    helpers: Mapping[str, int] = {}
+    with suppress(btf.BtfError):
+        helpers = types.enumerators("bpf_func_id")
+    return members, iterators, "BPF_FUNC_get_current_task_btf" in helpers, None
 
 
 def _tracepoints(event_sites: Iterable[EventSite]) -> dict[str, dict[str, int]]:

@@ -153,6 +153,7 @@ def _kernel_parameters(kernel: KernelFacts) -> dict[str, str]:
     for parameter, members in FLOW_MEMBERS.items():
         parameters[parameter] = str(sum(kernel.members.get(member, 0) for member in members))
     parameters["TASK_STATUS"] = str(_status(kernel))
+    parameters["TYPED_TASK"] = str(int(kernel.typed_task))
     # The size of a structure is not asked for; its last member ends where it does.
     last = max(
         kernel.members.get(f"scatterlist.{m}", 0) for m in ("dma_length", "dma_flags", "length")

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from zctrace.analysis.runs import Judged
 from zctrace.analysis.verdicts import Source, Word
-from zctrace.evidence.schema import COLD, LOOPBACK, WARM, Evidence
-from zctrace.probes.model import Direction
+from zctrace.evidence.schema import COLD, LOOPBACK, WARM, Evidence, Price, Trace
+from zctrace.probes.model import Direction, Quantity
 from zctrace.sizes import human_size
+from zctrace.workloads.marker import RoleName
 
 UNMEASURED = "–"
 DIFFERENT = "≠"
@@ -49,6 +50,24 @@ class Tone(enum.Enum):
 class Line:
     text: str
     tone: Tone = Tone.PLAIN
+
+
+def cost(trace: Trace, price: Price, machine: str) -> str:
+    """What the meter cost the program, from what was timed beforehand on this ``machine``."""
+    own = [count for count in trace.run.counts if count.role is RoleName.PROGRAM]
+    calls, copies = (
+        sum(count.calls for count in own if count.quantity == quantity)
+        for quantity in (Quantity.SYSCALL_ENTER, Quantity.USER_COPY_ROUTINE)
+    )
+    spent = (calls * price.call + copies * price.copy) / 1e9
+    share = spent / trace.seconds if trace.seconds else 0
+    return (
+        f"What it cost, timed beforehand: {price.call / 1000:.2f} µs for each of its system "
+        f"calls, {price.copy / 1000:.2f} µs more for each copy, {spent:.2g} s in all: "
+        f"{share:.1%} of one processor's time. A system call of another program takes "
+        f"{price.bystander / 1000:.2f} µs longer."
+        + (" Emulated, that says nothing of a real machine." if machine == "qemu-tcg" else "")
+    )
 
 
 def ways_watched(judged: Iterable[Judged]) -> list[Direction]:

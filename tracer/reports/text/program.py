@@ -289,15 +289,11 @@ def _beside(found: Answer, console: Console) -> None:
         f"{in_kernel} in the kernel; context switches: {voluntary} because it waited, "
         f"{involuntary} forced",
     )
-    runs = sum(runs for runs, _ in found.trace.costs.values())
-    spent = sum(ns for _, ns in found.trace.costs.values()) / 1e9
-    share = spent / found.trace.seconds if found.trace.seconds else 0
-    say(
-        console,
-        f"What it cost: zctrace's programs ran {runs} times, on everybody's account, "
-        f"{spent:.2g} s in all ({share:.1%} of the time, of one processor), without what "
-        "leads to them",
-    )
+    if found.trace.price:
+        say(
+            console,
+            wording.cost(found.trace, found.trace.price, found.evidence.request.machine),
+        )
     passed = sum(control.passed for control in found.checked)
     rights = found.evidence.rights
     say(console, f"Controls: {passed} of {len(found.checked)} passed."

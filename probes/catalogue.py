@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from zctrace.probes.callsites import CALL_TARGETS
 from zctrace.probes.hooks import HOOKS, LIST_MAPPED, PAGE_MAPPED
+from zctrace.probes.life import LIFE_SITES
 from zctrace.probes.memory_copies import MEMORY_COPIES
 from zctrace.probes.model import (
     AT_ENTRY,
@@ -366,26 +367,6 @@ _FOR_TRANSFERS = {
     Quantity.INTERRUPT,
 }
 """Events that only tell something about a transfer from a disk to a network card."""
-
-LIFE_SITES: tuple[EventSite, ...] = (
-    EventSite(
-        quantity=Quantity.PROCESS_EXEC,
-        mechanism=Mechanism.TRACEPOINT,
-        tracepoint="sched:sched_process_exec",
-        handler="on_process_exec",
-        parameter=None,
-        fields=(("old_pid", "EXEC_FORMER_THREAD"),),
-        why="where a traced program begins",
-    ),
-    EventSite(
-        quantity=Quantity.PROCESS_EXIT,
-        mechanism=Mechanism.TRACEPOINT,
-        tracepoint="sched:sched_process_exit",
-        handler="on_process_exit",
-        parameter=None,
-        why="where a thread ends, and what was kept for it can be given back",
-    ),
-)
 
 PROGRAM_CATALOGUE = Catalogue(
     (*COPY_SITES, *TRANSFORM_SITES),

@@ -67,6 +67,7 @@ class Quantity(enum.StrEnum):
     PROCESS_FORK = "process-fork"
     PROCESS_EXEC = "process-exec"
     PROCESS_EXIT = "process-exit"
+    CGROUP_LEFT = "cgroup-left"
 
     DISK_REQUEST = "disk-request"
     DISK_REQUEST_PUT_BACK = "disk-request-put-back"

@@ -336,4 +336,31 @@ int on_process_exit(void *ctx)
 		windows.delete(&process);
 	return 0;
 }
+
+#define CGROUP_PATH_BYTES 128
+
+struct joined {
+	u32 hierarchy;
+	char path[CGROUP_PATH_BYTES]; /* from the hierarchy's root */
+};
+
+/* Cgroups that threads with a window were moved to, by number. */
+BPF_HASH(joined, u64, struct joined, 1024);
+
+/* Tracepoint cgroup:cgroup_attach_task: somebody moves a thread into a cgroup. */
+int on_cgroup_changed(void *ctx)
+{
+	u32 thread = *(u32 *)(ctx + ATTACH_PID);
+	u64 key = thread, id = *(u64 *)(ctx + ATTACH_ID);
+	struct joined to = {.hierarchy = *(u32 *)(ctx + ATTACH_HIERARCHY)};
+
+	if (!thread_known(thread) && !windows.lookup(&key))
+		return 0;
+	/* Where the path is stands in the record, in the lower half. */
+	bpf_probe_read_kernel_str(to.path, sizeof(to.path),
+				  ctx + (*(u32 *)(ctx + ATTACH_PATH) & 0xffff));
+	if (joined.update(&id, &to))
+		count_lost(LOST_WINDOW);
+	return 0;
+}
 #endif

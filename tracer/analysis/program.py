@@ -24,7 +24,7 @@ from zctrace.evidence.account import (
     Stack,
     ThingKind,
 )
-from zctrace.evidence.schema import Count, Evidence, Trace, losses
+from zctrace.evidence.schema import LEFT, Count, Evidence, Trace, losses
 from zctrace.probes import compat
 from zctrace.probes.model import Direction, Kind, Purpose, Quantity, plain
 from zctrace.probes.syscalls import OTHER_ENDS, RINGS
@@ -347,6 +347,11 @@ def _unassigned(trace: Trace) -> int:
 def _doubts(evidence: Evidence, trace: Trace) -> Iterable[str]:
     run = trace.run
     lost = losses(run.lost)
+    if lost.pop(LEFT, 0):
+        yield (
+            "a part of the program was moved to another cgroup, as by systemd-run or a "
+            "container: what it copied there is not counted"
+        )
     if lost:
         causes = ", ".join(f"{cause} {many}" for cause, many in lost.items())
         yield f"figures are lower bounds: {sum(lost.values())} events were lost ({causes})"

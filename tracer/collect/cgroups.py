@@ -36,6 +36,15 @@ def hierarchy() -> Path:
     return unified
 
 
+def hierarchy_number() -> int:
+    """What the kernel calls the one of :func:`hierarchy`; version 2 is 0."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        number, controllers, _ = line.split(":", 2)
+        if "perf_event" in controllers.split(","):
+            return int(number)
+    return 0
+
+
 def enable_perf_event(root: Path) -> None:
     """Make new v2 cgroups carry the perf_event controller. For a guest of ours only.
 

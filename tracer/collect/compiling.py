@@ -9,7 +9,7 @@ from zctrace.collect import compat, flows, settings, stacks
 from zctrace.collect.readings import NO_SYSCALL
 from zctrace.plan.attachments import AttachPlan
 from zctrace.plan.places import REGISTER_NUMBERS, Amount
-from zctrace.probes.model import DIRECTION_NUMBERS, LARGE, Returned
+from zctrace.probes.model import DIRECTION_NUMBERS, LARGE, Mechanism, Quantity, Returned
 from zctrace.probes.user_functions import USER_COPIES
 from zctrace.workloads import marker
 
@@ -115,6 +115,25 @@ def first_user_copy(plan: AttachPlan) -> int:
         *(event.number for event in plan.events),
     ]
     return 1 + max(numbers, default=-1)
+
+
+def names(plan: AttachPlan) -> dict[int, tuple[str, Quantity, Mechanism]]:
+    """Function, quantity and mechanism by the meter's site numbers."""
+    calls = {
+        c.number: (c.target.function, c.target.quantity, Mechanism.CALL_SITE)
+        for c in plan.calls
+    }
+    copies = {c.number: (c.site.function, c.site.quantity, c.mechanism) for c in plan.copies}
+    events = {
+        e.number: (e.site.tracepoint, e.site.quantity, Mechanism.TRACEPOINT)
+        for e in plan.events
+    }
+    first = first_user_copy(plan)
+    within = {
+        number: (copy.function, Quantity.USER_MEMORY, Mechanism.UPROBE)
+        for number, copy in enumerate(USER_COPIES, start=first)
+    }
+    return calls | copies | events | within
 
 
 def _numbers() -> dict[str, str]:

@@ -75,6 +75,8 @@ class Meter:
         self._bpf: Any = None
         self._cpus: set[int] = set()
         self._witnesses: list[int] = []
+        self._cgroup: Path | None = None
+        self._left = 0
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Meter:
@@ -139,7 +141,9 @@ class Meter:
 
     def scope(self, cgroup: Path | None) -> None:
         """As :meth:`Breakpoints.scope`; of a traced program's threads likewise."""
+        self._left = self.left_cgroup()
         self._breakpoints.scope(cgroup)
+        self._cgroup = cgroup
         if self._options.follow_flows:
             threads.limit(self._bpf, cgroup)
 
@@ -187,9 +191,12 @@ class Meter:
 
     def counts(self) -> list[Count]:
         """Everything tallied since the last :meth:`reset`."""
-        names = self._names()
+        names = compiling.names(self._plan)
+        kept = threads.Kept(self._bpf) if self._options.follow_flows else None
+        sites = {event.site.quantity: event.number for event in self._plan.events}
+        ends = (sites.get(q, -1) for q in (Quantity.SYSCALL_ENTER, Quantity.SYSCALL_EXIT))
         counts = []
-        for key, (calls, size) in self._tallied().items():
+        for key, (calls, size) in threads.tallied(self._bpf, kept, *ends).items():
             function, quantity, mechanism = names[key.site]
             counts.append(
                 Count(
@@ -206,35 +213,6 @@ class Meter:
                 )
             )
         return sorted(counts, key=lambda c: (c.role, c.quantity, c.syscall or "", -c.bytes))
-
-    def _tallied(self) -> dict[threads.Key, tuple[int, int]]:
-        """Calls and bytes: from the table, and what is still kept of threads."""
-        found: dict[threads.Key, tuple[int, int]] = {}
-
-        def add(key: threads.Key, calls: int, size: int) -> None:
-            before = found.get(key, (0, 0))
-            found[key] = before[0] + calls, before[1] + size
-
-        for key, cells in self._bpf["tallies"].items():
-            add(
-                threads.Key(key.role, key.site, key.direction, key.syscall, key.caller),
-                sum(cell.calls for cell in cells),
-                sum(cell.bytes for cell in cells),
-            )
-        if not self._options.follow_flows:
-            return found
-        kept = threads.Kept(self._bpf)
-        for counted, copied in kept.copies():
-            add(counted, copied.calls, copied.bytes)
-        sites = {event.site.quantity: event.number for event in self._plan.events}
-        for role, number, enters, exits in kept.calls():
-            for quantity, calls in (
-                (Quantity.SYSCALL_ENTER, enters),
-                (Quantity.SYSCALL_EXIT, exits),
-            ):
-                if calls:
-                    add(threads.Key(role, sites[quantity], 0, number, 0), calls, 0)
-        return found
 
     def hits(self) -> dict[str, Hits]:
         """Per function, since loading: executions seen by the program and by perf."""
@@ -291,6 +269,15 @@ class Meter:
         new = set(perf_events.online_cpus()) - self._cpus
         return len(new) + perf_events.stopped(self._witnesses)
 
+    def left_cgroup(self) -> int:
+        """How many cgroups the traced threads were moved to, out of what :meth:`scope` says.
+
+        No breakpoint follows them there. Since the last :meth:`reset`.
+        """
+        if not self._options.follow_flows:
+            return 0
+        return max(self._left, threads.left(self._bpf, self._cgroup))
+
     def abandon(self) -> None:
         """Leave everything attached, for the machine's end to take it away."""
         self._cleanup.pop_all()
@@ -310,6 +297,7 @@ class Meter:
             readings.empty(self._bpf[name])
         if self._options.follow_flows:
             threads.forget(self._bpf)
+            self._left = 0
             threads.windows_changed(self._bpf)
         self._watch_nobody()
 
@@ -357,7 +345,7 @@ class Meter:
         )
         if not self._options.keep_stacks:
             return account
-        names = self._names()
+        names = compiling.names(self._plan)
         kept = stacks.read(
             self._bpf,
             programs.paths(
@@ -391,26 +379,6 @@ class Meter:
 
     def _watch_nobody(self) -> None:
         self._bpf["tracked_role"][ctypes.c_int(0)] = ctypes.c_ulonglong(0)
-
-    def _names(self) -> dict[int, tuple[str, Quantity, Mechanism]]:
-        """Function, quantity and mechanism by the meter's site numbers."""
-        calls = {
-            c.number: (c.target.function, c.target.quantity, Mechanism.CALL_SITE)
-            for c in self._plan.calls
-        }
-        copies = {
-            c.number: (c.site.function, c.site.quantity, c.mechanism) for c in self._plan.copies
-        }
-        events = {
-            e.number: (e.site.tracepoint, e.site.quantity, Mechanism.TRACEPOINT)
-            for e in self._plan.events
-        }
-        first = compiling.first_user_copy(self._plan)
-        within = {
-            number: (copy.function, Quantity.USER_MEMORY, Mechanism.UPROBE)
-            for number, copy in enumerate(USER_COPIES, start=first)
-        }
-        return calls | copies | events | within
 
     def _caller(self, mechanism: Mechanism, number: int) -> str | None:
         if not number:

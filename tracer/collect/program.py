@@ -22,7 +22,7 @@ from zctrace.collect.launcher import ProgramGroup
 from zctrace.collect.stacks import Programs
 from zctrace.errors import SessionError, TraceError
 from zctrace.evidence.account import CLOSED, EXITED, INTERRUPTED, STRATEGY, TIME, Look
-from zctrace.evidence.schema import Evidence, Hits, Price, Request, Run, Subject, Trace
+from zctrace.evidence.schema import LEFT, Evidence, Hits, Price, Request, Run, Subject, Trace
 from zctrace.notices import Say
 from zctrace.plan.parameters import FLOW_MEMBERS, unseen_calls
 from zctrace.probes.catalogue import PROGRAM_CATALOGUE
@@ -160,6 +160,7 @@ class Tracer:
                 **{cause: count - lost[cause] for cause, count in meter.lost().items()},
                 **stretch.skips,
                 "cpus-unwatched": meter.unwatched_cpus(),
+                LEFT: meter.left_cgroup(),
             },
             expected=watched.controls.expected,
             neighbour=watched.controls.neighbour,

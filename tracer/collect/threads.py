@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zctrace.collect import readings
+from zctrace.collect import cgroups, readings
 
 _SLOTS, _MORE = 4096, 8192
 PARAMETERS = {"THREAD_SLOTS": str(_SLOTS), "MORE_THREADS": str(_MORE)}
@@ -73,6 +73,36 @@ class Kept:
         return [thread for thread in self._threads if thread.payload_calls]
 
 
+def tallied(
+    tables: Any, kept: Kept | None, enter: int, leave: int
+) -> dict[Key, tuple[int, int]]:
+    """Calls and bytes: from the table, and what is still ``kept`` of threads.
+
+    ``enter`` and ``leave`` are the meter's numbers of the sites at both ends of a system call.
+    """
+    found: dict[Key, tuple[int, int]] = {}
+
+    def add(key: Key, calls: int, size: int) -> None:
+        before = found.get(key, (0, 0))
+        found[key] = before[0] + calls, before[1] + size
+
+    for key, cells in tables["tallies"].items():
+        add(
+            Key(key.role, key.site, key.direction, key.syscall, key.caller),
+            sum(cell.calls for cell in cells),
+            sum(cell.bytes for cell in cells),
+        )
+    if kept is None:
+        return found
+    for counted, copied in kept.copies():
+        add(counted, copied.calls, copied.bytes)
+    for role, number, enters, exits in kept.calls():
+        for site, calls in ((enter, enters), (leave, exits)):
+            if calls:
+                add(Key(role, site, 0, number, 0), calls, 0)
+    return found
+
+
 def forget(tables: Any) -> None:
     """Keep nothing any more."""
     slots, taken = tables["threads"], tables["claims"]
@@ -80,7 +110,23 @@ def forget(tables: Any) -> None:
         slots[ctypes.c_int(slot.value)] = slots.Leaf()
     readings.empty(taken)
     readings.empty(tables["more_threads"])
+    readings.empty(tables["joined"])
     tables["how_many_more"][ctypes.c_int(0)] = ctypes.c_ulonglong(0)
+
+
+def left(tables: Any, cgroup: Path | None) -> int:
+    """How many other cgroups threads with a window were moved to, out of ``cgroup``."""
+    if cgroup is None:
+        return 0
+    root = cgroups.hierarchy()
+    inside = f"/{cgroup.relative_to(root)}/"
+    number = cgroups.hierarchy_number()
+    paths = (
+        bytes(joined.path).split(b"\0")[0].decode(errors="replace")
+        for joined in tables["joined"].values()
+        if joined.hierarchy == number
+    )
+    return sum(not f"{path}/".startswith(inside) for path in paths)
 
 
 def windows_changed(tables: Any) -> None:

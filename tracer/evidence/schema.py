@@ -177,6 +177,8 @@ INTERRUPTS = "on_interrupt"
 """How the causes begin of which nothing but a lower bound depends: interrupts come on top of
 the meter's programs, too, and are passed over then."""
 
+LEFT = "cgroup-left"
+"""Among what was lost: cgroups that threads of the program were moved to, out of its own."""
 SKIPPED, CALLED = "-skipped", ("on_fentry", "on_fexit")
 """How the causes end that are programs that the kernel has skipped; where it does not tell, a
 run has none of them, so that nothing can be taken for not lost. And how those begin of which

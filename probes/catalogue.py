@@ -270,6 +270,15 @@ EVENT_SITES: tuple[EventSite, ...] = (
         fields=(("child_pid", "FORK_CHILD_PID"),),
         why="a process started inside a window belongs to it",
     ),
+    EventSite(
+        quantity=Quantity.CPU_CHANGED,
+        mechanism=Mechanism.TRACEPOINT,
+        tracepoint="cpuhp:cpuhp_enter",
+        handler="on_cpu_changed",
+        parameter=None,
+        fields=(("cpu", "HOTPLUG_CPU"),),
+        why="a processor that goes off, as in suspend, has lost its breakpoints for good",
+    ),
     *(
         EventSite(
             quantity=Quantity.INTERRUPT,

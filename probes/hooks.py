@@ -50,6 +50,13 @@ HOOKS: tuple[Hook, ...] = (
         why="whose the packets are that wait for a socket",
     ),
     Hook(
+        quantity="socket gone",
+        function="inet_sock_destruct",
+        handler="on_socket_gone",
+        called="on_fentry_socket_gone",
+        why="whose a socket was that is given back",
+    ),
+    Hook(
         quantity=MERGE,
         function="skb_try_coalesce",
         handler="on_merge",

@@ -68,6 +68,7 @@ class Quantity(enum.StrEnum):
     PROCESS_EXEC = "process-exec"
     PROCESS_EXIT = "process-exit"
     CGROUP_LEFT = "cgroup-left"
+    CPU_CHANGED = "cpu-changed"
 
     DISK_REQUEST = "disk-request"
     DISK_REQUEST_PUT_BACK = "disk-request-put-back"

@@ -287,6 +287,22 @@ int on_process_fork(void *ctx)
 	return 0;
 }
 
+/* Processors that have gone off or on since the meter was attached. */
+BPF_HASH(changed_cpus, u32, u32, MAX_CPUS);
+
+/*
+ * Tracepoint cpuhp:cpuhp_enter: a step of a processor's going off, or on. With it the kernel takes
+ * the events away that are limited to it, for good, and tells nobody (perf_event_exit_cpu in
+ * kernel/events/core.c).
+ */
+int on_cpu_changed(void *ctx)
+{
+	u32 cpu = *(u32 *)(ctx + HOTPLUG_CPU), yes = 1;
+
+	changed_cpus.update(&cpu, &yes);
+	return 0;
+}
+
 #ifdef FLOWS
 /*
  * Tracepoint sched:sched_process_exec: the process has become another program, by whichever of

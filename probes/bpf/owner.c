@@ -14,6 +14,8 @@
  *   one of them is that end's.
  */
 BPF_HASH(owners, u64, u32, MAX_OWNERS);
+/* Whether there ever was any: as long as there was none, nobody needs to look. */
+BPF_ARRAY(any_owner, u32, 1);
 
 /*
  * Which end a network namespace, by its inode's number, belongs to: END_SUBJECT, the process
@@ -40,9 +42,11 @@ static inline struct arguments arguments_of(void *ctx)
 
 static inline void own(u64 thing)
 {
-	u32 role = open_role(), *before;
+	u32 role = open_role(), *before, *any;
+	int first = 0;
 
-	if (!thing)
+	any = any_owner.lookup(&first);
+	if (!thing || !any || (!role && !*any))
 		return;
 	before = owners.lookup(&thing);
 	if (!role) {
@@ -51,8 +55,30 @@ static inline void own(u64 thing)
 			owners.delete(&thing);
 		return;
 	}
+	*any = 1;
 	if ((!before || *before != role) && owners.update(&thing, &role))
 		count_lost(LOST_OWNER);
+}
+
+/* Entry of inet_sock_destruct(sock): its address may become another socket's. */
+static inline int socket_gone(u64 socket)
+{
+	int first = 0;
+	u32 *any = any_owner.lookup(&first);
+
+	if (any && *any)
+		owners.delete(&socket);
+	return 0;
+}
+
+int on_socket_gone(struct pt_regs *ctx)
+{
+	return socket_gone(ctx->di);
+}
+
+int on_fentry_socket_gone(void *ctx)
+{
+	return socket_gone(arguments_of(ctx).di);
 }
 
 /* Return of msg_zerocopy_realloc. */
@@ -120,6 +146,20 @@ static inline u64 ubuf_info_of(u64 skb)
 	return u64_at(shared, SHINFO_DESTRUCTOR_ARG);
 }
 
+/* Whether anything may be anybody's. */
+static inline bool may_be_owned(void)
+{
+#ifdef FLOWS
+	/* Of a traced program, no namespaces are known (ends). */
+	int first = 0;
+	u32 *any = any_owner.lookup(&first);
+
+	return any && *any;
+#else
+	return true;
+#endif
+}
+
 /* The role that a socket buffer belongs to; 0 if none is known. */
 static inline u32 owner_of(u64 skb)
 {
@@ -151,12 +191,12 @@ static inline int waits_for(u32 role)
 
 int on_backlog(struct pt_regs *ctx)
 {
-	return waits_for(owner_of_socket(ctx->di));
+	return waits_for(may_be_owned() ? owner_of_socket(ctx->di) : 0);
 }
 
 int on_fentry_backlog(void *ctx)
 {
-	return waits_for(owner_of_socket(arguments_of(ctx).di));
+	return waits_for(may_be_owned() ? owner_of_socket(arguments_of(ctx).di) : 0);
 }
 
 /* Return of the same. */
@@ -177,8 +217,10 @@ int on_fexit_backlog(void *ctx)
 static inline int merges_into(u64 skb)
 {
 	int first = 0;
-	u32 *role = merging.lookup(&first), *backlog = waiting.lookup(&first);
-	u32 owner = owner_of(skb);
+	u32 *role = merging.lookup(&first), *backlog = waiting.lookup(&first), owner = 0;
+
+	if (may_be_owned())
+		owner = owner_of(skb);
 
 	if (role)
 		*role = owner || !backlog ? owner : *backlog;

@@ -12,9 +12,10 @@ import pytest
 
 from tests.conftest import HERE
 from zctrace import errors
-from zctrace.collect import cgroups, flows, mounts, sockets
+from zctrace.collect import cgroups, flows, mounts, sockets, threads
 from zctrace.evidence import account as evidence_account
 from zctrace.probes.syscalls import MAX_NUMBER, NAMES, TRANSFERS
+from zctrace.workloads.marker import Role
 
 ROOT = HERE.parent
 MOUNTS = [
@@ -191,7 +192,7 @@ def test_what_there_is_no_room_for_is_together_by_kind():
         "more_workers": Table({"calls": 1, "bytes": 39}),
         "overflow": Table({"value": 4711}),
     }
-    account = flows.read(tables, str)
+    account = flows.read(tables, threads.Kept(NOTHING_KEPT), frozenset(), str)
     assert account.things == (
         evidence_account.Thing("pipe", "pipe:[7]", type=""),
         evidence_account.Thing("pipe", "more pipes", many=True, type="of many kinds"),
@@ -202,6 +203,77 @@ def test_what_there_is_no_room_for_is_together_by_kind():
     assert [booking.thing for booking in account.bookings] == [0, 2, None]
     assert account.workers == (evidence_account.Worker(0, 0, "more threads", 1, 39),)
     assert account.overflow == 4711
+
+
+NOTHING_KEPT = {"threads": {}, "claims": (), "more_threads": {}}
+
+
+def kept_of(number, **slots):
+    """What is kept of a thread."""
+    empty = {"moved": (), "copied": (), "called": (), "payload_calls": 0, "payload_bytes": 0}
+    return SimpleNamespace(**{"id": number, "process": 1, "name": b"cat"} | empty | slots)
+
+
+def copied(role, site, **more):
+    where = {"object": key(stat.S_IFIFO, 7), "caller": 5, "syscall": 0, "direction": 1}
+    counted = {"role": role, "site": site, "calls": 2, "bytes": 100}
+    return SimpleNamespace(**where | counted | more)
+
+
+def test_what_is_kept_of_threads_is_counted_with_the_tables():
+    """Slots and rows of the same are one; payload alone is booked, and the program's alone."""
+    pipe = key(stat.S_IFIFO, 7)
+    where, cell = flow(pipe, 1000)
+    moved = SimpleNamespace(**where | {"calls": 3, "bytes": 300})
+    first = kept_of(
+        *(1,),
+        moved=[moved, SimpleNamespace(calls=0)],
+        copied=[copied(Role.PROGRAM, 4), copied(Role.PROGRAM, 9), copied(Role.CONTROL_IDLE, 4)],
+        called=[SimpleNamespace(role=2, number=0, enters=3, exits=2)],
+        payload_calls=2,
+        payload_bytes=100,
+    )
+    second = kept_of(2, moved=[moved])
+    kept = {
+        "threads": Slots({1: first}),
+        "claims": (SimpleNamespace(value=1),),
+        "more_threads": {2: second},
+    }
+    tables = {name: Table() for name in ("more_flows", "more_bookings")} | {
+        "objects": Table((vars(pipe), {"names": b""})),
+        "flows": Table((where, cell)),
+        "bookings": Table(booking(pipe, 30)),
+        "workers": Table(
+            ({"value": 1}, worker("cp", 5, 50)), ({"value": 3}, worker("x", 1, 9))
+        ),
+        "more_workers": Table({"calls": 0, "bytes": 0}),
+        "overflow": Table({"value": 0}),
+    }
+    tables["tallies"] = Table()
+    account = flows.read(tables, threads.Kept(kept), {4}, str)
+    assert [(flow.calls, flow.bytes) for flow in account.flows] == [(7, 1600)]
+    assert [(b.syscall, b.bytes) for b in account.bookings] == [("1", 30), ("0", 100)]
+    found = {w.thread: (w.name, w.calls, w.bytes) for w in account.workers}
+    assert found == {1: ("cat", 7, 150), 3: ("x", 1, 9)}
+    tallied = threads.tallied(tables, threads.Kept(kept), 20, 21)
+    assert tallied == {
+        threads.Key(Role.PROGRAM, 4, 1, 0, 5): (2, 100),
+        threads.Key(Role.PROGRAM, 9, 1, 0, 5): (2, 100),
+        threads.Key(Role.CONTROL_IDLE, 4, 1, 0, 5): (2, 100),
+        threads.Key(2, 20, 0, 0, 0): (3, 0),
+        threads.Key(2, 21, 0, 0, 0): (2, 0),
+    }
+
+
+class Slots(dict):
+    """An array, asked by number."""
+
+    def __getitem__(self, number):
+        return super().__getitem__(number.value)
+
+
+def worker(name, calls, size):
+    return {"process": 1, "name": name.encode(), "calls": calls, "bytes": size}
 
 
 def flow(thing, size, process=1):

@@ -76,7 +76,7 @@ def test_next_to_the_kernel_the_standard_library_is_enough(name):
 @pytest.mark.parametrize(
     ("package", "modules"),
     [
-        ("bcc", {f"zctrace.collect.{n}" for n in ("attaching", "meter", "readings")}),
+        ("bcc", {f"zctrace.collect.{n}" for n in ("meter", "readings")}),
         ("capstone", {"zctrace.kernel.text"}),
         ("jinja2", {"zctrace.reports.html.page"}),
         ("pytest", {"zctrace.pytest_plugin"}),

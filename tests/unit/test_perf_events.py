@@ -1,35 +1,51 @@
 """Events of the kernel's own."""
 
 import os
-from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import or_skip
 from zctrace.kernel import perf_events
 
 
 @pytest.fixture
-def witnesses():
-    """One for each processor."""
-    with ExitStack() as stack:
-        events = []
-        for cpu in perf_events.online_cpus():
-            try:
-                events.append(perf_events.open_witness(cpu))
-            except OSError as error:
-                or_skip(f"an event for a whole processor needs root: {error}")
-            stack.callback(os.close, events[-1])
-        yield events
+def opened(monkeypatch):
+    """What the kernel is asked for: attributes, thread, processor."""
+    asked = []
+
+    def pretend(attributes, thread, cpu, flags):
+        asked.append((attributes, thread, cpu))
+        return 7
+
+    monkeypatch.setattr(perf_events, "_open", pretend)
+    monkeypatch.setattr(perf_events, "_pmu_type", lambda name: 6)
+    return asked
 
 
-def test_a_processor_that_stays_online_keeps_its_events(witnesses):
-    assert perf_events.stopped(witnesses) == 0
+def state_of(thread):
+    text = Path(f"/proc/self/task/{thread}/stat").read_text()
+    return text.rpartition(")")[2].split()[0]
 
 
-def test_an_event_that_is_enabled_no_longer_is_noticed(witnesses):
-    """As the kernel leaves them behind when their processor goes offline."""
-    perf_events.disable(witnesses[0])
-    assert perf_events.stopped(witnesses) == 1
-    perf_events.enable(witnesses[0])
-    assert perf_events.stopped(witnesses) == 0
+def test_probes_and_tracepoints_are_no_processor_s(opened, monkeypatch, tmp_path):
+    """The kernel takes a processor's events off and on at every switch between cgroups."""
+    folder = tmp_path / "sched" / "sched_switch"
+    folder.mkdir(parents=True)
+    (folder / "id").write_text("316\n")
+    monkeypatch.setattr(perf_events, "EVENTS", (tmp_path / "missing", tmp_path))
+    assert perf_events.open_kprobe(0x1234) == 7
+    assert perf_events.open_kprobe(0x1234, at_return=True) == 7
+    assert perf_events.open_tracepoint("sched:sched_switch") == 7
+    threads = {thread for _, thread, _ in opened}
+    assert [cpu for *_, cpu in opened] == [-1, -1, -1]
+    assert [found.config for found, *_ in opened] == [0, 1, 316]
+    assert len(threads) == 1
+    (parked,) = threads
+    assert parked != os.getpid()
+    assert state_of(parked) == "S", "it sleeps"
+
+
+def test_a_tracepoint_that_is_not_there_is_an_error(monkeypatch, tmp_path):
+    monkeypatch.setattr(perf_events, "EVENTS", (tmp_path,))
+    with pytest.raises(FileNotFoundError, match="sched_switch"):
+        perf_events.open_tracepoint("sched:sched_switch")

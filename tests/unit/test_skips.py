@@ -127,7 +127,9 @@ class Rows(dict):
 
 def test_a_row_that_vanishes_meanwhile_is_no_error(attach):
     windows = Rows(ending=1, other=2)
-    meter = SimpleNamespace(_bpf={"windows": windows}, _watch_nobody=lambda: None)
+    meter = SimpleNamespace(
+        _bpf={"windows": windows}, _watch_nobody=lambda: None, _windows_changed=lambda: None
+    )
     attach.Meter.close_windows(meter)
     assert windows == {}
 

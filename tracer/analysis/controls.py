@@ -25,7 +25,7 @@ _DEPEND = {
         "on_call", "on_return", "on_zerocopy", "on_merge", "on_backlog", "on_fexit",
         "on_bounced", "on_user_copy",
     ),
-    (COPIES, DMA): ("owner", "on_socket", "on_spliced"),
+    (COPIES, DMA): ("owner", "on_socket", "on_spliced", "on_fentry_socket"),
     (DMA,): (
         "request", "mapping", "on_request", "on_transmit",
         *(f"{on}_{what}_mapped" for on in ("on", "on_fentry") for what in _MAPPED),

@@ -29,7 +29,7 @@ _FLOWS = ("compat.c", "flows.c")
 _TRANSFORMS, _COPIES = "transforms.c", "copies.c"
 _USER_MEMORY, _METER = "user_memory.c", "meter.c"
 _MAX_TALLIES, _MAX_WINDOWS, _MAX_THREADS, _MAX_OWNERS = 8192, 10240, 10240, 65536
-_MAX_REQUESTS, _MAX_MAPPINGS = 65536, 256
+_MAX_REQUESTS, _MAX_MAPPINGS, _MAX_CPUS = 65536, 256, 8192
 _LATER_CALL_SITES = 1024
 """Room for those in modules that are loaded later."""
 _TASK_REPORT_MAX = 0x100
@@ -91,6 +91,7 @@ def parameters(plan: AttachPlan, options: MeterOptions) -> dict[str, str]:
         "MAX_TALLIES": str(_MAX_TALLIES),
         "MAX_WINDOWS": str(_MAX_WINDOWS),
         "MAX_THREADS": str(_MAX_THREADS),
+        "MAX_CPUS": str(_MAX_CPUS),
         "MAX_OWNERS": str(_MAX_OWNERS),
         "MAX_REQUESTS": str(_MAX_REQUESTS),
         "MAX_MAPPINGS": str(_MAX_MAPPINGS),

@@ -74,7 +74,6 @@ class Meter:
         self._locate = locate
         self._bpf: Any = None
         self._cpus: set[int] = set()
-        self._witnesses: list[int] = []
         self._cgroup: Path | None = None
         self._left = 0
         self._cleanup = ExitStack()
@@ -116,9 +115,6 @@ class Meter:
         Raises :class:`TraceError` naming the probe that the kernel refused.
         """
         self._cpus = set(perf_events.online_cpus())
-        for cpu in sorted(self._cpus):
-            self._witnesses.append(attempt(f"processor {cpu}", perf_events.open_witness, cpu))
-            self._loader.close_later(self._witnesses[-1])
         self._breakpoints = Breakpoints(self._loader, self._plan.breakpoints, self._cpus)
         self.scope(cgroup)
         # First the returns, so that no entry is noted and never taken back.
@@ -266,8 +262,8 @@ class Meter:
 
         Also those that have been offline in between, and lost theirs.
         """
-        new = set(perf_events.online_cpus()) - self._cpus
-        return len(new) + perf_events.stopped(self._witnesses)
+        changed = {key.value for key in self._bpf["changed_cpus"]}
+        return len(changed | set(perf_events.online_cpus()) - self._cpus)
 
     def left_cgroup(self) -> int:
         """How many cgroups the traced threads were moved to, out of what :meth:`scope` says.
@@ -299,6 +295,7 @@ class Meter:
             threads.forget(self._bpf)
             self._left = 0
             threads.windows_changed(self._bpf)
+        self._bpf["any_owner"][ctypes.c_int(0)] = ctypes.c_uint32(0)
         self._watch_nobody()
 
     def set_ends(self, namespaces: Iterable[tuple[int, ...]]) -> None:

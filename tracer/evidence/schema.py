@@ -177,7 +177,7 @@ INTERRUPTS = "on_interrupt"
 """How the causes begin of which nothing but a lower bound depends: interrupts come on top of
 the meter's programs, too, and are passed over then."""
 
-LEFT = "cgroup-left"
+LEFT = "other-cgroup"
 """Among what was lost: cgroups that threads of the program were moved to, out of its own."""
 SKIPPED, CALLED = "-skipped", ("on_fentry", "on_fexit")
 """How the causes end that are programs that the kernel has skipped; where it does not tell, a

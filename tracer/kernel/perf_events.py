@@ -13,8 +13,6 @@ import functools
 import os
 import struct
 import threading
-import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +20,6 @@ EVENTS = (Path("/sys/kernel/tracing/events"), Path("/sys/kernel/debug/tracing/ev
 """Where tracefs has the tracepoints; the first that is there."""
 _SYS_PERF_EVENT_OPEN = 298  # x86-64
 _TYPE_TRACEPOINT, _TYPE_BREAKPOINT = 2, 5
-_TYPE_SOFTWARE, _DUMMY = 1, 9
 _BP_EXECUTE = 4
 _BP_LENGTH = 8  # sizeof(long): the only length the kernel takes for execution on x86-64
 _FLAG_FD_CLOEXEC = 8
@@ -32,9 +29,6 @@ _DISABLED = 1
 _IOC_ENABLE = 0x2400
 _IOC_DISABLE = 0x2401
 _IOC_SET_BPF = 0x40042408
-
-_TICK_SECONDS = 0.002
-"""Time in which an event's own moves on."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -112,23 +106,6 @@ def open_breakpoint(address: int, *, cgroup: int | None = None, cpu: int = -1) -
     if cgroup is None:
         return _open(attributes, 0 if cpu < 0 else -1, cpu, 0)
     return _open(attributes, cgroup, cpu, _FLAG_PID_CGROUP)
-
-
-def open_witness(cpu: int) -> int:
-    """An event that counts nothing, for as long as ``cpu`` is online; see :func:`stopped`.
-
-    A processor that goes offline loses its events for good, also where it comes back, as in
-    suspend and resume; nothing tells (``perf_event_exit_cpu`` in kernel/events/core.c).
-    """
-    attributes = _Attributes(type=_TYPE_SOFTWARE, config=_DUMMY, read_format=_FORMAT_TIMES)
-    return _open(attributes, -1, cpu, 0)
-
-
-def stopped(witnesses: Iterable[int]) -> int:
-    """How many of the events are enabled no longer: their time stands still."""
-    before = {event: read(event).enabled for event in witnesses}
-    time.sleep(_TICK_SECONDS)
-    return sum(read(event).enabled == enabled for event, enabled in before.items())
 
 
 def open_kprobe(address: int, *, at_return: bool = False) -> int:

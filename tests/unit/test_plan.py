@@ -8,7 +8,7 @@ from tests.conftest import KERNELS, recorded_kernel
 from zctrace.kernel.facts import KernelFacts
 from zctrace.plan.attachments import Choice
 from zctrace.plan.places import REGISTER_NUMBERS, Amount
-from zctrace.plan.plan import BREAKPOINT_SLOTS, plan
+from zctrace.plan.plan import BREAKPOINT_SLOTS, plan, settled
 from zctrace.probes import hooks
 from zctrace.probes.catalogue import CATALOGUE, PROGRAM_CATALOGUE
 from zctrace.probes.model import (
@@ -357,6 +357,41 @@ def test_where_the_routine_is_inlined_its_callers_without_iterators_are_watched(
     assert len(watched) == 4
     quantities = {blind.quantity for blind in attach_plan.blind}
     assert Quantity.COPY_TO_USER not in quantities
+
+
+@pytest.mark.parametrize("line", KERNELS)
+def test_a_traced_program_is_watched_by_breakpoints_where_these_see_all(line):
+    """Which cost nobody else; not on 5.10, where a function of theirs has three returns."""
+    facts = recorded_kernel(line)
+    expected = Choice.BOTH if line == "5.10" else Choice.BREAKPOINT
+    assert settled(PROGRAM_CATALOGUE, facts, Choice.AUTO) is expected
+    calls = plan(PROGRAM_CATALOGUE, facts, expected).calls
+    watched = {call.caller for attachment in calls for call in attachment.calls}
+    assert ("filemap_read" in watched or "generic_file_buffered_read" in watched) == (
+        expected is Choice.BOTH
+    ), "what everybody calls"
+
+
+@pytest.mark.parametrize(
+    "less",
+    [
+        {"cpu_flags": frozenset({"erms", "fsrm"})},
+        {"breakpoint": "refused by the kernel"},
+        {"iterators": {}},
+    ],
+)
+def test_where_breakpoints_do_not_see_all_both_are_used(less):
+    """With FSRM, from 6.4 on, there is no routine to watch."""
+    facts = dataclasses.replace(recorded_kernel("7.3"), **less)
+    expected = Choice.BREAKPOINT if "iterators" in less else Choice.BOTH
+    assert settled(PROGRAM_CATALOGUE, facts, Choice.AUTO) is expected
+    several = changed(recorded_kernel("7.3"), "_copy_to_iter", returns=(10, 20))
+    assert settled(PROGRAM_CATALOGUE, several, Choice.AUTO) is Choice.BOTH
+
+
+@pytest.mark.parametrize("choice", [one for one in Choice if one is not Choice.AUTO])
+def test_what_is_asked_for_is_used(facts, choice):
+    assert settled(PROGRAM_CATALOGUE, facts, choice) is choice
 
 
 def test_only_breakpoints(facts):

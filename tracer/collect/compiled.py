@@ -214,6 +214,12 @@ def _unpacked(text: str) -> bytes:
     return program
 
 
+def require_bcc(purpose: str) -> None:
+    """Raise :class:`MissingError` where there is none."""
+    if not importlib.util.find_spec("bcc"):
+        raise no_bcc("there is no such module", purpose)
+
+
 def no_bcc(said: str, purpose: str) -> MissingError:
     """The error where BCC cannot be imported, and what it is needed for."""
     return MissingError(

@@ -43,6 +43,9 @@ from zctrace.probes.syscall_numbers import SYSCALLS
 from zctrace.probes.user_functions import USER_COPIES
 from zctrace.workloads import marker
 
+_NAMES = "it looks up functions in programs"
+"""What BCC is needed for where stacks are kept, or copies within user memory counted."""
+
 
 class Meter:
     """The BPF programs of one plan: load, attach, activate, read; a context manager.
@@ -89,6 +92,8 @@ class Meter:
         Raises :class:`TraceError`, or :class:`MissingError` where there is no BCC to compile
         them. Compiler output goes to stderr.
         """
+        if self._options.keep_stacks:
+            compiled.require_bcc(_NAMES)
         self._bpf = compiled.programs(
             compiling.source(probes, self._options),
             compiling.parameters(self._plan, self._options),
@@ -389,5 +394,5 @@ def _names() -> Any:
     try:
         from zctrace.collect import names
     except ImportError as error:
-        raise compiled.no_bcc(str(error), "it looks up functions in programs") from error
+        raise compiled.no_bcc(str(error), _NAMES) from error
     return names

@@ -20,8 +20,9 @@ from zctrace.machine.kernels import Kernel, cache_folder
 
 _ANEW = ("ZCTRACE_OBSERVE", "anew")
 """Environment variable, and its value with which nothing is remembered."""
-_HOST = "host"
-_KINDS = (re.compile(r"[0-9a-f]{32}\.json"), re.compile(r"programs-[0-9a-f]{32}\.json"))
+_FOLDER, _HOST = "observed", "host"
+_COMPILED = re.compile(r"programs-[0-9a-f]{32}\.json")
+_KINDS = (re.compile(r"[0-9a-f]{32}\.json"), _COMPILED)
 """Names of what was found, and of what was compiled."""
 _MOST_FILES = 16
 """Of each kind."""
@@ -36,10 +37,17 @@ def home(kernel: Kernel | None) -> Path | None:
     if os.environ.get(name) == value:
         return None
     with suppress(OSError):
-        folder = cache_folder() / "observed" / (_image(kernel) if kernel else _HOST)
+        folder = cache_folder() / _FOLDER / (_image(kernel) if kernel else _HOST)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder if _is_ours(folder) else None
     return None
+
+
+def has_compiled() -> bool:
+    """Whether anything is kept that was compiled, for whatever kernel."""
+    name, value = _ANEW
+    kept = (cache_folder() / _FOLDER).glob("*/*.json")
+    return os.environ.get(name) != value and any(_COMPILED.fullmatch(p.name) for p in kept)
 
 
 def lend(kernel: Kernel | None, folder: Path) -> None:

@@ -24,6 +24,8 @@ struct row { u64 calls; u32 site; char name[16]; union { u32 small; u64 large; }
 BPF_HASH(rows, u32, struct row, 16);
 BPF_TABLE("percpu_array", int, u64, many, SOME);
 BPF_PERCPU_ARRAY(narrow, u32, 2);
+BPF_F_TABLE("array", int, u64, mapped, 1000, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", int, u32, mapped_narrow, 1000, BPF_F_MMAPABLE);
 int tried(void *ctx)
 {
 	int first = 0;
@@ -351,6 +353,16 @@ def test_narrow_leaves_of_processors_are_told_apart(make):
     narrow[1] = leaf
     assert list(narrow[1]) == [1000 + number for number in range(len(leaf))]
     assert list(narrow[0]) == [0] * len(leaf)
+
+
+@pytest.mark.parametrize("name", ["mapped", "mapped_narrow"])
+def test_what_is_mapped_is_cleared_as_a_whole(make, name):
+    mapped = make()[name]
+    for number in (0, 1, 999):
+        mapped[number] = 7
+    assert sum(leaf.value for _, leaf in mapped.items()) == 21
+    mapped.clear()
+    assert [leaf.value for _, leaf in mapped.items()] == [0] * 1000
 
 
 def test_a_key_or_leaf_of_another_size_is_refused(make):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import resource
 import struct
@@ -25,6 +26,8 @@ _ARRAY, _PERCPU_HASH, _PERCPU_ARRAY, _LRU_PERCPU_HASH = 2, 5, 6, 10
 """enum bpf_map_type."""
 _ARRAYS = (_ARRAY, _PERCPU_ARRAY)
 _PER_CPU = (_PERCPU_HASH, _PERCPU_ARRAY, _LRU_PERCPU_HASH)
+_MMAPABLE = 1 << 10
+"""BPF_F_MMAPABLE: an array whose memory can be ours, too, each leaf in whole cells."""
 _CELL_BYTES = 8
 """What a leaf of each processor begins at a multiple of."""
 _NUMBERS: dict[str, Any] = {
@@ -109,6 +112,7 @@ class Table:
         """
         self._entries = description.entries if entries is None else entries
         self._is_array = description.kind in _ARRAYS
+        self._is_mapped = bool(description.flags & _MMAPABLE)
         self.Key, self.Leaf = ctype(description.key), ctype(description.leaf)
         sizes = ctypes.sizeof(self.Key), ctypes.sizeof(self.Leaf)
         if sizes != (description.key_size, description.leaf_size):
@@ -156,6 +160,12 @@ class Table:
 
     def clear(self) -> None:
         """Take every row out; of an array, all leaves become 0."""
+        if self._is_mapped:
+            size = ctypes.sizeof(self.Leaf)
+            whole = self._entries * (size + -size % _CELL_BYTES)
+            with mmap.mmap(self.map_fd, whole + -whole % mmap.PAGESIZE) as memory:
+                memory[:whole] = bytes(whole)
+            return
         nothing = self.Leaf()
         for key in list(self):
             if self._is_array:

@@ -97,13 +97,14 @@ def look(wanted: Wanted) -> TextFacts:
     except kernel_text.TextError as error:
         return TextFacts(symbols, exits, calls, str(error))
     try:
+        calls, callers = find_calls(wanted, kallsyms, text)
+        del kallsyms  # as many megabytes as the disassembler takes
         for name in wanted.exits:
             if name in symbols:
                 try:
                     exits[name] = kernel_text.find_exits(name, symbols, text)
                 except kernel_text.TextError as error:
                     trouble = str(error)
-        calls, callers = find_calls(wanted, kallsyms, text)
     except kernel_text.TextError as error:
         trouble = str(error)
     except ImportError:

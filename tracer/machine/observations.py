@@ -85,7 +85,7 @@ def _is_ours(folder: Path) -> bool:
     """Whether nobody else can put files there, or another folder in its place."""
     return all(
         about.st_uid == os.geteuid() and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        for about in (folder.lstat(), folder.parent.lstat())
+        for about in (folder.lstat(), folder.parent.stat())
     )
 
 

@@ -158,6 +158,12 @@ class Table:
                 found.append((key, self[key]))
         return found
 
+    def keys(self) -> list[Any]:
+        return list(self)
+
+    def values(self) -> list[Any]:
+        return [leaf for _, leaf in self.items()]
+
     def clear(self) -> None:
         """Take every row out; of an array, all leaves become 0."""
         if self._is_mapped:

@@ -13,11 +13,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.conftest import or_skip
+from tests.conftest import or_skip, recorded_kernel
 from tests.unit.compiled import PARAMETERS, PROBES, TEXT, cannot_compile, made
 from zctrace import errors
 from zctrace.collect import compiled
+from zctrace.collect.meter import Meter
 from zctrace.kernel import bpf_syscall, remembered
+from zctrace.plan.plan import plan
+from zctrace.probes.catalogue import PROGRAM_CATALOGUE
 
 
 @pytest.fixture(autouse=True)
@@ -234,3 +237,10 @@ def test_the_answer_is_json_that_names_maps_by_number(make, tmp_path):
     numbers = {int.from_bytes(code[at + 4 : at + 8], "little") for at in loads}
     assert numbers <= set(range(len(content["maps"])))
     assert len(numbers) == 2
+
+
+@pytest.mark.usefixtures("no_bcc")
+def test_names_in_programs_are_refused_before_anything_is_traced():
+    with pytest.raises(errors.MissingError, match="BCC's Python module") as caught:
+        Meter(plan(PROGRAM_CATALOGUE, recorded_kernel("6.1")), 1, keep_stacks=True).load(PROBES)
+    assert "looks up functions in programs" in caught.value.why

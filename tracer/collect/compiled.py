@@ -35,6 +35,7 @@ _VERSION = re.compile(r"__version__ = '([^']+)'")
 _INSTRUCTION = struct.Struct("=BBhi")
 _LOAD_CONSTANT, _OF_A_MAP = 0x18, 1
 """As in compiler.py."""
+_NAMES = "it looks up functions in programs"
 _MOST_BYTES = 8 << 20
 """Of a function: eight times of what any kernel takes."""
 _MALFORMED = (
@@ -182,7 +183,7 @@ def _compile(text: str, parameters: Mapping[str, str], headers: Path) -> dict[st
         )
     content: dict[str, Any] = json.loads(answer)
     if "missing" in content:
-        raise no_bcc(content["missing"], "it compiles the meter, once for each kernel")
+        raise _no_bcc(content["missing"], "it compiles the meter, once for each kernel")
     if "refused" in content:
         raise TraceError(
             "BCC could not compile the meter", content["refused"], "zctrace doctor"
@@ -214,13 +215,24 @@ def _unpacked(text: str) -> bytes:
     return program
 
 
-def require_bcc(purpose: str) -> None:
-    """Raise :class:`MissingError` where there is none."""
+def names() -> Any:
+    """:mod:`zctrace.collect.names`, for those who want names of functions in programs.
+
+    Raises :class:`MissingError` without BCC, as :func:`require_names` does early.
+    """
+    try:
+        from zctrace.collect import names as found
+    except ImportError as error:
+        raise _no_bcc(str(error), _NAMES) from error
+    return found
+
+
+def require_names() -> None:
     if not importlib.util.find_spec("bcc"):
-        raise no_bcc("there is no such module", purpose)
+        raise _no_bcc("there is no such module", _NAMES)
 
 
-def no_bcc(said: str, purpose: str) -> MissingError:
+def _no_bcc(said: str, purpose: str) -> MissingError:
     """The error where BCC cannot be imported, and what it is needed for."""
     return MissingError(
         f"BCC's Python module cannot be imported: {said}",

@@ -43,9 +43,6 @@ from zctrace.probes.syscall_numbers import SYSCALLS
 from zctrace.probes.user_functions import USER_COPIES
 from zctrace.workloads import marker
 
-_NAMES = "it looks up functions in programs"
-"""What BCC is needed for where stacks are kept, or copies within user memory counted."""
-
 
 class Meter:
     """The BPF programs of one plan: load, attach, activate, read; a context manager.
@@ -93,7 +90,7 @@ class Meter:
         them. Compiler output goes to stderr.
         """
         if self._options.keep_stacks:
-            compiled.require_bcc(_NAMES)
+            compiled.require_names()
         self._bpf = compiled.programs(
             compiling.source(probes, self._options),
             compiling.parameters(self._plan, self._options),
@@ -154,7 +151,7 @@ class Meter:
         self._cleanup.push(self._user_probes)
         least = self._options.user_copies_from
         assert least is not None
-        find = _names()
+        find = compiled.names()
         for slot, copy in enumerate(USER_COPIES):
             try:
                 places = user_functions.places(copy, process, find.build_id, find.offset_of)
@@ -348,7 +345,7 @@ class Meter:
             programs.paths(
                 thing.name for thing in account.things if thing.kind == evidence_account.FILE
             ),
-            _names(),
+            compiled.names(),
             lambda site: names[site][0],
             self._locate,
             readings.syscall_name,
@@ -385,14 +382,5 @@ class Meter:
         if mechanism is Mechanism.CALL_SITE:
             return self._call_sites.names[number - 1]
         if mechanism is Mechanism.UPROBE:
-            return str(_names().name(number, self._user_process))
+            return str(compiled.names().name(number, self._user_process))
         return self._locate(number)
-
-
-def _names() -> Any:
-    """Who knows names in programs' files; raises :class:`MissingError` without BCC."""
-    try:
-        from zctrace.collect import names
-    except ImportError as error:
-        raise compiled.no_bcc(str(error), _NAMES) from error
-    return names

@@ -61,7 +61,7 @@ with (
         assert Mechanism.CALL_SITE.value in counted, f"{quantity}: {counted}"
     assert not any(meter.lost().values()), meter.lost()
 answer = {
-    "bcc": attach.BCC_VERSION,
+    "bcc": meter.bcc_version,
     "kernel": facts.release,
     "programs": sorted(programs),
     "counted": 2 * len(PAYLOAD),

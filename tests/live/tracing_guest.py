@@ -128,7 +128,7 @@ class Programs:
             return
         evidence = evidence_of(
             dataclasses.replace(self._request, subject=subject),
-            self._facts, self._plan, self.meter.refused, watch, meter.BCC_VERSION,
+            self._facts, self._plan, self.meter.refused, watch, self.meter.bcc_version,
             rights=self._tracer.rights, trace=traced,
         )  # fmt: skip
         self.answer["evidence"][name] = evidence.to_json()

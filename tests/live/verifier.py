@@ -39,8 +39,6 @@ def programs(meter):
 
     What is loaded for each place is there for each; at entries of functions in both ways.
     """
-    from bcc import lib  # which not every machine has
-
     text, attach_plan = meter._bpf, meter._plan
     at_entries = [(copy.site.function, dict(copy.place)) for copy in attach_plan.at_entries]
     places = {
@@ -53,15 +51,13 @@ def programs(meter):
     }
     there = {event.site.handler for event in attach_plan.events}
     found = {}
-    for index in range(lib.bpf_num_functions(text.module)):
-        handler = lib.bpf_function_name(text.module, index)
-        name = handler.decode()
+    for name in text:
         kind = _kind(name)
         if name in _AT_TRACEPOINTS and name not in there:
             continue  # where its record has what is not known
         for function, values in places.get(name, [("", {})]):
             known = {"NONCE": 1, **dict(attach_plan.settings), **values}
-            instructions = settings.put_in(text.dump_func(handler), known)
+            instructions = settings.put_in(text.instructions(name), known)
             found[f"{name} {function}".strip()] = kind, instructions
     return found
 

@@ -194,14 +194,21 @@ def test_no_qemu(tmp_path):
     assert "apt-get install qemu-system-x86" in result.stderr
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="root is asked for first")
-def test_no_bcc(monkeypatch):
-    from zctrace.machine import places
+def test_no_bcc(monkeypatch, tmp_path):
+    from zctrace.kernel import remembered
+    from zctrace.machine import observations, places
 
+    monkeypatch.setenv("ZCTRACE_CACHE", str(tmp_path))
+    monkeypatch.setattr(places, "COMPILER", "no_such_module")
     monkeypatch.setattr(places, "MODULES", (("no_such_module", "python3-such"),))
     with pytest.raises(errors.MissingError) as caught:
         places.require_modules()
     assert caught.value.hint == "apt-get install python3-such"
+    remembered.write(observations.home(None) / f"programs-{'0' * 32}.json", {"compiled": 1})
+    places.require_modules()  # does without
+    monkeypatch.setattr(places, "COMPILER", "bcc")
+    with pytest.raises(errors.MissingError):
+        places.require_modules()
 
 
 def test_another_architecture_is_refused(monkeypatch):

@@ -76,7 +76,7 @@ def test_next_to_the_kernel_the_standard_library_is_enough(name):
 @pytest.mark.parametrize(
     ("package", "modules"),
     [
-        ("bcc", {f"zctrace.collect.{n}" for n in ("meter", "readings")}),
+        ("bcc", {"zctrace.collect.compiler", "zctrace.collect.names"}),
         ("capstone", {"zctrace.kernel.text"}),
         ("jinja2", {"zctrace.reports.html.page"}),
         ("pytest", {"zctrace.pytest_plugin"}),
@@ -96,6 +96,14 @@ def test_the_disassembler_is_imported_late():
     assert "capstone" not in imports(MODULES["zctrace.kernel.text"], top_level_only=True)
 
 
+def test_bcc_is_imported_late():
+    """It takes more memory than all the rest, and most collectors need nothing of it."""
+    for name, path in MODULES.items():
+        late = imports(path, top_level_only=True) & {"zctrace.collect.names"}
+        assert not late, name
+    assert "bcc" not in imports(MODULES["zctrace.collect.compiler"], top_level_only=True)
+
+
 def test_what_draws_is_imported_late():
     """Only a page needs it."""
     for name, path in MODULES.items():
@@ -112,7 +120,8 @@ def test_what_is_decided_without_input_or_output_is_pure(name):
 
 
 ENDS = {
-    "zctrace.cli", "zctrace.collect.main", "zctrace.machine.session_collector",
+    "zctrace.cli", "zctrace.collect.compiler", "zctrace.collect.main",
+    "zctrace.machine.session_collector",
     "zctrace.workloads.__main__", "zctrace.workloads.launch",
 }  # fmt: skip
 """Modules that are run."""

@@ -1,7 +1,11 @@
 """Symbols and returns, on text made by hand."""
 
+import os
+from pathlib import Path
+
 import pytest
 
+from zctrace.kernel import text_facts
 from zctrace.kernel.text import Exits, Symbol, TextError, find_exits, find_symbols
 
 KALLSYMS = b"""\
@@ -90,3 +94,25 @@ def test_a_return_in_the_cold_half_counts():
 def test_garbage_is_an_error():
     with pytest.raises(TextError, match="cannot disassemble"):
         exits(b"\x90\x0f\xff\xff\xff\x06")
+
+
+NOTHING_WANTED = text_facts.Wanted((), (), {})
+
+
+def test_the_search_is_in_a_process_of_its_own(monkeypatch):
+    monkeypatch.setattr(
+        text_facts, "_look", lambda wanted: text_facts.TextFacts({}, {}, {}, str(os.getpid()))
+    )
+    process = int(text_facts.look(NOTHING_WANTED).trouble)
+    assert process != os.getpid()
+    assert not Path(f"/proc/{process}").exists(), "nobody has waited for it"
+
+
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "{}['nothing']"])
+def test_a_search_that_ends_early_finds_nothing_and_says_so(monkeypatch, capfd, end):
+    monkeypatch.setattr(text_facts, "_look", lambda wanted: eval(end))
+    facts = text_facts.look(NOTHING_WANTED)
+    assert facts == text_facts.TextFacts(
+        {}, {}, {}, "the search of the kernel's text ended early"
+    )
+    assert ("KeyError: 'nothing'" in capfd.readouterr().err) == ("nothing" in end)

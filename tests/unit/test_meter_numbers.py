@@ -75,6 +75,21 @@ def parameters_of(meter):
     return compiling.parameters(meter._plan, meter._options)
 
 
+def run_once(descriptor):
+    """What a program returns; it is closed."""
+    packet = ctypes.create_string_buffer(64)
+    attributes = ctypes.create_string_buffer(128)
+    struct.pack_into("=IIIIQ", attributes, 0, descriptor, 0, 64, 0, ctypes.addressof(packet))
+    try:
+        failed = bpf_syscall._libc.syscall(
+            321, 10, attributes, len(attributes)
+        )  # BPF_PROG_TEST_RUN
+        assert not failed, os.strerror(ctypes.get_errno())
+    finally:
+        os.close(descriptor)
+    return struct.unpack_from("=I", attributes, 4)[0]
+
+
 def run(text, cflags, **values):
     """What a function of the meter returns, called with ``values`` as settings."""
     if reason := cannot_compile():
@@ -88,17 +103,7 @@ def run(text, cflags, **values):
         descriptor = bpf_syscall.load(1, instructions)  # BPF_PROG_TYPE_SOCKET_FILTER
     except PermissionError as error:
         or_skip(f"loading a program needs root: {error}")
-    packet = ctypes.create_string_buffer(64)
-    attributes = ctypes.create_string_buffer(128)
-    struct.pack_into("=IIIIQ", attributes, 0, descriptor, 0, 64, 0, ctypes.addressof(packet))
-    try:
-        failed = bpf_syscall._libc.syscall(
-            321, 10, attributes, len(attributes)
-        )  # BPF_PROG_TEST_RUN
-        assert not failed, os.strerror(ctypes.get_errno())
-    finally:
-        os.close(descriptor)
-    return struct.unpack_from("=I", attributes, 4)[0]
+    return run_once(descriptor)
 
 
 SOME_NUMBERS = {"PLACE_FROM": 0x7F0012345678, "PLACE_TO": 0xFFFF888012345678}

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from tests.conftest import or_skip
 from zctrace.kernel import remembered
 from zctrace.machine import observations
 from zctrace.machine.kernels import Kernel
@@ -101,3 +102,32 @@ def test_the_newest_are_kept(cache, image, run_folder):
         os.utime(home / name, (number, number))
     observations.take_back(image(), run_folder)
     assert sorted(path.name for path in home.iterdir()) == NAMES[-16:]
+
+
+def test_what_is_compiled_does_not_push_out_what_was_found(cache, image, run_folder):
+    compiled = [f"programs-{name}" for name in NAMES]
+    home = observations.home(image())
+    remembered.write(home / NAMES[0], {"found": 1})
+    run_folder.mkdir()
+    for name in compiled:
+        remembered.write(run_folder / name, {"compiled": 1})
+    observations.take_back(image(), run_folder)
+    names = {path.name for path in home.iterdir()}
+    assert NAMES[0] in names
+    assert len(names & set(compiled)) == 16
+
+
+@pytest.mark.parametrize("change", ["writable", "parent writable", "foreign"])
+def test_a_folder_that_others_can_write_in_is_not_used(cache, image, run_folder, change):
+    home = observations.home(None)
+    remembered.write(home / NAMES[0], {"found": 1})
+    assert home.stat().st_mode & 0o777 == 0o700
+    if change == "foreign":
+        if os.geteuid():
+            or_skip("only root can give a folder away")
+        os.chown(home, 12345, 12345)
+    else:
+        (home if change == "writable" else home.parent).chmod(0o777)
+    assert observations.home(None) is None
+    observations.lend(None, run_folder)
+    assert not run_folder.exists()

@@ -1,17 +1,15 @@
 """Whether a kernel tells of skipped programs, and what follows where it does not."""
 
 import dataclasses
-import importlib
-import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 
-import zctrace.collect
 from tests.conftest import recorded_kernel
 from tests.unit.altering import run_of
 from tests.unit.test_call_sites import BASE, Text
 from zctrace.analysis import controls, runs
+from zctrace.collect import meter
 from zctrace.evidence.schema import SKIPPED
 from zctrace.kernel import facts as kernel
 from zctrace.kernel import symbols as call_sites
@@ -93,45 +91,12 @@ def test_recorded_kernels(line, tells):
 
 
 @pytest.fixture
-def attach(monkeypatch):
-    """The module, without a BCC."""
-    fake = ModuleType("bcc")
-    fake.__version__ = "0"
-    fake.syscall = ModuleType("bcc.syscall")
-    fake.syscall.syscalls = {}
-    monkeypatch.setitem(sys.modules, "bcc", fake)
-    monkeypatch.setitem(sys.modules, "bcc.syscall", fake.syscall)
-    monkeypatch.delitem(sys.modules, "zctrace.collect.meter", raising=False)
-    yield importlib.import_module("zctrace.collect.meter")
-    sys.modules.pop("zctrace.collect.meter", None)
-    vars(zctrace.collect).pop("meter", None)
-
-
-@pytest.fixture
-def skipped(attach, monkeypatch):
+def skipped(monkeypatch):
     """What a meter says was skipped, of programs that all have the figure."""
-    monkeypatch.setattr(attach.bpf_syscall, "recursion_misses", lambda program: program)
-    return lambda tells, **programs: attach.Meter.skipped(
+    monkeypatch.setattr(meter.bpf_syscall, "recursion_misses", lambda program: program)
+    return lambda tells, **programs: meter.Meter.skipped(
         SimpleNamespace(_plan=SimpleNamespace(tells_skips=tells), _programs=programs)
     )
-
-
-class Rows(dict):
-    """A table of BCC's, out of which somebody else takes a row at the wrong moment."""
-
-    def clear(self):
-        if self.pop("ending", None):
-            raise KeyError
-        super().clear()
-
-
-def test_a_row_that_vanishes_meanwhile_is_no_error(attach):
-    windows = Rows(ending=1, other=2)
-    meter = SimpleNamespace(
-        _bpf={"windows": windows}, _watch_nobody=lambda: None, _windows_changed=lambda: None
-    )
-    attach.Meter.close_windows(meter)
-    assert windows == {}
 
 
 def test_skips_are_read_where_the_kernel_tells(skipped):

@@ -155,37 +155,31 @@ def test_reading(tmp_path):
     softirq = SimpleNamespace(**{**vars(key), "user": -1, "process": 0, "name": b"\0"})
     cell = SimpleNamespace(calls=2, bytes=9)
 
-    class Bpf(dict):
-        def __init__(self, **tables):
-            super().__init__(**tables)
-            self.added = []
-
-        def add_module(self, path):
-            self.added.append(path)
-
-        def sym(self, place, pid, show_module):
-            assert (pid, show_module) == (-1, True)
-            return b"main [program]" if place.offset == 1 else b"[unknown]"
-
-    bpf = Bpf(
-        stacks=SimpleNamespace(
+    added = []
+    names = SimpleNamespace(
+        add_file=added.append,
+        build_id=lambda path: "12" * 20,
+        name=lambda place: "main [program]" if place.offset == 1 else "[unknown]",
+    )
+    tables = {
+        "stacks": SimpleNamespace(
             items=lambda: [(key, cell), (lost, cell), (softirq, cell)],
         ),
-        kernel_stacks=Table({3: SimpleNamespace(ip=[100, 200, 0, 0])}),
-        user_stacks=Table(
+        "kernel_stacks": Table({3: SimpleNamespace(ip=[100, 200, 0, 0])}),
+        "user_stacks": Table(
             {4: SimpleNamespace(trace=[entry(1, 1), entry(1, 5), entry(2, 77), entry(0)])}
         ),
-    )
+    }
     one, two, three = stacks.read(
-        bpf,
+        tables,
         stacks.Programs().paths([str(program), str(tmp_path), str(tmp_path / "none")]),
-        lambda path: "12" * 20,
+        names,
         lambda site: f"site{site}",
         lambda address: f"f{address}+0x1",
         lambda number: "write",
         {2: "u2k"}.get,
     )
-    assert bpf.added == [str(program)]
+    assert added == [str(program)]
     assert one.kernel == ("f100", "f200")
     assert one.user == ("main [program]", "program+0x5", "[unknown]")
     assert (two.kernel, two.user) == (("[stack not kept]",), ("[no stack]",))

@@ -16,8 +16,8 @@ from zctrace.collect.describe import (
     Locator,
     Stopwatch,
     evidence_of,
-    import_attach,
 )
+from zctrace.collect.meter import Meter
 from zctrace.evidence.schema import Evidence, Request
 from zctrace.evidence.sites import Blind
 from zctrace.kernel import facts as kernel
@@ -101,7 +101,7 @@ def survey(
 class Instrument:
     """A meter, the cgroup that its controls run in, and what both are made of."""
 
-    meter: Any
+    meter: Meter
     cgroup: pathlib.Path
     survey: Survey
     bcc_version: str
@@ -133,20 +133,16 @@ def attached(
     request: Request, found: Survey, watch: Stopwatch, **options: Any
 ) -> Iterator[Instrument]:
     """An instrument, with further ``options`` of its meter; raises ``ZctraceError``."""
-    with watch.phase("import", "loading BCC"):
-        attach = import_attach()
     own_machine = request.machine != "host"
     with (
         cgroups.cgroup(request.run_id, own_machine=own_machine) as cgroup,
-        attach.Meter(
-            found.plan, request.nonce, request.sabotage, Locator(), **options
-        ) as meter,
+        Meter(found.plan, request.nonce, request.sabotage, Locator(), **options) as meter,
     ):
         with watch.phase("compile", "compiling the probes"):
-            meter.load(PROBES)
+            meter.load(PROBES, OBSERVED)
         with watch.phase("attach", "attaching the probes"):
             meter.attach(cgroup)
-        yield Instrument(meter, cgroup, found, attach.BCC_VERSION)
+        yield Instrument(meter, cgroup, found, meter.bcc_version)
         if own_machine:
             # The machine ends now, and its probes with it; taking back hundreds of them one
             # by one takes longer than the runs did.

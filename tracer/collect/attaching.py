@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from zctrace.collect import settings
+from zctrace.collect import compiled, settings
 from zctrace.collect.compiling import INSTRUCTION_POINTERS
 from zctrace.errors import TraceError
 from zctrace.kernel import bpf_syscall, perf_events
@@ -52,9 +52,13 @@ class Programs:
     """
 
     def __init__(
-        self, bpf: Any, known: Mapping[str, int], sabotage: frozenset[str], cleanup: ExitStack
+        self,
+        compiled: compiled.Programs,
+        known: Mapping[str, int],
+        sabotage: frozenset[str],
+        cleanup: ExitStack,
     ) -> None:
-        self._bpf, self._known, self._sabotage = bpf, known, sabotage
+        self._compiled, self._known, self._sabotage = compiled, known, sabotage
         self.cleanup = cleanup
         self.loaded: dict[str, int] = {}
         """Descriptors, by name."""
@@ -77,7 +81,7 @@ class Programs:
         name = handler if slot is None else f"{handler}_{slot}"
         if name not in self.loaded:
             known = {**self._known, **values}
-            instructions = settings.put_in(self._bpf.dump_func(handler.encode()), known)
+            instructions = settings.put_in(self._compiled.instructions(handler), known)
             if kind is None:
                 program = attempt(
                     *(function, bpf_syscall.load_at_entry, function, instructions),

@@ -30,6 +30,8 @@ _TRANSFORMS, _COPIES = "transforms.c", "copies.c"
 _USER_MEMORY, _METER = "user_memory.c", "meter.c"
 _MAX_TALLIES, _MAX_WINDOWS, _MAX_THREADS, _MAX_OWNERS = 8192, 10240, 10240, 65536
 _MAX_REQUESTS, _MAX_MAPPINGS, _MAX_CPUS = 65536, 256, 8192
+_SOME_SITES, _SOME_CALL_SITES = 1009, 1013
+"""What stands in the text for numbers that depend on the run; no other table's."""
 _LATER_CALL_SITES = 1024
 """Room for those in modules that are loaded later."""
 _TASK_REPORT_MAX = 0x100
@@ -78,16 +80,14 @@ def source(probes: Path, options: MeterOptions) -> str:
 
 
 def parameters(plan: AttachPlan, options: MeterOptions) -> dict[str, str]:
-    """Names and values for ``-D``."""
-    sites = first_user_copy(plan) + len(USER_COPIES)
-    places = len(INSTRUCTION_POINTERS) * sum(len(c.calls) for c in plan.calls)
+    """Names and values for ``-D``: of a kernel, of no run."""
     watched = sorted(marker.WATCHED)
     return {
         **settings.parameters(),
         **_numbers(),
         "ROLE_UNATTRIBUTED": hex(marker.OUTSIDE),
         "IS_TRACKED(role)": f"({' || '.join(f'(role) == {r:d}' for r in watched)})",
-        "MAX_SITES": str(max(sites, 1)),
+        "MAX_SITES": str(_SOME_SITES),
         "MAX_TALLIES": str(_MAX_TALLIES),
         "MAX_WINDOWS": str(_MAX_WINDOWS),
         "MAX_THREADS": str(_MAX_THREADS),
@@ -99,13 +99,20 @@ def parameters(plan: AttachPlan, options: MeterOptions) -> dict[str, str]:
             f"((role) == {marker.Role.RECEIVER:d} ? {marker.Role.SOURCE:d}"
             f" : {marker.Role.SINK:d})"
         ),
-        "MAX_CALL_SITES": str(places + _LATER_CALL_SITES),
+        "MAX_CALL_SITES": str(_SOME_CALL_SITES),
         "END_SUBJECT": str(SUBJECT),
         "SWITCH_PREEMPTED": hex(_TASK_REPORT_MAX),
         **(flows.parameters(options.room) | compat.PARAMETERS if options.follow_flows else {}),
         **(stacks.PARAMETERS if options.keep_stacks else {}),
         **dict(plan.parameters),
     }
+
+
+def entries(plan: AttachPlan) -> dict[int, int]:
+    """What is made of tables with as many entries as stand in the text."""
+    sites = first_user_copy(plan) + len(USER_COPIES)
+    places = len(INSTRUCTION_POINTERS) * sum(len(c.calls) for c in plan.calls)
+    return {_SOME_SITES: max(sites, 1), _SOME_CALL_SITES: places + _LATER_CALL_SITES}
 
 
 def first_user_copy(plan: AttachPlan) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +16,7 @@ from typing import Any
 
 from zctrace import probes
 from zctrace._version import __version__
-from zctrace.errors import MissingError, TraceError
+from zctrace.errors import TraceError
 from zctrace.evidence.schema import Evidence, Hits, Request
 from zctrace.evidence.sites import Site
 from zctrace.kernel import facts as kernel
@@ -108,18 +107,6 @@ class Locator:
         if self._symbols is None:
             self._symbols = SymbolTable(text.KALLSYMS.read_bytes())
         return self._symbols.locate(address)
-
-
-def import_attach() -> Any:
-    try:
-        from zctrace.collect import meter
-    except ImportError as error:
-        raise MissingError(
-            f"BCC's Python module cannot be imported: {error}",
-            f"{sys.executable} has no module bcc",
-            "apt-get install python3-bpfcc",
-        ) from error
-    return meter
 
 
 def hits_since(before: dict[str, Hits], after: dict[str, Hits]) -> dict[str, Hits]:

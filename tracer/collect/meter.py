@@ -10,10 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import bcc
-
 from zctrace.collect import (
     compat,
+    compiled,
     compiling,
     flows,
     processes,
@@ -40,10 +39,9 @@ from zctrace.evidence.schema import CALLED, SKIPPED, Count, Hits
 from zctrace.kernel import bpf_syscall, perf_events
 from zctrace.plan.attachments import AttachPlan, CallAttachment
 from zctrace.probes.model import DIRECTIONS_BY_NUMBER, LARGE, Mechanism, Quantity
+from zctrace.probes.syscall_numbers import SYSCALLS
 from zctrace.probes.user_functions import USER_COPIES
 from zctrace.workloads import marker
-
-BCC_VERSION: str = bcc.__version__
 
 
 class Meter:
@@ -73,6 +71,7 @@ class Meter:
         self._sabotage = frozenset(sabotage)
         self._locate = locate
         self._bpf: Any = None
+        self.bcc_version = ""
         self._cpus: set[int] = set()
         self._cgroup: Path | None = None
         self._left = 0
@@ -84,27 +83,26 @@ class Meter:
     def __exit__(self, *_: object) -> None:
         self._cleanup.close()
 
-    def load(self, probes: Path) -> None:
-        """Compile the programs against the stub headers in ``probes``.
+    def load(self, probes: Path, memory: Path | None = None) -> None:
+        """Have the programs from ``memory``, or compile them with the headers in ``probes``.
 
-        Raises :class:`TraceError`. Compiler output goes to stderr.
+        Raises :class:`TraceError`, or :class:`MissingError` where there is no BCC to compile
+        them. Compiler output goes to stderr.
         """
-        # BCC takes "kernel headers" from <here>/include; see the comments in there.
-        os.environ["BCC_KERNEL_SOURCE"] = str(probes)
-        parameters = compiling.parameters(self._plan, self._options)
-        try:
-            self._bpf = bcc.BPF(
-                text=compiling.source(probes, self._options).encode(),
-                cflags=[f"-D{name}={value}" for name, value in parameters.items()],
-            )
-        except Exception as error:  # BCC raises nothing more precise
-            raise TraceError(
-                "BCC could not compile the meter", str(error), "zctrace doctor"
-            ) from error
-        self._cleanup.callback(self._bpf.cleanup)
+        if self._options.keep_stacks:
+            compiled.require_names()
+        self._bpf = compiled.programs(
+            compiling.source(probes, self._options),
+            compiling.parameters(self._plan, self._options),
+            probes,
+            compiling.entries(self._plan),
+            memory,
+        )
+        self._cleanup.callback(self._bpf.close)
+        self.bcc_version = self._bpf.bcc_version
         if self._options.follow_flows:
             flows.prepare(self._bpf, self._plan)
-            compat.prepare(self._bpf, readings.SYSCALLS)
+            compat.prepare(self._bpf, SYSCALLS)
         known = {"NONCE": self._nonce, **dict(self._plan.settings)}
         self._loader = Programs(self._bpf, known, self._sabotage, self._cleanup)
         self._programs = self._loader.loaded
@@ -153,11 +151,10 @@ class Meter:
         self._cleanup.push(self._user_probes)
         least = self._options.user_copies_from
         assert least is not None
+        find = compiled.names()
         for slot, copy in enumerate(USER_COPIES):
             try:
-                places = user_functions.places(
-                    copy, process, readings.build_id, readings.offset_of
-                )
+                places = user_functions.places(copy, process, find.build_id, find.offset_of)
             except OSError as error:
                 raise TraceError(f"process {process} is gone", str(error)) from error
             if not places:
@@ -348,7 +345,7 @@ class Meter:
             programs.paths(
                 thing.name for thing in account.things if thing.kind == evidence_account.FILE
             ),
-            readings.build_id,
+            compiled.names(),
             lambda site: names[site][0],
             self._locate,
             readings.syscall_name,
@@ -385,6 +382,5 @@ class Meter:
         if mechanism is Mechanism.CALL_SITE:
             return self._call_sites.names[number - 1]
         if mechanism is Mechanism.UPROBE:
-            name = self._bpf.sym(number, self._user_process, show_module=True)
-            return str(name.decode(errors="replace"))
+            return str(compiled.names().name(number, self._user_process))
         return self._locate(number)

@@ -54,7 +54,7 @@ class Programs:
 def read(
     bpf: Any,
     programs: Iterable[str],
-    build_id: Callable[[str], str],
+    names: Any,
     function: Callable[[int], str],
     locate: Callable[[int], str],
     syscall_name: Callable[[int], str | None],
@@ -63,24 +63,24 @@ def read(
     """Everything since the tables were cleared.
 
     ``function`` names a site, ``locate`` the place of an address in kernel text;
-    ``build_id`` is that of a file, in hexadecimal digits, empty if it has none.
+    ``names`` are :mod:`zctrace.collect.names`, or what has the same functions.
     """
     files = {}
     for path in programs:
-        bpf.add_module(path)
-        files[build_id(path)] = Path(path).name
-    names: dict[tuple[bytes, int], str] = {}
+        names.add_file(path)
+        files[names.build_id(path)] = Path(path).name
+    known: dict[tuple[bytes, int], str] = {}
     places: dict[int, str] = {}
 
     def named(entry: Any) -> str:
         if entry.status != _IN_FILE:
             return UNKNOWN
         key = bytes(entry.build_id), int(entry.offset)
-        if key not in names:
-            name = bpf.sym(entry, -1, show_module=True).decode(errors="replace")
+        if key not in known:
+            name = names.name(entry)
             file = files.get(key[0].hex())
-            names[key] = f"{file}+{key[1]:#x}" if name == UNKNOWN and file else name
-        return names[key]
+            known[key] = f"{file}+{key[1]:#x}" if name == UNKNOWN and file else name
+        return known[key]
 
     def place(address: int) -> str:
         if address not in places:

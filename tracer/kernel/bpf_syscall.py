@@ -55,8 +55,8 @@ def load_at_entry(function: str, instructions: bytes, *, at_return: bool = False
 
 
 def _load(kind: int, instructions: bytes, attach_type: int, attach_to: int) -> int:
-    log = ctypes.create_string_buffer(_LOG_BYTES)
     for level in (0, 1):  # once more, only to be told why
+        log = ctypes.create_string_buffer(_LOG_BYTES * level or 1)
         code, terms = ctypes.c_char_p(instructions), ctypes.c_char_p(_LICENSE)
         attributes = ctypes.create_string_buffer(_ATTRIBUTES_BYTES)
         struct.pack_into(

@@ -63,8 +63,17 @@ class Reading:
 
 def online_cpus() -> list[int]:
     """The processors that are online, by number."""
+    return _cpus("online")
+
+
+def possible_cpus() -> list[int]:
+    """Those that may ever be; maps have room for each of them."""
+    return _cpus("possible")
+
+
+def _cpus(which: str) -> list[int]:
     cpus: list[int] = []
-    with open("/sys/devices/system/cpu/online") as file:
+    with open(f"/sys/devices/system/cpu/{which}") as file:
         for part in file.read().strip().split(","):
             first, _, last = part.partition("-")
             cpus += range(int(first), int(last or first) + 1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import traceback
 from collections.abc import Container
 from dataclasses import dataclass, field
 
@@ -76,9 +79,33 @@ def wanted_by(catalogue: Catalogue) -> Wanted:
 
 
 def look(wanted: Wanted) -> TextFacts:
-    """Search the kernel's symbols and text.
+    """Search the kernel's symbols and text, in a process of its own.
 
-    Making the list of symbols takes the kernel half a second where it is emulated: it is
+    The list of symbols and the disassembler take 20 MB, of which nobody needs anything after.
+    """
+    answer, question = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            with open(question, "wb") as file:
+                pickle.dump(_look(wanted), file)
+        except Exception:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.close(question)
+    with open(answer, "rb") as file:
+        found = file.read()
+    os.waitpid(child, 0)
+    try:
+        facts: TextFacts = pickle.loads(found)
+    except (EOFError, pickle.UnpicklingError):
+        return TextFacts({}, {}, {}, "the search of the kernel's text ended early")
+    return facts
+
+
+def _look(wanted: Wanted) -> TextFacts:
+    """Making the list of symbols takes the kernel half a second where it is emulated: it is
     read once.
     """
     try:
@@ -97,13 +124,14 @@ def look(wanted: Wanted) -> TextFacts:
     except kernel_text.TextError as error:
         return TextFacts(symbols, exits, calls, str(error))
     try:
+        calls, callers = find_calls(wanted, kallsyms, text)
+        del kallsyms  # as many megabytes as the disassembler takes
         for name in wanted.exits:
             if name in symbols:
                 try:
                     exits[name] = kernel_text.find_exits(name, symbols, text)
                 except kernel_text.TextError as error:
                     trouble = str(error)
-        calls, callers = find_calls(wanted, kallsyms, text)
     except kernel_text.TextError as error:
         trouble = str(error)
     except ImportError:

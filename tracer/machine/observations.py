@@ -1,4 +1,5 @@
-"""Where what was found in kernels is kept: in the cache, by machine and kernel.
+"""Where what was found in kernels, and compiled for them, is kept: in the cache, by machine and
+kernel.
 
 A guest cannot write there. It gets copies in the run's own folder, and what it has added comes
 back from there, but only to what later guests of the same image get.
@@ -7,8 +8,10 @@ back from there, but only to what later guests of the same image get.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,24 +20,34 @@ from zctrace.machine.kernels import Kernel, cache_folder
 
 _ANEW = ("ZCTRACE_OBSERVE", "anew")
 """Environment variable, and its value with which nothing is remembered."""
-_HOST = "host"
-_NAME = re.compile(r"[0-9a-f]{32}\.json")
+_FOLDER, _HOST = "observed", "host"
+_COMPILED = re.compile(r"programs-[0-9a-f]{32}\.json")
+_KINDS = (re.compile(r"[0-9a-f]{32}\.json"), _COMPILED)
+"""Names of what was found, and of what was compiled."""
 _MOST_FILES = 16
+"""Of each kind."""
 
 
 def home(kernel: Kernel | None) -> Path | None:
     """The folder for a kernel that is booted, or this machine's own; made if need be.
 
-    ``None`` where nothing is to be remembered, or cannot be.
+    ``None`` where nothing is to be remembered, or cannot be, or others can write there.
     """
     name, value = _ANEW
     if os.environ.get(name) == value:
         return None
     with suppress(OSError):
-        folder = cache_folder() / "observed" / (_image(kernel) if kernel else _HOST)
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        return folder
+        folder = cache_folder() / _FOLDER / (_image(kernel) if kernel else _HOST)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder if _is_ours(folder) else None
     return None
+
+
+def has_compiled() -> bool:
+    """Whether anything is kept that was compiled, for whatever kernel."""
+    name, value = _ANEW
+    kept = (cache_folder() / _FOLDER).glob("*/*.json")
+    return os.environ.get(name) != value and any(_COMPILED.fullmatch(p.name) for p in kept)
 
 
 def lend(kernel: Kernel | None, folder: Path) -> None:
@@ -50,21 +63,30 @@ def take_back(kernel: Kernel | None, folder: Path) -> None:
     if (kept := home(kernel)) and folder.is_dir():
         with suppress(OSError):
             _copy(folder, kept)
-            for path in _files(kept)[_MOST_FILES:]:
-                path.unlink()
+            for files in _files(kept):
+                for path in files[_MOST_FILES:]:
+                    path.unlink()
 
 
 def _copy(source: Path, target: Path) -> None:
-    for path in _files(source)[:_MOST_FILES]:
+    for path in itertools.chain(*(files[:_MOST_FILES] for files in _files(source))):
         content = remembered.read(path)
         if content and content != remembered.read(target / path.name):
             remembered.write(target / path.name, content)
 
 
-def _files(folder: Path) -> list[Path]:
-    """Newest first."""
-    files = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
-    return sorted(files, key=lambda path: path.lstat().st_mtime, reverse=True)
+def _files(folder: Path) -> list[list[Path]]:
+    """Of each kind, newest first."""
+    there = sorted(folder.iterdir(), key=lambda path: path.lstat().st_mtime, reverse=True)
+    return [[path for path in there if kind.fullmatch(path.name)] for kind in _KINDS]
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether nobody else can put files there, or another folder in its place."""
+    return all(
+        about.st_uid == os.geteuid() and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        for about in (folder.lstat(), folder.parent.stat())
+    )
 
 
 def _image(kernel: Kernel) -> str:

@@ -19,7 +19,8 @@ AUTO, HOST = "auto", "host"
 ARCHITECTURE = "x86_64"
 SYSTEM_PATH = f"{os.defpath}:/usr/sbin:/sbin"
 """Where the system's own programs are, whatever the caller's PATH says."""
-MODULES = (("bcc", "python3-bpfcc"), ("capstone", "python3-capstone"))
+COMPILER = "bcc"
+MODULES = ((COMPILER, "python3-bpfcc"), ("capstone", "python3-capstone"))
 """What collecting imports beside the standard library, and Debian's packages of it."""
 
 
@@ -86,8 +87,14 @@ def require_architecture() -> None:
 
 
 def require_modules() -> None:
-    """Raise :class:`MissingError` for a Python module that collecting needs."""
+    """Raise :class:`MissingError` for a Python module that collecting needs.
+
+    Where something has been compiled before, a collector does without what compiles, or says
+    that it has to compile something else.
+    """
     for name, package in MODULES:
+        if name == COMPILER and observations.has_compiled():
+            continue
         if not has_module(name):
             raise MissingError(
                 f"{qemu.PYTHON} has no module {name}",

@@ -18,7 +18,8 @@ from zctrace.workloads.prepared import NotPreparedError, Prepared
 
 _PACKAGES = {"zctrace": zctrace, "zctrace/probes": probes, "zctrace/workloads": workloads}
 """By where each belongs under the name of the first, wherever they are now."""
-_LEFT_OUT = shutil.ignore_patterns("__pycache__", "probes", "workloads", "reports", "commands")
+_LEFT_OUT = shutil.ignore_patterns("probes", "workloads", "reports", "commands")
+"""Not what Python has compiled: it is good for a copy, too, which has its source's times."""
 
 
 def stage(

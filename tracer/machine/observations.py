@@ -6,7 +6,6 @@ back from there, but only to what later guests of the same image get.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from contextlib import suppress
@@ -31,7 +30,7 @@ def home(kernel: Kernel | None) -> Path | None:
     if os.environ.get(name) == value:
         return None
     with suppress(OSError):
-        folder = cache_folder() / "observed" / (_image(kernel) if kernel else _HOST)
+        folder = cache_folder() / "observed" / (kernel.identity if kernel else _HOST)
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         return folder
     return None
@@ -65,9 +64,3 @@ def _files(folder: Path) -> list[Path]:
     """Newest first."""
     files = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
     return sorted(files, key=lambda path: path.lstat().st_mtime, reverse=True)
-
-
-def _image(kernel: Kernel) -> str:
-    about = kernel.image.stat()
-    which = f"{kernel.image} {about.st_size} {about.st_mtime_ns}"
-    return f"{kernel.release}-{hashlib.sha256(which.encode()).hexdigest()[:12]}"

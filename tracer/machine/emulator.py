@@ -25,7 +25,7 @@ when they are loaded. Emulated, that is a good part of the time."""
 MIN_MEMORY = 1 << 30
 CONSOLE = "console.log"
 _DISK_SERIAL = "zctrace"
-_PORTS = 4
+PORTS = 4
 """Where disks can be plugged in: one cannot be part of a machine that is saved."""
 
 
@@ -86,7 +86,7 @@ def machine(guest: Guest, image: Path) -> list[str]:
         *("-kernel", str(guest.kernel.image), "-initrd", str(image)),
         *("-append", " ".join(options)),
     ]
-    for number in range(_PORTS):
+    for number in range(PORTS):
         arguments += ["-device", f"pcie-root-port,id=port{number},chassis={number + 1}"]
     return arguments
 
@@ -130,7 +130,7 @@ def serial(file: Path) -> list[str]:
 
 
 def nvme(number: int) -> str:
-    port = f",bus=port{number}" if number < _PORTS else ""
+    port = f",bus=port{number}" if number < PORTS else ""
     return f"nvme,drive=disk{number},serial={disk_name(number)}{port}"
 
 

@@ -80,6 +80,13 @@ _FINIT_MODULE = 313
 _RNDADDENTROPY, _RNDRESEEDCRNG = 0x40085203, 0x5207
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _POWER_OFF = 0x4321FEDC
+_REAP = f"""
+import ctypes, os, sys
+while int(sys.argv[1]) not in (0, os.wait()[0]):
+    pass
+os.sync()
+ctypes.CDLL(None).reboot({_POWER_OFF})
+"""
 _ROUND_SECONDS, _DEVICE_SECONDS = 0.02, 30.0
 _LINKS = (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2"))
 _ENVIRONMENT = {
@@ -264,11 +271,6 @@ def _become(command: list[str], job: dict[str, typing.Any]) -> None:
     exec(code, main.__dict__)
 
 
-def _power_off() -> None:
-    os.sync()
-    _libc.reboot(_POWER_OFF)
-
-
 def _run() -> int:
     """Set up a run; returns 0 in the process that is to be its collector."""
     _attach()
@@ -288,15 +290,16 @@ def main() -> None:
     """Returns in the collector's process only, when it is done."""
     try:
         _prepare()
-        process = _run()
-        while process and os.wait()[0] != process:
-            pass
+        if not (process := _run()):
+            return
     except Exception:
         if os.getpid() != 1:
             raise
         traceback.print_exc()
-    if os.getpid() == 1:
-        _power_off()
+        process = 0
+    # Another program, so that the collector's memory is nobody else's: what it writes to need
+    # not be copied, which would be copies in the kernel that is looked at.
+    os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", _REAP, str(process)])
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ _SYSTEM_FOLDERS = "/usr/sbin:/sbin"
 _SAVED_STEP, _SAVED_MOST = 2 << 30, 4 << 30
 """Memory is part of what is saved, so a machine that goes on has one of two sizes. A guest's
 memory takes this machine's only where the guest has used it."""
+_ROOM_BYTES = 1 << 30
+"""Several times what one takes on the disk."""
 _RESUME_SECONDS, _SAVE_SECONDS = 30.0, 60.0
 _MONITOR, _MONITOR_LOG = ("-monitor", "stdio"), "monitor.log"
 _SAVE = """migrate_set_parameter max-bandwidth 100G
@@ -80,9 +82,12 @@ def run(guest: Guest, collector: list[str], run_folder: RunFolder, progress: Pro
     Raises :class:`MachineError` for a guest that does not boot, stalls or dies.
     """
     log = guest.folder / "guest.log"
+    began = time.monotonic()
     process = start(guest, collector, log, run_folder, progress)
+    started = time.monotonic()
     try:
         progress.wait(process, guest.folder / CONSOLE, log)
+        progress.booted_after += started - began
     finally:
         end(process)
 
@@ -123,7 +128,7 @@ def _from_saved(
     Whatever is the matter then, booting will tell.
     """
     memory = -(-guest.memory_bytes // _SAVED_STEP) * _SAVED_STEP
-    if memory > _SAVED_MOST:
+    if memory > _SAVED_MOST or len(guest.disks) > emulator.PORTS:
         return None
     guest = dataclasses.replace(guest, memory_bytes=memory)
     folder = kernels.machine_folder(guest.kernel)
@@ -132,13 +137,18 @@ def _from_saved(
     machine = emulator.machine(guest, image)
 
     def save(path: Path) -> bool:
-        contents.write(image)
-        saved.prune(folder, image.suffix)
         saving = [*machine, *emulator.serial(guest.folder / "saving.log"), *_MONITOR]
         return _save(saving, guest.folder, path, run_folder, progress)
 
+    if shutil.disk_usage(folder).free < _ROOM_BYTES:
+        return None
+    if not image.exists():
+        contents.write(image)
+    os.utime(image)
+    saved.prune(folder, image.suffix)
     program = os.stat(shutil.which(emulator.PROGRAM) or emulator.PROGRAM)
-    about = [machine, program.st_size, program.st_mtime_ns]
+    # The guest has measured this processor's clock when it booted.
+    about = [machine, program.st_size, program.st_mtime_ns, _processor()]
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
     state = saved.opened(folder, key, save, progress.meanwhile)
     if not state:
@@ -185,6 +195,11 @@ def _save(
         return True
     finally:
         end(process)
+
+
+def _processor() -> list[str]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return [line for line in lines if line.startswith("model name")][:1]
 
 
 def _plugged(

@@ -21,7 +21,7 @@ answer = {
         int(Path("/sys/class/block", disk.name, "size").read_text()) * 512 for disk in disks
     ],
     "environment": dict(os.environ),
-    "folder": os.getcwd(),
+    "folder": str(Path.cwd()),
 }
 partial = ANSWER.with_suffix(".partial")
 partial.write_text(json.dumps(answer))

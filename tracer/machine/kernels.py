@@ -173,8 +173,9 @@ def remove(name: str) -> list[Kernel]:
             )
         for kernel in fitting:
             # Out of sight first: what an interrupt leaves is swept up as a half-made kernel.
-            shutil.rmtree(machine_folder(kernel), ignore_errors=True)
-            home = kernel.image.parent.parent
+            home, machines = kernel.image.parent.parent, machine_folder(kernel)
+            if machines.is_dir():
+                machines.rename(home / machines.parent.name)
             doomed = home.with_name(f".partial-{home.name}")
             home.rename(doomed)
             shutil.rmtree(doomed)

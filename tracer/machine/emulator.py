@@ -34,7 +34,8 @@ class Guest:
     """What to boot. ``folder`` is shared read-write; ``disks`` are NVMe ones.
 
     ``nics`` are pairs of network devices, joined to each other: each QEMU's name of the
-    device, and the two hardware addresses. ``boot_options`` go on the kernel's command line.
+    device, and the two hardware addresses. ``boot_options`` go on the kernel's command line,
+    and ``qemu_options`` on QEMU's.
     """
 
     kernel: Kernel
@@ -44,6 +45,7 @@ class Guest:
     disks: tuple[Path, ...] = ()
     boot_options: tuple[str, ...] = ()
     nics: tuple[tuple[str, tuple[str, str]], ...] = ()
+    qemu_options: tuple[str, ...] = ()
 
     @property
     def machine(self) -> str:
@@ -66,7 +68,8 @@ def memory_for(payload_bytes: int) -> int:
 
 def command(guest: Guest, image: Path | None = None) -> list[str]:
     """QEMU's command line for booting; ``image`` is the initial file system."""
-    return [*machine(guest, image or guest.folder / "initramfs"), *run_devices(guest)]
+    image = image or guest.folder / "initramfs"
+    return [*machine(guest, image), *run_devices(guest), *guest.qemu_options]
 
 
 def machine(guest: Guest, image: Path) -> list[str]:

@@ -104,7 +104,8 @@ def start(
     It goes on from a saved machine only with a ``progress``, and where that saves time.
     """
     contents = initramfs.contents(guest.kernel)
-    if progress and not guest.kvm and not guest.boot_options and guest.kernel.origin != "path":
+    like_others = not (guest.kvm or guest.boot_options or guest.qemu_options)
+    if progress and like_others and guest.kernel.origin != "path":
         with suppress(OSError):
             going_on = _from_saved(guest, contents, collector, log, run_folder, progress)
             if going_on:

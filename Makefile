@@ -11,16 +11,17 @@ SUDO    := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # From the distribution: BCC compiles and loads the probes; capstone finds the return
 # instructions to watch; venv holds the Python packages of pyproject.toml; QEMU boots a kernel
-# where the host's cannot be measured, busybox, file, kmod and zstd are what virtme-ng starts
-# it with; e2fsprogs, xfsprogs and btrfs-progs make the payload's file systems; iproute2 and
-# ethtool lay the cable for --nic; distro-info-data names the releases to look for kernels in.
+# where the host's cannot be measured, kmod and zstd load and unpack its modules; e2fsprogs,
+# xfsprogs and btrfs-progs make the payload's file systems; iproute2 and ethtool lay the cable
+# for --nic; distro-info-data names the releases to look for kernels in.
 PACKAGES := python3-bpfcc python3-capstone python3-venv qemu-system-x86 \
-	busybox-static file kmod zstd e2fsprogs xfsprogs btrfs-progs iproute2 ethtool \
+	kmod zstd e2fsprogs xfsprogs btrfs-progs iproute2 ethtool \
 	distro-info-data
 
 # For the tests alone: the browser that the HTML report is looked at with, what performs the
-# strategies of Java, which are not possible without, and what fetches Netty for some of them.
-TEST_PACKAGES := chromium openjdk-17-jdk-headless maven
+# strategies of Java, which are not possible without, what fetches Netty for some of them, and a
+# program that needs no library.
+TEST_PACKAGES := chromium openjdk-17-jdk-headless maven busybox-static
 
 # For the systems of others that are traced: what fetches them, and what runs them.
 SYSTEMS_PACKAGES := maven openjdk-17-jdk-headless

@@ -57,7 +57,7 @@ def outcome(root):
 say("looking at the kernel")
 facts = kernel.observe(CATALOGUE)
 (CODE / "facts.json").write_text(json.dumps(facts.to_json()))
-# virtme-ng mounts empty folders over parts of the root file system, the cache among them;
+# Empty folders are mounted over parts of the root file system, the cache among them;
 # bound once more, without what is mounted on it, it has all of them.
 mount("bind", "/", HOST)
 answer = {}

@@ -6,13 +6,13 @@ import runpy
 from zctrace.machine import qemu
 
 OPTION = "setcpuid=fsrm"
-_command = qemu.command
+_run = qemu.run
 
 
-def command(guest, script):
-    return _command(dataclasses.replace(guest, boot_options=(OPTION,)), script)
+def run(guest, *arguments):
+    return _run(dataclasses.replace(guest, boot_options=(OPTION,)), *arguments)
 
 
 if __name__ == "__main__":
-    qemu.command = command
+    qemu.run = run
     runpy.run_module("zctrace", run_name="__main__")

@@ -73,7 +73,7 @@ def cgroups():
 def snapshot():
     """Everything that must be the same before and after, of the whole machine."""
     temporary = Path(os.environ.get("TMPDIR") or "/tmp")
-    names = ("zctrace", "qemu-system", "virtme", "vng")
+    names = ("zctrace", "qemu-system")
     return {
         "bpf programs": bpf_programs(),
         "perf events": perf_events(),

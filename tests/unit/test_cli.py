@@ -240,7 +240,7 @@ def test_dry_run_does_nothing(tmp_path, monkeypatch, invoke):
     image.write_bytes(b"\0" * 0x202 + b"HdrS" + b"\0" * 100)
     result = invoke("run", "--dry-run", "--kernel", str(image), "--size", "64M")
     assert result.exit_code == 0
-    assert f"--run {image}" in result.stdout
+    assert f"-kernel {image}" in result.stdout
     assert "payload: 67108864 B" in result.stdout
 
 

@@ -1,5 +1,6 @@
 """Virtual machines, without booting one."""
 
+import itertools
 import json
 import re
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 from tests.conftest import HERE
 from zctrace.errors import MachineError, MissingError, TraceError
 from zctrace.evidence.schema import NICS
-from zctrace.machine import images, job, kvm, qemu
+from zctrace.machine import emulator, images, job, kvm, qemu
 from zctrace.machine import progress as machine_progress
 from zctrace.machine.guardian import RunFolder
 from zctrace.machine.kernels import Kernel
@@ -20,32 +21,68 @@ DISKS = (Path("/run-folder/ext4"), Path("/run-folder/xfs"))
 KERNEL = Kernel("6.1.0-56-amd64", Path("/cache/boot/vmlinuz-6.1.0-56-amd64"), "cache")
 
 
+def following(command, word):
+    return [after for before, after in itertools.pairwise(command) if before == word]
+
+
 def test_command_when_emulated():
     guest = qemu.Guest(KERNEL, False, 2 << 30, Path("/run-folder"), DISKS)
-    command = qemu.command(guest, Path("/run-folder/guest.sh"))
-    assert command[command.index("--run") + 1] == str(KERNEL.image)
-    assert command[command.index("--memory") + 1] == "2048M"
-    assert command[command.index("--cpus") + 1] == "1"
-    assert "--disable-kvm" in command
-    drives = [re.match("--qemu-opts=file=(.+),if=none,id=(.+),", a) for a in command]
-    files = [(drive[1], drive[2]) for drive in drives if drive]
-    assert [file for file, _ in files] == list(map(str, DISKS))
-    devices = [a.split("drive=")[1] for a in command if "nvme," in a]
+    command = qemu.command(guest)
+    assert following(command, "-kernel") == [str(KERNEL.image)]
+    assert following(command, "-m") == ["2048M"]
+    assert following(command, "-smp") == ["1"]
+    assert following(command, "-accel") == ["tcg"]
+    drives = [re.match("file=(.+),if=none,id=(.+),", a) for a in following(command, "-drive")]
+    assert [drive[1] for drive in drives] == list(map(str, DISKS))
+    devices = [a for a in following(command, "-device") if a.startswith("nvme,")]
     assert devices == [
-        f"{name},serial={qemu.disk_name(number)}" for number, (_, name) in enumerate(files)
+        f"nvme,drive={drive[2]},serial={qemu.disk_name(number)},bus=port{number}"
+        for number, drive in enumerate(drives)
     ]
-    assert command[-2:] == ["--exec", "sh /run-folder/guest.sh"]
 
 
 def test_command_with_kvm():
     guest = qemu.Guest(KERNEL, True, 1 << 30, Path("/run-folder"))
-    command = qemu.command(guest, Path("/run-folder/guest.sh"))
-    assert "--disable-kvm" not in command
+    command = qemu.command(guest)
+    assert following(command, "-accel") == ["kvm"]
     assert not any("nvme" in argument for argument in command)
 
 
-@pytest.mark.parametrize("program", ["qemu-system-x86_64", "busybox", "file", "modprobe"])
-def test_a_program_that_virtme_ng_needs_is_missed_by_name(monkeypatch, program):
+def test_the_guest_s_first_program_comes_last_on_the_kernel_s_command_line():
+    """The kernel hands words that are not its own to the program before which they stand."""
+    guest = qemu.Guest(KERNEL, False, 1 << 30, Path("/run"), boot_options=("setcpuid=fsrm",))
+    (options,) = following(qemu.command(guest), "-append")
+    before, _, after = options.partition(" rdinit=")
+    assert "setcpuid=fsrm" in before.split()
+    assert after == f"{qemu.PYTHON} -- -I /guest_init.py"
+
+
+def test_what_a_machine_is_saved_by_says_nothing_of_the_run():
+    machines = [
+        emulator.machine(qemu.Guest(KERNEL, False, 2 << 30, folder, disks), Path("/image"))
+        for folder, disks in ((Path("/one"), DISKS), (Path("/two"), ()))
+    ]
+    assert machines[0] == machines[1]
+
+
+def test_disks_are_no_devices_of_a_machine_that_is_to_go_on():
+    guest = qemu.Guest(KERNEL, False, 2 << 30, Path("/run-folder"), DISKS)
+    arguments = emulator.run_devices(guest, plugged=False)
+    assert len(following(arguments, "-drive")) == len(DISKS)
+    assert not [a for a in following(arguments, "-device") if a.startswith("nvme")]
+
+
+def test_a_comma_in_a_path_ends_no_option():
+    guest = qemu.Guest(KERNEL, False, 2 << 30, Path("/a,b"), (Path("/a,b/disk"),))
+    command = qemu.command(guest)
+    (share,) = [a for a in following(command, "-fsdev") if "id=zctrace_run," in a]
+    assert ",path=/a,,b," in share
+    (drive,) = following(command, "-drive")
+    assert drive.startswith("file=/a,,b/disk,if=none,")
+
+
+@pytest.mark.parametrize("program", ["qemu-system-x86_64", "modprobe"])
+def test_a_program_that_booting_takes_is_missed_by_name(monkeypatch, program):
     def which(name, path=None):
         return None if name == program else f"/usr/bin/{name}"
 
@@ -58,7 +95,7 @@ def test_a_program_that_virtme_ng_needs_is_missed_by_name(monkeypatch, program):
     assert caught.value.hint == remedy
 
 
-def test_make_and_the_readme_install_what_virtme_ng_needs():
+def test_make_and_the_readme_install_what_booting_takes():
     """A minimal Debian has none of these."""
     root = HERE.parent
     makefile = (root / "Makefile").read_text().replace("\\\n", " ")
@@ -67,12 +104,6 @@ def test_make_and_the_readme_install_what_virtme_ng_needs():
     for _, _, package in qemu.PROGRAMS:
         assert package in packages.split()
         assert package.removesuffix("-static").partition("-")[0] in listed.lower()
-
-
-def test_the_script_survives_odd_paths():
-    script = qemu.guest_script(["/usr/bin/python3", "/a b/c"], Path("/a b/log"))
-    assert subprocess.run(["sh", "-n"], input=script, text=True).returncode == 0
-    assert "'/a b/log'" in script
 
 
 def test_memory_grows_with_the_payload():
@@ -97,11 +128,10 @@ def test_both_ends_of_a_cable_are_on_one_hub():
     nics = job.emulated([NICS[name] for name in ("lo", "e1000", "e1000-nosg", "virtio")])
     assert [model for model, _ in nics] == ["e1000", "virtio-net-pci"]
     guest = qemu.Guest(KERNEL, False, 2 << 30, Path("/run-folder"), nics=nics)
-    command = qemu.command(guest, Path("/run-folder/guest.sh"))
+    command = qemu.command(guest)
     hubs = [a.split("hubid=")[1] for a in command if "hubport," in a]
     assert hubs[0] == hubs[1] != hubs[2] == hubs[3]
-    assert "0" not in hubs
-    devices = [a.removeprefix("--qemu-opts=") for a in command if ",mac=" in a]
+    devices = [a for a in command if ",mac=" in a]
     assert [device.partition(",")[0] for device in devices] == [
         "e1000", "e1000", "virtio-net-pci", "virtio-net-pci",
     ]  # fmt: skip

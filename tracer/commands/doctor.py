@@ -104,7 +104,7 @@ def _programs() -> Iterator[Finding]:
     yield Finding(
         "virtual machines",
         not lacking,
-        "QEMU, virtme-ng and the programs that virtme-ng needs are installed"
+        "QEMU and what it takes to boot a kernel in it are installed"
         if not lacking
         else f"missing: {', '.join(what for what, _ in lacking)}",
         "; ".join(remedy for _, remedy in lacking),

@@ -290,7 +290,7 @@ def show_plan(options: Options, names: Sequence[str], outputs: Outputs) -> None:
             nics=job.emulated(options.nics),
         )
         print(f"{name}: Linux {kernel.release} in a virtual machine")
-        print(f"    {shlex.join(qemu.command(guest, folder / 'guest.sh'))}")
+        print(f"    {shlex.join(qemu.command(guest))}")
         print(f"    zctrace plan --kernel {kernel.release} shows the probes")
     for setting in options.settings:
         print(

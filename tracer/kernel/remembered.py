@@ -45,8 +45,6 @@ _PROCESSOR = (
     *("vendor_id", "cpu family", "model", "model name", "stepping", "microcode"),
     *("flags", "bugs"),
 )
-_NOT_THE_KERNELS = "virtme"
-"""What options begin with that are for the guest's first program, and name the run's folder."""
 _MOST_BYTES = 1 << 20
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -237,7 +235,7 @@ def _key(wanted: Wanted) -> dict[str, Any] | None:
     return {
         "kernel": [build, *os.uname()[2:]],
         "processor": [line for line in processor if _names_one_of(line, _PROCESSOR)],
-        "options": [o for o in options if not o.startswith(_NOT_THE_KERNELS)],
+        "options": options,
         "wanted": [
             *(list(wanted.functions), list(wanted.exits), _lists(wanted.calls)),
             list(wanted.callers),

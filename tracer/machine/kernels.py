@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -31,7 +32,7 @@ _VERSION = re.compile(r"\d+\.\d+\S*")
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel that can be booted: its image, with its modules where virtme-ng looks.
+    """A kernel that can be booted: its image, and its modules where they belong to it.
 
     ``version`` is the distribution's package version, empty where unknown; ``stock``
     whether it was fetched as this machine's release's own.
@@ -45,9 +46,16 @@ class Kernel:
 
     @property
     def modules(self) -> Path | None:
-        """Where its modules are, as virtme-ng looks for them; ``None`` without any."""
+        """Where its modules are; ``None`` without any."""
         folder = self.image.parent.parent / "lib" / "modules" / self.release
         return folder if folder.is_dir() else None
+
+    @property
+    def identity(self) -> str:
+        """A name for this very image: another one at the same path has another."""
+        about = self.image.stat()
+        which = f"{self.image} {about.st_size} {about.st_mtime_ns}"
+        return f"{self.release}-{hashlib.sha256(which.encode()).hexdigest()[:12]}"
 
 
 def cache_folder() -> Path:
@@ -76,6 +84,11 @@ def installed() -> list[Kernel]:
         (k for k in kernels if Path("/lib/modules", k.release).is_dir()),
         key=lambda kernel: version_key(kernel.release),
     )
+
+
+def machine_folder(kernel: Kernel) -> Path:
+    """Where what is made to boot a kernel is kept: beside the kernels, by its image."""
+    return cache_folder() / "machines" / kernel.identity
 
 
 def stock(say: Say) -> Kernel:
@@ -160,7 +173,9 @@ def remove(name: str) -> list[Kernel]:
             )
         for kernel in fitting:
             # Out of sight first: what an interrupt leaves is swept up as a half-made kernel.
-            home = kernel.image.parent.parent
+            home, machines = kernel.image.parent.parent, machine_folder(kernel)
+            if machines.is_dir():
+                machines.rename(home / machines.parent.name)
             doomed = home.with_name(f".partial-{home.name}")
             home.rename(doomed)
             shutil.rmtree(doomed)

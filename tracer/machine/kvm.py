@@ -13,7 +13,7 @@ from pathlib import Path
 from zctrace.machine.guardian import RunFolder
 from zctrace.machine.kernels import Kernel, cache_folder
 from zctrace.machine.progress import POLL_SECONDS
-from zctrace.machine.qemu import MIN_MEMORY, Guest, command, end, start_process
+from zctrace.machine.qemu import MIN_MEMORY, Guest, end, start
 from zctrace.notices import Say
 
 _KVM_SECONDS = 25.0
@@ -77,10 +77,9 @@ def _kvm_boots(kernel: Kernel, run_folder: RunFolder) -> bool:
     folder = run_folder.path / "kvm"
     folder.mkdir()
     sign = folder / "booted"
-    script = folder / "guest.sh"
-    script.write_text(f"echo yes > {shlex.quote(str(sign))}\n")
+    collector = ["sh", "-c", f"echo yes > {shlex.quote(str(sign))}"]
     guest = Guest(kernel, True, MIN_MEMORY, folder)
-    process = start_process(command(guest, script), folder, folder / "console.log", run_folder)
+    process = start(guest, collector, folder / "guest.log", run_folder)
     deadline = time.monotonic() + _KVM_SECONDS
     try:
         while time.monotonic() < deadline and process.poll() is None:

@@ -7,7 +7,6 @@ back from there, but only to what later guests of the same image get.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import re
@@ -37,7 +36,7 @@ def home(kernel: Kernel | None) -> Path | None:
     if os.environ.get(name) == value:
         return None
     with suppress(OSError):
-        folder = cache_folder() / _FOLDER / (_image(kernel) if kernel else _HOST)
+        folder = cache_folder() / _FOLDER / (kernel.identity if kernel else _HOST)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder if _is_ours(folder) else None
     return None
@@ -87,9 +86,3 @@ def _is_ours(folder: Path) -> bool:
         about.st_uid == os.geteuid() and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
         for about in (folder.lstat(), folder.parent.stat())
     )
-
-
-def _image(kernel: Kernel) -> str:
-    about = kernel.image.stat()
-    which = f"{kernel.image} {about.st_size} {about.st_mtime_ns}"
-    return f"{kernel.release}-{hashlib.sha256(which.encode()).hexdigest()[:12]}"

@@ -1,200 +1,73 @@
 """Boot a kernel in a virtual machine on this machine's own files, and collect in there.
 
-virtme-ng does the booting: QEMU, with the root file system shared read-only over 9p.
-Everything that the run owns is in its folder, virtme-ng's home included, so that nobody's
-configuration has a say and nothing stays behind.
+QEMU gives the guest this machine's root file system, read-only, and the run's own folder over
+9p; ``guest_init.py`` makes a system of them. Where the processor is emulated, booting takes
+seconds. So a machine is saved once it has booted, before it has anything of a run, and each run
+goes on from there. What a run adds, the guest then finds on its PCI bus.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import os
-import shlex
+import secrets
 import shutil
 import signal
 import subprocess
-import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from zctrace.errors import MissingError
+from zctrace.machine import emulator, guest_init, initramfs, kernels, saved
+from zctrace.machine.emulator import CONSOLE
+from zctrace.machine.emulator import MIN_MEMORY as MIN_MEMORY
+from zctrace.machine.emulator import Guest as Guest
+from zctrace.machine.emulator import command as command
+from zctrace.machine.emulator import disk_name as disk_name
+from zctrace.machine.emulator import memory_for as memory_for
 from zctrace.machine.guardian import RunFolder
-from zctrace.machine.kernels import Kernel
-from zctrace.machine.progress import Progress
+from zctrace.machine.initramfs import PYTHON as PYTHON
+from zctrace.machine.progress import POLL_SECONDS, Progress
 
-PYTHON = "/usr/bin/python3"
-"""The distribution's own: the one that can import its bcc."""
 _SYSTEM_FOLDERS = "/usr/sbin:/sbin"
 """Where programs are that the PATH of a user may not name."""
-_LIBRARIES = Path("/usr/lib")
-_LIBRARIES_TAG = "zctrace_lib"
-_GUEST_LIBRARIES = "/run/zctrace-lib"
-_USELESS_MODULES = (
-    *("kvm", "kvm_amd", "kvm_intel", "ahci", "sr_mod", "cdrom", "sg", "iTCO_wdt", "i6300esb"),
-    *("i2c_i801", "lpc_ich", "powernow_k8", "acpi_cpufreq", "pcspkr", "psmouse", "serio_raw"),
-    *("joydev", "evdev", "button", "qemu_fw_cfg", "aesni_intel", "ghash_clmulni_intel"),
-    *("sha512_ssse3", "sha256_ssse3", "sha1_ssse3", "crct10dif_pclmul", "crc32_pclmul"),
-)
-"""Drivers for what QEMU's machine has and nobody here uses, and ciphers that test themselves
-when they are loaded. Emulated, that is a good part of the time to boot."""
-MIN_MEMORY = 1 << 30
-_DISK_SERIAL = "zctrace"
-_FIRST_HUB = 7
-"""The number of the emulator's first hub; 0 is the one of its own default network."""
-
-
-@dataclass(frozen=True)
-class Guest:
-    """What to boot. ``folder`` is shared read-write; ``disks`` are NVMe ones.
-
-    ``nics`` are pairs of network devices, joined to each other: each QEMU's name of the
-    device, and the two hardware addresses. ``boot_options`` go on the kernel's command line.
-    """
-
-    kernel: Kernel
-    kvm: bool
-    memory_bytes: int
-    folder: Path
-    disks: tuple[Path, ...] = ()
-    boot_options: tuple[str, ...] = ()
-    nics: tuple[tuple[str, tuple[str, str]], ...] = ()
-
-    @property
-    def machine(self) -> str:
-        """The machine's kind, as evidence names it."""
-        return "qemu-kvm" if self.kvm else "qemu-tcg"
-
-
-def disk_name(number: int) -> str:
-    """The serial number of the ``number``-th of its disks.
-
-    In which order the guest finds them, and so what it calls them, is up to its drivers.
-    """
-    return f"{_DISK_SERIAL}{number}"
-
-
-def memory_for(payload_bytes: int) -> int:
-    """Guest memory in bytes: the page cache and a user buffer hold the payload at once."""
-    return MIN_MEMORY + payload_bytes * 5 // 2
-
-
-def command(guest: Guest, script: Path) -> list[str]:
-    """virtme-ng's command line for running ``script`` in the guest as root."""
-    arguments = [
-        _vng(),
-        "--verbose",
-        "--run",
-        str(guest.kernel.image),
-        "--disable-microvm",
-        # Where virtiofsd does not start, as in some containers, waiting for it takes seconds.
-        "--force-9p",
-        "--user",
-        "root",
-        # One processor: an emulated 7.3 with two panicked while a static key was patched.
-        "--cpus",
-        "1",
-        "--memory",
-        f"{guest.memory_bytes >> 20}M",
-        "--rwdir",
-        str(guest.folder),
-        "--append",
-        "loglevel=4",
-        "--append",
-        f"modprobe.blacklist={','.join(_USELESS_MODULES)}",
-    ]
-    for option in guest.boot_options:
-        arguments += ["--append", option]
-    if guest.kernel.modules:
-        # virtme-ng hides parts of the root file system (/var/cache, say) in the guest.
-        arguments += ["--rodir", str(guest.kernel.modules)]
-    if not guest.kvm:
-        # Four levels of page tables instead of five: each missed translation is cheaper.
-        arguments += ["--disable-kvm", "--append", "no5lvl"]
-    # The C library, Python's and BCC's 200 MB of compiler a second time: guest_script.
-    devices = [
-        "-fsdev",
-        f"local,id=zctracelib,path={_LIBRARIES},security_model=none,readonly=on,multidevs=remap",
-        "-device",
-        f"virtio-9p-pci,fsdev=zctracelib,mount_tag={_LIBRARIES_TAG}",
-    ]
-    for number, disk in enumerate(guest.disks):
-        devices += [
-            "-drive",
-            f"file={disk},if=none,id=zctracedisk{number},format=raw",
-            "-device",
-            f"nvme,drive=zctracedisk{number},serial={disk_name(number)}",
-        ]
-    for hub, (device, addresses) in enumerate(guest.nics):
-        for end, address in enumerate(addresses):
-            devices += [
-                "-netdev",
-                f"hubport,id=zctracenic{hub}{end},hubid={_FIRST_HUB + hub}",
-                "-device",
-                f"{device},netdev=zctracenic{hub}{end},mac={address}",
-            ]
-    for device in devices:
-        arguments.append(f"--qemu-opts={device}")
-    return [*arguments, "--exec", f"sh {shlex.quote(str(script))}"]
-
-
-_CACHE_LIBRARIES = """
-mkdir -p "$lower" "$over/upper" "$over/work" "$over/lib"
-mount -t 9p -o "$options" "$tag" "$lower" &&
-    mount -t overlay -o "lowerdir=$lower,upperdir=$over/upper,workdir=$over/work" overlay \\
-        "$over/lib" || cached=no
-# Where the kernel's modules are is a mount of its own, which comes along.
-if [ "$cached" = yes ] && mountpoint -q "$libraries/modules"; then
-    mkdir -p "$over/lib/modules" && mount --move "$libraries/modules" "$over/lib/modules" ||
-        cached=no
-fi
-[ "$cached" = yes ] && mount --move "$over/lib" "$libraries"
+_SAVED_STEP, _SAVED_MOST = 2 << 30, 4 << 30
+"""Memory is part of what is saved, so a machine that goes on has one of two sizes. A guest's
+memory takes this machine's only where the guest has used it."""
+_ROOM_BYTES = 1 << 30
+"""Several times what one takes on the disk."""
+_RESUME_SECONDS, _SAVE_SECONDS = 30.0, 60.0
+_MONITOR, _MONITOR_LOG = ("-monitor", "stdio"), "monitor.log"
+_SAVE = """migrate_set_parameter max-bandwidth 100G
+migrate "exec:cat >{name}"
+info migrate
+quit
 """
-"""The root file system is shared without a page cache, which triples the time to import bcc,
-and has what programs read from their libraries put into their memory by the host. Libraries
-are shared a second time, cached, and take the place of the others, changeable as these are."""
-
-
-def guest_script(collector: list[str], log: Path) -> str:
-    """What the guest runs: drivers, the cached libraries, then the collector."""
-    return "\n".join(
-        (
-            f"exec >{shlex.quote(str(log))} 2>&1",
-            "modprobe -q nvme",
-            f"libraries={_LIBRARIES} lower={_GUEST_LIBRARIES} over={_GUEST_LIBRARIES}-over",
-            f"tag={_LIBRARIES_TAG} cached=yes",
-            "options=ro,trans=virtio,version=9p2000.L,cache=loose,msize=512000",
-            _CACHE_LIBRARIES.strip(),
-            # Otherwise importing capstone imports all of setuptools, ten seconds emulated.
-            "export SETUPTOOLS_USE_DISTUTILS=stdlib",
-            f"exec {shlex.join(collector)}",
-            "",
-        )
-    )
+_SAVED_SIGN = b"Migration status: completed"
+_SEED_BYTES = 64
 
 
 PROGRAMS = (
-    ("qemu-system-x86_64", "QEMU (qemu-system-x86_64)", "qemu-system-x86"),
-    ("busybox", "busybox", "busybox-static"),
-    ("file", "file", "file"),
+    (emulator.PROGRAM, f"QEMU ({emulator.PROGRAM})", "qemu-system-x86"),
     ("modprobe", "kmod (modprobe)", "kmod"),
 )
-"""What virtme-ng starts to boot a kernel: the program, its name in messages, its package.
-
-``file`` tells virtme-ng the version of a kernel image; without it virtme-ng needs ``strings``.
-"""
+"""What booting a kernel takes: the program, its name in messages, its package. The guest's
+kernel calls this machine's modprobe."""
 
 
 def missing() -> list[tuple[str, str]]:
     """Programs that a virtual machine needs and that are not there, with the remedy."""
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), _SYSTEM_FOLDERS))
-    found = [
+    return [
         (what, f"apt-get install {package}")
         for program, what, package in PROGRAMS
         if not shutil.which(program, path=path)
     ]
-    if not _find_vng():
-        found.append(("virtme-ng (vng)", "pip install virtme-ng"))
-    return found
 
 
 def require() -> None:
@@ -208,40 +81,212 @@ def run(guest: Guest, collector: list[str], run_folder: RunFolder, progress: Pro
 
     Raises :class:`MachineError` for a guest that does not boot, stalls or dies.
     """
-    script, log = guest.folder / "guest.sh", guest.folder / "guest.log"
-    console = guest.folder / "console.log"
-    script.write_text(guest_script(collector, log))
-    process = start_process(command(guest, script), guest.folder, console, run_folder)
+    log = guest.folder / "guest.log"
+    began = time.monotonic()
+    process = start(guest, collector, log, run_folder, progress)
+    started = time.monotonic()
     try:
-        progress.wait(process, console, log)
+        progress.wait(process, guest.folder / CONSOLE, log)
+        progress.booted_after += started - began
     finally:
         end(process)
 
 
-def start_process(
-    arguments: list[str], folder: Path, console: Path, run_folder: RunFolder
+def start(
+    guest: Guest,
+    collector: list[str],
+    log: Path,
+    run_folder: RunFolder,
+    progress: Progress | None = None,
 ) -> subprocess.Popen[bytes]:
-    home = folder / "home"
-    home.mkdir()
-    tools = f"{Path(_vng()).parent}:{os.defpath}:{_SYSTEM_FOLDERS}"
-    with console.open("wb") as output:
-        process = subprocess.Popen(
+    """A guest that is booting, or has booted, and runs ``collector``; :func:`end` ends it.
+
+    It goes on from a saved machine only with a ``progress``, and where that saves time.
+    """
+    contents = initramfs.contents(guest.kernel)
+    like_others = not (guest.kvm or guest.boot_options or guest.qemu_options)
+    if progress and like_others and guest.kernel.origin != "path":
+        with suppress(OSError):
+            going_on = _from_saved(guest, contents, collector, log, run_folder, progress)
+            if going_on:
+                return going_on
+    image = guest.folder / "initramfs"
+    contents.write(image)
+    _write_job(guest, collector, log)
+    return _process(command(guest, image), guest.folder, run_folder)
+
+
+def _from_saved(
+    guest: Guest,
+    contents: initramfs.Contents,
+    collector: list[str],
+    log: Path,
+    run_folder: RunFolder,
+    progress: Progress,
+) -> subprocess.Popen[bytes] | None:
+    """A guest that goes on from a saved machine; ``None`` where it does not.
+
+    Whatever is the matter then, booting will tell.
+    """
+    memory = -(-guest.memory_bytes // _SAVED_STEP) * _SAVED_STEP
+    if memory > _SAVED_MOST or len(guest.disks) > emulator.PORTS:
+        return None
+    guest = dataclasses.replace(guest, memory_bytes=memory)
+    folder = kernels.machine_folder(guest.kernel)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    image = folder / f"{contents.key}.initramfs"
+    machine = emulator.machine(guest, image)
+
+    def save(path: Path) -> bool:
+        saving = [*machine, *emulator.serial(guest.folder / "saving.log"), *_MONITOR]
+        return _save(saving, guest.folder, path, run_folder, progress)
+
+    if shutil.disk_usage(folder).free < _ROOM_BYTES:
+        return None
+    if not image.exists():
+        contents.write(image)
+    os.utime(image)
+    saved.prune(folder, image.suffix)
+    program = os.stat(shutil.which(emulator.PROGRAM) or emulator.PROGRAM)
+    # The guest has measured this processor's clock when it booted.
+    about = [machine, program.st_size, program.st_mtime_ns, _processor()]
+    key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+    state = saved.opened(folder, key, save, progress.meanwhile)
+    if not state:
+        return None
+    with state:
+        _write_job(guest, collector, log)
+        arguments = [*machine, *emulator.run_devices(guest, plugged=False), *_MONITOR]
+        arguments += ["-incoming", f"fd:{state.fileno()}"]
+        process = _process(arguments, guest.folder, run_folder, state)
+    goes_on = False
+    try:
+        goes_on = _plugged(process, guest, progress.meanwhile)
+    finally:
+        if not goes_on:
+            end(process)
+    if goes_on:
+        return process
+    saved.discard(folder, key)
+    for file in (guest_init.RESUMED, CONSOLE):
+        (guest.folder / file).unlink(missing_ok=True)
+    return None
+
+
+def _save(
+    arguments: list[str], folder: Path, path: Path, run_folder: RunFolder, progress: Progress
+) -> bool:
+    """Boot a machine that has nothing of a run, and save it; returns whether that went well."""
+    progress.say("the first start of this kernel: it is saved, to go on from there each time")
+    process = _process(arguments, folder, run_folder, directory=path.parent)
+    try:
+        ready = guest_init.READY.encode()
+        if not _until(
+            lambda: ready in _read(folder / "saving.log"),
+            process,
+            progress.boot_seconds,
+            progress.meanwhile,
+        ):
+            return False
+        _tell(process, _SAVE.format(name=path.name))
+        _until(lambda: False, process, _SAVE_SECONDS, progress.meanwhile)
+        if _SAVED_SIGN not in _read(folder / _MONITOR_LOG):
+            return False
+        progress.say(f"saved: {path.stat().st_size >> 20} MiB in {path.parent}")
+        return True
+    finally:
+        end(process)
+
+
+def _processor() -> list[str]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return [line for line in lines if line.startswith("model name")][:1]
+
+
+def _plugged(
+    process: subprocess.Popen[bytes], guest: Guest, meanwhile: Callable[[], None]
+) -> bool:
+    """Plug the disks into a machine as soon as it goes on; false if it does not."""
+    sign = guest.folder / guest_init.RESUMED
+    if not _until(sign.exists, process, _RESUME_SECONDS, meanwhile):
+        return False
+    for number in range(len(guest.disks)):
+        _tell(process, f"device_add {emulator.nvme(number)}\n")
+    return True
+
+
+def _until(
+    condition: Callable[[], bool],
+    process: subprocess.Popen[bytes],
+    seconds: float,
+    meanwhile: Callable[[], None],
+) -> bool:
+    """Whether it comes true while the process lives, and in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        meanwhile()
+        if process.poll() is not None or time.monotonic() > deadline:
+            return condition()
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def _tell(process: subprocess.Popen[bytes], commands: str) -> None:
+    if process.stdin:
+        with suppress(BrokenPipeError):
+            process.stdin.write(commands.encode())
+            process.stdin.flush()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _write_job(guest: Guest, collector: list[str], log: Path) -> None:
+    """What the guest's first program is to do. Its seed is nobody else's business."""
+    job = {
+        "command": collector,
+        "disks": len(guest.disks),
+        "folder": str(guest.folder),
+        "log": str(log),
+        "modules": bool(guest.kernel.modules),
+        "nics": len(guest.nics),
+        "seed": secrets.token_hex(_SEED_BYTES),
+    }
+    path = guest.folder / guest_init.JOB
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(job, file)
+
+
+def _process(
+    arguments: list[str],
+    folder: Path,
+    run_folder: RunFolder,
+    state: BinaryIO | None = None,
+    directory: Path | None = None,
+) -> subprocess.Popen[bytes]:
+    """QEMU, with its monitor, if it has one, on its standard input and output."""
+    with (
+        (folder / CONSOLE).open("ab") as errors,
+        (folder / _MONITOR_LOG).open("ab") as output,
+    ):
+        return subprocess.Popen(
             arguments,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if _MONITOR[0] in arguments else subprocess.DEVNULL,
             stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=folder,
+            stderr=errors,
+            cwd=directory or folder,
             env={
-                "PATH": tools,
-                "HOME": str(home),
-                "TMPDIR": str(home),
-                "LANG": "C.UTF-8",
-                "TERM": "dumb",
+                "PATH": f"{os.defpath}:{_SYSTEM_FOLDERS}",
+                "TMPDIR": str(folder),
                 **run_folder.environment,
             },
+            pass_fds=(state.fileno(),) if state else (),
             start_new_session=True,
         )
-    return process
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -249,12 +294,6 @@ def end(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _find_vng() -> str | None:
-    beside = Path(sys.executable).parent / "vng"
-    return str(beside) if beside.exists() else shutil.which("vng")
-
-
-def _vng() -> str:
-    return _find_vng() or "vng"
+    if process.stdin:
+        with suppress(BrokenPipeError):
+            process.stdin.close()

@@ -659,8 +659,8 @@ def test_what_an_interrupt_may_call_is_called_by_the_function_where_that_can_be(
         for (_, function), attachment in hooks_of(planned(facts)).items()
         if attachment.mechanism is Mechanism.FENTRY
     }
-    assert {"skb_try_coalesce", "tcp_add_backlog"} < anywhere
-    assert len(anywhere) == 4, "and a page and a list that are mapped"
+    assert {"skb_try_coalesce", "tcp_add_backlog", "inet_sock_destruct"} < anywhere
+    assert len(anywhere) == 5, "and a page and a list that are mapped"
     refused = hooks_of(planned(changed(facts, "tcp_add_backlog", fentry="refused")))
     assert {
         a.mechanism for (_, function), a in refused.items() if function == "tcp_add_backlog"

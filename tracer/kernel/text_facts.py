@@ -105,8 +105,8 @@ def look(wanted: Wanted) -> TextFacts:
 
 
 def _look(wanted: Wanted) -> TextFacts:
-    """Making the list of symbols takes the kernel half a second where it is emulated: it is
-    read once.
+    """Here. Making the list of symbols takes the kernel half a second where it is emulated: it
+    is read once.
     """
     try:
         kallsyms = kernel_text.KALLSYMS.read_bytes()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import array
 import ast
+import base64
 import bisect
 import copy
 import ctypes
@@ -28,6 +29,7 @@ import locale
 import mmap
 import os
 import pathlib
+import pickle
 import platform
 import pwd
 import random

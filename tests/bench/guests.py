@@ -35,15 +35,14 @@ def build(folder):
 @contextlib.contextmanager
 def emulated(*options):
     """Guests that are started meanwhile are emulated, by QEMU with these options."""
-    command = qemu.command
+    run = qemu.run
 
-    def emulating(guest, script):
-        words = command(dataclasses.replace(guest, kvm=False), script)
-        return [*words, *(f"--qemu-opts={option}" for option in options)]
+    def emulating(guest, *arguments):
+        run(dataclasses.replace(guest, kvm=False, qemu_options=options), *arguments)
 
     # Nor is anything remembered of the kernel, so that every run of the benchmark is the same.
     with (
-        mock.patch.object(qemu, "command", emulating),
+        mock.patch.object(qemu, "run", emulating),
         mock.patch.dict(os.environ, {"ZCTRACE_OBSERVE": "anew"}),
     ):
         yield

@@ -139,6 +139,22 @@ def test_a_kernel_without_modules_has_no_drivers(kernel):
     assert initramfs.contents(alone).drivers == ()
 
 
+def test_a_packed_folder_is_made_again(tmp_path):
+    files = {"a": b"one\ntwo", "b/c/d": bytes(range(256)), "b/empty": b"", "ü": b"\n"}
+    for name, content in files.items():
+        path = tmp_path / "here" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (tmp_path / "there").mkdir()
+    guest_init.unpack(guest_init.pack(tmp_path / "here"), str(tmp_path / "there"))
+    found = {
+        str(path.relative_to(tmp_path / "there")): path.read_bytes()
+        for path in (tmp_path / "there").rglob("*")
+        if path.is_file()
+    }
+    assert found == files
+
+
 class Maker:
     """Saves machines, and counts how many."""
 

@@ -57,6 +57,8 @@ RUN_TAG, ROOT_TAG, LIBRARIES_TAG, MODULES_TAG = (
     *("zctrace_lib", "zctrace_modules"),
 )
 JOB, RESUMED, DRIVERS = "guest.json", "guest.resumed", "/drivers"
+PACKED, PACKAGE = "package.packed", "code/zctrace"
+"""The collector's own files, all in one, and where they are in the run's folder."""
 _KERNEL_FILE_SYSTEMS = (
     ("proc", "/proc", "nosuid,nodev,noexec"),
     ("sysfs", "/sys", "nosuid,nodev,noexec"),
@@ -235,6 +237,42 @@ def _furnish(job: dict[str, typing.Any]) -> None:
     os.makedirs(job["folder"], exist_ok=True)
     _move("/run/zctrace-share", job["folder"])
     os.rmdir("/run/zctrace-share")
+    _package_in_memory(job["folder"])
+
+
+def pack(folder: pathlib.Path) -> bytes:
+    """Files below ``folder`` as one: a line with their names and sizes, and their contents."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    contents = [path.read_bytes() for path in files]
+    names = [
+        (str(path.relative_to(folder)), len(content))
+        for path, content in zip(files, contents, strict=True)
+    ]
+    return json.dumps(names).encode() + b"\n" + b"".join(contents)
+
+
+def unpack(packed: bytes, folder: str) -> None:
+    """Make the files again, in ``folder``."""
+    head, _, rest = packed.partition(b"\n")
+    at = 0
+    for name, size in json.loads(head):
+        path = f"{folder}/{name}"
+        try:
+            file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path))
+            file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+        os.write(file, memoryview(rest)[at : at + size])
+        os.close(file)
+        at += size
+
+
+def _package_in_memory(folder: str) -> None:
+    """Of a share without a cache each import would ask dozens of times."""
+    with suppress(FileNotFoundError), open(f"{folder}/{PACKED}", "rb") as file:
+        packed = file.read()
+        _mount("tmpfs", "tmpfs", f"{folder}/{PACKAGE}", "nosuid,nodev,mode=755")
+        unpack(packed, f"{folder}/{PACKAGE}")
 
 
 def _await_devices(disks: int, nics: int) -> None:

@@ -141,6 +141,17 @@ def test_what_only_looks_like_a_branch_hides_nothing(kernel):
     assert places(k.find("copy")["copy"]) == ["before+0x10"]
 
 
+@pytest.mark.parametrize("counted", [False, True])
+def test_padding_that_looks_like_a_probed_call_into_padding_is_none(kernel, counted):
+    """Unless calls go there on this kernel: then it may be one, with a probe on it."""
+    k = kernel({**PLAIN, "__pfx_copy": 0x200 - 16})
+    k.call("before", 0x10, "copy", into=-1)
+    k.text.write(k.at("before", 0x10), PROBE)
+    k.call("before", 0x20, "copy", into=-1 if counted else 0)
+    expected = ["before+0x10", "before+0x20"] if counted else ["before+0x20"]
+    assert sorted(places(k.find("copy")["copy"])) == expected
+
+
 @pytest.mark.parametrize("into", [-16, -5])
 def test_a_call_into_the_padding_is_the_function_s(kernel, into):
     """Where calls are counted by depth they go there."""

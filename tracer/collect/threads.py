@@ -137,13 +137,15 @@ def windows_changed(tables: Any) -> None:
 
 def limit(tables: Any, cgroup: Path | None) -> None:
     """Only threads in ``cgroup`` may have windows; without one, anybody's."""
-    scope = tables["scope"]
-    with suppress(Exception):  # there is nothing, or, as in cgroup v1, nothing can be
-        del scope[ctypes.c_int(0)]
-    if cgroup is not None:
-        folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with suppress(Exception):
-                scope[ctypes.c_int(0)] = folder
-        finally:
-            os.close(folder)
+    scope, first = tables["scope"], ctypes.c_int(0)
+    with suppress(KeyError):  # there is none
+        del scope[first]
+    if cgroup is None:
+        return
+    folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # Of version 1 none can be said: then every thread is looked up.
+        with suppress(OSError):
+            scope[first] = folder
+    finally:
+        os.close(folder)

@@ -29,13 +29,14 @@ SYSTEMS_PACKAGES := maven openjdk-17-jdk-headless
 # The tests of a file are one worker's, for they share guests; the order is tests/conftest.py's.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run results record test test-bcc test-systems check install uninstall clean system
+.PHONY: help run results record bench test test-bcc test-systems check install uninstall clean system
 help:
 	@echo "make run        set up what is missing, then: zctrace run"
 	@echo "make results    measure everything on four kernels, in virtual machines; write docs/results.md"
 	@echo "make test       set up what is missing, then every test, live ones included"
 	@echo "make test-bcc   the meter with the BCC of Debian 12, 13 and sid, in virtual machines"
 	@echo "make test-systems  a Kafka broker, fetched, traced in a virtual machine: eight minutes"
+	@echo "make bench      what tracing costs, in instructions, on two kernels; write docs/cost.md"
 	@echo "make record     measure anew what the unit tests have recorded of kernels and runs"
 	@echo "make check      ruff, mypy and the tests that need neither root, kernel nor browser"
 	@echo "make install    put zctrace on everybody's PATH, root's included"
@@ -89,6 +90,16 @@ test-systems: $(VENV)/.installed
 record: PACKAGES += $(TEST_PACKAGES)
 record: $(VENV)/.installed
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.record $(ARGS)
+
+# The compiler is for the workload and the emulator's plugin. The other tools that zctrace is
+# compared with are not installed: the row of a missing tool says what to install.
+BENCH_PACKAGES := gcc libc6-dev
+bench: PACKAGES += $(BENCH_PACKAGES)
+# Twenty minutes. ARGS="--kernel 6.1 --only untraced,trace" takes one, and writes no document.
+bench: $(VENV)/.installed
+	@mkdir -p build
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.bench \
+		$(or $(ARGS),--write)
 
 check: $(VENV)/.installed
 	$(VENV)/bin/ruff check .

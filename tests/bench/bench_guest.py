@@ -13,7 +13,6 @@ with so many pairs of sockets. Answers with a piece of evidence and the memory f
 import json
 import os
 import resource
-import shlex
 import shutil
 import subprocess
 import sys
@@ -95,15 +94,6 @@ def collector(folder, mechanism, command):
     return list(map(str, (qemu.PYTHON, "-I", isolated, "zctrace.collect.main", *files)))
 
 
-def tool(folder, words, command):
-    """Another tool's command line."""
-    known = {"out": str(folder / "out"), "command": shlex.join(command), **addresses()}
-    words = list(words) if "{command}" in words else [*words, *command]
-    for name, value in known.items():
-        words = [word.replace(f"{{{name}}}", value) for word in words]
-    return words
-
-
 def addresses():
     """Of the functions that copy, in hexadecimal."""
     with open("/proc/kallsyms") as file:
@@ -182,7 +172,7 @@ def measured(tracer, enter):
     if tracer.mechanism:
         command = collector(folder, tracer.mechanism, command)
     else:
-        command = tool(folder, tracer.words, command)
+        command = tracer.command(command, str(folder / "out"), addresses())
     with Started(folder, command) as started:
         started.wait_for(result)
         say(f"{tracer.key}: bystander")

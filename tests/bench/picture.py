@@ -55,5 +55,9 @@ def _bars(paper, top, key, extra, name, scale):
         value = of[key][name] if key in of else None
         length = max(value or 0, 0) * scale
         paper.bar((NAMES, y), (length, _BAR), _COLOURS[index])
-        shown = "not measured" if value is None else number(value)
+        shown = (
+            "not measured"
+            if value is None
+            else number(value).replace("\N{NO-BREAK SPACE}", " ")
+        )
         paper.text((NAMES + length + 4, y + _BAR / 2), shown, _SMALL, canvas.MUTED)

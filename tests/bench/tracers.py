@@ -3,6 +3,7 @@
 Standard library only: the script in the guest imports it, too.
 """
 
+import shlex
 from dataclasses import dataclass
 
 COPY_SITES = ("_copy_to_iter", "_copy_from_iter")
@@ -41,6 +42,17 @@ class Tracer:
     def program(self):
         """The tool's program; empty for zctrace and for no tool."""
         return self.words[0] if self.words else ""
+
+    def command(self, traced, out, addresses):
+        """The tool's command line, or without a tool ``traced`` itself.
+
+        ``addresses`` are those of COPY_SITES, in hexadecimal.
+        """
+        known = {"out": out, "command": shlex.join(traced), **addresses}
+        words = list(self.words) if "{command}" in self.words else [*self.words, *traced]
+        for name, value in known.items():
+            words = [word.replace(f"{{{name}}}", value) for word in words]
+        return words
 
 
 def _bpftrace(key, name, script):

@@ -25,6 +25,7 @@ CODE, ANSWER, STEPS = map(Path, sys.argv[1:4])
 WHAT, NAMES = sys.argv[4], sys.argv[5:]
 sys.path.insert(0, str(CODE))
 
+import bpf_programs
 import tracers
 
 from zctrace.collect import cgroups, payload
@@ -179,6 +180,7 @@ def measured(tracer, enter):
         found = {"traced": lines_of(result), "bystander": as_bystander(folder, enter)}
         if WHAT == "symbols":
             found["symbols"] = Path("/proc/kallsyms").read_text()
+            found["programs"] = bpf_programs.places()
         release.write_bytes(b"")
         started.wait()
     # Lent by nobody: the first collector remembers nothing, the second what it has found.

@@ -15,8 +15,11 @@ def section(about, measured, growth):
     for line, one in measured.items():
         parts.append(f"## Linux {line}: extra instructions per operation")
         parts += [tables.extra(one["found"], who) for who in figures.WHO]
+        parts.append(f"## Linux {line}: where the extra instructions of `zctrace trace` go")
+        if why := one.get("unattributed"):
+            parts.append(f"Not measured: {why}")
         if where := one.get("symbols"):
-            parts.append(f"## Linux {line}: where the extra instructions of `zctrace trace` go")
+            parts += [tables.kinds(where, who) for who in figures.WHO]
             parts += [tables.symbols(where, who) for who in figures.WHO]
         parts.append(f"## Linux {line}: what starting costs")
         parts.append(tables.start(one["found"]))

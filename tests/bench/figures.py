@@ -1,6 +1,7 @@
 """What the raw results mean: instructions per operation, per step and per symbol. Pure."""
 
 import itertools
+import re
 import statistics
 from collections import Counter
 
@@ -11,9 +12,33 @@ WHO = (TRACED, BYSTANDER)
 CHECKS = ("nothing", "repeat")
 """Operations of the workload that only tell how instructions are counted."""
 COMPILED, TRAMPOLINE = "bpf_prog_", "bpf_trampoline_"
-_TAG = 16
-"""Digits of a compiled BPF program's tag, which stands before its name."""
 USER = "(user space)"
+_KINDS = {
+    "BPF programs' own code": ("BPF (?!trampolines)",),
+    "BPF maps": (
+        *("jhash", ".*htab_", ".*map_lookup_elem", "lookup_.*elem_raw", "memcmp"),
+        *("_*pcpu_freelist_", "__copy_map_value", "check_and_free_fields", "free_htab_elem"),
+    ),
+    "reading kernel memory": ("copy_from_kernel_nofault", "bpf_probe_read_"),
+    "the clock, for run-time statistics": ("(native_|local_)?sched_clock", "update_prog_stats"),
+    "calling BPF programs": (
+        *("trace_call_bpf", "migrate_", "__rcu_read_", "bpf_get_", "__bpf_"),
+        *("bpf_overflow_handler", "BPF trampolines"),
+    ),
+    "exceptions and probes": (
+        *("(?!kprobe_register).*kprobe", ".*int3", "exc_", "asm_exc_", "error_", "paranoid_"),
+        *("ct_nmi_", "irqentry_", "setup_singlestep", "setup_detour", "ftrace_", "notify_die"),
+        *("opt_pre_handler", "optimized_callback", ".*rethook", "restore_regs_and"),
+        *(".*debugreg", "hw_breakpoint_exceptions"),
+    ),
+    "system calls' slow path, and tracepoints": ("syscall_", "perf_trace_(sys|run|buf|sched)"),
+    "perf events": (
+        *("_*perf_", "(event|ctx|group|merge)_sched_", "visit_groups_merge", "pmu_"),
+        *(".*hw_breakpoint", "trace_event_reg", "kprobe_register"),
+    ),
+}
+"""What functions are for, by how their names begin; the first that fits."""
+_REST = "everything else"
 
 
 def per_operation(lines):
@@ -70,9 +95,13 @@ def blocks(text):
 
 
 class Symbols:
-    """The kernel's, of ``/proc/kallsyms``, to look addresses up in."""
+    """The kernel's, of ``/proc/kallsyms``, to look addresses up in.
 
-    def __init__(self, text):
+    ``programs`` are the places of BPF programs by their tags, for those without a name.
+    """
+
+    def __init__(self, text, programs):
+        self._programs = programs
         found = {}
         for line in text.splitlines():
             address, kind, name, *_ = line.split()
@@ -91,16 +120,16 @@ class Symbols:
             while at < len(self._found) and self._found[at][0] <= address:
                 name = self._found[at][1]
                 at += 1
-            names[_plain(name)] += count
+            names[self._plain(name)] += count
         return names
 
-
-def _plain(name):
-    if name.startswith(COMPILED):
-        return f"BPF {name[len(COMPILED) + _TAG + 1 :] or name}"
-    if name.startswith(TRAMPOLINE):
-        return "BPF trampolines"
-    return name.split(".")[0]
+    def _plain(self, name):
+        if name.startswith(TRAMPOLINE):
+            return "BPF trampolines"
+        if not name.startswith(COMPILED):
+            return name.split(".")[0]
+        tag, _, own = name.removeprefix(COMPILED).partition("_")
+        return f"BPF {own or self._programs.get(tag) or tag}"
 
 
 def by_symbol(found, written):
@@ -111,7 +140,7 @@ def by_symbol(found, written):
     rows = iter(blocks(written))
     answer = {who: {} for who in WHO}
     for key, one in found.items():
-        symbols = Symbols(one["symbols"])
+        symbols = Symbols(one["symbols"], one["programs"])
         for who in WHO:
             answer[who][key] = {}
             for name, repetitions, *_ in one[who]:
@@ -131,6 +160,20 @@ def difference(traced, untraced):
         }
         for name, counts in traced.items()
     }
+
+
+def by_kind(differences):
+    """By kind, by operation: instructions more, in the order of the kinds."""
+    kinds = {kind: Counter() for kind in (*_KINDS, _REST)}
+    for name, counts in differences.items():
+        for symbol, count in counts.items():
+            fits = (
+                kind
+                for kind, names in _KINDS.items()
+                if any(re.match(name, symbol) for name in names)
+            )
+            kinds[next(fits, _REST)][name] += count
+    return kinds
 
 
 def leading(differences, least):

@@ -9,6 +9,7 @@ from unittest import mock
 
 from tests.bench import figures
 from tests.live.conftest import run_in_guest
+from zctrace import errors
 from zctrace.machine import qemu
 
 HERE = Path(__file__).parent
@@ -57,7 +58,7 @@ def _answer(line, workload, what, names):
         file_systems=(FILE_SYSTEM,),
         room_bytes=ROOM_BYTES,
         folders=(workload.parent,),
-        modules=(HERE / SCRIPT, HERE / "tracers.py"),
+        modules=[HERE / name for name in (SCRIPT, "tracers.py", "bpf_programs.py")],
     )
 
 
@@ -68,13 +69,16 @@ def operations(line, workload, keys):
 
 
 def symbols(line, workload, plugin, keys):
-    """Where the instructions go, on one kernel: :func:`tests.bench.figures.by_symbol`."""
+    """Where the instructions go, on one kernel: :func:`tests.bench.figures.by_symbol`.
+
+    Raises ``ZctraceError``.
+    """
     written = plugin.with_name("where")
     with emulated(*COUNTING, "-plugin", f"file={plugin},out={written}"):
         found = _answer(line, workload, "symbols", keys)["found"]
     for key, one in found.items():
         if why := figures.failed(one):
-            raise SystemExit(f"{line}, {key}: {why}")
+            raise errors.WorkloadError(f"{line}, {key}: {why}")
     return figures.by_symbol(found, written.read_text())
 
 

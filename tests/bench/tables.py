@@ -44,11 +44,24 @@ def extra(found, who):
     return markdown([f"extra for {_WHO[who]}", *OPERATIONS.values()], rows)
 
 
-def symbols(found, who):
-    """Where the extra instructions of ``zctrace trace`` go."""
+def _differences(found, who):
     of = found[who]
     differences = figures.difference(of[tracers.ZCTRACE], of[tracers.UNTRACED])
-    differences = {name: differences[name] for name in OPERATIONS}
+    return {name: differences[name] for name in OPERATIONS}
+
+
+def kinds(found, who):
+    """What the extra instructions of ``zctrace trace`` are for."""
+    rows = [
+        [kind, *(number(counts[name]) for name in OPERATIONS)]
+        for kind, counts in figures.by_kind(_differences(found, who)).items()
+    ]
+    return markdown([f"extra for {_WHO[who]}", *OPERATIONS.values()], rows)
+
+
+def symbols(found, who):
+    """Where the extra instructions of ``zctrace trace`` go."""
+    differences = _differences(found, who)
     chosen = figures.leading(differences, LEAST_SHARE)
     rows = [
         [f"`{symbol}`", *(number(counts.get(symbol, 0)) for counts in differences.values())]

@@ -1,6 +1,6 @@
 /*
  * A plugin of QEMU's emulator: how often each kernel instruction is executed in the stretches
- * that the workload marks. Plugin interface 1 (QEMU 4.2 to 8.2), whose header few install.
+ * that the workload marks. Plugin interface 1, whose header few distributions have; QEMU 7.2.
  *
  *   -plugin where.so,out=FILE
  *

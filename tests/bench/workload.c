@@ -191,7 +191,7 @@ static const struct operation {
 } operations[] = {
     { "nothing", 16, 0, nothing, nothing, 1 },
     { "repeat", 16, 0, do_repeat, nothing, 1 },
-    { "getpid", 64, 0, do_getpid, nothing, 1 },
+    { "getpid", 16, 0, do_getpid, nothing, 1 },
     { "read", 16, 0, do_read, rewind_file, 1 },
     { "write", 8, CHUNK, do_write, nothing, 1 },
     { "sendfile", 4, SENT, do_sendfile, nothing, 1 },

@@ -1,5 +1,6 @@
 """The benchmark's pure parts: figures, tables, the document and the picture."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import __main__ as bench
 from tests.bench import document, figures, guests, picture, tables, tracers
 from tests.conftest import or_skip
 from zctrace.machine import qemu
@@ -24,6 +26,8 @@ ffffffff81000200 T ksys_read
 ffffffff81000200 T an_alias
 ffffffffc0000000 t bpf_prog_0123456789abcdef_on_call	[bpf]
 ffffffffc0001000 t bpf_trampoline_6442 [bpf]
+ffffffffc0002000 t bpf_prog_1111111111111111	[bpf]
+ffffffffc0003000 t bpf_prog_2222222222222222	[bpf]
 """
 
 
@@ -106,13 +110,17 @@ def test_an_address_belongs_to_the_function_before_it():
         0xFFFFFFFFC0000010: 16,
         0xFFFFFFFFC0001010: 32,
     }
-    assert figures.Symbols(SYMBOLS).named(counts) == {
+    counts |= {0xFFFFFFFFC0002000: 64, 0xFFFFFFFFC0003000: 128}
+    programs = {"0123456789abcdef": "a place", "1111111111111111": "kprobe f"}
+    assert figures.Symbols(SYMBOLS, programs).named(counts) == {
         figures.USER: 5,
         "do_syscall_64": 3,
         "jhash": 4,
         "ksys_read": 8,
         "BPF on_call": 16,
         "BPF trampolines": 32,
+        "BPF kprobe f": 64,
+        "BPF 2222222222222222": 128,
     }
 
 
@@ -124,7 +132,8 @@ def written(*each):
 
 def test_symbols_are_per_repetition_and_in_the_order_of_the_runs():
     result = {
-        key: {who: [["read", "4", "1"]] for who in figures.WHO} | {"symbols": SYMBOLS}
+        key: {who: [["read", "4", "1"]] for who in figures.WHO}
+        | {"symbols": SYMBOLS, "programs": {}}
         for key in (tracers.UNTRACED, tracers.ZCTRACE)
     }
     text = f"= 0\n{written((10, 0), (20, 0))}= 0\n{written((11, 7), (22, 3))}"
@@ -180,17 +189,22 @@ def test_only_what_is_between_the_marks_is_renewed():
 def test_the_document_has_every_table():
     of = {name: {"large": 1} for name in NAMES}
     where = {who: {"untraced": of, "trace": of} for who in figures.WHO}
-    measured = {"6.1": {"found": found(), "symbols": where}, "7.3": {"found": found()}}
+    measured = {
+        "6.1": {"found": found(), "symbols": where},
+        "7.3": {"found": found(), "unattributed": "no plugin"},
+    }
     text = document.section({"date": "today"}, measured, ("6.1", {}))
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
         "## Linux 6.1: extra instructions per operation",
         "## Linux 6.1: where the extra instructions of `zctrace trace` go",
         "## Linux 6.1: what starting costs",
         "## Linux 7.3: extra instructions per operation",
+        "## Linux 7.3: where the extra instructions of `zctrace trace` go",
         "## Linux 7.3: what starting costs",
         "## Linux 6.1: more threads and sockets",
     ]
     assert "* date: today" in text
+    assert text.count("Not measured: no plugin") == 1
 
 
 def test_the_picture_shows_every_figure_and_says_what_was_not_measured():
@@ -250,3 +264,77 @@ def test_the_workload_and_the_plugin_compile(tmp_path):
 def test_the_document_in_the_repository_can_be_renewed():
     text = (ROOT / "docs" / "cost.md").read_text()
     assert "\nnew\n" in document.renewed(text, "new")
+
+
+@pytest.mark.parametrize(
+    ("symbol", "kind"),
+    [
+        ("BPF on_call", "BPF programs' own code"),
+        ("BPF trampolines", "calling BPF programs"),
+        ("jhash", "BPF maps"),
+        ("__htab_map_lookup_elem", "BPF maps"),
+        ("copy_from_kernel_nofault_allowed", "reading kernel memory"),
+        ("native_sched_clock", "the clock, for run-time statistics"),
+        ("kprobe_int3_handler", "exceptions and probes"),
+        ("perf_trace_sys_enter", "system calls' slow path, and tracepoints"),
+        ("perf_trace_add", "perf events"),
+        ("event_sched_out", "perf events"),
+        ("memcpy_erms", "everything else"),
+    ],
+)
+def test_every_function_is_of_one_kind(symbol, kind):
+    kinds = figures.by_kind({"read": {symbol: 7}})
+    assert {name: counts["read"] for name, counts in kinds.items() if counts["read"]} == {
+        kind: 7
+    }
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """The files that the benchmark reads and writes, elsewhere; the document has no figures."""
+    for name in ("RAW", "DOCUMENT", "PICTURE"):
+        monkeypatch.setattr(bench, name, tmp_path / name)
+    bench.DOCUMENT.write_text(f"# Cost\n{document.BEGIN}\n{document.END}\n")
+    return tmp_path
+
+
+def test_the_document_is_written_again_from_the_last_results(files):
+    measured = {"6.1": {"found": found(), "unattributed": "no plugin"}}
+    raw = {"about": {"date": "today"}, "measured": measured, "growth": None}
+    bench.RAW.write_text(json.dumps(raw))
+    assert bench.main(["--again"]) == ""
+    assert "| zctrace trace | 300 (4.0 ×) |" in bench.DOCUMENT.read_text()
+    assert ET.parse(bench.PICTURE).getroot().tag.endswith("svg")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--only", "trace,nonsense"], "--only nonsense: there is no such tracer"),
+        (["--only", "trace", "--write"], "--write needs every tracer"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_is_measured(files, capsys, words, complaint):
+    with pytest.raises(SystemExit):
+        bench.main(words)
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_run_measures_what_was_asked_for_and_keeps_it(files, monkeypatch, whole):
+    asked = []
+
+    def operations(line, workload, keys):
+        asked.append((line, *keys))
+        return {"release": f"{line}.0", "found": found()}
+
+    monkeypatch.setattr(bench, "unable", str)
+    monkeypatch.setattr(guests, "build", lambda folder: (folder, folder))
+    monkeypatch.setattr(guests, "operations", operations)
+    monkeypatch.setattr(guests, "symbols", lambda *_: asked.append("symbols") or {})
+    monkeypatch.setattr(guests, "growth", lambda *_: asked.append("growth") or {})
+    only = [] if whole else ["--only", "trace"]
+    assert bench.main(["--kernel", "6.1", *only]) == ""
+    expected = [("6.1", *tracers.BY_KEY), "symbols", "growth"]
+    assert asked == (expected if whole else [("6.1", "untraced", "trace")])
+    assert json.loads(bench.RAW.read_text())["measured"]["6.1"]["release"] == "6.1.0"

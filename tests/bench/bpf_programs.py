@@ -13,6 +13,8 @@ from pathlib import Path
 _SYS_BPF, _TASK_FD_QUERY = 321, 20
 _PROG_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD = 13, 15
 _ATTRIBUTES_BYTES, _NAME_BYTES, _INFO_BYTES = 128, 256, 16
+_SHORT = 6
+"""Digits of a tag that tell programs apart."""
 _KINDS = {0: "raw tracepoint", 1: "tracepoint", 2: "kprobe", 3: "kretprobe"}
 """enum bpf_task_fd_type, as far as the kernel's own functions are concerned."""
 
@@ -27,13 +29,16 @@ def places():
             if "anon_inode" in str(link.readlink()):
                 program, place = _queried(int(link.parts[2]), int(link.name))
                 found.setdefault(program, []).append(place)
-    return {_tag(program): _together(sorted(places)) for program, places in found.items()}
+    tags = {program: _tag(program) for program in found}
+    return {tag: together(sorted(found[program]), tag) for program, tag in tags.items()}
 
 
-def _together(places):
+def together(places, tag):
+    """One name for all places of a program; several programs may have as many places."""
     if len(places) == 1:
         return places[0]
-    return f"{places[0].split()[0]}s, {len(places)}, first {places[0].split()[-1]}"
+    kinds = sorted({place.split()[0] for place in places})
+    return f"{' and '.join(kinds)}, {len(places)} places, {tag[:_SHORT]}"
 
 
 def _bpf(command, attributes, length):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import __main__ as bench
-from tests.bench import document, figures, guests, picture, tables, tracers
+from tests.bench import bpf_programs, document, figures, guests, picture, tables, tracers
 from tests.conftest import or_skip
 from zctrace.machine import qemu
 from zctrace.machine.kernels import Kernel
@@ -338,3 +338,9 @@ def test_a_run_measures_what_was_asked_for_and_keeps_it(files, monkeypatch, whol
     expected = [("6.1", *tracers.BY_KEY), "symbols", "growth"]
     assert asked == (expected if whole else [("6.1", "untraced", "trace")])
     assert json.loads(bench.RAW.read_text())["measured"]["6.1"]["release"] == "6.1.0"
+
+
+def test_programs_with_as_many_places_keep_names_of_their_own():
+    places = ["kprobe filemap_read+0x1cd", "kprobe tcp_sendmsg_locked+0x2"]
+    assert bpf_programs.together(places, "0123456789abcdef") == "kprobe, 2 places, 012345"
+    assert bpf_programs.together(places[:1], "0123456789abcdef") == places[0]

@@ -108,6 +108,24 @@ def test_sockets_that_there_was_no_room_for_are_explained_by_their_protocol(reco
     assert [p.bytes for p in explained(recorded, (FILE, other), flows).unexplained] == [SIZE]
 
 
+@pytest.mark.parametrize(
+    ("syscall", "direction", "left"),
+    [
+        ("read", Direction.KERNEL_TO_USER, SIZE // 4),
+        ("pread64", Direction.KERNEL_TO_USER, SIZE),
+        ("read", Direction.USER_TO_KERNEL, SIZE),
+        ("read", None, SIZE),
+    ],
+)
+def test_copies_of_a_file_whose_bytes_are_in_a_row_of_many(recorded, syscall, direction, left):
+    """There was room for its copies, and none for what it moved: no more is explained."""
+    many = Thing(ThingKind.FILE, "more files", many=True, type="of many kinds")
+    flows = (moved(0, "read", "in"), moved(1, syscall, "in", SIZE // 2))
+    booked = (Booking(1, syscall, direction, 2, SIZE // 2 + SIZE * 3 // 4),)
+    found = explained(recorded, (many, on("loop")), flows, booked)
+    assert {part.thing: part.bytes for part in found.unexplained}.get(0, 0) == left
+
+
 def test_the_share_that_is_not_known_is_said(recorded):
     flows = (
         *(moved(0, "sendfile", "in", SIZE * 3), moved(2, "sendfile", "out", SIZE * 3)),

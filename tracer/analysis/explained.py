@@ -64,8 +64,14 @@ def explain(evidence: Evidence, trace: Trace) -> Explanation:
     if any(thing.type is None for thing in trace.account.things):
         return Explanation()  # recorded before anybody noted what things are
     open_ = _not_by_reference(trace)
+    beyond: Counter[tuple[str | None, FlowWay]] = Counter()
     for booking in trace.account.bookings:
-        _cover_with_copies(open_, booking)
+        for way, size in _cover_with_copies(open_, booking).items():
+            beyond[booking.syscall, way] += size
+    # Where there was no room, what moved may be in the row of many, and its copies in their own.
+    for (syscall, way), size in beyond.items():
+        keys = [k for k in open_ if k[1:] == (syscall, way) and _is_many(trace, k[0])]
+        _cover(open_, keys, size)
     inside = _inside(evidence, trace)
     for syscall in sorted({key[1] for key in open_ if not _at_user_end(key[1])}, key=str):
         _cover(open_, [k for k in open_ if k[1] == syscall], inside[syscall])
@@ -149,17 +155,30 @@ def _direction(key: _Key) -> Direction:
     return _TO_USER if key[2] is FlowWay.IN else _TO_KERNEL
 
 
-def _cover_with_copies(open_: dict[_Key, int], booking: Booking) -> None:
+def _cover_with_copies(open_: dict[_Key, int], booking: Booking) -> dict[FlowWay, int]:
     """Take off what was copied between the program's memory and a thing.
 
     Or inside the kernel: some, as FUSE, reach the program's pages by addresses of the kernel's.
+    Returns how much more was copied than moved there, of copies whose way is known.
     """
+    beyond: dict[FlowWay, int] = {}
     if not _at_user_end(booking.syscall):
-        return
+        return beyond
     for way in FlowWay:
         key = booking.thing, booking.syscall, way
-        if key in open_ and booking.direction in (None, _INSIDE, _direction(key)):
-            open_[key] = max(open_[key] - booking.bytes, 0)
+        if booking.direction not in (None, _INSIDE, _direction(key)):
+            continue
+        there = open_.get(key, 0)
+        if key in open_:
+            open_[key] = max(there - booking.bytes, 0)
+        if booking.direction is _direction(key) and booking.bytes > there:
+            beyond[way] = booking.bytes - there
+    return beyond
+
+
+def _is_many(trace: Trace, number: int | None) -> bool:
+    thing = _thing(trace, number)
+    return thing is not None and thing.many
 
 
 def _cover(open_: dict[_Key, int], keys: Iterable[_Key], size: int) -> dict[_Key, int]:

@@ -68,7 +68,7 @@ def explain(evidence: Evidence, trace: Trace) -> Explanation:
     for booking in trace.account.bookings:
         for way, size in _cover_with_copies(open_, booking).items():
             beyond[booking.syscall, way] += size
-    # Where there was no room, what moved may be in the row of many, and its copies in their own.
+    # Where there was no room, what moved may be in a row of many, and its copies in their own.
     for (syscall, way), size in beyond.items():
         keys = [k for k in open_ if k[1:] == (syscall, way) and _is_many(trace, k[0])]
         _cover(open_, keys, size)

@@ -161,35 +161,49 @@ static inline struct thread *thread_begun(u32 id)
 }
 
 /*
- * The current thread, if its window is open; otherwise NULL, and its window, if it has one that
- * is not open yet.
+ * The role of the current thread's open window, looked for anew if windows have changed since;
+ * otherwise 0, and its window, if it has one that is not open yet. `thread` is what is kept of it,
+ * or NULL.
  */
-static inline struct thread *thread_or_window(struct window **unopened)
+static inline u32 role_of_thread(struct thread *thread, struct window **unopened)
 {
-	u32 id = bpf_get_current_pid_tgid();
-	struct thread *thread = thread_known(id);
 	struct window *window;
 	u64 now;
 
 	*unopened = NULL;
 	if (!thread && !is_in_scope())
-		return NULL;
+		return 0;
 	now = generation();
 	if (thread && thread->generation == now && thread->role)
-		return thread;
+		return thread->role;
 	window = window_here();
 	if (!is_open(window)) {
 		*unopened = window;
 		if (thread)
 			thread->role = 0;
-		return NULL;
+		return 0;
 	}
-	if (!thread)
-		thread = thread_begun(id);
-	if (!thread)
+	if (thread) {
+		thread->role = window->role;
+		thread->generation = now;
+	}
+	return window->role;
+}
+
+/* The current thread, if its window is open; otherwise NULL, and its window as above. */
+static inline struct thread *thread_or_window(struct window **unopened)
+{
+	u32 id = bpf_get_current_pid_tgid(), role;
+	struct thread *thread = thread_known(id);
+
+	role = role_of_thread(thread, unopened);
+	if (!role)
 		return NULL;
-	thread->role = window->role;
-	thread->generation = now;
+	if (!thread) {
+		thread = thread_begun(id);
+		if (thread)
+			thread->role = role; /* for now: its generation is 0 */
+	}
 	return thread;
 }
 
@@ -201,12 +215,15 @@ static inline struct thread *open_thread(void)
 	return thread_or_window(&unopened);
 }
 
-/* The role of the current thread's window, if that is open; otherwise 0. */
+/*
+ * The role of the current thread's window, if that is open; otherwise 0. Nothing is begun for the
+ * thread, which may be one that has just ended and gives up the processor.
+ */
 static inline u32 open_role(void)
 {
-	struct thread *thread = open_thread();
+	struct window *unopened;
 
-	return thread ? thread->role : 0;
+	return role_of_thread(thread_known(bpf_get_current_pid_tgid()), &unopened);
 }
 
 static inline u32 syscall_here(void)

@@ -82,14 +82,24 @@ def execs(programs, ext4):
 
 
 def many_processes(programs):
-    """What the meter keeps of processes that are gone; one has been replaced by a thread."""
+    """What the meter keeps of processes and threads that are gone.
+
+    One process has been replaced by a thread of its own, another had threads, which made a
+    system call each, and gave up the processor for good when they had ended.
+    """
     loop = f"while [ $i -lt {PROCESSES} ]; do (exit 0); i=$((i+1)); done"
     replaced = (
         "import os, threading, time; "
         "threading.Thread(target=os.execv, args=('/bin/true', ['true'])).start(); "
         "time.sleep(60)"
     )
-    text = f'read x; i=0; {loop}; {PYTHON} -I -c "{replaced}"; echo; read x'
+    threads = (
+        "import os, threading; "
+        "made = [threading.Thread(target=os.getppid) for _ in range(200)]; "
+        "[(one.start(), one.join()) for one in made]"
+    )
+    others = "; ".join(f'{PYTHON} -I -c "{text}"' for text in (replaced, threads))
+    text = f"read x; i=0; {loop}; {others}; echo; read x"
     shell = subprocess.Popen(["sh", "-c", text], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     sizes = programs.answer["found"]["sizes"] = []
 

@@ -1,0 +1,84 @@
+"""What zctrace costs on a machine: timed, and said."""
+
+import dataclasses
+import json
+import os
+
+import pytest
+
+from tests.conftest import HERE
+from tests.unit.altering import count
+from zctrace.collect import calibration
+from zctrace.collect.calibration import Calibration
+from zctrace.evidence.schema import Evidence, Price
+from zctrace.reports import wording
+from zctrace.workloads.marker import Role, Scope
+
+
+class Meter:
+    """Notes what it is asked, and who the cgroup has by then."""
+
+    def __init__(self, cgroup):
+        self.cgroup, self.asked = cgroup, []
+
+    def open_window(self, process, role, scope):
+        member = int((self.cgroup / "cgroup.procs").read_text())
+        os.kill(process, 0)
+        self.asked.append(("open", process == member, role, scope))
+
+    def __getattr__(self, name):
+        return lambda: self.asked.append(name)
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """What calls are said to take: without the meter, in a window and outside of any."""
+    values = iter([(100.0, 300.0), (140.0, 390.0)])
+    monkeypatch.setattr(calibration, "_timed", lambda: next(values))
+
+
+@pytest.mark.parametrize(
+    ("inside", "expected"),
+    [((1100.0, 2300.0), Price(1000.0, 1000.0, 40.0)), ((90.0, 310.0), Price(0.0, 20.0, 40.0))],
+)
+def test_what_calls_take_longer_is_the_price(monkeypatch, timed, tmp_path, inside, expected):
+    """No less than nothing: on a busy machine less is an accident."""
+    monkeypatch.setattr(calibration, "_in_window", lambda meter, cgroup: inside)
+    assert Calibration().price(None, tmp_path) == expected
+
+
+def test_a_process_in_the_cgroup_times_its_calls_in_a_window(tmp_path):
+    meter = Meter(tmp_path)
+    call, copy = calibration._in_window(meter, tmp_path)
+    assert 0 < call < copy
+    first, *rest = meter.asked
+    assert first == ("open", True, Role.PROGRAM, Scope.PROCESS)
+    assert rest == ["activate", "deactivate", "close_windows"]
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.fixture
+def recorded_trace():
+    text = (HERE / "evidence" / "programs-6.1.json").read_text()
+    return Evidence.from_json(json.loads(text)["cat"]).trace
+
+
+def test_the_price_is_said_of_the_program_s_calls_and_copies(recorded_trace):
+    counts = (
+        count(
+            "program", "raw_syscalls:sys_enter", 0, quantity="syscall-enter", calls=2_000_000
+        ),
+        count("program", "a", 9, quantity="user-copy-routine", calls=1_000_000),
+        count("neighbour", "a", 9, quantity="user-copy-routine", calls=1_000_000),
+    )
+    run = dataclasses.replace(recorded_trace.run, counts=counts)
+    trace = dataclasses.replace(recorded_trace, run=run, seconds=10.0)
+    said = wording.cost(trace, Price(250.0, 500.0, 90.0), "host")
+    assert said == (
+        "What it cost, timed beforehand: 0.25 µs for each of its system calls, 0.50 µs more "
+        "for each copy, 1 s in all: 10.0% of one processor's time. A system call of another "
+        "program takes 0.09 µs longer."
+    )
+    emulated = wording.cost(trace, Price(250.0, 500.0, 90.0), "qemu-tcg")
+    assert emulated == f"{said} Emulated, that says nothing of a real machine."

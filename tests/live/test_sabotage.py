@@ -7,6 +7,7 @@ its own. On two kernels, because which probes there are depends on the kernel.
 import pytest
 
 from tests.conftest import LIVE_KERNELS
+from tests.live.conftest import zctrace
 from zctrace.errors import ControlError
 
 FAULTS = ("skb_copy_ubufs", "copy_page_from_iter", "breakpoint@return:_copy_from_iter")
@@ -84,3 +85,31 @@ def test_no_other_control_fails(row):
         "two mechanisms agree on _copy_from_iter",
     }
     assert len(failed(row)) == 6
+
+
+ROUTINES = {"6.1": "copy_user_enhanced_fast_string", "7.3": "rep_movs_alternative"}
+BREAKPOINTS = [("6.1", "_copy_to_iter"), *ROUTINES.items()]
+
+
+@pytest.mark.parametrize(("line", "function"), BREAKPOINTS)
+def test_a_trace_by_breakpoints_of_which_one_is_dead_has_no_answer(live, line, function):
+    """Each is watched by known amounts alone: no call sites are beside them."""
+    words = ("--kernel", line, "--sabotage", function)
+    result = zctrace("trace", *words, "--", "cat", "/usr/bin/env")
+    assert result.returncode == ControlError.exit_code, result.stdout
+    assert result.stdout.startswith("CONTROLS FAILED")
+    assert "not to be trusted" in result.stderr
+
+
+OTHER, OWN = "/sys/fs/cgroup/other", "/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)/part"
+
+
+@pytest.mark.parametrize(("cgroup", "left"), [(OTHER, True), (OWN, False)])
+def test_a_program_that_goes_to_another_cgroup_has_no_zero(live, cgroup, left):
+    """No breakpoint follows it there; within its own it may go where it wants."""
+    text = "mkdir $1 && echo $$ >$1/cgroup.procs && exec cat /usr/bin/env >/dev/null"
+    result = zctrace("trace", "--kernel", "6.1", "--", "sh", "-c", f'set -- "{cgroup}"; {text}')
+    said = result.stdout.replace("\n  ", " ")
+    assert ("moved to another cgroup" in said) == left, said
+    assert said.startswith("Not zero-copy: 1.00 copies") != left, said
+    assert not said.lower().startswith("zero-copy"), said

@@ -108,15 +108,37 @@ def test_without_its_probe_nothing_is_said(recorded):
     assert "u→k" not in text
 
 
-def test_mechanisms_that_differ_are_not_believed(recorded):
-    evidence = recorded["nginx, sendfile off"]
+def returned(evidence, role, more):
+    """With so many bytes more in each count of what a function returned."""
     counts = tuple(
-        dataclasses.replace(c, bytes=c.bytes - 1)
-        if (c.role, c.mechanism) == ("program", "breakpoint@return") and c.bytes
+        dataclasses.replace(c, bytes=c.bytes + more)
+        if (c.role, c.mechanism) == (role, "breakpoint@return") and c.bytes
         else c
         for c in evidence.trace.run.counts
     )
-    assert program.answer(altered(evidence, counts=counts)).copied is None
+    return program.answer(altered(evidence, counts=counts))
+
+
+@pytest.mark.parametrize(
+    ("role", "more"), [("program", 1), ("control_before", 1), ("neighbour", -1)]
+)
+def test_mechanisms_that_differ_are_not_believed(recorded, role, more):
+    found = returned(recorded["nginx, sendfile off"], role, more)
+    assert found.copied is None
+    assert any("two breakpoints agree" in c.name for c in found.checked if not c.passed)
+
+
+def test_copies_that_nobody_saw_return_are_told(recorded):
+    """They may have failed halfway: the kernel says so by returning less."""
+    found = returned(recorded["nginx, sendfile off"], "program", -1)
+    assert found.copied is not None
+    (doubt,) = found.doubts
+    many = doubt.split(" B more")[0].rpartition(" ")[2]
+    assert doubt == (
+        f"the copy routine was called for {many} B more than its callers say were copied: "
+        "copies that failed halfway, or that were not all seen"
+    )
+    assert 1 <= int(many) <= 5
 
 
 def test_what_was_lost_makes_lower_bounds(recorded):

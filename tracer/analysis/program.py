@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from zctrace.analysis import border, controls, counted, doubts, reasons
+from zctrace.analysis import border, controls, counted, doubts, reasons, routine
 from zctrace.analysis.border import Border
 from zctrace.analysis.controls import Control
 from zctrace.analysis.explained import PLAINLY, Explanation, Unexplained, explain
@@ -355,6 +355,11 @@ def _doubts(evidence: Evidence, trace: Trace) -> Iterable[str]:
     if lost:
         causes = ", ".join(f"{cause} {many}" for cause, many in lost.items())
         yield f"figures are lower bounds: {sum(lost.values())} events were lost ({causes})"
+    if short := routine.cut_short(evidence, run):
+        yield (
+            f"the copy routine was called for {short} B more than its callers say were copied: "
+            "copies that failed halfway, or that were not all seen"
+        )
     missed = {name: hits for name, hits in run.hits.items() if not hits.agree}
     if missed:
         yield "figures are lower bounds: not every execution was counted of " + ", ".join(

@@ -98,14 +98,15 @@ def cgroup(run_id: str, *, own_machine: bool) -> Iterator[Path]:
 
 
 def remove(folder: Path) -> None:
-    """Kill what is left in a cgroup of ours and remove it."""
+    """Kill what is left in a cgroup of ours, and in those inside it, and remove them."""
     deadline = time.monotonic() + _REMOVAL_SECONDS
     while folder.exists():
-        for pid in (folder / "cgroup.procs").read_text().split():
+        for pid in members(folder):
             with suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
         try:
-            folder.rmdir()
+            for inside in sorted(folder.glob("**/"), reverse=True):
+                inside.rmdir()
         except OSError:
             if time.monotonic() > deadline:
                 raise

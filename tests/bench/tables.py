@@ -88,7 +88,12 @@ def start(found):
     names = list(dict.fromkeys(step for key in keys for step in taken[key]))
     rows = [[name, *(number(taken[key].get(name, 0) / 1e6) for key in keys)] for name in names]
     rows.append(["sum", *(number(sum(taken[key].values()) / 1e6) for key in keys)])
-    rows.append(["peak memory of its largest process, MiB", *(number(found[key]["peak_kib"] / 1024) for key in keys)])
+    rows.append(
+        [
+            "peak memory of its largest process, MiB",
+            *(number(found[key]["peak_kib"] / 1024) for key in keys),
+        ]
+    )
     header = ["million instructions of the collector, by step"]
     return markdown([*header, *(tracers.BY_KEY[key].name for key in keys)], rows)
 

@@ -272,6 +272,29 @@ class Slots(dict):
         return super().__getitem__(number.value)
 
 
+class Scope(dict):
+    def __setitem__(self, number, leaf):
+        super().__setitem__(number.value, os.readlink(f"/proc/self/fd/{leaf}"))
+
+    def __delitem__(self, number):
+        super().__delitem__(number.value)
+
+
+def test_a_cgroup_of_version_1_limits_nobody(tmp_path):
+    """Kernels find nobody in it: then nothing would be counted."""
+    (new := tmp_path / "new").mkdir()
+    (new / "cgroup.controllers").touch()
+    (old := tmp_path / "old").mkdir()
+    tables = {"scope": Scope()}
+    threads.limit(tables, new)
+    assert tables["scope"] == {0: str(new)}
+    threads.limit(tables, old)
+    assert tables["scope"] == {}
+    threads.limit(tables, new)
+    threads.limit(tables, None)
+    assert tables["scope"] == {}
+
+
 def worker(name, calls, size):
     return {"process": 1, "name": name.encode(), "calls": calls, "bytes": size}
 

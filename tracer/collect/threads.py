@@ -136,16 +136,18 @@ def windows_changed(tables: Any) -> None:
 
 
 def limit(tables: Any, cgroup: Path | None) -> None:
-    """Only threads in ``cgroup`` may have windows; without one, anybody's."""
+    """Only threads in ``cgroup`` may have windows; without one, anybody's.
+
+    Of version 1 no cgroup can be named: kernels before 6.1 take it, and find nobody in it. Then
+    every thread is looked up.
+    """
     scope, first = tables["scope"], ctypes.c_int(0)
     with suppress(KeyError):  # there is none
         del scope[first]
-    if cgroup is None:
+    if cgroup is None or not (cgroup / "cgroup.controllers").exists():
         return
     folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        # Of version 1 none can be said: then every thread is looked up.
-        with suppress(OSError):
-            scope[first] = folder
+        scope[first] = folder
     finally:
         os.close(folder)

@@ -97,7 +97,7 @@ def test_steps_last_until_the_next_one():
     table = tables.start(found(strace={"missing": "strace"}))
     assert cells(table, "two") == ["two", "6"]
     assert cells(table, "sum") == ["sum", "11"]
-    assert cells(table, "peak memory, MiB")[1] == "2"
+    assert cells(table, "peak memory of its largest process, MiB")[1] == "2"
 
 
 def test_an_address_belongs_to_the_function_before_it():

@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -274,7 +275,7 @@ class Slots(dict):
 
 class Scope(dict):
     def __setitem__(self, number, leaf):
-        super().__setitem__(number.value, os.readlink(f"/proc/self/fd/{leaf}"))
+        super().__setitem__(number.value, str(Path(f"/proc/self/fd/{leaf}").readlink()))
 
     def __delitem__(self, number):
         super().__delitem__(number.value)

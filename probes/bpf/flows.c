@@ -305,7 +305,8 @@ static inline void as_one_of_many(struct object_key *key)
 {
 	struct object *object;
 
-	if (!key->inode)
+	/* What no descriptor names is one in any case (nameless()). */
+	if (!key->inode || (key->kind < KIND_PIPE && key->kind != KIND_OTHER))
 		return;
 	object = objects.lookup(key);
 	key->device = object ? sort_of(object, key->kind) : 0;

@@ -406,7 +406,7 @@ def test_nothing_is_kept_of_processes_that_are_gone(more):
     for count in found.trace.run.counts:
         if count.syscall == "execve" and count.role == "program":
             execs[count.quantity] += count.calls
-    assert (execs["syscall-enter"], execs["syscall-exit"]) == (2, 2)
+    assert (execs["syscall-enter"], execs["syscall-exit"]) == (3, 3)
 
 
 def test_five_hundred_threads_and_ten_thousand_descriptors(more):

@@ -42,7 +42,15 @@ def answered():
     text = (HERE / "evidence" / "programs-6.1.json").read_text()
     recorded = Evidence.from_json(json.loads(text)["cat"])
     row = next(c for c in recorded.trace.run.counts if c.quantity == "copy-to-iter")
-    payload = {"copy-to-iter", "copy-from-iter", "copy-from-iter-atomic", "skb-copy-bits"}
+    routine = next(
+        c
+        for c in recorded.trace.run.counts
+        if c.quantity == "user-copy-routine" and c.caller.startswith(f"{row.function}+")
+    )
+    payload = {
+        *("copy-to-iter", "copy-from-iter", "copy-from-iter-atomic", "skb-copy-bits"),
+        "user-copy-routine",
+    }
 
     def answer(account, copied):
         counts = [
@@ -50,7 +58,10 @@ def answered():
             for c in recorded.trace.run.counts
             if c.role != "program" or c.quantity not in payload or not c.bytes
         ]
-        counts.append(dataclasses.replace(row, role="program", syscall="write", bytes=copied))
+        counts += [
+            dataclasses.replace(one, role="program", syscall="write", bytes=copied)
+            for one in (row, routine)
+        ]
         booking = Booking(None, "write", Direction.USER_TO_KERNEL, 1, copied)
         account = dataclasses.replace(account, bookings=(booking,) if copied else ())
         run = dataclasses.replace(recorded.trace.run, counts=tuple(counts))

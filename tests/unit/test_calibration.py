@@ -19,9 +19,10 @@ class Meter:
     """Notes what it is asked, and who the cgroup has by then."""
 
     def __init__(self, cgroup):
-        self.cgroup, self.asked = cgroup, []
+        self.cgroup, self.asked, self.process = cgroup, [], 0
 
     def open_window(self, process, role, scope):
+        self.process = process
         member = int((self.cgroup / "cgroup.procs").read_text())
         os.kill(process, 0)
         self.asked.append(("open", process == member, role, scope))
@@ -55,7 +56,7 @@ def test_a_process_in_the_cgroup_times_its_calls_in_a_window(tmp_path):
     assert first == ("open", True, Role.PROGRAM, Scope.PROCESS)
     assert rest == ["activate", "deactivate", "close_windows"]
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(meter.process, os.WNOHANG)
 
 
 @pytest.fixture

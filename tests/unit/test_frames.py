@@ -12,6 +12,7 @@ from tests.conftest import HERE, recorded_evidence
 from tests.unit.altering import broken
 from zctrace import errors
 from zctrace.analysis import columns, frames, program, runs, saved
+from zctrace.evidence.account import Booking
 from zctrace.evidence.schema import Evidence
 from zctrace.probes.model import Direction
 
@@ -154,7 +155,12 @@ def test_pipes_inside_a_program_are_in_no_total(load):
 
 
 def test_what_no_call_moved_is_not_available(load):
-    flows = load(traces("6.1")["cp"]).flows
+    evidence = traces("6.1")["cp"]
+    outside = Booking(None, None, Direction.KERNEL_TO_KERNEL, 1, 919)
+    account = evidence.trace.account
+    account = dataclasses.replace(account, bookings=(*account.bookings, outside))
+    trace = dataclasses.replace(evidence.trace, account=account)
+    flows = load(dataclasses.replace(evidence, trace=trace)).flows
     (row,) = flows[flows["syscall"].isna()].to_dict("records")
     assert row["copied_bytes"] > 0
     for column in ("thing", "name", "calls", "received_bytes", "delivered_bytes", "in_total"):

@@ -129,7 +129,8 @@ int on_breakpoint(struct bpf_perf_event_data *ctx)
 		thread->routine_stack = stack;
 		thread->routine_direction = direction;
 	} else if (PLACE_AFTER_ROUTINE) {
-		direction = KERNEL_TO_KERNEL;
+		/* Of no bytes nothing is known; they are of no other direction than the rest. */
+		direction = bytes ? KERNEL_TO_KERNEL : PLACE_DIRECTION;
 		if (thread->routine_caller - PLACE_START < PLACE_SIZE &&
 		    thread->routine_stack < stack) {
 			direction = thread->routine_direction;

@@ -321,6 +321,7 @@ int on_process_exec(void *ctx)
 	}
 	if (!window)
 		return 0;
+	note_stray();
 	window->awaits_exec = 0;
 	if (former != thread) {
 		key = former;
@@ -345,7 +346,11 @@ int on_process_exit(void *ctx)
 	u64 task = bpf_get_current_task(), key = thread;
 
 	syscall_of.delete(&thread);
-	thread_ends(thread);
+	if (windows.lookup(&process))
+		note_stray();
+	/* Not when nobody counts any more: the collector may be reading it. */
+	if (open_role())
+		thread_ends(thread);
 	if (key != process)
 		windows.delete(&key);
 	if (!u32_at(u64_at(task, TASK_SIGNAL), SIGNAL_LIVE))
@@ -353,7 +358,7 @@ int on_process_exit(void *ctx)
 	return 0;
 }
 
-#define CGROUP_PATH_BYTES 128
+#define CGROUP_PATH_BYTES 256
 
 struct joined {
 	u32 hierarchy;

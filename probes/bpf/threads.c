@@ -122,6 +122,20 @@ static inline bool is_in_scope(void)
 	return scope.check_current_task(0) != 0;
 }
 
+/*
+ * How often a process with a window was found outside of it, where no breakpoint is: it was
+ * started there (CLONE_INTO_CGROUP), or moved.
+ */
+BPF_ARRAY(strays, u64, 1);
+
+static inline void note_stray(void)
+{
+	int first = 0;
+
+	if (!is_in_scope())
+		add_u64(strays.lookup(&first), 1);
+}
+
 /* What is kept of the current thread; NULL if nothing is. */
 static inline struct thread *thread_known(u32 id)
 {

@@ -65,9 +65,13 @@ def explain(evidence: Evidence, trace: Trace) -> Explanation:
         return Explanation()  # recorded before anybody noted what things are
     open_ = _not_by_reference(trace)
     beyond: Counter[tuple[str | None, FlowWay]] = Counter()
+    moved = {(flow.thing, flow.syscall, flow.way) for flow in trace.account.flows}
     for booking in trace.account.bookings:
         for way, size in _cover_with_copies(open_, booking).items():
-            beyond[booking.syscall, way] += size
+            key = booking.thing, booking.syscall, way
+            # What was handed on by reference needs no copies.
+            if key in open_ or key not in moved:
+                beyond[booking.syscall, way] += size
     # Where there was no room, what moved may be in a row of many, and its copies in their own.
     for (syscall, way), size in beyond.items():
         keys = [k for k in open_ if k[1:] == (syscall, way) and _is_many(trace, k[0])]

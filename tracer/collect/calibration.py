@@ -66,7 +66,10 @@ def _in_window(meter: Any, cgroup: Path) -> tuple[float, float]:
     process = os.fork()
     if not process:
         try:
-            os.read(its_input, 1)
+            # So that there is an end of it if nobody says to go.
+            os.close(our_output)
+            if not os.read(its_input, 1):
+                os._exit(1)
             os.write(its_output, _TIMES.pack(*_timed()))
         finally:
             os._exit(0)

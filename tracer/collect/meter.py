@@ -135,7 +135,7 @@ class Meter:
 
     def scope(self, cgroup: Path | None) -> None:
         """As :meth:`Breakpoints.scope`; of a traced program's threads likewise."""
-        self._left = self.left_cgroup()
+        self.left_cgroup()
         self._breakpoints.scope(cgroup)
         self._cgroup = cgroup
         if self._options.follow_flows:
@@ -267,9 +267,9 @@ class Meter:
 
         No breakpoint follows them there. Since the last :meth:`reset`.
         """
-        if not self._options.follow_flows:
-            return 0
-        return max(self._left, threads.left(self._bpf, self._cgroup))
+        if self._options.follow_flows:
+            self._left += threads.left(self._bpf, self._cgroup)
+        return self._left
 
     def abandon(self) -> None:
         """Leave everything attached, for the machine's end to take it away."""
@@ -323,10 +323,15 @@ class Meter:
 
     def close_windows(self) -> None:
         """Count for nobody any more."""
+        windows, open_ = self._bpf["windows"], set()
         with processes.before_others():
-            readings.empty(self._bpf["windows"])
+            # Who is started meanwhile has one from who had one.
+            while keys := [key.value for key in windows]:
+                open_ |= set(keys)
+                readings.empty(windows)
             self._windows_changed()
             self._watch_nobody()
+        self._left += threads.outside(open_, self._cgroup)
 
     def account(self, programs: stacks.Programs) -> evidence_account.Account:
         """Files, sockets, pipes and threads since the last :meth:`reset`; stacks, if kept.

@@ -197,6 +197,8 @@ class Tracer:
         scope = Scope.PROCESS if subject.follow else Scope.ALONE
         there = self._there(subject)
         cgroup = Path(subject.cgroup) if subject.cgroup else cgroups.common_cgroup(there)
+        if cgroup and not there <= set(cgroups.members(cgroup)):
+            cgroup = None  # what it has started may be elsewhere
         with self._scoped(cgroup), stretch:
             opened: set[int] = set()
             # Once more, for those that were started meanwhile by who had no window yet.

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zctrace.collect import cgroups, readings
+from zctrace.collect import cgroups, processes, readings
 
 _SLOTS, _MORE = 4096, 8192
 PARAMETERS = {"THREAD_SLOTS": str(_SLOTS), "MORE_THREADS": str(_MORE)}
 """For the meter's ``-D``: of how many threads something is kept, of those that have a place by
 their number, and of others that find theirs taken."""
+_FIRST_THREAD_KEY = 1 << 32
+"""Keys of windows below it are processes' numbers."""
 _BY_COLLECTOR = 1
 """Where it is counted how often the collector has changed windows."""
 
@@ -111,22 +114,38 @@ def forget(tables: Any) -> None:
     readings.empty(taken)
     readings.empty(tables["more_threads"])
     readings.empty(tables["joined"])
-    tables["how_many_more"][ctypes.c_int(0)] = ctypes.c_ulonglong(0)
+    for name in ("how_many_more", "strays"):
+        tables[name][ctypes.c_int(0)] = ctypes.c_ulonglong(0)
 
 
 def left(tables: Any, cgroup: Path | None) -> int:
-    """How many other cgroups threads with a window were moved to, out of ``cgroup``."""
+    """How often threads with a window were found, or moved, outside of ``cgroup``.
+
+    Since the last time that this was asked.
+    """
+    strays: int = tables["strays"][ctypes.c_int(0)].value
     if cgroup is None:
-        return 0
-    root = cgroups.hierarchy()
-    inside = f"/{cgroup.relative_to(root)}/"
+        return strays
+    root = cgroups.hierarchy().resolve()
+    inside = f"/{cgroup.resolve().relative_to(root)}/"
     number = cgroups.hierarchy_number()
     paths = (
         bytes(joined.path).split(b"\0")[0].decode(errors="replace")
         for joined in tables["joined"].values()
         if joined.hierarchy == number
     )
-    return sum(not f"{path}/".startswith(inside) for path in paths)
+    moved = sum(not f"{path}/".startswith(inside) for path in paths)
+    tables["strays"][ctypes.c_int(0)] = ctypes.c_ulonglong(0)
+    readings.empty(tables["joined"])
+    return strays + moved
+
+
+def outside(windows: Iterable[int], cgroup: Path | None) -> int:
+    """How many processes of those with ``windows``, keys of the table, are not in ``cgroup``."""
+    if cgroup is None:
+        return 0
+    open_ = {key for key in windows if key < _FIRST_THREAD_KEY}
+    return sum(processes.alive(pid) for pid in open_ - set(cgroups.members(cgroup)))
 
 
 def windows_changed(tables: Any) -> None:

@@ -349,8 +349,8 @@ def _doubts(evidence: Evidence, trace: Trace) -> Iterable[str]:
     lost = losses(run.lost)
     if lost.pop(LEFT, 0):
         yield (
-            "a part of the program was moved to another cgroup, as by systemd-run or a "
-            "container: what it copied there is not counted"
+            "a part of the program was moved to another cgroup, or started there, as by "
+            "systemd-run or a container: what it copied there is not counted"
         )
     if lost:
         causes = ", ".join(f"{cause} {many}" for cause, many in lost.items())

@@ -141,7 +141,7 @@ def left(tables: Any, cgroup: Path | None) -> int:
 
 
 def outside(windows: Iterable[int], cgroup: Path | None) -> int:
-    """How many processes of those with ``windows``, keys of the table, are not in ``cgroup``."""
+    """Of processes with ``windows``, keys of the table, how many are not in ``cgroup``."""
     if cgroup is None:
         return 0
     open_ = {key for key in windows if key < _FIRST_THREAD_KEY}

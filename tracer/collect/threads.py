@@ -113,9 +113,8 @@ def forget(tables: Any) -> None:
         slots[ctypes.c_int(slot.value)] = slots.Leaf()
     readings.empty(taken)
     readings.empty(tables["more_threads"])
-    readings.empty(tables["joined"])
-    for name in ("how_many_more", "strays"):
-        tables[name][ctypes.c_int(0)] = ctypes.c_ulonglong(0)
+    tables["how_many_more"][ctypes.c_int(0)] = ctypes.c_ulonglong(0)
+    _forget_left(tables)
 
 
 def left(tables: Any, cgroup: Path | None) -> int:
@@ -124,20 +123,24 @@ def left(tables: Any, cgroup: Path | None) -> int:
     Since the last time that this was asked.
     """
     strays: int = tables["strays"][ctypes.c_int(0)].value
+    joined = list(tables["joined"].values())
+    _forget_left(tables)
     if cgroup is None:
-        return strays
+        return 0
     root = cgroups.hierarchy().resolve()
     inside = f"/{cgroup.resolve().relative_to(root)}/"
     number = cgroups.hierarchy_number()
     paths = (
-        bytes(joined.path).split(b"\0")[0].decode(errors="replace")
-        for joined in tables["joined"].values()
-        if joined.hierarchy == number
+        bytes(found.path).split(b"\0")[0].decode(errors="replace")
+        for found in joined
+        if found.hierarchy == number
     )
-    moved = sum(not f"{path}/".startswith(inside) for path in paths)
+    return strays + sum(not f"{path}/".startswith(inside) for path in paths)
+
+
+def _forget_left(tables: Any) -> None:
     tables["strays"][ctypes.c_int(0)] = ctypes.c_ulonglong(0)
     readings.empty(tables["joined"])
-    return strays + moved
 
 
 def outside(windows: Iterable[int], cgroup: Path | None) -> int:

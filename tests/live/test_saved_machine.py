@@ -17,11 +17,14 @@ FILE_SYSTEMS = ("ext4", "xfs")
 
 @pytest.fixture(scope="module")
 def folder(live, tmp_path_factory):
-    """Where the kernel's machines are saved."""
+    """Where the kernel's machines are saved: apart, for other tests use and replace theirs."""
     kernel = kernels.resolve(LINE, print)
     if machine_kvm.kvm_works(kernel, RunFolder(tmp_path_factory.mktemp("kvm"), "kvm"), print):
         pytest.skip("with KVM a guest boots as fast as it goes on")
-    return kernels.machine_folder(kernel)
+    apart = tmp_path_factory.mktemp("machines")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "machine_folder", lambda kernel: apart)
+        yield apart
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ def two(folder, in_guest):
 
 
 def test_a_machine_is_saved(two, folder):
-    assert list(folder.glob("*.saved"))
+    assert len(list(folder.glob("*.saved"))) == 1
 
 
 def test_randomness_is_each_guest_s_own(two):
@@ -64,23 +67,23 @@ def test_a_guest_has_nothing_of_whoever_started_it(two):
 
 
 def test_a_damaged_machine_is_made_anew(two, folder, in_guest):
-    newest = max(folder.glob("*.saved"), key=lambda path: path.stat().st_mtime)
-    whole = newest.stat().st_size
-    with newest.open("r+b") as file:
+    (machine,) = folder.glob("*.saved")
+    whole = machine.stat().st_size
+    with machine.open("r+b") as file:
         file.seek(whole // 2)
         file.write(b"damaged")
-    damaged = newest.read_bytes()
+    damaged = machine.read_bytes()
     assert in_guest(LINE, "resumed_guest.py", file_systems=FILE_SYSTEMS)
-    assert newest.read_bytes() != damaged
+    assert machine.read_bytes() != damaged
 
 
 def test_one_that_does_not_go_on_is_made_anew(two, folder, in_guest):
     """Sound, as far as its checksum goes, and yet no machine."""
-    newest = max(folder.glob("*.saved"), key=lambda path: path.stat().st_mtime)
-    newest.write_bytes(b"no machine")
-    saved._seal(newest)
+    (machine,) = folder.glob("*.saved")
+    machine.write_bytes(b"no machine")
+    saved._seal(machine)
     assert in_guest(LINE, "resumed_guest.py", file_systems=FILE_SYSTEMS)
-    assert not newest.exists()
+    assert not machine.exists()
     # The one after has one again.
     in_guest(LINE, "resumed_guest.py", file_systems=FILE_SYSTEMS)
-    assert newest.stat().st_size > 1 << 20
+    assert machine.stat().st_size > 1 << 20

@@ -35,7 +35,8 @@ struct call {
 	u32 site;
 	u32 direction;
 	u32 returned;
-	u32 role; /* of pending work that it may be for; 0: the thread's own window counts */
+	u32 role; /* of the window that it counts for, or of pending work that it may be for */
+	u32 pending; /* whether it is the latter */
 };
 
 BPF_HASH(call_sites, u64, struct call_site, MAX_CALL_SITES);
@@ -96,6 +97,38 @@ static inline u32 role_of_stranger(struct call_site *at, u32 direction)
 	return ROLE_UNATTRIBUTED | pending;
 }
 
+#ifdef FLOWS
+/*
+ * That the current thread is in a call that counts for `role`; 0: for nobody, since its window is
+ * about to open. A breakpoint inside counts for the same.
+ */
+static inline void call_begins(u32 role)
+{
+	struct thread *thread = copying_thread();
+
+	if (!thread)
+		return;
+	thread->in_call = 1;
+	thread->call_role = role;
+}
+
+static inline void call_ends(void)
+{
+	struct thread *thread = thread_known(bpf_get_current_pid_tgid());
+
+	if (thread)
+		thread->in_call = 0;
+}
+#else
+static inline void call_begins(u32 role)
+{
+}
+
+static inline void call_ends(void)
+{
+}
+#endif
+
 /* On a CALL instruction. Nothing is counted yet. */
 int on_call(struct pt_regs *ctx)
 {
@@ -111,16 +144,20 @@ int on_call(struct pt_regs *ctx)
 	}
 	count_hit(at->site);
 	window = window_of_memory();
-	if (window ? !is_open(window) : !pending_role())
+	if (window ? !is_open(window) : !pending_role()) {
+		if (window)
+			call_begins(0);
 		return 0;
+	}
 	call.direction = direction_of(at, argument(ctx, at->iterator));
 	if (!call.direction)
 		return 0;
-	if (!window) {
-		call.role = role_of_stranger(at, call.direction);
-		if (!call.role)
-			return 0;
-	}
+	call.pending = !window;
+	call.role = window ? window->role : role_of_stranger(at, call.direction);
+	if (!call.role)
+		return 0;
+	if (window)
+		call_begins(call.role);
 	call.asked = at->size;
 	if (at->length)
 		call.asked = argument(ctx, at->length);
@@ -146,6 +183,7 @@ int on_return(struct pt_regs *ctx)
 		count_lost(LOST_CALL);
 		return 0;
 	}
+	call_ends();
 	key.caller = *caller;
 	call = calls.lookup(&key);
 	if (!call)
@@ -175,10 +213,10 @@ int on_return(struct pt_regs *ctx)
 		bytes = call->asked;
 		break;
 	}
-	if (call->role)
+	if (call->pending)
 		tally_as(call->role, call->site, call->direction, NO_SYSCALL, bytes, *caller);
 	else
-		count_here(ctx, call->site, call->direction, bytes, *caller, role_of_memory());
+		count_here(ctx, call->site, call->direction, bytes, *caller, call->role);
 	calls.delete(&key);
 	return 0;
 }

@@ -113,14 +113,19 @@ int on_breakpoint(struct bpf_perf_event_data *ctx)
 {
 	u64 from = ARGUMENT(ctx->regs, PLACE_FROM), to = ARGUMENT(ctx->regs, PLACE_TO);
 	u64 first = ARGUMENT(ctx->regs, PLACE_FIRST), stack = READ(ctx->regs, sp), caller, bytes;
-	struct thread *thread = open_thread();
-	u32 direction;
+	struct thread *thread = copying_thread();
+	u32 direction, role;
 
 	if (PLACE_FIRST == REGISTER_AX)
 		first = READ(ctx->regs, ax);
 	count_hit(PLACE_SITE);
 	if (!thread)
 		return 0;
+	role = thread->role;
+	if (thread->in_call) {
+		role = thread->call_role;
+		thread->in_call = 0;
+	}
 	caller = u64_at(stack, 0);
 	bytes = amount(first, 0, 0);
 	direction = direction_between(from, to);
@@ -128,18 +133,22 @@ int on_breakpoint(struct bpf_perf_event_data *ctx)
 		thread->routine_caller = caller;
 		thread->routine_stack = stack;
 		thread->routine_direction = direction;
+		thread->routine_role = role;
 	} else if (PLACE_AFTER_ROUTINE) {
 		/* Of no bytes nothing is known; they are of no other direction than the rest. */
 		direction = bytes ? KERNEL_TO_KERNEL : PLACE_DIRECTION;
 		if (thread->routine_caller - PLACE_START < PLACE_SIZE &&
 		    thread->routine_stack < stack) {
 			direction = thread->routine_direction;
+			role = thread->routine_role;
 			thread->routine_caller = 0;
 		}
 	}
+	if (!role)
+		return 0;
 	if (PLACE_LARGE && bytes >= PLACE_LARGE)
 		direction |= IS_LARGE;
-	copied_by(ctx, thread, PLACE_SITE, direction, bytes, caller);
+	copied_by(ctx, thread, role, PLACE_SITE, direction, bytes, caller);
 	return 0;
 }
 #endif
@@ -164,7 +173,7 @@ static inline int copied_inside(void *ctx, u64 caller, u64 length, u64 skb, u64 
 		return 0;
 	if (direction == KERNEL_TO_KERNEL)
 		count_anywhere(ctx, PLACE_SITE, direction, length, caller,
-			       skb ? owner_of_copy(skb, caller) : 0);
+			       skb ? owner_of_copy(skb, caller, stack) : 0);
 	else
 		count_here(ctx, PLACE_SITE, direction, length, caller, open_role());
 	return 0;
@@ -234,5 +243,5 @@ int on_fentry(void *ctx)
 	/* Whether it has called itself is not known then. */
 	if (!caller)
 		count_lost(LOST_CALL);
-	return copied_inside(ctx, caller, length, skb, PLACE_NESTS ? place_of(ctx) : 0);
+	return copied_inside(ctx, caller, length, skb, place_of(ctx));
 }

@@ -764,19 +764,19 @@ static inline struct called *called_of(struct thread *thread, u32 number)
 }
 
 /* A copy in the thread's own context. */
-static inline void copied_by(void *ctx, struct thread *thread, u32 site, u32 direction,
-			     u64 bytes, u64 caller)
+static inline void copied_by(void *ctx, struct thread *thread, u32 role, u32 site,
+			     u32 direction, u64 bytes, u64 caller)
 {
 	struct object_key object = booked_to(thread, direction);
 	struct copied *copied = &thread->copied[(site + thread->syscall) & (SLOTS - 1)];
 
 	if (!is_same(&copied->object, &object) || copied->caller != caller ||
-	    copied->role != thread->role || copied->site != site ||
+	    copied->role != role || copied->site != site ||
 	    copied->direction != direction || copied->syscall != thread->syscall) {
 		give_copied(copied);
 		copied->object = object;
 		copied->caller = caller;
-		copied->role = thread->role;
+		copied->role = role;
 		copied->site = site;
 		copied->direction = direction;
 		copied->syscall = thread->syscall;
@@ -784,7 +784,7 @@ static inline void copied_by(void *ctx, struct thread *thread, u32 site, u32 dir
 	}
 	copied->calls++;
 	copied->bytes += bytes;
-	if (thread->role != ROLE_PROGRAM || !is_payload(site))
+	if (role != ROLE_PROGRAM || !is_payload(site))
 		return;
 	thread->payload_calls++;
 	thread->payload_bytes += bytes;

@@ -252,7 +252,7 @@ int on_sched_switch(void *ctx)
  */
 #ifdef FLOWS
 #define ORIGIN_OF_CHILD(parent, process) 0
-#define IS_COUNTING(parent) (!(parent)->awaits_exec)
+#define IS_COUNTING(parent) (!(parent)->awaits_exec && (parent)->opener != ABOUT_TO_OPEN)
 #else
 #define ORIGIN_OF_CHILD(parent, process) ((parent)->origin ? (parent)->origin : (process))
 #define IS_COUNTING(parent) 1

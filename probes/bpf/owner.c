@@ -23,8 +23,18 @@ BPF_ARRAY(any_owner, u32, 1);
  */
 BPF_HASH(ends, u64, u32, 8);
 
-/* To whom a buffer that is being merged into another belongs. */
-BPF_PERCPU_ARRAY(merging, u32, 1);
+/*
+ * Whose the buffer is that another one is being merged into, and where on the stack that was said:
+ * a thread may be preempted in there, and go on on another processor, or behind somebody else.
+ */
+struct merge {
+	u64 stack;
+	u32 role;
+	u32 pad;
+};
+
+BPF_PERCPU_ARRAY(merging, struct merge, 1);
+#define MERGE_STACK 1024 /* more than lies between skb_try_coalesce and what copies for it */
 /* Whose backlog this processor is putting a packet into. */
 BPF_PERCPU_ARRAY(waiting, u32, 1);
 
@@ -38,6 +48,18 @@ static inline struct arguments arguments_of(void *ctx)
 
 	bpf_probe_read_kernel(&arguments, sizeof(arguments), ctx);
 	return arguments;
+}
+
+/*
+ * The place on the stack of what a program finds that a function calls. It is the same for a
+ * program at the entry and one at the return; as a number, which the verifier does not follow.
+ */
+static inline u64 place_of(void *ctx)
+{
+	u64 place = 0;
+
+	bpf_probe_read_kernel(&place, sizeof(place), &ctx);
+	return place;
 }
 
 static inline void own(u64 thing)
@@ -214,40 +236,45 @@ int on_fexit_backlog(void *ctx)
  * Entry of skb_try_coalesce(to, from, ...): what it copies out of `from`, which nobody
  * owns yet, is for the owner of `to`.
  */
-static inline int merges_into(u64 skb)
+static inline int merges_into(u64 skb, u64 stack)
 {
 	int first = 0;
-	u32 *role = merging.lookup(&first), *backlog = waiting.lookup(&first), owner = 0;
+	struct merge *merge = merging.lookup(&first);
+	u32 *backlog = waiting.lookup(&first), owner = 0;
 
 	if (may_be_owned())
 		owner = owner_of(skb);
 
-	if (role)
-		*role = owner || !backlog ? owner : *backlog;
+	if (merge) {
+		merge->role = owner || !backlog ? owner : *backlog;
+		merge->stack = stack;
+	}
 	return 0;
 }
 
 int on_merge(struct pt_regs *ctx)
 {
-	return merges_into(ctx->di);
+	return merges_into(ctx->di, ctx->sp);
 }
 
 int on_fentry_merge(void *ctx)
 {
-	return merges_into(arguments_of(ctx).di);
+	return merges_into(arguments_of(ctx).di, place_of(ctx));
 }
 
 /*
  * The same as owner_of() for a copy that the code at `caller` has asked for. A small packet
  * that is put into a backlog is pulled into one piece there, for the backlog's owner.
  */
-static inline u32 owner_of_copy(u64 skb, u64 caller)
+static inline u32 owner_of_copy(u64 skb, u64 caller, u64 stack)
 {
 	int first = 0;
-	u32 *role = merging.lookup(&first), *backlog = waiting.lookup(&first), owner;
+	struct merge *merge = merging.lookup(&first);
+	u32 *backlog = waiting.lookup(&first), owner;
 
-	if (MERGE_SIZE && caller - MERGE_START < MERGE_SIZE && role && *role)
-		return *role;
+	if (MERGE_SIZE && caller - MERGE_START < MERGE_SIZE && merge && merge->role &&
+	    stack + MERGE_STACK - merge->stack < 2 * MERGE_STACK)
+		return merge->role;
 	owner = owner_of(skb);
 	return owner || !backlog ? owner : *backlog;
 }

@@ -71,14 +71,15 @@ struct thread {
 	u32 role; /* of its open window; 0: none */
 	u64 generation; /* of the windows, when that was found out */
 	/* Of the last call of the copy routine that no iterator's function has taken for its own: who
-	 * called, where the stack was, and which way. */
+	 * called, where the stack was, which way, and as what it was counted; 0: it was not. */
 	u64 routine_caller, routine_stack;
-	u32 routine_direction;
+	u32 routine_direction, routine_role;
+	/* Whether it is in a call that is counted by its place, too, and as what that is. */
+	u32 in_call, call_role;
 	u32 syscall; /* that it is in; NO_SYSCALL */
 	u64 payload_calls, payload_bytes; /* copies of payload */
 	u32 process;
 	char name[16]; /* when a slot for copies was last begun */
-	u32 pad;
 	struct transfer transfer;
 	struct called called[CALL_SLOTS];
 	struct moved moved[SLOTS];
@@ -218,6 +219,23 @@ static inline struct thread *thread_or_window(struct window **unopened)
 		if (thread)
 			thread->role = role; /* for now: its generation is 0 */
 	}
+	return thread;
+}
+
+/*
+ * The current thread in the middle of a copy, also if its window is about to open, or has been
+ * closed since the copy began: such a copy is counted wholly, or not at all. Or NULL.
+ */
+static inline struct thread *copying_thread(void)
+{
+	u32 id = bpf_get_current_pid_tgid();
+	struct window *unopened;
+	struct thread *thread = thread_or_window(&unopened);
+
+	if (!thread)
+		thread = thread_known(id);
+	if (!thread && unopened && unopened->opener == ABOUT_TO_OPEN)
+		thread = thread_begun(id);
 	return thread;
 }
 

@@ -73,18 +73,6 @@ static inline int transform_ends(void *ctx, u64 stack, s32 result)
 	return 0;
 }
 
-/*
- * The place on the stack of what a program finds that a function calls. It is the same for a
- * program at the entry and one at the return; as a number, which the verifier does not follow.
- */
-static inline u64 place_of(void *ctx)
-{
-	u64 place = 0;
-
-	bpf_probe_read_kernel(&place, sizeof(place), &ctx);
-	return place;
-}
-
 #ifdef FLOWS
 /* Return of a function. A probe finds the stack as it is behind the return instruction. */
 int on_transform_done(struct pt_regs *ctx)

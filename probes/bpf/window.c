@@ -19,6 +19,9 @@
  * calling process and every process it starts while the window is open. Scope ALONE is
  * every thread of the process, and none that it starts.
  *
+ * The collector may say of a process that its window is about to open, with nobody as its opener:
+ * what its threads are in the middle of copying is known then when it does.
+ *
  * OPEN_AT_EXEC is for a program that is traced as a whole: the window begins when the
  * calling process has become another program, and the system call that made it so
  * returns.
@@ -31,11 +34,13 @@
 /* A thread's key never equals a process's: bit 32 tells them apart. */
 #define THREAD_KEY(tid) ((1ULL << 32) | (tid))
 
+#define ABOUT_TO_OPEN 0xffffffff
+
 struct window {
 	u64 origin;  /* key of the window that a started process, or memory, belongs to; 0: this */
 	u32 role;    /* what the collector called it when it was opened */
 	u32 scope;
-	u32 opener;  /* tid that is still inside the opening call; 0: the window is open */
+	u32 opener;  /* tid that is still inside the opening call, or ABOUT_TO_OPEN; 0: it is open */
 	u32 awaits_exec; /* the opening call is an exec that is still to come */
 };
 
@@ -123,13 +128,6 @@ static inline struct window *window_of_memory(void)
 		return window;
 	memory = memory_here();
 	return memory ? window_of(memory) : NULL;
-}
-
-static inline u32 role_of_memory(void)
-{
-	struct window *window = window_of_memory();
-
-	return window && !window->opener ? window->role : 0;
 }
 
 /*

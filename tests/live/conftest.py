@@ -110,6 +110,7 @@ def run_in_guest(
     folders=(),
     modules=(),
     room_bytes=1 << 20,
+    processors=2,
 ):
     """Run one of the scripts beside this file as root in a guest; returns its answer.
 
@@ -131,7 +132,9 @@ def run_in_guest(
         for kind, image in images.items():
             machine_images.make_image(image, kind, room_bytes)
         disks = tuple(images.values())
-        guest = qemu.Guest(found, kvm, 3 << 30, run_folder.path, disks, boot_options)
+        guest = qemu.Guest(
+            *(found, kvm, 3 << 30, run_folder.path, disks, boot_options), processors=processors
+        )
         answer, steps = run_folder.path / "answer", run_folder.path / "steps"
         progress = machine_progress.Progress(steps, answer, print, 0)
         command = [qemu.PYTHON, "-I", str(code / script), str(code), str(answer), str(steps)]
@@ -175,17 +178,18 @@ def packages(unpacked):
 
 @pytest.fixture(scope="session")
 def traced_on(in_guest, packages):
-    """By kernel: what became of the programs of its suites, by name; and what was found."""
+    """By kernel: what became of the programs of its suites, or others; and what was found."""
 
     @functools.cache
-    def traced_programs(line):
+    def traced_programs(line, suites=None, processors=2):
         result = in_guest(
             line,
             "tracing_guest.py",
-            *SUITES[line],
+            *(suites or SUITES[line]),
             file_systems=("ext4", "xfs"),
             folders=(packages,),
             room_bytes=64 << 20,
+            processors=processors,
         )
         assert result["failures"] == {}
         answers = {

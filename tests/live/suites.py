@@ -12,6 +12,12 @@ SCALE = (500, 10)
 """Threads, and pairs of sockets for each: 10 000 descriptors in all."""
 CROWD, ROOM = (40, 10), (64, 32, 16)
 """The same where there is room for so many flows, things and threads."""
+PROCESSORS = 4
+"""Of the guest that the suite of several has."""
+THREADS = (16, 20)
+"""Threads, and pairs of sockets for each."""
+READERS, PIECE, ATTACHED = 2, 1 << 20, 6
+"""Threads of a process that do nothing but read so many bytes, and how often it is traced."""
 ROOT = Path("/run/programs")
 PACKAGES = Path(__file__).parent / "packages"
 """Programs and libraries as Debian packages have them, unpacked and not installed."""

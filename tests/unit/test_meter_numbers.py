@@ -193,7 +193,7 @@ def fields(structure):
 
 
 WRITTEN = {
-    "windows": ("role", "scope"),
+    "windows": ("role", "scope", "opener"),
     "call_sites": (
         *("site", "caller", "size", "length", "iterator", "direction", "returned"),
         *("pages_to_pipe", "int_length", "payload"),
@@ -241,6 +241,18 @@ def test_a_window_is_opened_for_a_process(of_run):
     of_run.close_windows()
     assert (key.value, window.role, window.scope) == (4711, 1, 2)
     assert (window.origin, window.opener, window.awaits_exec) == (0, 0, 0)
+
+
+def test_a_window_that_is_about_to_open_is_not_open(of_trace):
+    of_trace.about_to_open((4711,), marker.Role.PROGRAM, marker.Scope.PROCESS)
+    ((key, window),) = of_trace._bpf["windows"].items()
+    assert (key.value, window.role, window.scope) == (4711, marker.Role.PROGRAM, 2)
+    (number,) = re.findall(r"(?m)^#define ABOUT_TO_OPEN (\w+)", C["window.c"])
+    assert window.opener == int(number, 16)
+    of_trace.open_window(4711, marker.Role.PROGRAM, marker.Scope.PROCESS)
+    ((_, window),) = of_trace._bpf["windows"].items()
+    of_trace.close_windows()
+    assert window.opener == 0
 
 
 def test_losses_have_the_names_that_the_controls_know(of_run, of_trace):

@@ -23,7 +23,7 @@ from zctrace.collect.program import Tracer
 from zctrace.errors import ControlError, FigureError, SessionError, UsageError
 from zctrace.evidence import session_protocol
 from zctrace.evidence.account import Account
-from zctrace.evidence.schema import Evidence
+from zctrace.evidence.schema import Evidence, Subject
 from zctrace.machine import program_job
 from zctrace.session import api
 from zctrace.workloads import libc, marker
@@ -586,13 +586,17 @@ def traced_by(monkeypatch):
     return made
 
 
+OURSELVES = Subject(pids=(os.getpid(),), marked=True)
+
+
 def test_no_table_is_touched_in_a_window(traced_by):
     tracer, meter = traced_by(seen=True)
-    trace = tracer.marked(os.getpid(), lambda: meter.asked.append("window"))
+    trace = tracer.marked(OURSELVES, lambda: meter.asked.append("window"))
     assert (trace.ended, trace.status) == ("closed", None)
     at = meter.asked.index("window")
-    assert meter.asked[at - 5 : at + 8] == [
-        ("scope", "/theirs"), "close_windows", "hits", "activate", "skipped",
+    assert meter.asked[at - 7 : at + 8] == [
+        ("scope", "/theirs"), "close_windows", "about_to_open",
+        "follow_cpus", "hits", "activate", "skipped",
         "window",
         "skipped", "deactivate", "hits", "saw_window", "close_windows", ("scope", "/ours"),
         "counts",
@@ -603,7 +607,7 @@ def test_no_table_is_touched_in_a_window(traced_by):
 
 def test_breakpoints_stay_where_they_are_for_the_own_cgroup(traced_by):
     tracer, meter = traced_by(seen=True, theirs="/ours")
-    tracer.marked(os.getpid(), lambda: None)
+    tracer.marked(OURSELVES, lambda: None)
     assert not [asked for asked in meter.asked if asked[0] == "scope"]
 
 
@@ -611,7 +615,7 @@ def test_a_window_that_nobody_saw_is_no_window(traced_by):
     """Without this its figures would be false zeros."""
     tracer, meter = traced_by(seen=False)
     with pytest.raises(SessionError, match="not seen"):
-        tracer.marked(os.getpid(), lambda: None)
+        tracer.marked(OURSELVES, lambda: None)
     assert meter.asked[-2:] == ["close_windows", ("scope", "/ours")]
 
 
@@ -622,6 +626,6 @@ def test_a_client_that_is_gone_leaves_no_window(traced_by):
         raise session_protocol.GoneError
 
     with pytest.raises(session_protocol.GoneError):
-        tracer.marked(os.getpid(), gone)
+        tracer.marked(OURSELVES, gone)
     assert "saw_window" not in meter.asked
     assert meter.asked[-2:] == ["close_windows", ("scope", "/ours")]

@@ -288,11 +288,12 @@ def run_on(monkeypatch, tmp_path):
 
         monkeypatch.setattr(machine, "prepared", prepared)
         monkeypatch.setattr(
-            run_command, "find", lambda name, say: Place(Kernel(name, Path("/x"), "cache"))
+            *(run_command, "find"),
+            lambda name, say, cpus: Place(Kernel(name, Path("/x"), "cache")),
         )
         names = [str(kernel) for kernel in kernels]
         try:
-            run_command.run(options, names, outputs, verbose=False, quiet=False)
+            run_command.run(options, names, None, outputs, verbose=False, quiet=False)
         finally:
             found = json.loads(path.read_text()) if path.exists() else None
             run.releases = found and [e["kernel"]["release"] for e in found["evidence"]]

@@ -15,7 +15,7 @@ from zctrace import cli, errors
 from zctrace.analysis import border, program, sentences
 from zctrace.commands import check
 from zctrace.evidence.account import Account, Booking, Flow, FlowWay, Thing, ThingKind
-from zctrace.evidence.schema import Evidence
+from zctrace.evidence.schema import UNWATCHED, Evidence
 from zctrace.probes.model import Direction
 from zctrace.reports import program_data
 from zctrace.reports.text import program as reports
@@ -294,3 +294,18 @@ def test_wrong_arguments(arguments, what):
     error = CliRunner().invoke(cli.app, arguments).exception
     assert isinstance(error, errors.UsageError)
     assert error.what == what
+
+
+def test_a_processor_that_went_off_leaves_the_answer_open(recorded):
+    evidence = recorded["cp --reflink"]
+    lost = {**evidence.trace.run.lost, UNWATCHED: 1}
+    (doubt,) = program.answer(altered(evidence, lost=lost)).doubts
+    assert doubt.startswith("a processor was switched off or on")
+
+
+def test_a_breakpoint_that_was_not_armed_all_the_time_leaves_the_answer_open(recorded):
+    evidence = recorded["cp --reflink"]
+    name, hits = next((n, h) for n, h in evidence.trace.run.hits.items() if h.perf is not None)
+    hits = {**evidence.trace.run.hits, name: dataclasses.replace(hits, multiplexed=True)}
+    (doubt,) = program.answer(altered(evidence, hits=hits)).doubts
+    assert doubt.startswith(f"the breakpoint on {name} was not armed all the time")

@@ -9,12 +9,12 @@ import errno
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from zctrace.collect import compiled, settings
+from zctrace.collect import compiled, settings, user_functions
 from zctrace.collect.compiling import INSTRUCTION_POINTERS
 from zctrace.errors import TraceError
 from zctrace.kernel import bpf_syscall, perf_events
@@ -22,6 +22,7 @@ from zctrace.kernel.callsites import CALL_BYTES
 from zctrace.plan.attachments import AttachPlan, CallAttachment, CopyAttachment
 from zctrace.plan.places import REGISTER_NUMBERS
 from zctrace.probes.model import DIRECTION_NUMBERS, Call, Mechanism, Purpose
+from zctrace.probes.user_functions import USER_COPIES
 
 _ARGUMENTS = (0, *(REGISTER_NUMBERS[name] for name in ("di", "si", "dx", "cx", "r8", "r9")))
 """The register of the argument of that number; 0: none."""
@@ -38,8 +39,20 @@ _REFUSALS: dict[int | None, tuple[str, str]] = {
         "new cgroups have no perf_event controller, because nobody has configured any",
         "echo +pids > /sys/fs/cgroup/cgroup.subtree_control, as systemd does at boot",
     ),
+    errno.EMFILE: (
+        "a process may not have so many open files: there is one for each probe, and for a "
+        "breakpoint one on each processor",
+        "ulimit -Hn 65536, as root; in a container, its limit on open files (nofile)",
+    ),
+    errno.ENFILE: (
+        "there may not be so many open files on this machine",
+        "sysctl fs.file-max says how many",
+    ),
+    errno.ENOMEM: ("the kernel has no memory for it", "end something else, or give it more"),
 }
 """What perf_event_open's errors mean for a breakpoint limited to a cgroup, and what to do."""
+_TOO_FEW = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
+"""Errors that say nothing of the place that is to be probed."""
 
 _NO_PLACE: Mapping[str, int] = {}
 
@@ -124,15 +137,13 @@ class Programs:
 class Breakpoints:
     """Hardware breakpoints, one event for each processor."""
 
-    def __init__(
-        self, programs: Programs, copies: Iterable[CopyAttachment], cpus: Iterable[int]
-    ) -> None:
-        self._programs, self._copies, self._cpus = programs, tuple(copies), sorted(cpus)
+    def __init__(self, programs: Programs, copies: Iterable[CopyAttachment]) -> None:
+        self._programs, self._copies = programs, tuple(copies)
         self.events: dict[str, list[int]] = {}
         """Descriptors, by function."""
         programs.cleanup.callback(self._close)
 
-    def scope(self, cgroup: Path | None) -> None:
+    def open(self, cgroup: Path | None, cpus: Collection[int]) -> None:
         """Open them for the tasks in ``cgroup`` alone, or for everybody; disarmed.
 
         Their own counts begin at 0 then. Raises :class:`TraceError`.
@@ -144,14 +155,14 @@ class Breakpoints:
                 folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
                 stack.callback(os.close, folder)
             for copy in self._copies:
-                self._open(copy, folder)
+                self._open(copy, folder, cpus)
 
-    def _open(self, copy: CopyAttachment, cgroup: int | None) -> None:
+    def _open(self, copy: CopyAttachment, cgroup: int | None, cpus: Collection[int]) -> None:
         program = self._programs.load(
             ON_BREAKPOINT, bpf_syscall.BREAKPOINT, copy.slot, dict(copy.place)
         )
         events = self.events.setdefault(copy.site.function, [])
-        for cpu in self._cpus:
+        for cpu in sorted(cpus):
             event = attempt(
                 f"{copy.site.function}, breakpoint",
                 perf_events.open_breakpoint,
@@ -186,17 +197,28 @@ class Entries:
     middle of it, and before Linux 6.7 it does not tell.
     """
 
-    def __init__(
-        self, programs: Programs, copies: Iterable[CopyAttachment], cpus: Iterable[int]
-    ) -> None:
-        self._programs, self._cpus = programs, sorted(cpus)
+    def __init__(self, programs: Programs, copies: Iterable[CopyAttachment]) -> None:
+        self._programs, self._copies = programs, tuple(copies)
         self.counters: dict[str, list[int]] = {}
         """Descriptors, by function."""
-        for copy in copies:
+        programs.cleanup.callback(self._close)
+        for copy in self._copies:
             if copy.mechanism is Mechanism.FENTRY:
                 self._call(copy)
             else:
                 self._probe(copy)
+
+    def open(self, cpus: Collection[int]) -> None:
+        """Open the counters, disarmed, at 0; raises :class:`TraceError`."""
+        self._close()
+        for copy in self._copies:
+            if copy.mechanism is not Mechanism.FENTRY:
+                function = copy.site.function
+                counters = self.counters.setdefault(function, [])
+                for cpu in sorted(cpus):
+                    counters.append(
+                        attempt(function, perf_events.open_kprobe_counter, copy.address, cpu)
+                    )
 
     def _call(self, copy: CopyAttachment) -> None:
         function = copy.site.function
@@ -209,14 +231,6 @@ class Entries:
         program = self._programs.load(ON_KPROBE, bpf_syscall.PROBE, copy.slot, dict(copy.place))
         if not self._programs.is_sabotaged(function, copy.mechanism):
             attempt(function, self._programs.probe, program, copy.address)
-        self.counters[function] = [
-            attempt(function, self._open_counter, copy.address, cpu) for cpu in self._cpus
-        ]
-
-    def _open_counter(self, address: int, cpu: int) -> int:
-        event = perf_events.open_kprobe_counter(address, cpu)
-        self._programs.close_later(event)
-        return event
 
     def enable(self) -> None:
         for counter in itertools.chain(*self.counters.values()):
@@ -225,6 +239,11 @@ class Entries:
     def disable(self) -> None:
         for counter in itertools.chain(*self.counters.values()):
             perf_events.disable(counter)
+
+    def _close(self) -> None:
+        for counter in itertools.chain(*self.counters.values()):
+            os.close(counter)
+        self.counters.clear()
 
 
 class CallSites:
@@ -263,6 +282,8 @@ class CallSites:
                 self._programs.probe(at_return, call.address + CALL_BYTES)
                 self._programs.probe(at_call, call.address)
             except OSError as error:
+                if error.errno in _TOO_FEW:
+                    raise refusal(call.name, error) from error
                 if error.errno != errno.EILSEQ:  # that would not be an instruction
                     self.refused.setdefault(attachment.number, []).append(call.name)
 
@@ -285,6 +306,41 @@ class CallSites:
         for offset in INSTRUCTION_POINTERS:
             sites[sites.Key(call.address + offset)] = site
             returns[returns.Key(call.address + CALL_BYTES + offset)] = returns.Leaf(caller)
+
+
+class UserFunctions:
+    """The functions that copy within the memory of one process, by probes in its own code."""
+
+    def __init__(self, programs: Programs) -> None:
+        self._programs, self._probes = programs, ExitStack()
+        programs.cleanup.callback(self._probes.close)
+
+    def watch(self, process: int, first: int, least: int) -> None:
+        """Probe those of ``process``, of no other, until the next time.
+
+        ``first`` is the meter's number of the first; copies count from ``least`` bytes on.
+        Raises :class:`TraceError` where there is a function that cannot be probed.
+        """
+        self._probes.close()
+        find = compiled.names()
+        for slot, copy in enumerate(USER_COPIES):
+            try:
+                places = user_functions.places(copy, process, find.build_id, find.offset_of)
+            except OSError as error:
+                raise TraceError(f"process {process} is gone", str(error)) from error
+            if not places:
+                continue
+            values = user_functions.settings(copy, first + slot, least)
+            program = self._programs.load(ON_USER_COPY, bpf_syscall.PROBE, slot, values)
+            for place in places:
+                event = attempt(
+                    f"{copy.function} in {place.path}",
+                    perf_events.open_uprobe,
+                    *(place.path, place.offset, process),
+                )
+                self._probes.callback(os.close, event)
+                if not self._programs.is_sabotaged(copy.function, Mechanism.UPROBE):
+                    perf_events.set_program(event, program)
 
 
 def attach_hooks(programs: Programs, plan: AttachPlan) -> None:
@@ -332,8 +388,13 @@ def attempt(what: str, call: Callable[..., Any], *arguments: Any, **named: Any) 
     try:
         return call(*arguments, **named)
     except Exception as error:  # BCC raises nothing more precise
-        why, hint = _REFUSALS.get(
-            error.errno if isinstance(error, OSError) else None,
-            (str(error), "zctrace doctor says what this kernel offers"),
-        )
-        raise TraceError(f"the kernel refused the probe on {what}", why, hint) from error
+        raise refusal(what, error) from error
+
+
+def refusal(what: str, error: Exception) -> TraceError:
+    """That the kernel has refused the probe on ``what``, why, and what to do."""
+    why, hint = _REFUSALS.get(
+        error.errno if isinstance(error, OSError) else None,
+        (str(error), "zctrace doctor says what this kernel offers"),
+    )
+    return TraceError(f"the kernel refused the probe on {what}", why, hint)

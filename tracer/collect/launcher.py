@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from zctrace.collect import cgroups
+from zctrace.collect import cgroups, open_files
 from zctrace.collect.describe import ISOLATED
 from zctrace.errors import UsageError, WorkloadError
 from zctrace.evidence.schema import Request, Subject
@@ -78,7 +78,7 @@ class ProgramGroup:
             own += [*([] if subject.follow else ["--alone"]), "--", *subject.command]
             streams, folder, environment = self._streams, subject.folder, self._environment
         try:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 own,
                 stdin=streams[0],
                 stdout=streams[1],
@@ -92,6 +92,8 @@ class ProgramGroup:
             )
         except OSError as error:
             raise WorkloadError(f"the program could not be started: {error}") from error
+        open_files.limit_as_found(process.pid)
+        return process
 
 
 class Launcher:

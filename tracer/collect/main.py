@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from zctrace import errors
+from zctrace.collect import open_files
 from zctrace.collect.describe import ENVIRONMENT, OUTPUTS, STOP, request_from, write_json
 from zctrace.collect.program import Show, trace
 from zctrace.collect.strategies import collect
@@ -69,6 +70,7 @@ def main(arguments: list[str]) -> int:
         tell(seconds=seconds, look=dataclasses.asdict(look))
 
     say("collector started")
+    open_files.raise_limit()
     try:
         wanted = request_from(request)
         if wanted.subject:

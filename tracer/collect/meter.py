@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import os
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,29 +18,30 @@ from zctrace.collect import (
     readings,
     stacks,
     threads,
-    user_functions,
 )
 from zctrace.collect.attaching import (
     ON_BREAKPOINT,
-    ON_USER_COPY,
     Breakpoints,
     CallSites,
     Entries,
     Programs,
+    UserFunctions,
     attach_events,
     attach_hooks,
-    attempt,
 )
 from zctrace.collect.compiling import MeterOptions
-from zctrace.errors import TraceError
+from zctrace.collect.processors import Processors
 from zctrace.evidence import account as evidence_account
 from zctrace.evidence.schema import CALLED, SKIPPED, Count, Hits
 from zctrace.kernel import bpf_syscall, perf_events
 from zctrace.plan.attachments import AttachPlan, CallAttachment
 from zctrace.probes.model import DIRECTIONS_BY_NUMBER, LARGE, Mechanism, Quantity
 from zctrace.probes.syscall_numbers import SYSCALLS
-from zctrace.probes.user_functions import USER_COPIES
 from zctrace.workloads import marker
+
+SETTLING_SECONDS = 0.02
+"""In which a thread, as a rule, has done with a copy that it is in the middle of."""
+_ABOUT_TO_OPEN = 0xFFFFFFFF  # probes/bpf/window.c
 
 
 class Meter:
@@ -66,13 +66,11 @@ class Meter:
         self._plan = attach_plan
         self._options = MeterOptions(**options)
         self._user_process = -1
-        self._user_probes = ExitStack()
         self._nonce = nonce
         self._sabotage = frozenset(sabotage)
         self._locate = locate
         self._bpf: Any = None
         self.bcc_version = ""
-        self._cpus: set[int] = set()
         self._cgroup: Path | None = None
         self._left = 0
         self._cleanup = ExitStack()
@@ -100,24 +98,26 @@ class Meter:
         )
         self._cleanup.callback(self._bpf.close)
         self.bcc_version = self._bpf.bcc_version
+        self._processors = Processors(self._bpf["changed_cpus"])
         if self._options.follow_flows:
             flows.prepare(self._bpf, self._plan)
             compat.prepare(self._bpf, SYSCALLS)
         known = {"NONCE": self._nonce, **dict(self._plan.settings)}
         self._loader = Programs(self._bpf, known, self._sabotage, self._cleanup)
         self._programs = self._loader.loaded
+        self._user_functions = UserFunctions(self._loader)
 
     def attach(self, cgroup: Path | None) -> None:
         """Attach everything planned; breakpoints as :meth:`scope` does, disarmed.
 
         Raises :class:`TraceError` naming the probe that the kernel refused.
         """
-        self._cpus = set(perf_events.online_cpus())
-        self._breakpoints = Breakpoints(self._loader, self._plan.breakpoints, self._cpus)
+        self._breakpoints = Breakpoints(self._loader, self._plan.breakpoints)
         self.scope(cgroup)
         # First the returns, so that no entry is noted and never taken back.
         attach_hooks(self._loader, self._plan)
-        self._entries = Entries(self._loader, self._plan.at_entries, self._cpus)
+        self._entries = Entries(self._loader, self._plan.at_entries)
+        self._entries.open(self._processors.online)
         self._call_sites = CallSites(self._loader, self._bpf, self._plan.calls)
         attach_events(self._loader, self._plan)
 
@@ -134,9 +134,9 @@ class Meter:
         return self._call_sites.refused
 
     def scope(self, cgroup: Path | None) -> None:
-        """As :meth:`Breakpoints.scope`; of a traced program's threads likewise."""
+        """As :meth:`Breakpoints.open`; of a traced program's threads likewise."""
         self.left_cgroup()
-        self._breakpoints.scope(cgroup)
+        self._breakpoints.open(cgroup, self._processors.online)
         self._cgroup = cgroup
         if self._options.follow_flows:
             threads.limit(self._bpf, cgroup)
@@ -146,31 +146,19 @@ class Meter:
 
         Raises :class:`TraceError` where there is one that cannot be. Until the next time.
         """
-        self._user_probes.close()
         self._user_process = process
-        self._cleanup.push(self._user_probes)
         least = self._options.user_copies_from
         assert least is not None
-        find = compiled.names()
-        for slot, copy in enumerate(USER_COPIES):
-            try:
-                places = user_functions.places(copy, process, find.build_id, find.offset_of)
-            except OSError as error:
-                raise TraceError(f"process {process} is gone", str(error)) from error
-            if not places:
-                continue
-            number = compiling.first_user_copy(self._plan) + slot
-            values = user_functions.settings(copy, number, least)
-            program = self._loader.load(ON_USER_COPY, bpf_syscall.PROBE, slot, values)
-            for place in places:
-                event = attempt(
-                    f"{copy.function} in {place.path}",
-                    perf_events.open_uprobe,
-                    *(place.path, place.offset, process),
-                )
-                self._user_probes.callback(os.close, event)
-                if not self._loader.is_sabotaged(copy.function, Mechanism.UPROBE):
-                    perf_events.set_program(event, program)
+        self._user_functions.watch(process, compiling.first_user_copy(self._plan), least)
+
+    def follow_cpus(self) -> None:
+        """Watch the processors that are online now, also those that were off meanwhile.
+
+        Before :meth:`hits`, whose own counts may begin at 0 again; not while it counts.
+        """
+        if self._processors.have_changed():
+            self._breakpoints.open(self._cgroup, self._processors.online)
+            self._entries.open(self._processors.online)
 
     def activate(self) -> None:
         """Arm the breakpoints, and count."""
@@ -181,6 +169,7 @@ class Meter:
         """Disarm the breakpoints, so that their counts and the programs' can be compared."""
         self._entries.disable()
         self._breakpoints.disable()
+        self._processors.note()
 
     def counts(self) -> list[Count]:
         """Everything tallied since the last :meth:`reset`."""
@@ -255,12 +244,11 @@ class Meter:
         return {f"{name}{SKIPPED}": count for name, count in skips.items() if count is not None}
 
     def unwatched_cpus(self) -> int:
-        """Processors that have come online since attaching: no breakpoint is on them.
+        """Processors that went off or came while it counted: no breakpoint was on them then.
 
-        Also those that have been offline in between, and lost theirs.
+        Since the last :meth:`reset`.
         """
-        changed = {key.value for key in self._bpf["changed_cpus"]}
-        return len(changed | set(perf_events.online_cpus()) - self._cpus)
+        return len(self._processors.unwatched)
 
     def left_cgroup(self) -> int:
         """How many cgroups the traced threads were moved to, out of what :meth:`scope` says.
@@ -277,6 +265,7 @@ class Meter:
 
     def reset(self) -> None:
         """Forget tallies and windows; hits and losses go on."""
+        self._processors.unwatched.clear()
         for name in (
             "tallies",
             "windows",
@@ -287,7 +276,7 @@ class Meter:
             *(flows.TABLES if self._options.follow_flows else ("requests", "mappings")),
             *(stacks.TABLES if self._options.keep_stacks else ()),
         ):
-            readings.empty(self._bpf[name])
+            self._bpf[name].clear()
         if self._options.follow_flows:
             threads.forget(self._bpf)
             self._left = 0
@@ -298,10 +287,24 @@ class Meter:
     def set_ends(self, namespaces: Iterable[tuple[int, ...]]) -> None:
         """Which network namespaces, by inode, are the subject's and which its peer's."""
         table = self._bpf["ends"]
-        readings.empty(table)
+        table.clear()
         for end, inodes in zip((compiling.SUBJECT, compiling.PEER), namespaces, strict=True):
             for inode in inodes:
                 table[table.Key(inode)] = table.Leaf(end)
+
+    def about_to_open(
+        self, processes: Iterable[int], role: marker.Role, scope: marker.Scope
+    ) -> None:
+        """Their windows will be opened: what they are in the middle of is noted from now on.
+
+        A copy that begins before its window is opened, and ends behind that, is not counted, by
+        no mechanism. See :data:`SETTLING_SECONDS`.
+        """
+        table = self._bpf["windows"]
+        for process in processes:
+            window = table.Leaf(role=role, scope=scope, opener=_ABOUT_TO_OPEN)
+            table[table.Key(process)] = window
+        self._windows_changed()
 
     def open_window(self, process: int, role: marker.Role, scope: marker.Scope) -> None:
         """As if the process had opened one by the marker, and were back from it."""
@@ -322,13 +325,16 @@ class Meter:
         return opened == role and all(k.value != process for k in self._bpf["windows"])
 
     def close_windows(self) -> None:
-        """Count for nobody any more."""
+        """Count for nobody any more, but for copies that have begun.
+
+        They end within :data:`SETTLING_SECONDS`, as a rule.
+        """
         windows, open_ = self._bpf["windows"], set()
         with processes.before_others():
             # Who is started meanwhile has one from who had one.
             while keys := [key.value for key in windows]:
                 open_ |= set(keys)
-                readings.empty(windows)
+                windows.clear()
             self._windows_changed()
             self._watch_nobody()
         self._left += threads.outside(open_, self._cgroup)

@@ -19,10 +19,21 @@ from zctrace.collect.attached import Instrument, attached, survey
 from zctrace.collect.calibration import Calibration
 from zctrace.collect.describe import TRACING, Stopwatch, hits_since, require
 from zctrace.collect.launcher import ProgramGroup
+from zctrace.collect.meter import SETTLING_SECONDS
 from zctrace.collect.stacks import Programs
 from zctrace.errors import SessionError, TraceError
 from zctrace.evidence.account import CLOSED, EXITED, INTERRUPTED, STRATEGY, TIME, Look
-from zctrace.evidence.schema import LEFT, Evidence, Hits, Price, Request, Run, Subject, Trace
+from zctrace.evidence.schema import (
+    LEFT,
+    UNWATCHED,
+    Evidence,
+    Hits,
+    Price,
+    Request,
+    Run,
+    Subject,
+    Trace,
+)
 from zctrace.notices import Say
 from zctrace.plan.parameters import FLOW_MEMBERS, unseen_calls
 from zctrace.probes.catalogue import PROGRAM_CATALOGUE
@@ -127,13 +138,13 @@ class Tracer:
         watch = self._command if subject.command else self._processes
         return self._traced(lambda stretch: watch(subject, stretch))
 
-    def marked(self, process: int, meanwhile: Callable[[], None]) -> Trace:
-        """Trace what a process marks as its windows by itself, during ``meanwhile``.
+    def marked(self, subject: Subject, meanwhile: Callable[[], None]) -> Trace:
+        """Trace what a process marks as its window by itself, during ``meanwhile``.
 
         Raises ``ZctraceError``, and whatever ``meanwhile`` raises: then the windows are
         closed, and the next trace may begin.
         """
-        return self._traced(lambda stretch: self._marked(process, meanwhile, stretch))
+        return self._traced(lambda stretch: self._marked(subject, meanwhile, stretch))
 
     def _traced(self, watch: Callable[[_Stretch], _Watched]) -> Trace:
         """Between controls, what ``watch`` watches; it runs those before it by itself."""
@@ -159,7 +170,7 @@ class Tracer:
             lost={
                 **{cause: count - lost[cause] for cause, count in meter.lost().items()},
                 **stretch.skips,
-                "cpus-unwatched": meter.unwatched_cpus(),
+                UNWATCHED: meter.unwatched_cpus(),
                 LEFT: meter.left_cgroup(),
             },
             expected=watched.controls.expected,
@@ -188,7 +199,7 @@ class Tracer:
                     self.group.members,
                 )
                 seconds = time.monotonic() - began
-                self._meter.close_windows()
+                self._close()
             status = launcher.end()
         return _Watched(controls, seconds, ended, status)
 
@@ -199,36 +210,54 @@ class Tracer:
         cgroup = Path(subject.cgroup) if subject.cgroup else cgroups.common_cgroup(there)
         if cgroup and not there <= set(cgroups.members(cgroup)):
             cgroup = None  # what it has started may be elsewhere
-        with self._scoped(cgroup), stretch:
-            opened: set[int] = set()
-            # Once more, for those that were started meanwhile by who had no window yet.
-            while new := self._there(subject) - opened:
-                for pid in new:
-                    self._meter.open_window(pid, Role.PROGRAM, scope)
-                opened |= new
-            self.rights = _rights(there)
-            began = time.monotonic()
-            ended = self._wait(
-                subject,
-                lambda: any(map(processes.alive, opened)),
-                lambda: self._there(subject) | opened,
-            )
-            seconds = time.monotonic() - began
-            self._meter.close_windows()
+        with self._scoped(cgroup):
+            self._meter.about_to_open(there, Role.PROGRAM, scope)
+            with stretch:
+                time.sleep(SETTLING_SECONDS)
+                return self._opened(subject, controls, scope, there)
+
+    def _opened(
+        self, subject: Subject, controls: Controls, scope: Scope, there: set[int]
+    ) -> _Watched:
+        """What runs already; ``there`` is whose windows are about to open."""
+        opened: set[int] = set()
+        # Once more, for those that were started meanwhile by who had no window yet.
+        while new := self._there(subject) - opened:
+            for pid in new:
+                self._meter.open_window(pid, Role.PROGRAM, scope)
+            opened |= new
+        self.rights = _rights(there)
+        began = time.monotonic()
+        ended = self._wait(
+            subject,
+            lambda: any(map(processes.alive, opened)),
+            lambda: self._there(subject) | opened,
+        )
+        seconds = time.monotonic() - began
+        self._close()
         return _Watched(controls, seconds, ended)
 
+    def _close(self) -> None:
+        self._meter.close_windows()
+        time.sleep(SETTLING_SECONDS)
+
     def _marked(
-        self, process: int, meanwhile: Callable[[], None], stretch: _Stretch
+        self, subject: Subject, meanwhile: Callable[[], None], stretch: _Stretch
     ) -> _Watched:
+        (process,) = subject.pids
         controls = self._control("before", stretch)
         self.rights = _rights((process,))
         with self._scoped(cgroups.common_cgroup((process,))):
             self._meter.close_windows()
+            if subject.follow:
+                self._meter.about_to_open((process,), Role.PROGRAM, Scope.PROCESS)
             try:
                 with stretch:
+                    time.sleep(SETTLING_SECONDS)
                     began = time.monotonic()
                     meanwhile()
                     seconds = time.monotonic() - began
+                    time.sleep(SETTLING_SECONDS)
                 # Otherwise nothing was counted, which is not the same as nothing copied.
                 if not self._meter.saw_window(Role.PROGRAM, process):
                     raise SessionError(
@@ -319,6 +348,7 @@ class _Stretch:
         self.skips: dict[str, int] = {}
 
     def __enter__(self) -> None:
+        self._meter.follow_cpus()
         self._before = self._meter.hits()
         self._meter.activate()
         self._skipped = self._meter.skipped()

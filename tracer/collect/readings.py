@@ -77,11 +77,6 @@ def mappings(bpf: Any) -> list[Mapped]:
     ]
 
 
-def empty(table: Any) -> None:
-    """Take everything out of a table, also while the meter's programs do."""
-    table.clear()
-
-
 def syscall_name(number: int) -> str | None:
     if number == NO_SYSCALL:
         return None

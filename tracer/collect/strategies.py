@@ -19,14 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from zctrace.collect import cgroups, disk, network, payload
+from zctrace.collect import cgroups, disk, network, open_files, payload
 from zctrace.collect.attached import attached, survey
 from zctrace.collect.describe import ISOLATED, Stopwatch, evidence_of, hits_since, require
 from zctrace.collect.disk import Disk
 from zctrace.errors import WorkloadError
 from zctrace.evidence import schema
 from zctrace.evidence.devices import DiskFacts, NicFacts
-from zctrace.evidence.schema import COLD, Count, Evidence, Request, Run, Setting
+from zctrace.evidence.schema import COLD, UNWATCHED, Count, Evidence, Request, Run, Setting
 from zctrace.notices import Say
 from zctrace.probes.catalogue import CATALOGUE
 from zctrace.probes.model import Direction, Mechanism, Quantity
@@ -168,6 +168,7 @@ def _attempt(
     disks: dict[tuple[str, int], Disk],
 ) -> Run:
     meter.reset()
+    meter.follow_cpus()
     hits, lost = meter.hits(), meter.lost()
     meter.activate()
     skipped = meter.skipped()
@@ -192,7 +193,7 @@ def _attempt(
         lost={
             **{cause: count - lost[cause] for cause, count in meter.lost().items()},
             **skips,
-            "cpus-unwatched": meter.unwatched_cpus(),
+            UNWATCHED: meter.unwatched_cpus(),
         },
         expected=outcome.controls.expected,
         neighbour=outcome.controls.neighbour,
@@ -304,6 +305,7 @@ class _Workload:
                     env={"PATH": os.defpath, "LANG": "C.UTF-8"},
                     pass_fds=[listener.fileno() for listener in listeners],
                 )
+                open_files.limit_as_found(self._process.pid)
         except OSError as error:
             raise WorkloadError(f"the strategies could not be started: {error}") from error
         finally:

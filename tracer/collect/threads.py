@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zctrace.collect import cgroups, processes, readings
+from zctrace.collect import cgroups, processes
 
 _SLOTS, _MORE = 4096, 8192
 PARAMETERS = {"THREAD_SLOTS": str(_SLOTS), "MORE_THREADS": str(_MORE)}
@@ -111,8 +111,8 @@ def forget(tables: Any) -> None:
     slots, taken = tables["threads"], tables["claims"]
     for slot in taken:
         slots[ctypes.c_int(slot.value)] = slots.Leaf()
-    readings.empty(taken)
-    readings.empty(tables["more_threads"])
+    taken.clear()
+    tables["more_threads"].clear()
     tables["how_many_more"][ctypes.c_int(0)] = ctypes.c_ulonglong(0)
     _forget_left(tables)
 
@@ -140,7 +140,7 @@ def left(tables: Any, cgroup: Path | None) -> int:
 
 def _forget_left(tables: Any) -> None:
     tables["strays"][ctypes.c_int(0)] = ctypes.c_ulonglong(0)
-    readings.empty(tables["joined"])
+    tables["joined"].clear()
 
 
 def outside(windows: Iterable[int], cgroup: Path | None) -> int:

@@ -78,7 +78,7 @@ def serve(
             began = Stopwatch(lambda step: None)
             instrument.renew()
             with began.phase("trace"):
-                traced = tracer.marked(wanted.pids[0], meanwhile)
+                traced = tracer.marked(wanted, meanwhile)
             asked = dataclasses.replace(request, subject=wanted)
             return instrument.evidence(asked, began, rights=tracer.rights, trace=traced)
 

@@ -11,6 +11,7 @@ from zctrace.analysis.program import Answer
 from zctrace.commands.options import (
     BootTimeout,
     Command,
+    Cpus,
     Duration,
     Keep,
     Kernel,
@@ -46,6 +47,7 @@ def command(
     no_follow: NoFollow = False,
     user: User = "",
     kernel: Kernel = AUTO,
+    cpus: Cpus = None,
     mechanism: Mechanism = Choice.AUTO,
     outputs: Outputs = NOWHERE,
     keep: Keep = False,
@@ -60,6 +62,7 @@ def command(
     return trace(
         wanted(subject, user, mechanism, keep=keep, boot_timeout=boot_timeout),
         kernel,
+        cpus,
         outputs,
         quiet=quiet,
         require=lambda found: require_limit(found, max_copies),

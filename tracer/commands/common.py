@@ -50,9 +50,12 @@ def require_controls(results: Sequence[Judged] | Sequence[Answer]) -> None:
         )
 
 
-def find(name: str, say: Say) -> Place:
-    """The place for ``--kernel name``, with a notice where it is not the first choice."""
-    place = machine_places.find_place(name, say)
+def find(name: str, say: Say, cpus: int | None = None) -> Place:
+    """The place for ``--kernel name``, with a notice where it is not the first choice.
+
+    Raises ``ZctraceError``.
+    """
+    place = machine_places.find_place(name, say, cpus)
     if place.kernel and place.instead:
         notice(
             f"this machine's kernel {os.uname().release} cannot be measured: {place.instead}"

@@ -97,6 +97,15 @@ NoFollow = Annotated[
 User = Annotated[
     str, typer.Option(help="Whom a command runs as; whoever called sudo, or root.")
 ]
+Cpus = Annotated[
+    int | None,
+    typer.Option(
+        "--cpus",
+        parser=count,
+        metavar="N",
+        help="Processors of the virtual machine; 1 if not set.",
+    ),
+]
 Kernel = Annotated[str, typer.Option(help="auto, host, a version such as 6.1, or a path.")]
 Kernels = Annotated[
     list[str] | None,

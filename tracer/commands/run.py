@@ -25,6 +25,7 @@ from zctrace.commands.common import (
 )
 from zctrace.commands.options import (
     BootTimeout,
+    Cpus,
     Keep,
     Kernels,
     Mechanism,
@@ -102,6 +103,7 @@ def command(
         int, typer.Option(parser=count, metavar="N", help="How often; a row each.")
     ] = 1,
     kernel: Kernels = None,
+    cpus: Cpus = None,
     nic: Annotated[
         list[str] | None,
         typer.Option(
@@ -180,13 +182,19 @@ def command(
         boot_seconds=boot_timeout,
     )
     if dry_run:
-        show_plan(wanted, names, outputs)
+        show_plan(wanted, names, cpus, outputs)
     else:
-        run(wanted, names, outputs, verbose=verbose, quiet=quiet)
+        run(wanted, names, cpus, outputs, verbose=verbose, quiet=quiet)
 
 
 def run(
-    options: Options, names: Sequence[str], outputs: Outputs, *, verbose: bool, quiet: bool
+    options: Options,
+    names: Sequence[str],
+    cpus: int | None,
+    outputs: Outputs,
+    *,
+    verbose: bool,
+    quiet: bool,
 ) -> None:
     """Everything; raises ``ZctraceError``."""
     check_options(options)
@@ -194,7 +202,7 @@ def run(
     require_collector()
     began = time.monotonic()
     with shown(quiet=quiet) as say:
-        places = [find(name, say) for name in names]
+        places = [find(name, say, cpus) for name in names]
         _check_devices(options, places)
         images.check_resources(
             options.size,
@@ -267,7 +275,9 @@ def _at(place: Place, options: Options) -> Options:
     return dataclasses.replace(options, settings=settings)
 
 
-def show_plan(options: Options, names: Sequence[str], outputs: Outputs) -> None:
+def show_plan(
+    options: Options, names: Sequence[str], cpus: int | None, outputs: Outputs
+) -> None:
     """Print what would be done, and do nothing."""
     check_options(options)
     outputs.check()
@@ -288,6 +298,7 @@ def show_plan(options: Options, names: Sequence[str], outputs: Outputs) -> None:
             folder,
             tuple(folder / f"payload.{kind}" for kind in options.file_systems),
             nics=job.emulated(options.nics),
+            processors=cpus or 1,
         )
         print(f"{name}: Linux {kernel.release} in a virtual machine")
         print(f"    {shlex.join(qemu.command(guest))}")

@@ -9,6 +9,7 @@ from zctrace.commands.common import find, require_collector, require_command
 from zctrace.commands.options import (
     BootTimeout,
     Command,
+    Cpus,
     Keep,
     Kernel,
     Mechanism,
@@ -31,6 +32,7 @@ def command(
     words: Command = None,
     user: User = "",
     kernel: Kernel = AUTO,
+    cpus: Cpus = None,
     mechanism: Mechanism = Choice.AUTO,
     keep: Keep = False,
     boot_timeout: BootTimeout = BOOT_SECONDS,
@@ -46,10 +48,10 @@ def command(
     how = wanted(
         subject, user, mechanism, keep=keep, boot_timeout=boot_timeout, sabotage=sabotage
     )
-    return serve(how, kernel, quiet=quiet)
+    return serve(how, kernel, cpus, quiet=quiet)
 
 
-def serve(wanted: Wanted, name: str, *, quiet: bool) -> int | None:
+def serve(wanted: Wanted, name: str, cpus: int | None, *, quiet: bool) -> int | None:
     """Everything; returns the command's status. Raises ``ZctraceError``."""
     if not wanted.subject.command:
         raise UsageError(
@@ -65,4 +67,4 @@ def serve(wanted: Wanted, name: str, *, quiet: bool) -> int | None:
             else:
                 say(step)
 
-        return program_job.serve(find(name, say), wanted, said)
+        return program_job.serve(find(name, say, cpus), wanted, said)

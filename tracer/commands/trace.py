@@ -21,6 +21,7 @@ from zctrace.commands.common import (
 from zctrace.commands.options import (
     BootTimeout,
     Command,
+    Cpus,
     Duration,
     Keep,
     Kernel,
@@ -66,6 +67,7 @@ def command(
     no_follow: NoFollow = False,
     user: User = "",
     kernel: Kernel = AUTO,
+    cpus: Cpus = None,
     mechanism: Mechanism = Choice.AUTO,
     interval: Annotated[
         float | None,
@@ -103,7 +105,7 @@ def command(
     how = wanted(
         subject, user, mechanism, keep=keep, boot_timeout=boot_timeout, sabotage=sabotage
     )
-    return trace(how, kernel, outputs, quiet=quiet)
+    return trace(how, kernel, cpus, outputs, quiet=quiet)
 
 
 def subject_of(
@@ -146,6 +148,7 @@ def subject_of(
 def trace(
     wanted: Wanted,
     name: str,
+    cpus: int | None,
     outputs: Outputs,
     *,
     quiet: bool,
@@ -159,7 +162,7 @@ def trace(
     require_collector()
     require_command(wanted.subject.command)
     with shown(quiet=quiet) as say:
-        place = _place(name, wanted, say)
+        place = _place(name, cpus, wanted, say)
         lines = live.Lines()
 
         def look_on(seconds: float, look: Look) -> None:
@@ -185,10 +188,10 @@ def show(answers: Sequence[Answer], outputs: Outputs, console: Console) -> None:
         reports.render(answers, console, os.uname().release)
 
 
-def _place(name: str, wanted: Wanted, say: Say) -> Place:
+def _place(name: str, cpus: int | None, wanted: Wanted, say: Say) -> Place:
     """Where to trace; what is there already is on this machine's own kernel."""
     if wanted.subject.command:
-        return find(name, say)
+        return find(name, say, cpus)
     if name not in (places.AUTO, HOST):
         raise UsageError(
             f"--kernel {name} for a program that is running",
@@ -201,4 +204,4 @@ def _place(name: str, wanted: Wanted, say: Say) -> Place:
             "; ".join(reasons),
             "a command, in a virtual machine: zctrace trace -- COMMAND; zctrace doctor",
         )
-    return Place(None)
+    return find(HOST, say, cpus)

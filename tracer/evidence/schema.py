@@ -179,6 +179,8 @@ the meter's programs, too, and are passed over then."""
 
 LEFT = "other-cgroup"
 """Among what was lost: cgroups that threads of the program were moved to, out of its own."""
+UNWATCHED = "cpus-unwatched"
+"""Likewise: processors that went off or came, where no breakpoint was then."""
 SKIPPED, CALLED = "-skipped", ("on_fentry", "on_fexit")
 """How the causes end that are programs that the kernel has skipped; where it does not tell, a
 run has none of them, so that nothing can be taken for not lost. And how those begin of which

@@ -46,6 +46,7 @@ class Guest:
     boot_options: tuple[str, ...] = ()
     nics: tuple[tuple[str, tuple[str, str]], ...] = ()
     qemu_options: tuple[str, ...] = ()
+    processors: int = 1
 
     @property
     def machine(self) -> str:
@@ -84,8 +85,7 @@ def machine(guest: Guest, image: Path) -> list[str]:
         *(PROGRAM, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-machine", "q35"),
         *(("-accel", "kvm", "-cpu", "host") if guest.kvm else ("-accel", "tcg", "-cpu", "max")),
-        # One processor: an emulated 7.3 with two panicked while a static key was patched.
-        *("-smp", "1", "-m", f"{guest.memory_bytes >> 20}M"),
+        *("-smp", str(guest.processors), "-m", f"{guest.memory_bytes >> 20}M"),
         *("-kernel", str(guest.kernel.image), "-initrd", str(image)),
         *("-append", " ".join(options)),
     ]

@@ -170,9 +170,7 @@ def prepared(place: Place, options: Options, say: Say) -> Iterator[PreparedRun]:
                 () if options.plan_only else tuple(_images(options, run_folder.path).values())
             )
             memory = guest_memory(options)
-            guest = make_guest(
-                place.kernel, run_folder, memory, say, disks, emulated(options.nics)
-            )
+            guest = make_guest(*(place, run_folder, memory, say, disks, emulated(options.nics)))
         if not options.plan_only:
             for kind, image in _images(options, run_folder.path).items():
                 make_image(image, kind, options.size)
@@ -194,7 +192,7 @@ def _prepared(options: Options, say: Say) -> dict[str, Prepared | NotPreparedErr
 
 
 def make_guest(
-    booted: kernels.Kernel,
+    place: Place,
     run_folder: RunFolder,
     memory_bytes: int,
     say: Say,
@@ -202,9 +200,14 @@ def make_guest(
     nics: tuple[tuple[str, tuple[str, str]], ...] = (),
 ) -> qemu.Guest:
     """What to boot; finds out whether KVM works. Raises :class:`MissingError`."""
+    assert place.kernel is not None
     qemu.require()
-    kvm = machine_kvm.kvm_works(booted, run_folder, say)
-    return qemu.Guest(booted, kvm, memory_bytes, run_folder.path, disks, nics=nics)
+    kvm = machine_kvm.kvm_works(place.kernel, run_folder, say)
+    return qemu.Guest(
+        *(place.kernel, kvm, memory_bytes, run_folder.path, disks),
+        nics=nics,
+        processors=place.processors,
+    )
 
 
 def _images(options: Options, folder: Path) -> dict[str, Path]:

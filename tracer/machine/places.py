@@ -6,7 +6,7 @@ import os
 import subprocess
 from dataclasses import dataclass
 
-from zctrace.errors import KernelError, MissingError
+from zctrace.errors import KernelError, MissingError, UsageError
 from zctrace.kernel import facts as kernel
 from zctrace.machine import kernels, observations, qemu
 from zctrace.notices import Say
@@ -28,23 +28,31 @@ MODULES = ((COMPILER, "python3-bpfcc"), ("capstone", "python3-capstone"))
 class Place:
     """A kernel to measure: the host's own, where ``kernel`` is ``None``.
 
-    ``instead`` says why it is not the host's although that was the first choice.
+    ``instead`` says why it is not the host's although that was the first choice. A virtual
+    machine has so many ``processors``.
     """
 
     kernel: kernels.Kernel | None
     instead: str = ""
+    processors: int = 1
 
 
-def find_place(name: str, say: Say) -> Place:
-    """The place that ``--kernel name`` means. Needs root; may fetch a kernel."""
-    if name == HOST:
+def find_place(name: str, say: Say, processors: int | None = None) -> Place:
+    """The place that ``--kernel name`` means. Needs root; may fetch a kernel.
+
+    Raises ``UsageError`` for a number of ``processors`` where it is this machine's own.
+    """
+    reasons = why_not_host() if name == AUTO else []
+    if name == HOST or (name == AUTO and not reasons):
+        if processors is not None:
+            raise UsageError(
+                f"--cpus {processors} on this machine's own kernel",
+                "only a virtual machine can have as many processors as one likes",
+                "with a kernel for one, such as --kernel 6.1; or without --cpus",
+            )
         return Place(None)
-    if name == AUTO:
-        reasons = why_not_host()
-        if not reasons:
-            return Place(None)
-        return Place(kernels.stock(say), "; ".join(reasons))
-    return Place(kernels.resolve(name, say))
+    kernel = kernels.stock(say) if name == AUTO else kernels.resolve(name, say)
+    return Place(kernel, "; ".join(reasons), processors or 1)
 
 
 def why_not_host(facts: kernel.KernelFacts | None = None) -> list[str]:

@@ -179,7 +179,7 @@ def _prepared(place: Place, wanted: Wanted, say: Say) -> Iterator[_Prepared]:
         share.mkdir(mode=0o755)
         guest = None
         if place.kernel:
-            guest = job.make_guest(place.kernel, run_folder, _GUEST_BYTES, say)
+            guest = job.make_guest(place, run_folder, _GUEST_BYTES, say)
         uid, gid, groups, user = cgroups.caller(wanted.user)
         request = Request(
             run_id=run_id,

@@ -1,0 +1,30 @@
+"""How many files a process may have open: a probe is one, a breakpoint one on each processor.
+
+The collector may have as many as it can; what it starts has the limit that the collector found.
+"""
+
+from __future__ import annotations
+
+import resource
+from contextlib import suppress
+from pathlib import Path
+
+_MOST = Path("/proc/sys/fs/nr_open")
+"""What the kernel lets nobody go beyond."""
+_FOUND = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+
+def raise_limit() -> None:
+    """Of this process: as far as the kernel goes, or as far as this process may."""
+    most = int(_MOST.read_text())
+    for limit in ((most, most), (_FOUND[1], _FOUND[1])):
+        # The hard one only with CAP_SYS_RESOURCE.
+        with suppress(ValueError, PermissionError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+            return
+
+
+def limit_as_found(child: int) -> None:
+    """Of a process that was just started."""
+    with suppress(ProcessLookupError):
+        resource.prlimit(child, resource.RLIMIT_NOFILE, _FOUND)

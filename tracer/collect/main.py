@@ -4,14 +4,14 @@ Reads a request, writes evidence, an error or, where windows were served, a comm
 status, all JSON; appends a line of JSON to PROGRESS at every step, and for every look at
 what happens meanwhile. Runs in an isolated interpreter as root, on a host or in a guest.
 STREAMS are the numbers of the descriptors that a traced command has as its standard input,
-output and error; without them its output goes to files beside the request, as in a guest.
+output and error. Without them, as in a guest, its output goes to files beside the request, and
+its input comes from there (``standard_input.py``).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import signal
 import sys
 import time
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from zctrace import errors
+from zctrace.collect import standard_input
 from zctrace.collect.describe import ENVIRONMENT, OUTPUTS, STOP, request_from, write_json
 from zctrace.collect.program import Show, trace
 from zctrace.collect.strategies import collect
@@ -42,14 +43,22 @@ def _program(
         if streams:
             descriptors = [int(number) for number in streams[0].split(",")]
         else:
-            files = ((Path(os.devnull), "r"), *((folder / name, "w") for name in OUTPUTS))
-            descriptors = [
-                stack.enter_context(path.open(mode)).fileno() for path, mode in files
-            ]
+            source = stack.enter_context(standard_input.opened(folder))
+            say = _both(say, source.step)
+            files = [stack.enter_context((folder / name).open("w")) for name in OUTPUTS]
+            descriptors = [source.descriptor, *(file.fileno() for file in files)]
         if request.subject and request.subject.marked:
             status = serve(request, descriptors, environment, stop.exists, say, folder)
             return {"status": status}
         return trace(request, descriptors, environment, stop.exists, say, show).to_json()
+
+
+def _both(*listeners: Say) -> Say:
+    def say(step: str) -> None:
+        for listener in listeners:
+            listener(step)
+
+    return say
 
 
 def main(arguments: list[str]) -> int:

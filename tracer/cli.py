@@ -5,6 +5,7 @@ The only module that exits.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import Annotated, NoReturn
@@ -70,10 +71,21 @@ def _main(
 
 def main() -> NoReturn:
     """Run the command line and exit with a code of ``zctrace.errors``."""
+    open_standard_descriptors()
     raise_terminated()
     # Whoever reads our output may stop when it has enough; then we end as others do.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(_status())
+
+
+def open_standard_descriptors() -> None:
+    """Those from 0 to 2 that were closed: no file of ours must get such a number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The least number that is free.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def _status() -> int:

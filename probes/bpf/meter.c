@@ -43,6 +43,22 @@ static inline int happened(u32 site)
 	return 0;
 }
 
+/*
+ * A strategy's children count as long as its window is open, and so do those of a traced program
+ * that marks its window by itself, with their own: all have the window's origin. Those of other
+ * traced programs go on when the one that started them has ended, and some of them may still
+ * have to begin.
+ */
+#ifdef FLOWS
+#define ORIGIN_OF_MARKED(scope, key) ((scope) == SCOPE_PROCESS ? (key) : 0)
+#define ORIGIN_OF_CHILD(parent, process) ((parent)->origin)
+#define IS_COUNTING(parent) (!(parent)->awaits_exec && (parent)->opener != ABOUT_TO_OPEN)
+#else
+#define ORIGIN_OF_MARKED(scope, key) 0
+#define ORIGIN_OF_CHILD(parent, process) ((parent)->origin ? (parent)->origin : (process))
+#define IS_COUNTING(parent) 1
+#endif
+
 static inline void obey_marker(u64 *arguments)
 {
 	u64 id = bpf_get_current_pid_tgid();
@@ -56,6 +72,7 @@ static inline void obey_marker(u64 *arguments)
 	if (operation == MARKER_OPEN) {
 		struct window window = {
 			.role = arguments[3], .scope = scope, .opener = thread,
+			.origin = ORIGIN_OF_MARKED(scope, key),
 		};
 		struct window borrowed = {.origin = key, .role = window.role, .scope = scope};
 
@@ -245,18 +262,6 @@ int on_sched_switch(void *ctx)
 		return happened(SITE_SWITCH_INVOLUNTARY);
 	return happened(SITE_SWITCH_VOLUNTARY);
 }
-
-/*
- * A strategy's children count as long as its window is open. A traced program's go on
- * when the one that started them has ended, and some of it may still have to begin.
- */
-#ifdef FLOWS
-#define ORIGIN_OF_CHILD(parent, process) 0
-#define IS_COUNTING(parent) (!(parent)->awaits_exec && (parent)->opener != ABOUT_TO_OPEN)
-#else
-#define ORIGIN_OF_CHILD(parent, process) ((parent)->origin ? (parent)->origin : (process))
-#define IS_COUNTING(parent) 1
-#endif
 
 /*
  * Tracepoint sched:sched_process_fork, in the parent's context: what a process

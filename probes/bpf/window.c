@@ -37,7 +37,7 @@
 #define ABOUT_TO_OPEN 0xffffffff
 
 struct window {
-	u64 origin;  /* key of the window that a started process, or memory, belongs to; 0: this */
+	u64 origin;  /* key of the window that a process, or memory, belongs to; its own, or 0: this */
 	u32 role;    /* what the collector called it when it was opened */
 	u32 scope;
 	u32 opener;  /* tid that is still inside the opening call, or ABOUT_TO_OPEN; 0: it is open */

@@ -92,11 +92,12 @@ def swallow(listener):
                 pass
 
 
-def start(*arguments, stdout=subprocess.DEVNULL, command="run"):
+def start(*arguments, stdout=subprocess.DEVNULL, command="run", stdin=None):
     return subprocess.Popen(
         [*ZCTRACE, command, *HOST, *arguments],
         cwd=ROOT,
         text=True,
+        stdin=stdin,
         stdout=stdout,
         stderr=subprocess.PIPE,
     )
@@ -179,6 +180,17 @@ answer["traced_status"], answer["traced_stdout"], answer["traced_stderr"] = run(
 traced = OUT / "traced.json"
 answer["traced"] = json.loads(traced.read_text()) if traced.exists() else None
 answer["traced_left"] = settled(before)
+say("a program that reads its standard input")
+with subprocess.Popen(
+    ["head", "-c", str(OWN_BYTES), "/dev/zero"], stdout=subprocess.PIPE
+) as writer:
+    answer["fed_status"], answer["fed_stdout"], answer["fed_stderr"] = run(
+        *("--json", str(OUT / "fed.json"), "--", "wc", "-c"),
+        command="trace",
+        stdin=writer.stdout,
+    )
+fed = OUT / "fed.json"
+answer["fed"] = json.loads(fed.read_text()) if fed.exists() else None
 say("a program that measures itself, below a collector")
 answer["served"] = run("--user", "nobody", "--", *MEASURING, command="serve")
 answer["served_left"] = settled(before)

@@ -5,10 +5,12 @@ The last test fails, as it should.
 
 import json
 import os
+import queue
 import socket
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -219,6 +221,109 @@ def test_what_was_started_in_a_window_may_outlive_it(zctrace):
     with zctrace.window() as window:
         pass
     assert found(window).copied == {}
+
+
+WRITER = """
+import os, socket, sys
+if sys.argv[2:] and os.fork():
+    os._exit(0)
+if sys.argv[2:]:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+with socket.socket(fileno=int(sys.argv[1])) as orders:
+    while order := orders.recv(100):
+        name, size = order.decode().split()
+        with open(name, "wb", 0) as file:
+            file.write(bytes(int(size)))
+        orders.send(b"!")
+"""
+"""Writes so many bytes to a file for each order; as a daemon, if there is a second argument."""
+
+
+@contextmanager
+def outliving(*daemon):
+    """What starts such a program, and then gives it orders."""
+    ours, theirs = socket.socketpair()
+
+    def order(path, size):
+        ours.send(f"{path} {size}".encode())
+        assert ours.recv(1) == b"!"
+
+    def start():
+        theirs.set_inheritable(True)
+        words = [sys.executable, "-I", "-S", "-c", WRITER, str(theirs.fileno()), *daemon]
+        started.append(subprocess.Popen(words, close_fds=False))
+        if daemon:
+            started[0].wait()
+        theirs.close()
+        return order
+
+    started = []
+    with ours:
+        yield start
+    started[0].wait()
+
+
+def copied_for(answer, paths):
+    """By the file's name; those for which nothing was are left out."""
+    names = {str(path) for path in paths}
+    lines = [line for line in answer.things if line.name in names and line.copied]
+    return {line.name.rpartition("/")[2]: line.copied for line in lines}
+
+
+@pytest.mark.parametrize("daemon", [(), ("daemon",)], ids=["server", "daemon"])
+def test_what_outlives_a_window_is_counted_in_it_alone(zctrace, tmp_path, daemon):
+    paths = [tmp_path / name for name in ("in", "closed", "between", "second")]
+    with outliving(*daemon) as start:
+        with zctrace.window() as first:
+            order = start()
+            order(paths[0], 4099)
+            ask = first._exchange
+
+            def late(channel, message):
+                """The program has closed its window, and the collector does not know yet."""
+                order(paths[1], 6007)
+                return ask(channel, message)
+
+            first._exchange = late
+        order(paths[2], 10_007)
+        with zctrace.window() as second:
+            order(paths[3], 20_011)
+    assert copied_for(found(first), paths) == {"in": {"u2k": 4099}}
+    # The second has the order and the answer. It is not the server's window.
+    answer, size = found(second), len(f"{paths[3]} 20011")
+    assert copied_for(answer, paths) == {}
+    assert answer.copied == {"u2k": size, "k2u": 1}
+    assert (second.delivered_bytes, second.received_bytes) == (size, 1)
+    assert [path.stat().st_size for path in paths] == [4099, 6007, 10_007, 20_011]
+
+
+def test_a_thread_that_outlives_a_window_is_part_of_the_next(zctrace, tmp_path):
+    """It is one of the process's; it began in one window, and is in a call at its end."""
+    paths = [tmp_path / name for name in ("in", "between", "second")]
+    sizes = queue.SimpleQueue()
+    written = queue.SimpleQueue()
+
+    def write():
+        for path in paths:
+            with path.open("wb", buffering=0) as file:
+                file.write(bytes(sizes.get()))
+            written.put(path)
+
+    thread = threading.Thread(target=write)
+    with zctrace.window() as first:
+        thread.start()
+        sizes.put(4099)
+        written.get()
+    sizes.put(10_007)
+    written.get()
+    with zctrace.window() as second:
+        sizes.put(20_011)
+        written.get()
+    thread.join()
+    assert copied_for(found(first), paths) == {"in": {"u2k": 4099}}
+    assert found(second).copied == {"u2k": 20_011}
 
 
 def test_that_fails(zctrace, payload, receiver):

@@ -81,6 +81,13 @@ def test_a_program_of_one_s_own(on_host):
     assert on_host["traced_left"] == {}
 
 
+def test_a_program_s_standard_input_is_ours(on_host):
+    assert on_host["fed_status"] == 0, on_host["fed_stderr"]
+    assert on_host["fed_stdout"].startswith("300007\n")
+    (found,) = on_host["fed"]["summary"]
+    assert found["received_bytes"]["pipe"] == 300_007
+
+
 @pytest.mark.parametrize(
     ("how", "status", "uid"), [("served", 0, 65534), ("measured", -9, 0)], ids=str
 )

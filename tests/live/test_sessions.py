@@ -47,6 +47,9 @@ def test_all_of_them_pass_but_the_last(served):
         "test_a_filter_that_keeps_the_marker_from_the_kernel[half]": "PASSED",
         "test_a_process_that_dies_in_a_window": "PASSED",
         "test_what_was_started_in_a_window_may_outlive_it": "PASSED",
+        "test_what_outlives_a_window_is_counted_in_it_alone[server]": "PASSED",
+        "test_what_outlives_a_window_is_counted_in_it_alone[daemon]": "PASSED",
+        "test_a_thread_that_outlives_a_window_is_part_of_the_next": "PASSED",
         "test_that_fails": "FAILED",
     }, served.stdout + served.stderr
 

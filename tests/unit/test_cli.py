@@ -1,5 +1,6 @@
 """The command line: every wrong use has one clear message and its own exit code."""
 
+import ast
 import os
 import re
 import subprocess
@@ -309,3 +310,24 @@ def test_leaving_out_nothing_or_everything_is_an_error(names, skip, said):
 
     with pytest.raises(UsageError, match=re.escape(said)):
         choose_strategies(names, skip=skip)
+
+
+@pytest.mark.parametrize("closed", [(), (0,), (2,), (0, 2)], ids=str)
+def test_what_was_closed_when_we_were_started_is_open_and_empty(closed):
+    """QEMU, say, would take the first file that we open for its standard input."""
+    script = (
+        "import os\n"
+        "from zctrace import cli\n"
+        f"for number in {closed}: os.close(number)\n"
+        "cli.open_standard_descriptors()\n"
+        "print([os.readlink(f'/proc/self/fd/{n}') for n in range(3)])\n"
+        "print([os.get_inheritable(n) for n in range(3)])\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    links, inherited = map(ast.literal_eval, result.stdout.splitlines())
+    assert all(links[number] == os.devnull for number in closed)
+    if 0 not in closed:
+        assert links[0].startswith("pipe:")
+    assert inherited == [True] * 3

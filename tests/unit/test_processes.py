@@ -1,11 +1,12 @@
 """Processes, and our own priority among them."""
 
 import os
+import threading
 
 import pytest
 
 from tests.conftest import or_skip
-from zctrace.collect import processes
+from zctrace.collect import processes, threads
 
 CHEAP = os.SCHED_BATCH
 
@@ -36,3 +37,31 @@ def test_an_error_leaves_nothing_behind():
     with pytest.raises(KeyError), processes.before_others():
         raise KeyError
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+def test_a_thread_is_no_process():
+    go = threading.Event()
+    thread = threading.Thread(target=go.wait)
+    thread.start()
+    try:
+        found = processes.numbers()
+        # The kernel answers for it all the same, as if it were one.
+        assert processes.alive(thread.native_id)
+        assert os.getpid() in found
+        assert thread.native_id not in found
+    finally:
+        go.set()
+        thread.join()
+
+
+def test_a_thread_of_a_program_in_its_cgroup_is_not_outside_of_it(tmp_path):
+    (tmp_path / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    go = threading.Event()
+    thread = threading.Thread(target=go.wait)
+    thread.start()
+    try:
+        assert threads.outside({os.getpid(), thread.native_id}, tmp_path) == 0
+        assert threads.outside({os.getpid(), os.getppid()}, tmp_path) == 1
+    finally:
+        go.set()
+        thread.join()

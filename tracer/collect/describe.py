@@ -38,6 +38,8 @@ SOCKET_NAME = "socket"
 ENVIRONMENT, STOP, OUTPUTS = "environment.json", "stop", ("stdout", "stderr")
 """Files beside the request for a traced command: its environment, which is nobody else's
 business; one whose being there ends the tracing; what it prints, in a guest."""
+INPUT, PIECES = "input.json", "input"
+"""Likewise, in a guest: what its standard input is, and the folder for pieces of a stream."""
 PROBES = Path(probes.__path__[0])
 """Where the programs for the kernel are, and the headers they are compiled against."""
 ISOLATED = str(Path(__file__).with_name("isolated.py"))

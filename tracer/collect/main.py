@@ -1,19 +1,21 @@
 """The collecting half's entry point: ``collector REQUEST EVIDENCE PROGRESS [STREAMS]``.
 
 Reads a request, writes evidence, an error or, where windows were served, a command's
-status, all JSON; appends a line of JSON to PROGRESS at every step, and for every look at
-what happens meanwhile. Runs in an isolated interpreter as root, on a host or in a guest.
+status, all JSON; appends a line of JSON to PROGRESS at every step, for every look at what
+happens meanwhile, and for signs of life (``life.py``). Runs in an isolated interpreter as root,
+on a host or in a guest.
 STREAMS are the numbers of the descriptors that a traced command has as its standard input,
-output and error; without them its output goes to files beside the request, as in a guest.
+output and error. Without them, as in a guest, its output goes to files beside the request, and
+its input comes from there (``standard_input.py``).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from contextlib import ExitStack
@@ -21,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from zctrace import errors
-from zctrace.collect import open_files
+from zctrace.collect import life, open_files, standard_input
 from zctrace.collect.describe import ENVIRONMENT, OUTPUTS, STOP, request_from, write_json
 from zctrace.collect.program import Show, trace
 from zctrace.collect.strategies import collect
@@ -43,14 +45,22 @@ def _program(
         if streams:
             descriptors = [int(number) for number in streams[0].split(",")]
         else:
-            files = ((Path(os.devnull), "r"), *((folder / name, "w") for name in OUTPUTS))
-            descriptors = [
-                stack.enter_context(path.open(mode)).fileno() for path, mode in files
-            ]
+            source = stack.enter_context(standard_input.opened(folder))
+            say = _both(say, source.step)
+            files = [stack.enter_context((folder / name).open("w")) for name in OUTPUTS]
+            descriptors = [source.descriptor, *(file.fileno() for file in files)]
         if request.subject and request.subject.marked:
             status = serve(request, descriptors, environment, stop.exists, say, folder)
             return {"status": status}
         return trace(request, descriptors, environment, stop.exists, say, show).to_json()
+
+
+def _both(*listeners: Say) -> Say:
+    def say(step: str) -> None:
+        for listener in listeners:
+            listener(step)
+
+    return say
 
 
 def main(arguments: list[str]) -> int:
@@ -58,9 +68,10 @@ def main(arguments: list[str]) -> int:
     request, evidence, progress = map(Path, arguments[:3])
     raise_terminated()
     began = time.monotonic()
+    one_at_a_time = threading.Lock()
 
     def tell(**line: Any) -> None:
-        with progress.open("a") as file:
+        with one_at_a_time, progress.open("a") as file:
             file.write(json.dumps({**line, "at": time.monotonic() - began}) + "\n")
 
     def say(step: str) -> None:
@@ -73,10 +84,12 @@ def main(arguments: list[str]) -> int:
     open_files.raise_limit()
     try:
         wanted = request_from(request)
-        if wanted.subject:
-            found = _program(wanted, request.parent, arguments[3:], say, show)
-        else:
-            found = collect(wanted, say).to_json()
+        with life.watched(lambda: tell(alive=True)) as noted:
+            step = _both(say, noted)
+            if wanted.subject:
+                found = _program(wanted, request.parent, arguments[3:], step, show)
+            else:
+                found = collect(wanted, step).to_json()
         write_json(evidence, found)
     except errors.ZctraceError as error:
         write_json(evidence, error.to_json())

@@ -15,6 +15,11 @@ def alive(pid: int) -> bool:
     return False
 
 
+def numbers() -> set[int]:
+    """Those of all processes. A thread that is not its process's first has none of them."""
+    return {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+
+
 def family(pids: Iterable[int]) -> set[int]:
     """The processes and all their descendants."""
     parents = {}

@@ -147,7 +147,8 @@ def outside(windows: Iterable[int], cgroup: Path | None) -> int:
     """Of processes with ``windows``, keys of the table, how many are not in ``cgroup``."""
     if cgroup is None:
         return 0
-    open_ = {key for key in windows if key < _FIRST_THREAD_KEY}
+    # What is started is noted by its number, threads too (on_process_fork() in meter.c).
+    open_ = {key for key in windows if key < _FIRST_THREAD_KEY} & processes.numbers()
     return sum(processes.alive(pid) for pid in open_ - set(cgroups.members(cgroup)))
 
 

@@ -8,20 +8,20 @@ import os
 import pwd
 import secrets
 import signal
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from zctrace.collect import cgroups
-from zctrace.collect.describe import ENVIRONMENT, OUTPUTS, SERVING, SOCKET_NAME, STOP, TRACING
+from zctrace.collect.describe import ENVIRONMENT, SERVING, SOCKET_NAME, STOP, TRACING
 from zctrace.errors import UsageError
 from zctrace.evidence.account import Look
 from zctrace.evidence.schema import Evidence, Request, Subject
 from zctrace.machine import collector_process, job, progress, qemu, staging
 from zctrace.machine.collector_process import SHARE
 from zctrace.machine.guardian import RunFolder, guarded
+from zctrace.machine.guest_streams import GuestStreams
 from zctrace.machine.places import HOST, Place
 from zctrace.notices import Say
 from zctrace.plan.attachments import Choice
@@ -76,7 +76,7 @@ def trace(
     """
     with _prepared(place, wanted, say) as ready:
         steps = _Steps(say)
-        outputs = _Outputs(ready.share) if ready.guest else None
+        theirs = GuestStreams(ready.share) if ready.guest else None
         with (
             _interruptible((ready.share / STOP).touch, lambda: steps.last == TRACING),
             _streams(here=ready.guest is None) as streams,
@@ -86,11 +86,11 @@ def trace(
                 steps,
                 wanted,
                 streams,
-                outputs.forward if outputs else lambda: None,
+                theirs.forward if theirs else lambda: None,
                 lambda line: show(line["seconds"], Look(**line["look"])),
             )
-        if outputs:
-            outputs.forward()
+        if theirs:
+            theirs.forward()
         return collector_process.evidence_from(*answer)
 
 
@@ -110,13 +110,13 @@ def serve(
     with _prepared(place, wanted, say) as prepared:
         steps = _Steps(say)
         stop = prepared.share / STOP
-        outputs = _Outputs(prepared.share) if prepared.guest else None
+        theirs = GuestStreams(prepared.share) if prepared.guest else None
         told = False
 
         def meanwhile() -> None:
             nonlocal told
-            if outputs:
-                outputs.forward()
+            if theirs:
+                theirs.forward()
             if not told and steps.last == SERVING:
                 told = True
                 ready(prepared.share / SOCKET_NAME)
@@ -133,8 +133,8 @@ def serve(
             answer, _ = collector_process.answered(
                 *prepared.whereabouts, steps, wanted, streams, meanwhile
             )
-        if outputs:
-            outputs.forward()
+        if theirs:
+            theirs.forward()
         status: int | None = answer["status"]
         return status
 
@@ -236,25 +236,6 @@ def _environment(user: str) -> dict[str, str]:
     """Ours, with the home and the name of whom the command runs as."""
     entry = pwd.getpwnam(user)
     return {**os.environ, "HOME": entry.pw_dir, "USER": user, "LOGNAME": user}
-
-
-class _Outputs:
-    """What a command prints in a guest, on its way to our own standard output and error."""
-
-    def __init__(self, share: Path) -> None:
-        self._paths = [share / name for name in OUTPUTS]
-        self._done = [0] * len(OUTPUTS)
-
-    def forward(self) -> None:
-        """Whatever is there and was not forwarded before."""
-        ours = (sys.stdout.buffer, sys.stderr.buffer)
-        for number, (path, out) in enumerate(zip(self._paths, ours, strict=True)):
-            with suppress(FileNotFoundError), path.open("rb") as file:
-                file.seek(self._done[number])
-                text = file.read()
-                self._done[number] += len(text)
-                out.write(text)
-                out.flush()
 
 
 @contextmanager

@@ -1,4 +1,8 @@
-"""A collector's steps, as they come, with a time limit on each."""
+"""A collector's steps, as they come, with a time limit on a step that shows no sign of life.
+
+On a busy machine a step may take any time. A hung one writes nothing: what the collector takes
+for a sign is in ``zctrace.collect.life``.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from zctrace.notices import Say
 
 BOOT_SECONDS = 420.0
 _STEP_SECONDS = 180.0
+"""Without a sign of life."""
 _SLOWEST_BYTES_PER_SECOND = 1 << 20
 """Of payload, in one emulated step: written, read, checked and moved."""
 POLL_SECONDS = 0.05
@@ -26,8 +31,8 @@ POLL_SECONDS = 0.05
 class Progress:
     """The collector's steps, as they come through a file; with a time limit on each.
 
-    ``file`` gets a line of JSON per step, ``answer`` appears when there is one. Lines that
-    are no steps are for ``show``.
+    ``file`` gets a line of JSON per step, ``answer`` appears when there is one. Other lines
+    are for ``show``, but for mere signs of life. The limit is counted from the last line.
     """
 
     file: Path
@@ -44,6 +49,8 @@ class Progress:
     """To be called all the time while waiting."""
     booted_after: float = 0.0
     """Seconds until the first step; known after :meth:`wait`."""
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
     _read: int = 0
 
     def wait(self, process: subprocess.Popen[bytes], console: Path, log: Path) -> None:
@@ -51,7 +58,7 @@ class Progress:
         seen = False
         limit = self.boot_seconds
         step = "boot" if self.boots else "start"
-        began = time.monotonic()
+        began = self.clock()
         deadline = began + limit
         while not self.answer.exists():
             self.meanwhile()
@@ -59,12 +66,12 @@ class Progress:
                 if "step" in line:
                     step = line["step"]
                     self.say(step)
-                else:
+                elif "alive" not in line:
                     self.show(line)
-                self.booted_after = self.booted_after or time.monotonic() - began
+                self.booted_after = self.booted_after or self.clock() - began
                 seen = True
                 limit = _STEP_SECONDS + self.payload_bytes / _SLOWEST_BYTES_PER_SECOND
-                deadline = time.monotonic() + limit
+                deadline = self.clock() + limit
             if process.poll() is not None:
                 if self.answer.exists():
                     return
@@ -74,10 +81,10 @@ class Progress:
                 raise self._failure(
                     f"the collector died at: {step}" if seen else early, log, console
                 )
-            if time.monotonic() > deadline and step != self.endless:
+            if self.clock() > deadline and step != self.endless:
                 what = f"no progress for {limit:.0f} s at: {step}"
                 raise self._failure(what, log, console, slow=self.boots and not seen)
-            time.sleep(POLL_SECONDS)
+            self.sleep(POLL_SECONDS)
 
     def _failure(
         self, what: str, log: Path, console: Path, *, slow: bool = False

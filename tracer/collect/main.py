@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from zctrace import errors
+from zctrace.collect import modules
 from zctrace.collect.describe import ENVIRONMENT, OUTPUTS, STOP, request_from, write_json
 from zctrace.collect.program import Show, trace
 from zctrace.collect.strategies import collect
@@ -71,6 +72,9 @@ def main(arguments: list[str]) -> int:
     say("collector started")
     try:
         wanted = request_from(request)
+        if wanted.modules and wanted.machine != "host":
+            say("loading modules")
+            modules.load(wanted.modules)
         if wanted.subject:
             found = _program(wanted, request.parent, arguments[3:], say, show)
         else:

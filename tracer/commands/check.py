@@ -15,6 +15,7 @@ from zctrace.commands.options import (
     Keep,
     Kernel,
     Mechanism,
+    Modules,
     NoFollow,
     Quiet,
     User,
@@ -47,6 +48,7 @@ def command(
     user: User = "",
     kernel: Kernel = AUTO,
     mechanism: Mechanism = Choice.AUTO,
+    module: Modules = None,
     outputs: Outputs = NOWHERE,
     keep: Keep = False,
     boot_timeout: BootTimeout = BOOT_SECONDS,
@@ -58,7 +60,9 @@ def command(
     """
     subject = subject_of(words or [], [], "", duration, follow=not no_follow)
     return trace(
-        wanted(subject, user, mechanism, keep=keep, boot_timeout=boot_timeout),
+        wanted(
+            *(subject, user, mechanism), keep=keep, boot_timeout=boot_timeout, module=module
+        ),
         kernel,
         outputs,
         quiet=quiet,

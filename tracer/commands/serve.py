@@ -12,6 +12,7 @@ from zctrace.commands.options import (
     Keep,
     Kernel,
     Mechanism,
+    Modules,
     Quiet,
     Sabotage,
     User,
@@ -20,7 +21,7 @@ from zctrace.commands.options import (
 from zctrace.commands.progress import shown
 from zctrace.errors import UsageError
 from zctrace.evidence.schema import Subject
-from zctrace.machine import program_job
+from zctrace.machine import modules, program_job
 from zctrace.machine.places import AUTO
 from zctrace.machine.program_job import Wanted
 from zctrace.machine.progress import BOOT_SECONDS
@@ -32,6 +33,7 @@ def command(
     user: User = "",
     kernel: Kernel = AUTO,
     mechanism: Mechanism = Choice.AUTO,
+    module: Modules = None,
     keep: Keep = False,
     boot_timeout: BootTimeout = BOOT_SECONDS,
     quiet: Quiet = False,
@@ -44,7 +46,11 @@ def command(
     """
     subject = Subject(command=tuple(words or ()), folder=str(Path.cwd()), marked=True)
     how = wanted(
-        subject, user, mechanism, keep=keep, boot_timeout=boot_timeout, sabotage=sabotage
+        *(subject, user, mechanism),
+        keep=keep,
+        boot_timeout=boot_timeout,
+        sabotage=sabotage,
+        module=module,
     )
     return serve(how, kernel, quiet=quiet)
 
@@ -65,4 +71,6 @@ def serve(wanted: Wanted, name: str, *, quiet: bool) -> int | None:
             else:
                 say(step)
 
-        return program_job.serve(find(name, say), wanted, said)
+        place = find(name, say)
+        modules.check(wanted.modules, [place])
+        return program_job.serve(place, wanted, said)

@@ -25,6 +25,7 @@ from zctrace.commands.options import (
     Keep,
     Kernel,
     Mechanism,
+    Modules,
     NoFollow,
     Quiet,
     Sabotage,
@@ -37,7 +38,7 @@ from zctrace.commands.progress import shown
 from zctrace.errors import KernelError, UsageError
 from zctrace.evidence.account import Look
 from zctrace.evidence.schema import Subject
-from zctrace.machine import places, program_job
+from zctrace.machine import modules, places, program_job
 from zctrace.machine.places import AUTO, HOST, Place
 from zctrace.machine.program_job import Wanted
 from zctrace.machine.progress import BOOT_SECONDS
@@ -67,6 +68,7 @@ def command(
     user: User = "",
     kernel: Kernel = AUTO,
     mechanism: Mechanism = Choice.AUTO,
+    module: Modules = None,
     interval: Annotated[
         float | None,
         typer.Option(
@@ -101,7 +103,11 @@ def command(
         interval=interval,
     )
     how = wanted(
-        subject, user, mechanism, keep=keep, boot_timeout=boot_timeout, sabotage=sabotage
+        *(subject, user, mechanism),
+        keep=keep,
+        boot_timeout=boot_timeout,
+        sabotage=sabotage,
+        module=module,
     )
     return trace(how, kernel, outputs, quiet=quiet)
 
@@ -160,6 +166,7 @@ def trace(
     require_command(wanted.subject.command)
     with shown(quiet=quiet) as say:
         place = _place(name, wanted, say)
+        modules.check(wanted.modules, [place])
         lines = live.Lines()
 
         def look_on(seconds: float, look: Look) -> None:

@@ -262,6 +262,10 @@ class Meter:
         changed = {key.value for key in self._bpf["changed_cpus"]}
         return len(changed | set(perf_events.online_cpus()) - self._cpus)
 
+    def modules_loaded(self) -> set[str]:
+        """As :func:`readings.modules`; none while no flows are followed."""
+        return readings.modules(self._bpf) if self._options.follow_flows else set()
+
     def left_cgroup(self) -> int:
         """How many cgroups the traced threads were moved to, out of what :meth:`scope` says.
 

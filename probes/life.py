@@ -1,4 +1,7 @@
-"""Events in the life of a traced program's processes. To add one, add a row."""
+"""Events in the life of a traced program's processes, and of modules that it may use.
+
+To add one, add a row.
+"""
 
 from __future__ import annotations
 
@@ -35,5 +38,23 @@ LIFE_SITES: tuple[EventSite, ...] = (
             ("pid", "ATTACH_PID"),
         ),
         why="a process that leaves the cgroup that breakpoints are limited to",
+    ),
+    EventSite(
+        quantity=Quantity.MODULE_LOADED,
+        mechanism=Mechanism.TRACEPOINT,
+        tracepoint="module:module_load",
+        handler="on_module_loaded",
+        parameter=None,
+        fields=(("name", "MODULE_LOADED_NAME"),),
+        why="a module that nobody has searched, and that may be gone at the end",
+    ),
+    EventSite(
+        quantity=Quantity.MODULE_FREED,
+        mechanism=Mechanism.TRACEPOINT,
+        tracepoint="module:module_free",
+        handler="on_module_freed",
+        parameter=None,
+        fields=(("name", "MODULE_FREED_NAME"),),
+        why="a module that could not be initialized has copied nothing",
     ),
 )

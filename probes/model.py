@@ -68,6 +68,8 @@ class Quantity(enum.StrEnum):
     PROCESS_EXEC = "process-exec"
     PROCESS_EXIT = "process-exit"
     CGROUP_LEFT = "cgroup-left"
+    MODULE_LOADED = "module-loaded"
+    MODULE_FREED = "module-freed"
     CPU_CHANGED = "cpu-changed"
 
     DISK_REQUEST = "disk-request"

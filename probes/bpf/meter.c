@@ -389,4 +389,48 @@ int on_cgroup_changed(void *ctx)
 		count_lost(LOST_WINDOW);
 	return 0;
 }
+
+#define MODULE_NAME_BYTES 56 /* MODULE_NAME_LEN of 64-bit kernels (include/linux/moduleparam.h) */
+
+struct module_name {
+	char text[MODULE_NAME_BYTES];
+};
+
+/* Modules that were loaded, and the thread that each was loaded by. */
+BPF_HASH(loaded_modules, struct module_name, u64, 1024);
+
+/* The name of the module that an event is of: where it is stands in the record, in the lower half. */
+static inline void read_module_name(void *ctx, u32 at, struct module_name *module)
+{
+	bpf_probe_read_kernel_str(module->text, sizeof(module->text),
+				  ctx + (*(u32 *)(ctx + at) & 0xffff));
+}
+
+/* Tracepoint module:module_load: a module is there, and will be initialized. */
+int on_module_loaded(void *ctx)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	struct module_name module = {};
+
+	read_module_name(ctx, MODULE_LOADED_NAME, &module);
+	if (loaded_modules.update(&module, &thread))
+		count_lost(LOST_WINDOW);
+	return 0;
+}
+
+/*
+ * Tracepoint module:module_free: a module has gone. Who has loaded it removes it where it could
+ * not be initialized, as a driver whose hardware is missing: nobody has used it.
+ */
+int on_module_freed(void *ctx)
+{
+	struct module_name module = {};
+	u64 *thread;
+
+	read_module_name(ctx, MODULE_FREED_NAME, &module);
+	thread = loaded_modules.lookup(&module);
+	if (thread && *thread == bpf_get_current_pid_tgid())
+		loaded_modules.delete(&module);
+	return 0;
+}
 #endif

@@ -19,7 +19,16 @@ from zctrace import cli, errors
 from zctrace.collect import cgroups, payload, program, strategies, windows
 from zctrace.evidence.schema import Request
 from zctrace.kernel import facts as kernel
-from zctrace.machine import collector_process, images, kernels, places, qemu, staging
+from zctrace.kernel import remembered
+from zctrace.machine import (
+    collector_process,
+    images,
+    kernels,
+    modules,
+    places,
+    qemu,
+    staging,
+)
 from zctrace.machine.debian_archive import StockKernel
 
 PROGRAMS = json.loads((HERE / "evidence" / "programs-6.1.json").read_text())
@@ -123,7 +132,10 @@ INVOCATIONS = {
 
 @pytest.fixture
 def installed(collector, monkeypatch, tmp_path):
-    """All that any command looks for: programs, a fetched kernel, an archive, a result."""
+    """All that any command looks for: programs, a fetched kernel, an archive, a result.
+
+    Returns the collector.
+    """
     tools = tmp_path / "tools"
     tools.mkdir()
     for tool in ("mkfs.ext4", "ip", "ethtool"):
@@ -135,6 +147,7 @@ def installed(collector, monkeypatch, tmp_path):
     monkeypatch.setattr(kernels, "all_releases", lambda _: FakeArchive(offered))
     result = {"evidence": [recorded_evidence("6.1").to_json()]}
     (tmp_path / "run.json").write_text(json.dumps(result))
+    return collector
 
 
 def test_every_command_is_run_here():
@@ -212,6 +225,47 @@ def test_options_without_a_command_may_be_in_any_order(collector, zctrace):
     (request,) = collector.requests
     assert (request.subject.pids, request.subject.seconds) == ((own, 1), 5)
     assert request.subject.command == ()
+
+
+MODULES = {
+    "run": ("run", "sendfile"),
+    "trace": ("trace",),
+    "check": ("check",),
+    "serve": ("serve",),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_modules_are_asked_for_by_name(installed, zctrace, monkeypatch, tmp_path, name):
+    (tmp_path / "sys" / "tls").mkdir(parents=True)
+    (tmp_path / "sys" / "vmw_vsock").mkdir()
+    monkeypatch.setattr(remembered, "SYS_MODULES", tmp_path / "sys")
+    command = () if name == "run" else ("true",)
+    zctrace(*MODULES[name], "--module", "vmw-vsock", "--module", "tls", *command)
+    (request,) = installed.requests
+    assert request.modules == ("vmw_vsock", "tls")
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("kernel", ["host", "6.1.0-56-amd64"])
+def test_a_module_that_there_is_not_ends_before_anything_begins(
+    installed, zctrace, monkeypatch, tmp_path, name, kernel
+):
+    folder = tmp_path / "cache" / "kernels" / RELEASE / "lib" / "modules" / RELEASE
+    for each in (folder, tmp_path / os.uname().release):
+        each.mkdir(parents=True, exist_ok=True)
+        (each / "modules.dep").write_text("kernel/net/tls/tls.ko:\n")
+        (each / "modules.builtin").write_text("kernel/fs/fuse/fuse.ko\n")
+    monkeypatch.setattr(remembered, "SYS_MODULES", tmp_path / "sys")
+    monkeypatch.setattr(modules, "_INSTALLED", tmp_path)
+    command = () if name == "run" else ("true",)
+    code, printed, complaint = zctrace(
+        *MODULES[name], "--kernel", kernel, "--module", "tsl", *command
+    )
+    assert (code, printed) == (errors.UsageError.exit_code, "")
+    assert "--module tsl: Linux " in complaint
+    assert "try: --module tls\n" in complaint
+    assert installed.requests == []
 
 
 FRACTIONS = [

@@ -23,8 +23,9 @@ from tests.unit.altering import (
 from zctrace.analysis import controls, own_word
 from zctrace.analysis.verdicts import Word
 from zctrace.evidence.schema import Hits
+from zctrace.evidence.sites import Blind
 from zctrace.probes.hooks import HOOKS, LIST_MAPPED, PAGE_MAPPED
-from zctrace.probes.model import Direction, Quantity
+from zctrace.probes.model import Direction, Kind, Path, Quantity
 from zctrace.workloads.kernel_account import KernelAccount
 from zctrace.workloads.known import Moved
 
@@ -248,6 +249,29 @@ def test_outside_of_system_calls_a_breakpoint_may_see_less(
     )
     control = checked(added(evidence, "sendfile", *strays), "sendfile")[AGREE]
     assert control.passed == passed
+
+
+@pytest.mark.parametrize(
+    ("role", "at_calls", "at_breakpoint", "passed"),
+    [
+        ("sender", 0, 100, True),
+        ("sender", 100, 0, False),
+        ("control_before", 0, 100, False),
+        ("control_after", 0, 100, False),
+    ],
+)
+@pytest.mark.parametrize("late", [("_copy_to_iter",), ("_copy_from_iter",)])
+def test_calls_in_a_module_that_came_too_late_are_a_doubt_and_no_failure(
+    evidence, late, role, at_calls, at_breakpoint, passed
+):
+    strays = (
+        count(role, "_copy_to_iter", at_calls),
+        at_return(role, "_copy_to_iter", at_breakpoint),
+    )
+    blind = Blind(Quantity.COPY_TO_ITER, late, "late", frozenset(Path), Kind.COPY, ("vsock",))
+    found = dataclasses.replace(added(evidence, "sendfile", *strays), blind=(blind,))
+    assert checked(found, "sendfile")[AGREE].passed == (passed and late == ("_copy_to_iter",))
+    assert not checked(added(evidence, "sendfile", *strays), "sendfile")[AGREE].passed
 
 
 def test_roles_do_not_make_up_for_each_other(evidence):

@@ -5,18 +5,30 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.conftest import recorded_evidence
 from tests.unit.test_call_sites import BASE, MODULE, Kernel
 from zctrace.collect import attached
 from zctrace.collect.attached import Instrument, Survey
+from zctrace.evidence.schema import Evidence
+from zctrace.evidence.sites import Blind
 from zctrace.kernel import later, remembered
 from zctrace.kernel import text as kernel_text
 from zctrace.kernel.facts import KernelFacts
 from zctrace.kernel.later import Loading
 from zctrace.kernel.text import TextError
-from zctrace.plan.attachments import Choice
+from zctrace.plan.attachments import CallAttachment, Choice
 from zctrace.plan.plan import plan
 from zctrace.probes.catalogue import CATALOGUE
-from zctrace.probes.model import Call, CallTarget, Catalogue, Direction, Quantity, Returned
+from zctrace.probes.model import (
+    Call,
+    CallTarget,
+    Catalogue,
+    Direction,
+    Kind,
+    Path,
+    Quantity,
+    Returned,
+)
 
 COPY, OWN = (
     CallTarget(
@@ -54,7 +66,7 @@ class Machine:
             ROWS, choice, self.facts, plan(ROWS, self.facts, choice), later.loadings()
         )
 
-    def load(self, *names, again=()):
+    def load(self, *names, again=(), calling=True, jumping=False):
         functions = {"caller": 0x100, "copy": 0x200}
         modules = [(n, {f"{n}_read": 0x80, "give": 0x100}) for n in names]
         k = Kernel(self._monkeypatch, self._folder, functions, modules=modules)
@@ -62,8 +74,10 @@ class Machine:
         k.call("caller", 0x10, "copy")
         for number, name in enumerate(names):
             start = MODULE + number * 0x10000
-            k.text.branch(start + 0x90, BASE + 0x200)
-            k.text.branch(start + 0xA0, start + 0x100)
+            if calling:
+                opcode = b"\xe9" if jumping else b"\xe8"
+                k.text.branch(start + 0x90, BASE + 0x200, opcode)
+                k.text.branch(start + 0xA0, start + 0x100, opcode)
             folder = self._folder / "sys" / name
             if name in again:
                 folder.rename(self._folder / f"formerly {name}")
@@ -77,6 +91,10 @@ def machine(monkeypatch, tmp_path):
     return Machine(monkeypatch, tmp_path)
 
 
+def unseen(survey, *loaded, own_machine=True):
+    return survey.unseen(loaded, own_machine=own_machine)
+
+
 def calls(attachments):
     return {a.target.function: [call.name for call in a.calls] for a in attachments}
 
@@ -84,7 +102,7 @@ def calls(attachments):
 def test_without_another_module_nothing_is_searched(machine, monkeypatch):
     monkeypatch.setattr(later, "LiveText", None)
     assert machine.survey.renewed() == (machine.survey, ())
-    assert list(machine.survey.unseen()) == []
+    assert list(unseen(machine.survey)) == []
 
 
 def test_what_a_module_brings_is_planned(machine):
@@ -115,20 +133,93 @@ def test_what_is_in_a_module_that_has_gone_is_planned_no_more(machine):
     machine.load("fuse", "xfs")
     survey, _ = machine.survey.renewed()
     machine.load()
+    assert list(unseen(survey)) == []
     survey, added = survey.renewed()
     assert added == ()
     assert calls(survey.plan.calls) == {"copy": ["caller+0x10"]}
+    assert (survey.facts.callers, survey.facts.modules) == (frozenset(), frozenset())
+    assert survey.plan.blind == machine.survey.plan.blind
 
 
 def test_what_came_after_the_probes_is_no_zero(machine):
     machine.load("fuse", "xfs")
-    found = {blind.functions: blind.reason for blind in machine.survey.unseen()}
+    found = {blind.functions: (blind.reason, blind.modules) for blind in unseen(machine.survey)}
     assert found == {
-        ("copy",): "fuse, xfs: loaded after the probes were attached; measure again, it will "
-        "be watched",
-        ("give",): "fuse: loaded after the probes were attached; measure again, it will be "
-        "watched",
+        ("copy",): (
+            "modules fuse, xfs were loaded after the probes were attached: calls from "
+            "fuse_read, xfs_read are not counted. To count them: --module fuse --module xfs",
+            ("fuse", "xfs"),
+        ),
+        ("give",): (
+            "module fuse was loaded after the probes were attached: calls from fuse_read are "
+            "not counted. To count them: --module fuse",
+            ("fuse",),
+        ),
     }
+
+
+def test_on_this_machine_a_module_stays_loaded(machine):
+    machine.load("fuse")
+    first, _ = unseen(machine.survey, own_machine=False)
+    assert first.reason.endswith("To count them: measure again, now that it is loaded")
+
+
+def test_not_every_caller_is_named():
+    found = tuple(Call(at, f"caller_{at}.part.0", 0, "xfs") for at in range(5))
+    blind = attached.uncounted(CallAttachment(0, COPY, found[:4], found[4:]), own_machine=True)
+    assert ": calls from caller_0, caller_1, caller_2 and 2 more are not" in blind.reason
+
+
+def test_a_module_that_is_still_there_is_one_thing_whoever_says_so(machine):
+    machine.load("fuse")
+    assert list(unseen(machine.survey, "fuse")) == list(unseen(machine.survey))
+
+
+@pytest.mark.parametrize(
+    ("own_machine", "remedy"), [(True, "--module brd"), (False, "modprobe brd, before")]
+)
+def test_a_module_that_came_and_went_is_no_zero(machine, own_machine, remedy):
+    (blind,) = unseen(machine.survey, "brd", own_machine=own_machine)
+    assert (blind.functions, blind.modules, blind.kind) == (("module brd",), ("brd",), "copy")
+    assert blind.paths == frozenset(Path)
+    assert blind.reason == (
+        "it was loaded after the probes were attached, and has gone again: what it copied is "
+        f"not known. To count it: {remedy}"
+    )
+
+
+def test_a_module_without_a_call_is_no_doubt(machine):
+    machine.load("silent", calling=False)
+    survey, added = machine.survey.renewed()
+    assert (survey.loadings, added) == (later.loadings(), ())
+    assert list(unseen(machine.survey, "silent")) == []
+
+
+def test_a_call_that_cannot_be_probed_is_no_zero(machine):
+    machine.load("fuse", jumping=True)
+    found = {blind.functions: blind.modules for blind in unseen(machine.survey)}
+    assert found == {("copy",): ("fuse",), ("give",): ("fuse",)}
+
+
+def test_a_module_that_copies_by_instructions_is_no_zero(machine):
+    """Its row's callers are there, and call nothing: that is said of it in any case."""
+    machine.load("fuse", calling=False)
+    (blind,) = unseen(machine.survey)
+    assert (blind.functions, blind.modules) == (("give",), ())
+    assert blind.reason == "no call of it was found in fuse_read"
+    survey, _ = machine.survey.renewed()
+    assert list(unseen(survey)) == []
+    assert blind in survey.plan.blind
+
+
+def test_what_else_is_not_watched_is_said_after_a_module_came_as_before(machine):
+    other = Blind(Quantity.SYSCALL_ENTER, ("calls",), "", frozenset(), Kind.COPY)
+    blind = (*machine.survey.plan.blind, other)
+    whole = dataclasses.replace(machine.survey.plan, blind=blind)
+    survey = dataclasses.replace(machine.survey, plan=whole)
+    machine.load("fuse")
+    renewed, _ = survey.renewed()
+    assert other in renewed.plan.blind
 
 
 def test_a_module_that_cannot_be_searched_is_no_zero(machine, monkeypatch):
@@ -137,7 +228,7 @@ def test_a_module_that_cannot_be_searched_is_no_zero(machine, monkeypatch):
 
     monkeypatch.setattr(later, "LiveText", locked)
     machine.load("fuse")
-    (blind,) = machine.survey.unseen()
+    (blind,) = unseen(machine.survey)
     assert blind.reason == "modules were loaded that cannot be searched: /proc/kcore: locked"
 
 
@@ -145,7 +236,7 @@ def test_of_a_kernel_that_was_never_searched_it_is_said_elsewhere(machine):
     facts = dataclasses.replace(machine.facts, text="/proc/kcore: locked")
     survey = dataclasses.replace(machine.survey, facts=facts)
     machine.load("fuse")
-    assert list(survey.unseen()) == []
+    assert list(unseen(survey)) == []
 
 
 def test_a_renewed_instrument_has_the_module_watched_and_says_so(machine, monkeypatch):
@@ -159,7 +250,7 @@ def test_a_renewed_instrument_has_the_module_watched_and_says_so(machine, monkey
     ((extended_plan, added),) = extended
     assert extended_plan is instrument.survey.plan
     assert added == {"copy": ["fuse_read+0x10"], "give": ["fuse_read+0x20"]}
-    assert list(instrument.survey.unseen()) == []
+    assert list(unseen(instrument.survey)) == []
 
 
 def test_evidence_has_what_was_loaded_too_late(machine, monkeypatch):
@@ -168,11 +259,28 @@ def test_evidence_has_what_was_loaded_too_late(machine, monkeypatch):
         blind: tuple
 
     monkeypatch.setattr(attached, "evidence_of", lambda *_, **__: Said(("first",)))
-    instrument = Instrument(SimpleNamespace(refused={}), None, machine.survey, "")
+    meter = SimpleNamespace(refused={}, modules_loaded=lambda: {"fuse", "brd"})
+    instrument = Instrument(meter, None, machine.survey, "")
     machine.load("fuse")
-    first, *others = instrument.evidence(None, None).blind
+    first, *others = instrument.evidence(SimpleNamespace(machine="host"), None).blind
     assert first == "first"
-    assert [blind.functions for blind in others] == [("copy",), ("give",)]
+    assert [blind.functions for blind in others] == [("copy",), ("give",), ("module brd",)]
+    assert [blind.reason.rpartition(": ")[2] for blind in others] == [
+        "measure again, now that it is loaded",
+        "measure again, now that it is loaded",
+        "modprobe brd, before",
+    ]
+
+
+def test_late_modules_survive_being_written_and_read():
+    saved = recorded_evidence("6.1").to_json()
+    for blind in saved["blind"]:
+        blind.pop("modules", None)
+    read = Evidence.from_json(saved)
+    assert {blind.modules for blind in read.blind} <= {()}
+    blind = Blind(Quantity.MEMORY_COPY, ("memcpy",), "late", frozenset(), Kind.COPY, ("sctp",))
+    again = Evidence.from_json(dataclasses.replace(read, blind=(blind,)).to_json())
+    assert again.blind == (blind,)
 
 
 def test_each_loading_is_told_from_others(machine):

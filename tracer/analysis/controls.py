@@ -171,6 +171,8 @@ def _agreement(evidence: Evidence, run: Run) -> list[Control]:
         }
         if not targets or not site.exact:
             continue
+        # Calls in modules that came too late are not counted there, which is said.
+        late = any(b.modules and targets & set(b.functions) for b in evidence.blind)
         # On 5.10 functions that copy pages by themselves leave kernel memory to another.
         others = {
             s.function
@@ -188,6 +190,7 @@ def _agreement(evidence: Evidence, run: Run) -> list[Control]:
                 at_breakpoint[where] += count.bytes
             elif count.function in others and count.direction is Direction.KERNEL_TO_KERNEL:
                 inside_others[where] += count.bytes
+        fewer = {where for where in at_breakpoint if at_calls[where] < at_breakpoint[where]}
         differing = [
             f"{role}: {at_calls[role, inside]} B at call sites, "
             f"{at_breakpoint[role, inside]} B at the breakpoint"
@@ -196,7 +199,8 @@ def _agreement(evidence: Evidence, run: Run) -> list[Control]:
             not in (0, inside_others[role, inside])
             # Kernel threads that work on the program's memory, outside of any system call
             # and of the cgroup: a breakpoint does not see them, the call sites do.
-            and (inside or at_calls[role, inside] < at_breakpoint[role, inside])
+            and (inside or (role, inside) in fewer)
+            and not (late and role not in _POSITIVE and (role, inside) in fewer)
             # Of a call that had begun before the tracing did, only its end may be seen.
             and (inside or role is not RoleName.PROGRAM)
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +27,10 @@ from zctrace.kernel.later import Loading
 from zctrace.kernel.text import TextError
 from zctrace.plan.attachments import AttachPlan, CallAttachment, Choice
 from zctrace.plan.plan import plan, settled
-from zctrace.probes.model import Catalogue, Kind, Path, Purpose, Quantity
+from zctrace.probes.model import Catalogue, Kind, Path, Purpose, Quantity, plain
+
+_CALLERS = 3
+"""How many are named."""
 
 
 @dataclass(frozen=True)
@@ -53,35 +56,62 @@ class Survey:
         if self.facts.text or not gone | new:
             return self, ()
         facts = later.look_again(self.catalogue, self.facts, gone, new)
-        planned = plan(self.catalogue, facts, self.choice)
-        whole = dataclasses.replace(self.plan, calls=planned.calls, blind=planned.blind)
+        before, planned = (plan(self.catalogue, f, self.choice) for f in (self.facts, facts))
+        others = (blind for blind in self.plan.blind if blind not in before.blind)
+        blind = (*planned.blind, *others)
+        whole = dataclasses.replace(self.plan, calls=planned.calls, blind=blind)
         modules = {loading.name for loading in new}
         added = (attachment.within(modules) for attachment in planned.calls)
         return (
             dataclasses.replace(self, facts=facts, plan=whole, loadings=now),
-            tuple(attachment for attachment in added if attachment.calls),
+            tuple(one for one in added if one.calls or one.unreached),
         )
 
-    def unseen(self) -> Iterator[Blind]:
-        """What modules copy that were loaded since, and nobody counts."""
+    def unseen(self, loaded: Iterable[str] = (), *, own_machine: bool) -> Iterator[Blind]:
+        """What modules copy that were loaded since, and that is not counted.
+
+        ``loaded`` are names of modules that were, whether or not they are still there.
+        """
+        if self.facts.text:
+            return  # said elsewhere
         try:
-            _, added = self.renewed()
+            found, added = self.renewed()
         except TextError as error:
-            yield Blind(
-                *(Quantity.MEMORY_COPY, ("memcpy",)),
-                f"modules were loaded that cannot be searched: {error}",
-                *(frozenset(Path), Kind.COPY),
-            )
+            reason = f"modules were loaded that cannot be searched: {error}"
+            yield Blind(Quantity.MEMORY_COPY, ("memcpy",), reason, frozenset(Path), Kind.COPY)
             return
         for attachment in added:
-            target, modules = attachment.target, {call.module for call in attachment.calls}
-            yield Blind(
-                *(target.quantity, (target.function,)),
-                f"{', '.join(sorted(modules))}: loaded after the probes were attached; "
-                "measure again, it will be watched",
-                target.paths,
-                Kind.COPY if target.purpose is Purpose.PAYLOAD else Kind.EVENT,
+            yield uncounted(attachment, own_machine=own_machine)
+        # What is said of these modules also where they were there from the beginning.
+        yield from (blind for blind in found.plan.blind if blind not in self.plan.blind)
+        for name in sorted(set(loaded) - {loading.name for loading in found.loadings}):
+            remedy = f"--module {name}" if own_machine else f"modprobe {name}, before"
+            reason = (
+                "it was loaded after the probes were attached, and has gone again: what it "
+                f"copied is not known. To count it: {remedy}"
             )
+            what, paths = (f"module {name}",), frozenset(Path)
+            yield Blind(Quantity.MEMORY_COPY, what, reason, paths, Kind.COPY, (name,))
+
+
+def uncounted(attachment: CallAttachment, *, own_machine: bool) -> Blind:
+    """Calls that are all in modules that were loaded too late."""
+    target, calls = attachment.target, (*attachment.calls, *attachment.unreached)
+    modules = sorted({call.module for call in calls})
+    callers = sorted({plain(call.caller) for call in calls})
+    more = f" and {len(callers) - _CALLERS} more" if len(callers) > _CALLERS else ""
+    loaded = f"modules {', '.join(modules)} were" if modules[1:] else f"module {modules[0]} was"
+    options = " ".join(f"--module {name}" for name in modules)
+    return Blind(
+        target.quantity,
+        (target.function,),
+        f"{loaded} loaded after the probes were attached: calls from "
+        f"{', '.join(callers[:_CALLERS])}{more} are not counted. To count them: "
+        + (options if own_machine else "measure again, now that it is loaded"),
+        target.paths,
+        Kind.COPY if target.purpose is Purpose.PAYLOAD else Kind.EVENT,
+        tuple(modules),
+    )
 
 
 def survey(
@@ -125,7 +155,10 @@ class Instrument:
             self.bcc_version,
             **found,
         )
-        return dataclasses.replace(said, blind=(*said.blind, *self.survey.unseen()))
+        late = self.survey.unseen(
+            self.meter.modules_loaded(), own_machine=request.machine != "host"
+        )
+        return dataclasses.replace(said, blind=(*said.blind, *late))
 
 
 @contextmanager

@@ -43,6 +43,7 @@ from zctrace.workloads.marker import Role
 TABLES = (
     *("objects", "flows", "bookings", "workers", "running"),
     *("more_flows", "more_bookings", "more_workers", "overflow"),
+    "loaded_modules",
 )
 """Those that are cleared between one program and the next."""
 _PAYLOAD = 1

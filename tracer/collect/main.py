@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from zctrace import errors
-from zctrace.collect import life, open_files, standard_input
+from zctrace.collect import life, modules, open_files, standard_input
 from zctrace.collect.describe import ENVIRONMENT, OUTPUTS, STOP, request_from, write_json
 from zctrace.collect.program import Show, trace
 from zctrace.collect.strategies import collect
@@ -86,6 +86,9 @@ def main(arguments: list[str]) -> int:
         wanted = request_from(request)
         with life.watched(lambda: tell(alive=True)) as noted:
             step = _both(say, noted)
+            if wanted.modules and wanted.machine != "host":
+                step("loading modules")
+                modules.load(wanted.modules)
             if wanted.subject:
                 found = _program(wanted, request.parent, arguments[3:], step, show)
             else:

@@ -250,11 +250,14 @@ class Meter:
         """
         return len(self._processors.unwatched)
 
-    def left_cgroup(self) -> int:
-        """How many cgroups the traced threads were moved to, out of what :meth:`scope` says.
+    def modules_loaded(self) -> set[str]:
+        """As :func:`readings.modules`; none while no flows are followed."""
+        return readings.modules(self._bpf) if self._options.follow_flows else set()
 
-        No breakpoint follows them there. Since the last :meth:`reset`.
-        """
+    def left_cgroup(self) -> int:
+        """How many cgroups the traced threads were moved to, out of that of :meth:`scope`.
+
+        Since the last :meth:`reset`."""
         if self._options.follow_flows:
             self._left += threads.left(self._bpf, self._cgroup)
         return self._left

@@ -77,6 +77,12 @@ def mappings(bpf: Any) -> list[Mapped]:
     ]
 
 
+def modules(bpf: Any) -> set[str]:
+    """Names of modules that were loaded since the last reset, but for those that failed to."""
+    names = (bytes(key.text) for key in bpf["loaded_modules"])
+    return {name.partition(b"\0")[0].decode(errors="replace") for name in names}
+
+
 def syscall_name(number: int) -> str | None:
     if number == NO_SYSCALL:
         return None

@@ -16,6 +16,7 @@ from zctrace.commands.options import (
     Keep,
     Kernel,
     Mechanism,
+    Modules,
     NoFollow,
     Quiet,
     User,
@@ -49,6 +50,7 @@ def command(
     kernel: Kernel = AUTO,
     cpus: Cpus = None,
     mechanism: Mechanism = Choice.AUTO,
+    module: Modules = None,
     outputs: Outputs = NOWHERE,
     keep: Keep = False,
     boot_timeout: BootTimeout = BOOT_SECONDS,
@@ -60,7 +62,9 @@ def command(
     """
     subject = subject_of(words or [], [], "", duration, follow=not no_follow)
     return trace(
-        wanted(subject, user, mechanism, keep=keep, boot_timeout=boot_timeout),
+        wanted(
+            *(subject, user, mechanism), keep=keep, boot_timeout=boot_timeout, module=module
+        ),
         kernel,
         cpus,
         outputs,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from zctrace.evidence.schema import Subject
+from zctrace.machine import modules
 from zctrace.machine.program_job import Wanted
 from zctrace.plan.attachments import Choice
 
@@ -51,9 +52,18 @@ def wanted(
     keep: bool,
     boot_timeout: float,
     sabotage: Sequence[str] | None = None,
+    module: Sequence[str] | None = None,
 ) -> Wanted:
     """What to trace, and how, from what was given for the options below."""
-    return Wanted(subject, user, mechanism.value, tuple(sabotage or ()), keep, boot_timeout)
+    return Wanted(
+        subject,
+        user,
+        mechanism.value,
+        tuple(sabotage or ()),
+        keep,
+        boot_timeout,
+        modules=modules.chosen(module or ()),
+    )
 
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
@@ -110,6 +120,16 @@ Kernel = Annotated[str, typer.Option(help="auto, host, a version such as 6.1, or
 Kernels = Annotated[
     list[str] | None,
     typer.Option(help="auto, host, a version such as 6.1, or a path. Repeatable."),
+]
+Modules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--module",
+        metavar="NAME",
+        help="A module of the kernel, loaded in the virtual machine before anything is "
+        "watched. Repeatable.",
+        show_default=False,
+    ),
 ]
 
 TAKES_A_COMMAND = {"allow_interspersed_args": False}

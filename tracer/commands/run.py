@@ -29,6 +29,7 @@ from zctrace.commands.options import (
     Keep,
     Kernels,
     Mechanism,
+    Modules,
     Quiet,
     Sabotage,
     count,
@@ -37,7 +38,7 @@ from zctrace.commands.outputs import NOWHERE, writes
 from zctrace.commands.progress import Steps, notice, shown
 from zctrace.errors import UsageError
 from zctrace.evidence.schema import COLD, USER_COPIES, WARM, Evidence
-from zctrace.machine import images, job, kernels, kvm, qemu, side_by_side
+from zctrace.machine import images, job, kernels, kvm, modules, qemu, side_by_side
 from zctrace.machine import places as machine_places
 from zctrace.machine.job import Options
 from zctrace.machine.places import AUTO, Place
@@ -139,6 +140,7 @@ def command(
         ),
     ] = None,
     mechanism: Mechanism = Choice.AUTO,
+    module: Modules = None,
     outputs: Outputs = NOWHERE,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
@@ -177,6 +179,7 @@ def command(
         pipe_size=None if pipe_size is None else parse_size(pipe_size, "--pipe-size"),
         user_copies=choices.choose_user_copies(parse_size(user_copies, "--user-copies")),
         repeat=repeat,
+        modules=modules.chosen(module or ()),
         sabotage=tuple(sabotage or ()),
         keep=keep,
         boot_seconds=boot_timeout,
@@ -204,6 +207,7 @@ def run(
     with shown(quiet=quiet) as say:
         places = [find(name, say, cpus) for name in names]
         _check_devices(options, places)
+        modules.check(options.modules, places)
         images.check_resources(
             options.size,
             () if options.file else options.file_systems,
@@ -285,12 +289,14 @@ def show_plan(
     for name in names:
         if name == machine_places.HOST or (name == machine_places.AUTO and _host_is_fine()):
             print(f"{name}: this machine's own kernel, {os.uname().release}")
+            modules.check(options.modules, [Place(None)])
             print("    zctrace plan --kernel host shows the probes")
             continue
         kernel = _without_fetching(name)
         if kernel is None:
             print(f"{name}: a kernel that is not at hand: it would be fetched first")
             continue
+        modules.check(options.modules, [Place(kernel)])
         guest = qemu.Guest(
             kernel,
             bool(kvm.kvm_known(kernel)),
@@ -302,6 +308,8 @@ def show_plan(
         )
         print(f"{name}: Linux {kernel.release} in a virtual machine")
         print(f"    {shlex.join(qemu.command(guest))}")
+        if options.modules:
+            print(f"    modules loaded before: {', '.join(options.modules)}")
         print(f"    zctrace plan --kernel {kernel.release} shows the probes")
     for setting in options.settings:
         print(

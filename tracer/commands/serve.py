@@ -13,6 +13,7 @@ from zctrace.commands.options import (
     Keep,
     Kernel,
     Mechanism,
+    Modules,
     Quiet,
     Sabotage,
     User,
@@ -21,7 +22,7 @@ from zctrace.commands.options import (
 from zctrace.commands.progress import shown
 from zctrace.errors import UsageError
 from zctrace.evidence.schema import Subject
-from zctrace.machine import program_job
+from zctrace.machine import modules, program_job
 from zctrace.machine.places import AUTO
 from zctrace.machine.program_job import Wanted
 from zctrace.machine.progress import BOOT_SECONDS
@@ -34,6 +35,7 @@ def command(
     kernel: Kernel = AUTO,
     cpus: Cpus = None,
     mechanism: Mechanism = Choice.AUTO,
+    module: Modules = None,
     keep: Keep = False,
     boot_timeout: BootTimeout = BOOT_SECONDS,
     quiet: Quiet = False,
@@ -46,7 +48,11 @@ def command(
     """
     subject = Subject(command=tuple(words or ()), folder=str(Path.cwd()), marked=True)
     how = wanted(
-        subject, user, mechanism, keep=keep, boot_timeout=boot_timeout, sabotage=sabotage
+        *(subject, user, mechanism),
+        keep=keep,
+        boot_timeout=boot_timeout,
+        sabotage=sabotage,
+        module=module,
     )
     return serve(how, kernel, cpus, quiet=quiet)
 
@@ -67,4 +73,6 @@ def serve(wanted: Wanted, name: str, cpus: int | None, *, quiet: bool) -> int | 
             else:
                 say(step)
 
-        return program_job.serve(find(name, say, cpus), wanted, said)
+        place = find(name, say, cpus)
+        modules.check(wanted.modules, [place])
+        return program_job.serve(place, wanted, said)

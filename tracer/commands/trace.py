@@ -26,6 +26,7 @@ from zctrace.commands.options import (
     Keep,
     Kernel,
     Mechanism,
+    Modules,
     NoFollow,
     Quiet,
     Sabotage,
@@ -38,7 +39,7 @@ from zctrace.commands.progress import shown
 from zctrace.errors import KernelError, UsageError
 from zctrace.evidence.account import Look
 from zctrace.evidence.schema import Subject
-from zctrace.machine import places, program_job
+from zctrace.machine import modules, places, program_job
 from zctrace.machine.places import AUTO, HOST, Place
 from zctrace.machine.program_job import Wanted
 from zctrace.machine.progress import BOOT_SECONDS
@@ -69,6 +70,7 @@ def command(
     kernel: Kernel = AUTO,
     cpus: Cpus = None,
     mechanism: Mechanism = Choice.AUTO,
+    module: Modules = None,
     interval: Annotated[
         float | None,
         typer.Option(
@@ -103,7 +105,11 @@ def command(
         interval=interval,
     )
     how = wanted(
-        subject, user, mechanism, keep=keep, boot_timeout=boot_timeout, sabotage=sabotage
+        *(subject, user, mechanism),
+        keep=keep,
+        boot_timeout=boot_timeout,
+        sabotage=sabotage,
+        module=module,
     )
     return trace(how, kernel, cpus, outputs, quiet=quiet)
 
@@ -163,6 +169,7 @@ def trace(
     require_command(wanted.subject.command)
     with shown(quiet=quiet) as say:
         place = _place(name, cpus, wanted, say)
+        modules.check(wanted.modules, [place])
         lines = live.Lines()
 
         def look_on(seconds: float, look: Look) -> None:

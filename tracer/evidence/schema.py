@@ -85,7 +85,7 @@ class Request:
     device that every setting's ``nic`` names. Both empty if not asked for. ``subject`` is a
     program to trace; then there are no strategies, and nothing of what they need.
     ``user_copies`` is from how many bytes on copies within a program's own memory count,
-    where they are watched.
+    where they are watched. ``modules`` are loaded before anything else, but on a host.
     """
 
     run_id: str
@@ -109,6 +109,7 @@ class Request:
     to: str = ""
     subject: Subject | None = None
     user_copies: int = USER_COPIES
+    modules: tuple[str, ...] = ()
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Request:

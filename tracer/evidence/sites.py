@@ -37,10 +37,14 @@ class Site:
 
 @dataclass(frozen=True)
 class Blind:
-    """Something wanted that nothing will see, and why."""
+    """Something wanted that nothing will see, and why.
+
+    ``modules`` are those that it is of, where they were loaded after everything was attached.
+    """
 
     quantity: Quantity
     functions: tuple[str, ...]
     reason: str
     paths: frozenset[Path]
     kind: Kind
+    modules: tuple[str, ...] = ()

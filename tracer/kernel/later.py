@@ -58,9 +58,10 @@ def look_again(
     for function, those in calls.items():
         kept[function] = (*kept.get(function, ()), *those)
     named = {target.module for target in catalogue.calls}
+    callers_left = {c for t in catalogue.calls if t.module in left for c in t.callers}
     return dataclasses.replace(
         facts,
         calls=kept,
-        callers=facts.callers.union(*callers.values()),
-        modules=facts.modules | (added & named),
+        callers=(facts.callers - callers_left).union(*callers.values()),
+        modules=(facts.modules - left) | (added & named),
     )

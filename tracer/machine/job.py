@@ -65,6 +65,7 @@ class Options:
     file: Path | None = None
     to: str = ""
     everything: bool = False
+    modules: tuple[str, ...] = ()
     boot_seconds: float = machine_progress.BOOT_SECONDS
 
     @property
@@ -248,6 +249,7 @@ def _request(run_id: str, options: Options, guest: qemu.Guest | None, folder: Pa
         sabotage=options.sabotage,
         file=str(options.file or ""),
         to=options.to,
+        modules=options.modules,
     )
 
 

@@ -44,6 +44,7 @@ class Wanted:
     keep: bool = False
     boot_seconds: float = progress.BOOT_SECONDS
     work: int = _TIME_BYTES
+    modules: tuple[str, ...] = ()
 
 
 def check_processes(pids: tuple[int, ...]) -> None:
@@ -199,6 +200,7 @@ def _prepared(place: Place, wanted: Wanted, say: Say) -> Iterator[_Prepared]:
             mechanism=wanted.mechanism,
             sabotage=wanted.sabotage,
             subject=wanted.subject,
+            modules=wanted.modules,
         )
         with os.fdopen(
             os.open(share / ENVIRONMENT, os.O_WRONLY | os.O_CREAT, 0o600), "w"

@@ -6,7 +6,7 @@ import pytest
 
 from zctrace.errors import KernelError
 from zctrace.machine import debian_archive
-from zctrace.machine.debian_archive import Archive, version_key
+from zctrace.machine.debian_archive import Archive, flavour, version_key
 
 SEARCH = """\
 linux-image-6.1.0-55-amd64 - Linux 6.1 for 64-bit PCs (signed)
@@ -17,6 +17,12 @@ linux-image-6.12-amd64 - Linux for 64-bit PCs (meta-package)
 linux-image-7.3-amd64 - Linux 7.3-rc7 for 64-bit PCs
 linux-image-7.3.4+deb13-amd64 - Linux 7.3.4 for 64-bit PCs
 linux-image-7.3.4+deb13-amd64-dbg - Linux 7.3.4 for 64-bit PCs (debug symbols)
+linux-image-6.18.15+deb13-amd64 - Linux 6.18 for 64-bit PCs (signed)
+linux-image-7.0.13+deb13-amd64 - Linux 7.0 for 64-bit PCs
+linux-binary-7.0.13+deb13-amd64 - Linux 7.0 for 64-bit PCs
+linux-modules-7.3-amd64 - Linux 7.3-rc7 modules
+linux-binary-7.3.4+deb13-amd64 - Linux 7.3.4 for 64-bit PCs
+linux-modules-7.3.4+deb13-amd64 - Linux 7.3.4 modules
 """
 PACKAGES = {
     "linux-image-6.1.0-55-amd64": ("6.1.187-1", "kmod, linux-base (>= 4.3~)"),
@@ -27,6 +33,24 @@ PACKAGES = {
         "dracut | initramfs-tools, linux-binary-7.3.4+deb13-amd64 (= 7.3.4-1~bpo13+1), "
         "linux-modules-7.3.4+deb13-amd64 (= 7.3.4-1~bpo13+1)",
     ),
+    "linux-image-6.1.0-56-cloud-amd64": ("6.1.192-2", "kmod, linux-base (>= 4.3~)"),
+    "linux-image-6.1.0-56-rt-amd64": ("6.1.192-2", "kmod, linux-base (>= 4.3~)"),
+    # The image is whole, and what it depends on is gone.
+    "linux-image-6.18.15+deb13-amd64": (
+        "6.18.15-1~bpo13+1",
+        "dracut, kmod, linux-base-6.18.15+deb13-amd64 (= 6.18.15-1~bpo13+1)",
+    ),
+    # The image is one package of three, and the modules are gone.
+    "linux-image-7.0.13+deb13-amd64": (
+        "7.0.13-1~bpo13+1",
+        "linux-base-7.0.13+deb13-amd64 (= 7.0.13-1~bpo13+1), "
+        "linux-binary-7.0.13+deb13-amd64 (= 7.0.13-1~bpo13+1), "
+        "linux-modules-7.0.13+deb13-amd64 (= 7.0.13-1~bpo13+1)",
+    ),
+    "linux-binary-7.0.13+deb13-amd64": ("7.0.13-1~bpo13+1", ""),
+    "linux-modules-7.3-amd64": ("7.3~rc7-1~exp1", "kmod"),
+    "linux-binary-7.3.4+deb13-amd64": ("7.3.4-1~bpo13+1", ""),
+    "linux-modules-7.3.4+deb13-amd64": ("7.3.4-1~bpo13+1", "kmod"),
     "linux-image-amd64": ("6.1.192-2", "linux-image-6.1.0-56-amd64 (= 6.1.192-2)"),
 }
 
@@ -61,11 +85,40 @@ def suites(tmp_path, apt, monkeypatch):
     return suites
 
 
-def test_kernels_oldest_first_without_other_flavours(suites):
+def test_kernels_oldest_first(suites):
     releases = [kernel.release for kernel in suites.kernels(print)]
-    assert releases == [
-        "6.1.0-55-amd64", "6.1.0-56-amd64", "7.3-amd64", "7.3.4+deb13-amd64",
+    assert [release for release in releases if not flavour(release)] == [
+        "6.1.0-55-amd64", "6.1.0-56-amd64", "6.18.15+deb13-amd64", "7.0.13+deb13-amd64",
+        "7.3-amd64", "7.3.4+deb13-amd64",
     ]  # fmt: skip
+    others = {release for release in releases if flavour(release)}
+    assert others == {"6.1.0-56-cloud-amd64", "6.1.0-56-rt-amd64"}
+
+
+@pytest.mark.parametrize(
+    ("release", "packages", "lacking"),
+    [
+        # A package of the configuration alone is not wanted, there or not.
+        ("6.18.15+deb13-amd64", ["image"], []),
+        ("7.0.13+deb13-amd64", ["image", "binary", "modules"], ["modules"]),
+        ("7.3-amd64", ["image", "modules"], []),
+    ],
+)
+def test_what_an_archive_no_longer_has_is_lacking(suites, release, packages, lacking):
+    (kernel,) = [kernel for kernel in suites.kernels(print) if kernel.release == release]
+    assert kernel.packages == tuple(f"linux-{part}-{release}" for part in packages)
+    assert kernel.lacking == tuple(f"linux-{part}-{release}" for part in lacking)
+
+
+def test_the_size_is_of_the_version_that_is_fetched(suites, monkeypatch):
+    newest = suites.kernels(print)[-1]
+    described = [
+        {"Package": name, "Version": version, "Size": size}
+        for name in newest.packages
+        for version, size in ((newest.version, "1000"), ("1-older", "5"))
+    ]
+    monkeypatch.setattr(suites, "_describe", lambda names: described)
+    assert suites.size(newest) == 3000
 
 
 def test_files_spread_over_packages(suites):

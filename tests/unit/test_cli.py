@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -15,6 +16,8 @@ from tests.unit import forked
 from zctrace import cli, errors
 from zctrace._version import __version__
 from zctrace.errors import UsageError
+from zctrace.machine import kernels
+from zctrace.machine.debian_archive import StockKernel
 
 ROOT = Path(__file__).parents[2]
 
@@ -243,6 +246,21 @@ def test_dry_run_does_nothing(tmp_path, monkeypatch, invoke):
     assert result.exit_code == 0
     assert f"-kernel {image}" in result.stdout
     assert "payload: 67108864 B" in result.stdout
+
+
+def test_dry_run_refuses_a_kernel_that_cannot_be_fetched(monkeypatch, tmp_path, invoke):
+    monkeypatch.setenv("ZCTRACE_CACHE", str(tmp_path))
+    (tmp_path / "apt").mkdir()
+    monkeypatch.setattr(kernels, "installed", list)
+    part = StockKernel("6.19.14-amd64", "6.19.14-1", ("an-image",), 1, ("its-modules",))
+    whole = StockKernel("6.18.15-amd64", "6.18.15-1", ("an-image",), 1)
+    archive = SimpleNamespace(kernels=lambda say: [whole, part])
+    monkeypatch.setattr(kernels, "all_releases", lambda folder: archive)
+    result = invoke("run", "--dry-run", "--kernel", "6.18")
+    assert "6.18: Linux 6.18.15-amd64 is not at hand: 6.18.15-1 would be" in result.stdout
+    result = invoke("run", "--dry-run", "--kernel", "6.19")
+    assert isinstance(result.exception, errors.KernelError)
+    assert "6.19.14-amd64 needs its-modules" in result.exception.why
 
 
 def test_recorded_results_are_shown_without_root(tmp_path, line):

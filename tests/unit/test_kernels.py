@@ -93,6 +93,32 @@ def test_the_newest_of_several(cache):
     assert kernels.resolve("6.1", print).release == "6.1.0-56-amd64"
 
 
+RT, PLAIN = "6.1.0-56-rt-amd64", "6.1.0-56-amd64"
+
+
+@pytest.mark.parametrize(
+    ("name", "release"),
+    [
+        *((name, PLAIN) for name in ("6.1", "6.1.192-2", "6.1.0-56", PLAIN)),
+        *((name, RT) for name in ("6.1-rt", "6.1.192-2-rt", "6.1.0-56-rt", RT)),
+    ],
+)
+@pytest.mark.parametrize("order", [(PLAIN, RT), (RT, PLAIN)])
+def test_another_flavour_must_be_named(cache, monkeypatch, order, name, release):
+    for one in order:
+        put(cache, one, "6.1.192-2")
+    listed = sorted(kernels.cached(), key=lambda kernel: order.index(kernel.release))
+    monkeypatch.setattr(kernels, "cached", lambda: listed)
+    assert kernels.resolve(name, print).release == release
+
+
+def test_removing_leaves_other_flavours(cache):
+    put(cache, RT, "6.1.192-2")
+    put(cache, PLAIN, "6.1.192-2")
+    kernels.remove("6.1")
+    assert [kernel.release for kernel in kernels.cached()] == [RT]
+
+
 @pytest.mark.parametrize("name", ["nonsense", "6", "newest", ""])
 def test_no_such_kernel(cache, name):
     with pytest.raises(KernelError):
@@ -148,6 +174,38 @@ def test_an_unknown_version_names_the_known_ones(cache, offer):
     with pytest.raises(KernelError) as caught:
         kernels.fetch("6.99", print)
     assert "it has 6.1" in caught.value.why
+
+
+OLDER = StockKernel("6.19.11+deb13-amd64", "6.19.11-1", ("linux-image-6.19.11+deb13-amd64",), 1)
+PART = StockKernel(
+    "6.19.14+deb13-amd64",
+    "6.19.14-1",
+    ("linux-image-6.19.14+deb13-amd64", "linux-modules-6.19.14+deb13-amd64"),
+    1000,
+    ("linux-modules-6.19.14+deb13-amd64",),
+)
+
+
+def test_what_the_archive_has_in_part_is_not_offered(cache, offer):
+    offer(NEW, PART)
+    for look in (kernels.fetch, kernels.fetched_first):
+        with pytest.raises(KernelError, match=r"has kernel 6\.19 only in part") as caught:
+            look("6.19", print)
+        assert "needs linux-modules-6.19.14+deb13-amd64, which" in caught.value.why
+        assert caught.value.why.endswith("it has 6.1")
+    assert kernels.offered(print) == [NEW]
+
+
+def test_the_newest_whole_one_is_fetched(cache, offer):
+    offer(NEW, OLDER, PART)
+    assert kernels.fetched_first("6.19", print) == OLDER
+
+
+def test_an_unknown_flavour_names_the_known_ones(cache, offer):
+    offer(NEW, StockKernel("6.12.118+deb13-rt-amd64", "6.12.118-1", (), 1))
+    with pytest.raises(KernelError) as caught:
+        kernels.fetch("6.99-rt", print)
+    assert caught.value.why == "it has 6.12-rt"
 
 
 def test_a_full_disk(cache, offer):

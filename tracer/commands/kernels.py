@@ -23,7 +23,7 @@ def _list(context: typer.Context) -> None:
 
 @app.command("fetch")
 def _fetch(
-    version: Annotated[str, typer.Argument(help="A version such as 6.1, or stock.")],
+    version: Annotated[str, typer.Argument(help="A version such as 6.1 or 6.1-rt, or stock.")],
     quiet: Quiet = False,
 ) -> None:
     """Get a stock kernel from the package archive into the cache."""

@@ -294,7 +294,7 @@ def show_plan(
             continue
         kernel = _without_fetching(name)
         if kernel is None:
-            print(f"{name}: a kernel that is not at hand: it would be fetched first")
+            print(f"{name}: {_fetched_first(name)}")
             continue
         modules.check(options.modules, [Place(kernel)])
         guest = qemu.Guest(
@@ -333,6 +333,13 @@ def _without_fetching(name: str) -> kernels.Kernel | None:
         return next((k for k in reversed(kernels.cached()) if k.stock), None)
     kernels.check_name(name)
     return kernels.at_hand(name)
+
+
+def _fetched_first(name: str) -> str:
+    """Which kernel a run would fetch; raises :class:`KernelError` where it could not."""
+    wanted = "stock" if name == machine_places.AUTO else name
+    found = kernels.fetched_first(wanted, notice)
+    return f"Linux {found.release} is not at hand: {found.version} would be fetched first"
 
 
 def _breakdown(evidences: Sequence[Evidence], began: float, collected: float) -> None:

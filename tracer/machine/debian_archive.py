@@ -33,7 +33,12 @@ _ROLLING = ("sid", "experimental")
 _POCKETS = ("", "-security", "-updates", "-backports")
 _IMAGE = re.compile(rf"linux-image-(?P<release>\d+\.\d+[^\s,(]*-{_ARCHITECTURE})")
 _METAPACKAGE = f"linux-image-{_ARCHITECTURE}"
-_OTHER_FLAVOURS = ("-rt-", "-cloud-", "-dbg", "-unsigned")
+_PARTS = "^linux-(image|binary|modules)-[0-9]"
+"""Packages that a kernel's image and modules are in."""
+_CONFIGURATION = "linux-base-"
+"""What an image depends on since 6.18 although it holds neither: config and System.map."""
+FLAVOURS = ("rt", "cloud")
+"""Debian's other kernels for the same machines: PREEMPT_RT, and for guests of clouds."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +46,15 @@ class StockKernel:
     """A kernel that the archive offers.
 
     ``version`` is the package's (6.1.192-2), ``release`` what uname will say
-    (6.1.0-56-amd64), ``packages`` are all that its files are spread over.
+    (6.1.0-56-amd64), ``packages`` are all that its image and modules are spread over. The
+    archive may keep some packages of a kernel longer than others: ``lacking`` are gone.
     """
 
     release: str
     version: str
     packages: tuple[str, ...]
     size: int
+    lacking: tuple[str, ...] = ()
 
 
 class Archive:
@@ -59,7 +66,8 @@ class Archive:
         self._lines = "\n".join(sources) + "\n"
 
     def kernels(self, say: Say) -> list[StockKernel]:
-        """What the suites offer, oldest first; reads the lists anew once a day."""
+        """What the suites name, oldest first, also what lacks packages; reads the lists anew
+        once a day."""
         for part in ("state/lists/partial", "cache/archives/partial"):
             (self._folder / part).mkdir(parents=True, exist_ok=True)
         if not self._lines.strip():
@@ -126,43 +134,33 @@ class Archive:
         )
 
     def _offered(self) -> list[StockKernel]:
-        listing = self._apt("apt-cache", "search", "--names-only", "^linux-image-[0-9]")
+        listing = self._apt("apt-cache", "search", "--names-only", _PARTS)
         names = [
             line.split(" - ")[0]
             for line in listing.splitlines()
-            if "meta-package" not in line
-            and _IMAGE.fullmatch(line.split(" - ")[0])
-            and not any(flavour in line.split(" - ")[0] for flavour in _OTHER_FLAVOURS)
+            if "meta-package" not in line and line.split(" - ")[0].endswith(f"-{_ARCHITECTURE}")
         ]
-        if not names:
+        images = [name for name in names if _IMAGE.fullmatch(name)]
+        if not images:
             raise KernelError(
                 "the package archive offers no kernel",
                 "its lists could not be read, or it is not Debian's",
                 "apt-get update shows what is wrong; --kernel PATH names an image of your own",
             )
         described = self._describe(names)
-        kernels = []
-        for fields in described:
-            release = fields["Package"].removeprefix("linux-image-")
-            # Since the 7.3 packages the files are spread over several packages.
-            parts = [
-                dependency
-                for dependency in re.findall(r"[a-z0-9][a-z0-9+.-]+", fields.get("Depends", ""))
-                if dependency.startswith("linux-") and dependency.endswith(f"-{release}")
-            ]
-            kernels.append(
-                StockKernel(
-                    release,
-                    fields["Version"],
-                    (fields["Package"], *dict.fromkeys(parts)),
-                    int(fields.get("Size", 0)),
-                )
-            )
+        there = {(fields["Package"], fields["Version"]) for fields in described}
+        kernels = [
+            _kernel(fields, there) for fields in described if fields["Package"] in images
+        ]
         return sorted(kernels, key=lambda kernel: version_key(kernel.version))
 
     def size(self, kernel: StockKernel) -> int:
         """Bytes that :meth:`download` will fetch."""
-        return sum(int(f.get("Size", 0)) for f in self._describe(kernel.packages))
+        return sum(
+            int(fields.get("Size", 0))
+            for fields in self._describe(kernel.packages)
+            if fields["Version"] == kernel.version
+        )
 
     def _describe(self, names: Iterable[str]) -> list[dict[str, str]]:
         shown = self._apt("apt-cache", "show", *names)
@@ -208,6 +206,33 @@ class Archive:
         if result.returncode and not accept_failure:
             raise _apt_failed(" ".join(command[:2]), result.stderr)
         return result.stdout
+
+
+def _kernel(fields: dict[str, str], there: set[tuple[str, str]]) -> StockKernel:
+    """The kernel of an image's package, where ``there`` are packages with their versions."""
+    release = fields["Package"].removeprefix("linux-image-")
+    # Since the 6.19 packages the files are spread over several packages.
+    parts = [
+        dependency
+        for dependency in re.findall(r"[a-z0-9][a-z0-9+.-]+", fields.get("Depends", ""))
+        if dependency.startswith("linux-")
+        and dependency.endswith(f"-{release}")
+        and not dependency.startswith(_CONFIGURATION)
+    ]
+    version = fields["Version"]
+    return StockKernel(
+        release,
+        version,
+        (fields["Package"], *dict.fromkeys(parts)),
+        int(fields.get("Size", 0)),
+        tuple(part for part in dict.fromkeys(parts) if (part, version) not in there),
+    )
+
+
+def flavour(name: str) -> str:
+    """Which of :data:`FLAVOURS` a release, or a version such as 6.1-rt, names; else empty."""
+    stem = name.removesuffix(f"-{_ARCHITECTURE}")
+    return next((one for one in FLAVOURS if stem.endswith(f"-{one}")), "")
 
 
 def _apt_failed(call: str, complaint: str) -> KernelError:

@@ -20,6 +20,7 @@ from zctrace.machine.debian_archive import (
     Archive,
     StockKernel,
     all_releases,
+    flavour,
     own_release,
     version_key,
 )
@@ -129,18 +130,13 @@ def at_hand(name: str) -> Kernel | None:
 def fetch(name: str, say: Say) -> Kernel:
     """Download the newest kernel that ``name`` means: a version, or ``stock``.
 
-    Unpacks it into the cache, whole or not at all. Raises :class:`KernelError`, and
-    :class:`ResourceError` where the disk is too small.
+    A version may end with a flavour: 6.1-rt. Unpacks it into the cache, whole or not at all.
+    Raises :class:`KernelError`, and :class:`ResourceError` where the disk is too small.
     """
     if name != "stock" and not _VERSION.fullmatch(name):
         raise KernelError(f"{name}: not a kernel version", hint="zctrace kernels fetch 6.1")
     with _locked_cache() as cache:
-        if name == "stock":
-            archive = own_release(cache / "apt")
-            chosen = archive.default(say)
-        else:
-            archive = all_releases(cache / "apt")
-            chosen = _newest(name, archive.kernels(say))
+        archive, chosen = _choose(name, cache, say)
         home = cache / "kernels" / chosen.release
         if not (home / "kernel.json").exists():
             _get(archive, chosen, home, stock=name == "stock", say=say)
@@ -149,16 +145,53 @@ def fetch(name: str, say: Say) -> Kernel:
     return next(k for k in cached() if k.release == chosen.release)
 
 
-def _newest(name: str, offered: list[StockKernel]) -> StockKernel:
-    fitting = [k for k in offered if _matches(name, k.release, k.version)]
+def fetched_first(name: str, say: Say) -> StockKernel:
+    """What :func:`fetch` would fetch; raises :class:`KernelError` where it could not."""
+    with _locked_cache() as cache:
+        return _choose(name, cache, say)[1]
+
+
+def offered(say: Say) -> list[StockKernel]:
+    """All that :func:`fetch` can fetch, oldest first."""
+    with _locked_cache() as cache:
+        found = all_releases(cache / "apt").kernels(say)
+    return [kernel for kernel in found if not kernel.lacking]
+
+
+def _choose(name: str, cache: Path, say: Say) -> tuple[Archive, StockKernel]:
+    if name == "stock":
+        archive = own_release(cache / "apt")
+        return archive, archive.default(say)
+    archive = all_releases(cache / "apt")
+    return archive, _newest(name, archive.kernels(say))
+
+
+def _newest(name: str, named: list[StockKernel]) -> StockKernel:
+    fitting = [k for k in named if _matches(name, k.release, k.version)]
+    whole = [k for k in fitting if not k.lacking]
+    if whole:
+        return whole[-1]
+    suffix = f"-{flavour(name)}" if flavour(name) else ""
+    lines = {
+        f"{line_of(k.version)}{suffix}"
+        for k in named
+        if not k.lacking and flavour(k.release) == flavour(name)
+    }
+    has = f"it has {', '.join(sorted(lines, key=version_key))}"
+    hint = "zctrace kernels fetch VERSION, with one of these"
     if not fitting:
-        lines = {".".join(k.version.split(".")[:2]) for k in offered}
-        raise KernelError(
-            f"the package archive has no kernel {name}",
-            f"it has {', '.join(sorted(lines, key=version_key))}",
-            "zctrace kernels fetch VERSION, with one of these",
-        )
-    return fitting[-1]
+        raise KernelError(f"the package archive has no kernel {name}", has, hint)
+    raise KernelError(
+        f"the package archive has kernel {name} only in part",
+        f"{fitting[-1].release} needs {', '.join(fitting[-1].lacking)}, which the archive no "
+        f"longer has; {has}",
+        hint,
+    )
+
+
+def line_of(version: str) -> str:
+    """The line that a kernel is of: 6.1 for 6.1.192-2."""
+    return ".".join(re.findall(r"\d+", version)[:2])
 
 
 def remove(name: str) -> list[Kernel]:
@@ -183,9 +216,18 @@ def remove(name: str) -> list[Kernel]:
 
 
 def _matches(name: str, release: str, version: str) -> bool:
-    """Whether ``name`` is a release, a version, or the beginning of one."""
+    """Whether ``name`` is a release, a version, or the beginning of one.
+
+    Other flavours than the usual one must be named: 6.1-rt.
+    """
+    if name == release:
+        return True
+    named = flavour(name)
+    if named != flavour(release):
+        return False
+    stem = name.removesuffix(f"-{named}") if named else name
     return any(
-        whole == name or (whole.startswith(name) and not whole[len(name)].isalnum())
+        whole == stem or (whole.startswith(stem) and not whole[len(stem)].isalnum())
         for whole in (release, version)
         if whole
     )

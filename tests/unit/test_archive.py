@@ -20,6 +20,9 @@ linux-image-7.3.4+deb13-amd64-dbg - Linux 7.3.4 for 64-bit PCs (debug symbols)
 linux-image-6.18.15+deb13-amd64 - Linux 6.18 for 64-bit PCs (signed)
 linux-image-7.0.13+deb13-amd64 - Linux 7.0 for 64-bit PCs
 linux-binary-7.0.13+deb13-amd64 - Linux 7.0 for 64-bit PCs
+linux-base-7.2.13+deb14-amd64 - Linux 7.2 lists
+linux-image-7.2.13+deb14-amd64 - Linux 7.2 for 64-bit PCs
+linux-modules-7.2.13+deb14-amd64 - Linux 7.2 modules
 linux-modules-7.3-amd64 - Linux 7.3-rc7 modules
 linux-binary-7.3.4+deb13-amd64 - Linux 7.3.4 for 64-bit PCs
 linux-modules-7.3.4+deb13-amd64 - Linux 7.3.4 modules
@@ -48,6 +51,13 @@ PACKAGES = {
         "linux-modules-7.0.13+deb13-amd64 (= 7.0.13-1~bpo13+1)",
     ),
     "linux-binary-7.0.13+deb13-amd64": ("7.0.13-1~bpo13+1", ""),
+    "linux-base-7.2.13+deb14-amd64": ("7.2.13-1", ""),
+    "linux-image-7.2.13+deb14-amd64": (
+        "7.2.13-1",
+        "linux-base-7.2.13+deb14-amd64 (= 7.2.13-1), "
+        "linux-modules-7.2.13+deb14-amd64 (= 7.2.13-1)",
+    ),
+    "linux-modules-7.2.13+deb14-amd64": ("7.2.13-1", "kmod"),
     "linux-modules-7.3-amd64": ("7.3~rc7-1~exp1", "kmod"),
     "linux-binary-7.3.4+deb13-amd64": ("7.3.4-1~bpo13+1", ""),
     "linux-modules-7.3.4+deb13-amd64": ("7.3.4-1~bpo13+1", "kmod"),
@@ -89,7 +99,7 @@ def test_kernels_oldest_first(suites):
     releases = [kernel.release for kernel in suites.kernels(print)]
     assert [release for release in releases if not flavour(release)] == [
         "6.1.0-55-amd64", "6.1.0-56-amd64", "6.18.15+deb13-amd64", "7.0.13+deb13-amd64",
-        "7.3-amd64", "7.3.4+deb13-amd64",
+        "7.2.13+deb14-amd64", "7.3-amd64", "7.3.4+deb13-amd64",
     ]  # fmt: skip
     others = {release for release in releases if flavour(release)}
     assert others == {"6.1.0-56-cloud-amd64", "6.1.0-56-rt-amd64"}
@@ -98,8 +108,9 @@ def test_kernels_oldest_first(suites):
 @pytest.mark.parametrize(
     ("release", "packages", "lacking"),
     [
-        # A package of the configuration alone is not wanted, there or not.
+        # Lists are taken where they are there, and missed nowhere.
         ("6.18.15+deb13-amd64", ["image"], []),
+        ("7.2.13+deb14-amd64", ["image", "base", "modules"], []),
         ("7.0.13+deb13-amd64", ["image", "binary", "modules"], ["modules"]),
         ("7.3-amd64", ["image", "modules"], []),
     ],

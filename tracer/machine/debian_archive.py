@@ -33,10 +33,10 @@ _ROLLING = ("sid", "experimental")
 _POCKETS = ("", "-security", "-updates", "-backports")
 _IMAGE = re.compile(rf"linux-image-(?P<release>\d+\.\d+[^\s,(]*-{_ARCHITECTURE})")
 _METAPACKAGE = f"linux-image-{_ARCHITECTURE}"
-_PARTS = "^linux-(image|binary|modules)-[0-9]"
-"""Packages that a kernel's image and modules are in."""
-_CONFIGURATION = "linux-base-"
-"""What an image depends on since 6.18 although it holds neither: config and System.map."""
+_PARTS = "^linux-(image|binary|modules|base)-[0-9]"
+"""Packages that a kernel's image and modules are in, and lists of what is built in."""
+_LISTS = "linux-base-"
+"""What an image depends on since 6.18, and boots without."""
 FLAVOURS = ("rt", "cloud")
 """Debian's other kernels for the same machines: PREEMPT_RT, and for guests of clouds."""
 
@@ -215,18 +215,22 @@ def _kernel(fields: dict[str, str], there: set[tuple[str, str]]) -> StockKernel:
     parts = [
         dependency
         for dependency in re.findall(r"[a-z0-9][a-z0-9+.-]+", fields.get("Depends", ""))
-        if dependency.startswith("linux-")
-        and dependency.endswith(f"-{release}")
-        and not dependency.startswith(_CONFIGURATION)
+        if dependency.startswith("linux-") and dependency.endswith(f"-{release}")
     ]
     version = fields["Version"]
+    gone = {part for part in parts if (part, version) not in there}
+    wanted = [part for part in dict.fromkeys(parts) if part not in gone or _is_needed(part)]
     return StockKernel(
         release,
         version,
-        (fields["Package"], *dict.fromkeys(parts)),
+        (fields["Package"], *wanted),
         int(fields.get("Size", 0)),
-        tuple(part for part in dict.fromkeys(parts) if (part, version) not in there),
+        tuple(part for part in wanted if part in gone),
     )
+
+
+def _is_needed(part: str) -> bool:
+    return not part.startswith(_LISTS)
 
 
 def flavour(name: str) -> str:

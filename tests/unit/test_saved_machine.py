@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import HERE
+from zctrace.errors import MachineError
 from zctrace.machine import guest_init, initramfs, kernels, saved
 from zctrace.machine.kernels import Kernel
 
@@ -264,3 +265,16 @@ def test_a_kernel_s_machines_are_removed_with_it(kernel, tmp_path, monkeypatch):
     read(folder, "key", Maker())
     kernels.remove("1.2.3")
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("built_in", ["kernel/fs/overlayfs/overlay.ko\n", ""])
+def test_a_kernel_without_the_drivers_of_a_guest_is_refused(kernel, built_in):
+    """As Debian's cloud flavour, which has no 9p."""
+    modules = kernel.modules
+    (modules / "modules.dep").write_text("a/virtio_pci.ko.xz:\na/9pnet_virtio.ko.xz:\n")
+    (modules / "modules.builtin").write_text(built_in)
+    lacking = "9p" if built_in else "9p, overlay"
+    with pytest.raises(MachineError, match=r"1\.2\.3 cannot be booted") as caught:
+        initramfs.contents(kernel)
+    assert f"built without {lacking}, by" in caught.value.why
+    assert "--kernel 1.2," in caught.value.hint

@@ -52,6 +52,8 @@ from contextlib import suppress
 
 READY = "zctrace: ready for a run"
 """Printed once everything is there but the run."""
+FAILED = "the guest's first program failed:"
+"""Printed with the reason where it cannot get there."""
 RUN_TAG, ROOT_TAG, LIBRARIES_TAG, MODULES_TAG = (
     *("zctrace_run", "zctrace_root"),
     *("zctrace_lib", "zctrace_modules"),
@@ -86,7 +88,8 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _POWER_OFF = 0x4321FEDC
 _REAP = f"""
 import ctypes, os, sys
-while int(sys.argv[1]) not in (0, os.wait()[0]):
+collector = int(sys.argv[1])
+while collector and collector != os.wait()[0]:
     pass
 os.sync()
 ctypes.CDLL(None).reboot({_POWER_OFF})
@@ -117,7 +120,10 @@ def _mount(kind: str, source: str, point: str, options: str = "") -> None:
     with suppress(OSError):
         os.makedirs(point)
     arguments = [os.fsencode(text) for text in (source, point, kind)]
-    _done(_libc.mount(*arguments, flags, os.fsencode(data)), f"{kind} at {point}")
+    result = _libc.mount(*arguments, flags, os.fsencode(data))
+    if result and ctypes.get_errno() == errno.ENODEV:
+        raise OSError(errno.ENODEV, f"this kernel has no file system {kind}", point)
+    _done(result, f"{kind} at {point}")
 
 
 def _move(source: str, point: str) -> None:
@@ -332,10 +338,11 @@ def main() -> None:
         _prepare()
         if not (process := _run()):
             return
-    except Exception:
+    except Exception as error:
         if os.getpid() != 1:
             raise
         traceback.print_exc()
+        print(FAILED, error, flush=True)
         process = 0
     # Another program, so that the collector's memory is nobody else's: what it writes to need
     # not be copied, which would be copies in the kernel that is looked at.

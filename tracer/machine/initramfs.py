@@ -14,14 +14,14 @@ import lzma
 import os
 import stat
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from zctrace.errors import MachineError
 from zctrace.machine import guest_init
-from zctrace.machine.kernels import Kernel
+from zctrace.machine.kernels import Kernel, line_of
 
 PYTHON = "/usr/bin/python3"
 """The distribution's own: the one that can import its bcc."""
@@ -38,8 +38,11 @@ with open("/proc/self/maps") as maps:
 print(json.dumps([sys.path, sorted({file for file in files if file})]))
 """
 """Prints the folders and files that the interpreter has used once all is imported."""
+_REQUIRED = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
+"""Drivers without which no guest comes up: it gets its files over 9p, and puts an overlay on
+them."""
 _WANTED = (
-    *("virtio_pci", "9pnet_virtio", "9p", "overlay"),
+    *_REQUIRED,
     # nvme's checksum asks for the last two by themselves, when nobody can load them yet.
     *("crct10dif_generic", "crct10dif_pclmul", "nvme"),
 )
@@ -151,7 +154,8 @@ def _drivers(modules: Path) -> list[Path]:
     for line in index.splitlines():
         path, _, needed = line.partition(":")
         needs[path] = needed.split()
-    by_name = {Path(path).name.partition(".")[0].replace("-", "_"): path for path in needs}
+    by_name = {_name(path): path for path in needs}
+    _require(modules, by_name.keys())
     order: dict[str, None] = {}
 
     def add(path: str) -> None:
@@ -164,6 +168,27 @@ def _drivers(modules: Path) -> list[Path]:
         if name in by_name:
             add(by_name[name])
     return [modules / path for path in order]
+
+
+def _name(path: str) -> str:
+    return Path(path).name.partition(".")[0].replace("-", "_")
+
+
+def _require(modules: Path, loadable: Collection[str]) -> None:
+    """Raise :class:`MachineError` for a kernel that was built without what a guest needs."""
+    try:
+        lines = (modules / "modules.builtin").read_text().splitlines()
+    except OSError:
+        return  # Nothing tells what is built in: its first program will.
+    built_in = set(map(_name, lines))
+    lacking = [n for n in _REQUIRED if n not in loadable and n not in built_in]
+    if lacking:
+        raise MachineError(
+            f"Linux {modules.name} cannot be booted in a virtual machine here",
+            f"it was built without {', '.join(lacking)}, by which the machine gets its files",
+            f"--kernel {line_of(modules.name)}, the usual flavour; or --kernel host where this "
+            "one runs",
+        )
 
 
 def _unpacked(driver: Path) -> bytes:

@@ -17,6 +17,7 @@ from typing import Any
 
 from zctrace import errors
 from zctrace.errors import MachineError
+from zctrace.machine.last_words import last_words
 from zctrace.notices import Say
 
 BOOT_SECONDS = 420.0
@@ -93,7 +94,7 @@ class Progress:
         hint = "--boot-timeout SECONDS for a slow machine; " if slow else ""
         return kind(
             what,
-            _last_words(log) or _last_words(console) or "it left no message",
+            last_words(log, console) or "it left no message",
             f"{hint}--keep keeps its log; zctrace doctor looks for the cause",
         )
 
@@ -106,13 +107,3 @@ class Progress:
             self._read += len(whole)
             return [json.loads(line) for line in whole.splitlines()]
         return []
-
-
-def _last_words(log: Path) -> str:
-    """The last lines of a log that say something."""
-    try:
-        text = log.read_text(errors="replace")
-    except OSError:
-        return ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " | ".join(lines[-3:])[-400:]

@@ -5,6 +5,8 @@ import dataclasses
 import pytest
 
 from tests.conftest import KERNELS, recorded_kernel
+from zctrace.collect import describe
+from zctrace.errors import TraceError
 from zctrace.kernel.facts import KernelFacts
 from zctrace.plan.attachments import Choice
 from zctrace.plan.places import REGISTER_NUMBERS, Amount
@@ -886,3 +888,13 @@ def test_field_offsets_are_the_kernel_s(facts):
     parameters = dict(planned(facts).parameters)
     child = facts.tracepoints["sched:sched_process_fork"]["child_pid"]
     assert parameters["FORK_CHILD_PID"] == str(child)
+
+
+def test_a_kernel_that_hides_its_addresses_is_refused_for_that(facts):
+    hidden = dataclasses.replace(
+        facts, functions={}, calls={}, text="addresses are hidden", breakpoint="none is known"
+    )
+    with pytest.raises(TraceError, match="does not tell where its functions are") as caught:
+        describe.require(hidden, planned(hidden), Choice.AUTO)
+    assert caught.value.why == "addresses are hidden"
+    assert caught.value.hint.startswith("sysctl kernel.kptr_restrict=1")

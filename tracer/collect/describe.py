@@ -84,6 +84,13 @@ def require(facts: kernel.KernelFacts, attach_plan: AttachPlan, choice: Choice) 
             ),
             f"--mechanism {Choice.AUTO.value} or {Choice.CALL_SITE.value}",
         )
+    if facts.text and not facts.functions:
+        raise TraceError(
+            f"Linux {facts.release} does not tell where its functions are",
+            facts.text,
+            "sysctl kernel.kptr_restrict=1; or another kernel, in a virtual machine: "
+            "zctrace run --kernel 6.1",
+        )
     if facts.breakpoint and choice is not Choice.CALL_SITE:
         raise TraceError(
             f"Linux {facts.release} refuses breakpoints in its own code",

@@ -898,3 +898,13 @@ def test_a_kernel_that_hides_its_addresses_is_refused_for_that(facts):
         describe.require(hidden, planned(hidden), Choice.AUTO)
     assert caught.value.why == "addresses are hidden"
     assert caught.value.hint.startswith("sysctl kernel.kptr_restrict=1")
+
+
+@pytest.mark.parametrize(
+    ("lockdown", "what"),
+    [("confidentiality", "is locked down"), ("integrity", "shows no tracepoints")],
+)
+def test_a_kernel_without_tracepoints_says_whether_it_is_locked_down(facts, lockdown, what):
+    locked = dataclasses.replace(facts, tracepoints={}, lockdown=lockdown)
+    with pytest.raises(TraceError, match=what):
+        describe.require(locked, planned(locked), Choice.AUTO)

@@ -67,9 +67,20 @@ class Stopwatch:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
 
 
+_LOCKED = "confidentiality"
+"""The lockdown that keeps the kernel's memory from everybody: kernel_lockdown(7)."""
+
+
 def require(facts: kernel.KernelFacts, attach_plan: AttachPlan, choice: Choice) -> None:
     watched = {event.site.quantity for event in attach_plan.events}
     if not {Quantity.SYSCALL_ENTER, Quantity.SYSCALL_EXIT} <= watched:
+        if facts.lockdown == _LOCKED:
+            raise TraceError(
+                f"Linux {facts.release} is locked down ({facts.lockdown})",
+                "it shows nobody its tracepoints and its memory, not even root",
+                "lockdown=integrity at boot, which refuses nothing that is needed; or another "
+                "kernel, in a virtual machine: zctrace run --kernel 6.1",
+            )
         raise TraceError(
             f"Linux {facts.release} shows no tracepoints for system calls",
             "without them no window can be opened",

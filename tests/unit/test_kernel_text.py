@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from zctrace.kernel import text_facts
-from zctrace.kernel.text import Exits, Symbol, TextError, find_exits, find_symbols
+from zctrace.kernel.text import Exits, LiveText, Symbol, TextError, find_exits, find_symbols
 
 KALLSYMS = b"""\
 ffffffff81000000 T _text
@@ -116,3 +116,12 @@ def test_a_search_that_ends_early_finds_nothing_and_says_so(monkeypatch, capfd, 
         {}, {}, {}, "the search of the kernel's text ended early"
     )
     assert ("KeyError: 'nothing'" in capfd.readouterr().err) == ("nothing" in end)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x7fELF", bytes(64)])
+def test_a_hidden_image_of_the_memory_is_an_error_with_its_reason(tmp_path, content):
+    """Containers mount something empty over it."""
+    path = tmp_path / "kcore"
+    path.write_bytes(content)
+    with pytest.raises(TextError, match="does not show the kernel's memory"):
+        LiveText(path)

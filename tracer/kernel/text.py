@@ -80,15 +80,21 @@ class LiveText:
             size, count = struct.unpack_from("<HH", header, 54)
             self._file.seek(table)
             entries = self._file.read(size * count)
+            headers = [
+                struct.unpack_from("<IIQQQQQQ", entries, at)
+                for at in range(0, size * count, size)
+            ]
         except OSError as error:
             raise TextError(f"{path}: {error.strerror}") from error
-        self._segments = []
-        for at in range(0, size * count, size):
-            kind, _, offset, address, _, _, length, _ = struct.unpack_from(
-                "<IIQQQQQQ", entries, at
-            )
-            if kind == _PT_LOAD:
-                self._segments.append((address, length, offset))
+        except (struct.error, ValueError) as error:
+            self._file.close()
+            hidden = "something else is mounted over it, as in containers"
+            raise TextError(f"{path} does not show the kernel's memory: {hidden}") from error
+        self._segments = [
+            (address, length, offset)
+            for kind, _, offset, address, _, _, length, _ in headers
+            if kind == _PT_LOAD
+        ]
 
     def read(self, symbol: Symbol) -> bytes:
         for address, length, offset in self._segments:

@@ -208,6 +208,8 @@ COPY_SITES: tuple[CopySite, ...] = (
     ),
 )
 
+_WHERE_HEADERS_ARE = ("sk_buff.network_header", "sk_buff.transport_header")
+
 EVENT_SITES: tuple[EventSite, ...] = (
     EventSite(
         quantity=Quantity.SYSCALL_ENTER,
@@ -331,7 +333,7 @@ EVENT_SITES: tuple[EventSite, ...] = (
         tracepoint="net:net_dev_start_xmit",
         handler="on_transmit",
         parameter="SITE_TRANSMIT_PAYLOAD",
-        members=("sk_buff.network_header", "sk_buff.transport_header"),
+        members=_WHERE_HEADERS_ARE,
         direction=Direction.KERNEL_TO_DEVICE,
         why="what a network device's driver is given, headers apart",
     ),
@@ -341,6 +343,7 @@ EVENT_SITES: tuple[EventSite, ...] = (
         tracepoint="net:net_dev_start_xmit",
         handler="on_transmit",
         parameter="SITE_TRANSMIT_HEADERS",
+        members=_WHERE_HEADERS_ARE,
         direction=Direction.KERNEL_TO_DEVICE,
         why="the headers of those packets",
     ),

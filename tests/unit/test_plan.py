@@ -908,3 +908,12 @@ def test_a_kernel_without_tracepoints_says_whether_it_is_locked_down(facts, lock
     locked = dataclasses.replace(facts, tracepoints={}, lockdown=lockdown)
     with pytest.raises(TraceError, match=what):
         describe.require(locked, planned(locked), Choice.AUTO)
+
+
+def test_events_of_one_handler_are_attached_together(facts):
+    """Its program has the numbers of all, and is not loaded with a number missing."""
+    nothing = dataclasses.replace(facts, members={}, btf="there is none")
+    for kernel in (facts, nothing):
+        attached = {event.site for event in planned(kernel).events}
+        for site in attached:
+            assert {s for s in CATALOGUE.events if s.handler == site.handler} <= attached

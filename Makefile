@@ -29,13 +29,14 @@ SYSTEMS_PACKAGES := maven openjdk-17-jdk-headless
 # The tests of a file are one worker's, for they share guests; the order is tests/conftest.py's.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run results record bench test test-bcc test-systems check install uninstall clean system
+.PHONY: help run results record bench test test-bcc test-systems test-kernels check install uninstall clean system
 help:
 	@echo "make run        set up what is missing, then: zctrace run"
 	@echo "make results    measure everything on four kernels, in virtual machines; write docs/results.md"
 	@echo "make test       set up what is missing, then every test, live ones included"
 	@echo "make test-bcc   the meter with the BCC of Debian 12, 13 and sid, in virtual machines"
 	@echo "make test-systems  a Kafka broker, fetched, traced in a virtual machine: eight minutes"
+	@echo "make test-kernels  known transfers on every kernel line and on unusual machines: an hour; write docs/reach.md"
 	@echo "make bench      what tracing costs, in instructions, on two kernels; write docs/cost.md"
 	@echo "make record     measure anew what the unit tests have recorded of kernels and runs"
 	@echo "make check      ruff, mypy and the tests that need neither root, kernel nor browser"
@@ -84,6 +85,11 @@ test-systems: $(VENV)/.installed
 	@mkdir -p build
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 ZCTRACE_REQUIRE_LIVE=$(ZCTRACE_REQUIRE_LIVE) \
 		$(VENV)/bin/python -m pytest -p no:cacheprovider tests/systems $(ARGS)
+
+# An hour, emulated. ARGS="6.18 7.2 '6.1, nokaslr'" takes these alone, and keeps the other rows.
+# Fetches each kernel that is missing, 100 to 170 MB, into zctrace's cache.
+test-kernels: $(VENV)/.installed
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.kernel_lines $(ARGS)
 
 # What unit tests know of kernels and runs, measured anew: a quarter of an hour. ARGS names what:
 # kernels, evidence, programs.

@@ -29,10 +29,10 @@ def section(about, measured, growth):
     return "\n\n".join(parts)
 
 
-def renewed(text, written):
+def renewed(text, written, begin=BEGIN, end=END):
     """``text`` with ``written`` between the marks; raises ``ValueError`` without them."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{BEGIN} and {END} are not both in the document")
-    return f"{before}{BEGIN}\n\n{written}\n\n{END}{after}"
+    before, found, rest = text.partition(begin)
+    _, last, after = rest.partition(end)
+    if not found or not last:
+        raise ValueError(f"{begin} and {end} are not both in the document")
+    return f"{before}{begin}\n\n{written}\n\n{end}{after}"

@@ -33,10 +33,11 @@ def kernel(request, live):
     return request.param
 
 
-def zctrace(*arguments, seconds=900, module="zctrace", **options):
-    """Run the command line to its end; ``module`` is what does."""
+def zctrace(*arguments, seconds=900, altered=None, **options):
+    """Run the command line to its end; guests are as :mod:`altered` has them by that name."""
+    module = ("tests.live.altered", altered) if altered else ("zctrace",)
     return subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
+        [sys.executable, "-m", *module, *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,

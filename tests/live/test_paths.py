@@ -27,12 +27,12 @@ from tests.live.path_sizes import (
 )
 from zctrace.machine import kernels, staging
 
-FSRM = "tests.live.fsrm"
+FSRM = "fsrm"
 
 
 @functools.cache
-def seen_on(line, module="zctrace"):
-    """By path: what its window has seen; ``module`` is the command line."""
+def seen_on(line, altered=None):
+    """By path: what its window has seen; on a guest that is altered so."""
     with tempfile.TemporaryDirectory(dir="/opt") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -43,7 +43,7 @@ def seen_on(line, module="zctrace"):
             *("serve", "--kernel", line, "--user", "root", "--"),
             *("env", f"PYTHONPATH={code}", "PYTHONDONTWRITEBYTECODE=1"),
             *(sys.executable, folder / "paths_guest.py"),
-            module=module,
+            altered=altered,
         )
     lines = [text for text in result.stdout.splitlines() if text.startswith('{"path"')]
     return {found.pop("path"): found for found in map(json.loads, lines)} | {
@@ -51,18 +51,18 @@ def seen_on(line, module="zctrace"):
     }
 
 
-@pytest.fixture(params=[(line, "zctrace") for line in LIVE_KERNELS] + [("7.3", FSRM)])
+@pytest.fixture(params=[(line, None) for line in LIVE_KERNELS] + [("7.3", FSRM)])
 def seen(request, live):
     """On two kernels; and on a processor on which user copies are inlined."""
-    line, module = request.param
+    line, altered = request.param
     kernels.resolve(line, print)
 
     def look(path):
-        found = seen_on(line, module)
+        found = seen_on(line, altered)
         assert path in found, found[""]
         return found[path]
 
-    look.at_call_sites = module == FSRM
+    look.at_call_sites = altered == FSRM
     return look
 
 

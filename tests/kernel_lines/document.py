@@ -1,0 +1,37 @@
+"""docs/reach.md: the table that ``make test-kernels`` keeps, between two marks."""
+
+from tests.bench.document import renewed
+from tests.live.conftest import ROOT
+
+PATH = ROOT / "docs" / "reach.md"
+BEGIN, END = "<!-- make test-kernels: begin -->", "<!-- make test-kernels: end -->"
+COLUMNS = ("kernel", "release", "run", "trace", "measured", "why it is not exact")
+
+
+def table(rows):
+    """``rows`` by name, each with a text for every other column."""
+    lines = [COLUMNS, (":--",) * len(COLUMNS)]
+    lines += [(name, *(row[column] for column in COLUMNS[1:])) for name, row in rows.items()]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def rows_of(text):
+    """What :func:`table` has made of them, wherever it stands."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+    return {name: dict(zip(COLUMNS[1:], others, strict=True)) for name, *others in cells}
+
+
+def _cell(text):
+    return text.replace("|", "/").replace("\n", " ") or "–"
+
+
+def read():
+    """The rows that the document has."""
+    _, _, rest = PATH.read_text().partition(BEGIN)
+    return rows_of(rest.partition(END)[0])
+
+
+def write(rows):
+    """Put them in the document."""
+    PATH.write_text(renewed(PATH.read_text(), table(rows), BEGIN, END))

@@ -288,7 +288,9 @@ def run_on(monkeypatch, tmp_path):
 
         monkeypatch.setattr(machine, "prepared", prepared)
         monkeypatch.setattr(
-            run_command, "find", lambda name, say: Place(Kernel(name, Path("/x"), "cache"))
+            run_command,
+            "find",
+            lambda name, say, mechanism: Place(Kernel(name, Path("/x"), "cache")),
         )
         names = [str(kernel) for kernel in kernels]
         try:

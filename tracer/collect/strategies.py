@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from zctrace.collect import cgroups, disk, network, payload
 from zctrace.collect.attached import attached, survey
-from zctrace.collect.describe import ISOLATED, Stopwatch, evidence_of, hits_since, require
+from zctrace.collect.describe import ISOLATED, Stopwatch, evidence_of, hits_since
 from zctrace.collect.disk import Disk
 from zctrace.errors import WorkloadError
 from zctrace.evidence import schema
@@ -49,7 +49,7 @@ def collect(request: Request, say: Say) -> Evidence:
             return evidence_of(
                 *(request, found.facts, found.plan, {}, watch, "not loaded"), rights={}
             )
-        require(found.facts, found.plan, found.choice)
+        found.require(request)
         user_copies = request.user_copies if _copies_by_itself(request) else None
         with attached(request, found, watch, user_copies_from=user_copies) as instrument:
             performed = _perform(request, files, instrument.cgroup, instrument.meter, watch)

@@ -12,6 +12,7 @@ from zctrace.errors import ControlError, RightsError, UsageError
 from zctrace.machine import places as machine_places
 from zctrace.machine.places import Place
 from zctrace.notices import Say
+from zctrace.plan.attachments import Choice
 
 if TYPE_CHECKING:
     from zctrace.analysis.program import Answer
@@ -50,9 +51,12 @@ def require_controls(results: Sequence[Judged] | Sequence[Answer]) -> None:
         )
 
 
-def find(name: str, say: Say) -> Place:
-    """The place for ``--kernel name``, with a notice where it is not the first choice."""
-    place = machine_places.find_place(name, say)
+def find(name: str, say: Say, mechanism: str) -> Place:
+    """The place for ``--kernel name``, with a notice where it is not the first choice.
+
+    Where it is to be measured with ``mechanism``.
+    """
+    place = machine_places.find_place(name, say, Choice(mechanism))
     if place.kernel and place.instead:
         notice(
             f"this machine's kernel {os.uname().release} cannot be measured: {place.instead}"

@@ -194,7 +194,7 @@ def run(
     require_collector()
     began = time.monotonic()
     with shown(quiet=quiet) as say:
-        places = [find(name, say) for name in names]
+        places = [find(name, say, options.mechanism) for name in names]
         _check_devices(options, places)
         images.check_resources(
             options.size,

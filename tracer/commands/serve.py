@@ -65,4 +65,4 @@ def serve(wanted: Wanted, name: str, *, quiet: bool) -> int | None:
             else:
                 say(step)
 
-        return program_job.serve(find(name, say), wanted, said)
+        return program_job.serve(find(name, say, wanted.mechanism), wanted, said)

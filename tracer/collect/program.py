@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zctrace.collect import cgroups, processes
+from zctrace.collect import captures, cgroups, processes
 from zctrace.collect.attached import Instrument, attached, survey
 from zctrace.collect.calibration import Calibration
 from zctrace.collect.describe import TRACING, Stopwatch, hits_since
@@ -137,6 +137,7 @@ class Tracer:
         watched = watch(stretch)
         self._say("running the controls again")
         self._control("after", stretch)
+        counts = tuple(meter.counts())
         run = Run(
             strategy=STRATEGY,
             role=RoleName.PROGRAM,
@@ -147,7 +148,7 @@ class Tracer:
             payload_bytes=0,
             chunk_bytes=None,
             received_bytes=0,
-            counts=tuple(meter.counts()),
+            counts=counts,
             hits=stretch.hits,
             lost={
                 **{cause: count - lost[cause] for cause, count in meter.lost().items()},
@@ -157,6 +158,7 @@ class Tracer:
             },
             expected=watched.controls.expected,
             neighbour=watched.controls.neighbour,
+            captures=captures.behind(counts),
         )
         return Trace(
             run,

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from zctrace.collect import cgroups, disk, network, payload
+from zctrace.collect import captures, cgroups, disk, network, payload
 from zctrace.collect.attached import attached, survey
 from zctrace.collect.describe import ISOLATED, Stopwatch, evidence_of, hits_since
 from zctrace.collect.disk import Disk
@@ -176,7 +176,7 @@ def _attempt(
     skips = {cause: count - skipped[cause] for cause, count in meter.skipped().items()}
     # Disarmed, a breakpoint's own count and its program's cannot drift apart any more.
     meter.deactivate()
-    under = disks[file_system, size]
+    under, counts = disks[file_system, size], meter.counts()
     return Run(
         strategy=name,
         role=marker.role_name(strategy_named(name).role),
@@ -187,7 +187,7 @@ def _attempt(
         payload_bytes=size,
         chunk_bytes=request.chunk,
         received_bytes=outcome.received,
-        counts=(*meter.counts(), *_disk_counts(meter, under), *_mapped_counts(meter)),
+        counts=(*counts, *_disk_counts(meter, under), *_mapped_counts(meter)),
         hits=hits_since(hits, meter.hits()),
         lost={
             **{cause: count - lost[cause] for cause, count in meter.lost().items()},
@@ -199,6 +199,7 @@ def _attempt(
         account=outcome.account,
         unavailable=outcome.unavailable,
         user_copies_from=request.user_copies if strategy_named(name).user_memory else None,
+        captures=captures.behind(counts),
     )
 
 

@@ -6,6 +6,8 @@ from zctrace.probes.model import Hook
 
 ZEROCOPY_BEGUN = "zero-copy send begun"
 MERGE = "buffers merged"
+CAPTURE_CALLERS = frozenset({"dev_queue_xmit_nit"})
+"""Functions that have a zero-copy send's pages copied because a packet capture wants them."""
 LIST_MAPPED = "list mapped for DMA"
 PAGE_MAPPED = "page mapped for DMA"
 
@@ -77,6 +79,40 @@ HOOKS: tuple[Hook, ...] = (
         called="on_fexit_backlog",
         at_return=True,
         why="the same",
+    ),
+    # First the return: what is noted at the entry is taken back there.
+    *(
+        row
+        for function in ("tpacket_rcv", "packet_rcv")
+        for row in (
+            Hook(
+                quantity=f"{function} has its packet",
+                function=function,
+                handler="on_tapped",
+                called="on_fexit_tapped",
+                at_return=True,
+                why="copies for a packet capture, as tcpdump's, are its own",
+            ),
+            Hook(
+                quantity=f"{function} gets a packet",
+                function=function,
+                handler="on_tap",
+                called="on_fentry_tap",
+                why="the same",
+            ),
+        )
+    ),
+    Hook(
+        quantity="packet capture set up",
+        function="packet_setsockopt",
+        handler="on_tap_set_up",
+        why="whose a packet capture is",
+    ),
+    Hook(
+        quantity="packet capture waited for",
+        function="packet_poll",
+        handler="on_tap_awaited",
+        why="whose a packet capture is that runs already",
     ),
     Hook(
         quantity=PAGE_MAPPED,

@@ -68,6 +68,11 @@ OUTSIDE = 0x100
 was unsettled."""
 
 
+TAPPED = 0x200
+"""Added to a watched role: copied for a packet capture that is not the role's own, while its
+work was unsettled."""
+
+
 class RoleName(enum.StrEnum):
     """For whom something was counted, as evidence has it."""
 
@@ -86,6 +91,12 @@ class RoleName(enum.StrEnum):
     OUTSIDE_CONTROL_AFTER = "outside:control_after"
     OUTSIDE_RECEIVER = "outside:receiver"
     OUTSIDE_PROGRAM = "outside:program"
+    TAPPED_SENDER = "tapped:sender"
+    """Likewise :data:`TAPPED`."""
+    TAPPED_CONTROL_BEFORE = "tapped:control_before"
+    TAPPED_CONTROL_AFTER = "tapped:control_after"
+    TAPPED_RECEIVER = "tapped:receiver"
+    TAPPED_PROGRAM = "tapped:program"
     EVERYBODY = "everybody"
     """Whoever it was for."""
 
@@ -94,10 +105,17 @@ class RoleName(enum.StrEnum):
         """Of a watched role: what was copied outside its window."""
         return RoleName(f"outside:{self}")
 
+    @property
+    def tapped(self) -> RoleName:
+        """Of a watched role: what was copied meanwhile for others' packet captures."""
+        return RoleName(f"tapped:{self}")
+
 
 def role_name(number: int) -> RoleName:
-    """Of a role, or of one and :data:`OUTSIDE`."""
-    name = RoleName(Role(number & ~OUTSIDE).name.lower())
+    """Of a role, or of one and :data:`OUTSIDE` or :data:`TAPPED`."""
+    name = RoleName(Role(number & ~(OUTSIDE | TAPPED)).name.lower())
+    if number & TAPPED:
+        return name.tapped
     return name.outside if number & OUTSIDE else name
 
 

@@ -161,6 +161,7 @@ int on_breakpoint(struct bpf_perf_event_data *ctx)
 static inline int copied_inside(void *ctx, u64 caller, u64 length, u64 skb, u64 stack)
 {
 	u32 direction = PLACE_DIRECTION;
+	u64 tap;
 
 	count_hit(PLACE_SITE);
 	if (caller - PLACE_START < PLACE_SIZE)
@@ -171,7 +172,10 @@ static inline int copied_inside(void *ctx, u64 caller, u64 length, u64 skb, u64 
 		return 0;
 	if (!length)
 		return 0;
-	if (direction == KERNEL_TO_KERNEL)
+	tap = skb ? tap_here() : 0;
+	if (tap)
+		count_tapped(ctx, tap, PLACE_SITE, direction, length, caller);
+	else if (direction == KERNEL_TO_KERNEL)
 		count_anywhere(ctx, PLACE_SITE, direction, length, caller,
 			       skb ? owner_of_copy(skb, caller, stack) : 0);
 	else

@@ -14,10 +14,12 @@
  *	LOST_*, LOST_CAUSES       why something was not counted
  *	NO_SYSCALL                the number of none
  *	ROLE_UNATTRIBUTED              a bit that no role has
+ *	ROLE_TAPPED                    another one
  *	IS_TRACKED(role)          whether a role's pending work is looked out for
  *	MAX_SITES, MAX_TALLIES, MAX_WINDOWS, MAX_THREADS
  *	MAX_CALL_SITES, TASK_MM, ITER_TYPE_*, IS_*_ITER(type), RETURNED_*   (window.c, calls.c)
  *	SKB_*, SHINFO_*, SOCK_NET, DEVICE_*, NET_INODE, MAX_OWNERS, END_SUBJECT
+ *	TAP_SOCK, SOCKET_SOCK                                               (owner.c)
  *	PEER_OF(role)             who is at the other end                   (owner.c)
  *	MAX_REQUESTS, MAX_MAPPINGS, SCATTER_*                               (devices.c)
  *	REGISTER_*, AMOUNT_*                                                (copies.c)

@@ -280,6 +280,82 @@ static inline u32 owner_of_copy(u64 skb, u64 caller, u64 stack)
 }
 
 /*
+ * The socket of the packet capture that this processor is handing a packet to; 0: of none. It is
+ * in there with softirqs off, so that nothing else on this processor handles packets meanwhile.
+ */
+BPF_PERCPU_ARRAY(tapping, u64, 1);
+
+static inline int taps_for(u64 socket)
+{
+	int first = 0;
+	u64 *now = tapping.lookup(&first);
+
+	if (now)
+		*now = socket;
+	return 0;
+}
+
+/* Entry of packet_rcv(skb, device, packet_type, ...) and tpacket_rcv(the same). */
+int on_tap(struct pt_regs *ctx)
+{
+	return taps_for(u64_at(ctx->dx, TAP_SOCK));
+}
+
+int on_fentry_tap(void *ctx)
+{
+	return taps_for(u64_at(arguments_of(ctx).dx, TAP_SOCK));
+}
+
+/* Return of the same. */
+int on_tapped(struct pt_regs *ctx)
+{
+	return taps_for(0);
+}
+
+int on_fexit_tapped(void *ctx)
+{
+	return taps_for(0);
+}
+
+/* Entry of packet_setsockopt(socket, ...): whoever makes a ring for packets captures them. */
+int on_tap_set_up(struct pt_regs *ctx)
+{
+	own(u64_at(ctx->di, SOCKET_SOCK));
+	return 0;
+}
+
+/* Entry of packet_poll(file, socket, ...). */
+int on_tap_awaited(struct pt_regs *ctx)
+{
+	own(u64_at(ctx->si, SOCKET_SOCK));
+	return 0;
+}
+
+static inline u64 tap_here(void)
+{
+	int first = 0;
+	u64 *socket = tapping.lookup(&first);
+
+	return socket ? *socket : 0;
+}
+
+/*
+ * Count what is copied of a packet for the capture that `tap` is the socket of: for the window
+ * of whoever captures; otherwise apart from what is copied for anybody, while tracked work is
+ * pending, whose packet it may be.
+ */
+static inline void count_tapped(void *ctx, u64 tap, u32 site, u32 direction, u64 bytes,
+				u64 caller)
+{
+	u32 *role = owners.lookup(&tap), pending = pending_role();
+
+	if (role)
+		count_anywhere(ctx, site, direction, bytes, caller, *role);
+	else if (pending)
+		tally_as(ROLE_TAPPED | pending, site, direction, NO_SYSCALL, bytes, caller);
+}
+
+/*
  * What skb_copy_bits and its like will copy of `length` bytes from `offset`: all of them,
  * or nothing where the socket buffer is shorter.
  */

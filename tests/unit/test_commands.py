@@ -16,7 +16,7 @@ import typer
 from tests.conftest import HERE, KERNELS, recorded_evidence, recorded_kernel
 from tests.unit.test_kernels import FakeArchive, put
 from zctrace import cli, errors
-from zctrace.collect import cgroups, payload, program, strategies, windows
+from zctrace.collect import cgroups, obstacles, payload, program, strategies, windows
 from zctrace.evidence.schema import Request
 from zctrace.kernel import facts as kernel
 from zctrace.kernel import remembered
@@ -69,6 +69,7 @@ def collector(monkeypatch, tmp_path):
     monkeypatch.setattr(places, "has_module", lambda _: True)
     monkeypatch.setattr(places, "ARCHITECTURE", os.uname().machine)
     monkeypatch.setattr(kernel, "observe", lambda *_: recorded_kernel("6.1"))
+    monkeypatch.setattr(obstacles, "of_machine", lambda *_, **__: ())
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     for name in ("SUDO_UID", "SUDO_GID", "SUDO_USER"):
         monkeypatch.delenv(name, raising=False)
@@ -349,10 +350,10 @@ def test_no_probe_is_attached_where_bytes_would_be_counted_twice(
 
     monkeypatch.setattr(kernel, "observe", lambda *_: recorded_kernel("5.10"))
     # Recorded without the members that only programs are traced by.
-    monkeypatch.setattr(program, "FLOW_MEMBERS", {})
+    monkeypatch.setattr(obstacles, "FLOW_MEMBERS", {})
     for module in (strategies, program):
         monkeypatch.setattr(module, "attached", attached)
-    zctrace("trace", "--mechanism", "breakpoint", "true")
+    zctrace("trace", "--kernel", "host", "--mechanism", "breakpoint", "true")
     (request,) = collector.requests
     given = {
         strategies.collect: (request, print),

@@ -335,7 +335,7 @@ def test_without_scatter_gather_other_copies_agree_with_the_kernel_s_word(eviden
     pulled = Moved(Quantity.SKB_COPY_BITS, Direction.KERNEL_TO_KERNEL)
     for gathers, counted, holds in ((False, MIB, True), (True, MIB, False), (False, 0, False)):
         seen = Counter({pulled: counted})
-        ((name, passed, _),) = own_word.compared(run, seen, gathers=gathers)
+        ((name, passed, _),) = own_word.compared(run, seen, Counter(), gathers=gathers)
         assert (name, passed) == (OWN_WORD, holds)
 
 

@@ -16,7 +16,7 @@ from zctrace.plan.plan import plan
 from zctrace.probes.catalogue import CATALOGUE
 from zctrace.probes.model import Quantity
 from zctrace.probes.user_functions import USER_COPIES
-from zctrace.workloads.marker import OUTSIDE, WATCHED, Role, RoleName, role_name
+from zctrace.workloads.marker import OUTSIDE, TAPPED, WATCHED, Role, RoleName, role_name
 
 ROOT = HERE.parent
 FILES = sorted((HERE / "evidence").glob("*.json"))
@@ -169,4 +169,6 @@ def test_every_role_has_a_name_and_watched_ones_another():
     names = {role_name(role) for role in Role}
     outside = {role_name(role | OUTSIDE) for role in WATCHED}
     assert {name.outside for name in map(role_name, WATCHED)} == outside
-    assert names | outside | {RoleName.EVERYBODY} == set(RoleName)
+    tapped = {role_name(role | TAPPED) for role in WATCHED}
+    assert {name.tapped for name in map(role_name, WATCHED)} == tapped
+    assert names | outside | tapped | {RoleName.EVERYBODY} == set(RoleName)

@@ -662,11 +662,20 @@ def test_what_an_interrupt_may_call_is_called_by_the_function_where_that_can_be(
         if attachment.mechanism is Mechanism.FENTRY
     }
     assert {"skb_try_coalesce", "tcp_add_backlog", "inet_sock_destruct"} < anywhere
-    assert len(anywhere) == 5, "and a page and a list that are mapped"
+    assert {"packet_rcv", "tpacket_rcv"} < anywhere
+    assert len(anywhere) == 7, "and a page and a list that are mapped"
     refused = hooks_of(planned(changed(facts, "tcp_add_backlog", fentry="refused")))
     assert {
         a.mechanism for (_, function), a in refused.items() if function == "tcp_add_backlog"
     } == {Mechanism.KPROBE}
+
+
+def test_what_a_packet_capture_s_entry_notes_is_taken_back_at_its_return(facts):
+    """And is not noted before it can be."""
+    for function in ("packet_rcv", "tpacket_rcv"):
+        of = [a for a in planned(facts).hooks if a.hook.function == function]
+        assert [a.hook.at_return for a in of] == [True, False]
+        assert len({a.mechanism for a in of}) == 1
 
 
 def test_merging_is_told_by_the_function_s_place(facts):

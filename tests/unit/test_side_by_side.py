@@ -289,7 +289,7 @@ def run_on(monkeypatch, tmp_path):
         monkeypatch.setattr(machine, "prepared", prepared)
         monkeypatch.setattr(
             *(run_command, "find"),
-            lambda name, say, cpus: Place(Kernel(name, Path("/x"), "cache")),
+            lambda name, say, mechanism, cpus: Place(Kernel(name, Path("/x"), "cache")),
         )
         names = [str(kernel) for kernel in kernels]
         try:

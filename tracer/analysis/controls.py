@@ -24,7 +24,7 @@ _DEPEND = {
     (COPIES,): (
         "syscall", "cpus", "call", "part", "on_breakpoint", "on_fentry", "on_kprobe",
         "on_call", "on_return", "on_zerocopy", "on_merge", "on_backlog", "on_fexit",
-        "on_bounced", "on_user_copy",
+        "on_bounced", "on_user_copy", "on_tap", "on_fentry_tap", "on_fexit_tap",
     ),
     (COPIES, DMA): ("owner", "on_socket", "on_spliced", "on_fentry_socket"),
     (DMA,): (
@@ -101,12 +101,16 @@ def check_program(evidence: Evidence, run: Run) -> list[Control]:
     ]
 
 
-def _bytes(evidence: Evidence, run: Run, role: RoleName) -> Counter[Moved]:
-    """Bytes that add up."""
+def _bytes(
+    evidence: Evidence, run: Run, role: RoleName, *, captured: bool = False
+) -> Counter[Moved]:
+    """Bytes that add up; ``captured`` ones apart, which a packet capture had copied besides."""
     total: Counter[Moved] = Counter()
     for count in run.counts:
         site = evidence.site_of(count)
-        if count.role == role and site and site.kind is Kind.COPY:
+        if count.role != role or count.was_captured != captured:
+            continue
+        if site and site.kind is Kind.COPY:
             way = counted.direction_of(count.direction, site.direction, count.syscall)
             total[Moved(count.quantity, way)] += count.bytes
     return total
@@ -271,7 +275,10 @@ def _own_word(evidence: Evidence, run: Run) -> list[Control]:
     """What the kernel tells the program of its transfer, against what was counted."""
     nic = evidence.nics.get(run.nic)
     said = own_word.compared(
-        run, _bytes(evidence, run, run.role), gathers=nic is None or nic.scatter_gather
+        run,
+        _bytes(evidence, run, run.role),
+        _bytes(evidence, run, run.role, captured=True),
+        gathers=nic is None or nic.scatter_gather,
     )
     return [Control(name, COPIES, passed, detail) for name, passed, detail in said]
 

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from zctrace.analysis import border, controls, counted, doubts, reasons, routine
+from zctrace.analysis import border, captures, controls, counted, doubts, reasons, routine
 from zctrace.analysis.border import Border
 from zctrace.analysis.controls import Control
 from zctrace.analysis.explained import PLAINLY, Explanation, Unexplained, explain
@@ -187,7 +187,7 @@ def answer(evidence: Evidence) -> Answer:
         border.of(trace.account),
         None if failed else dict(copied),
         dict(beside),
-        _unassigned(trace),
+        _unassigned(evidence, trace),
         _calls(trace, bookings),
         _things(trace, bookings),
         _sites(payload, explanation.plain),
@@ -335,8 +335,12 @@ def _events(trace: Trace) -> dict[Quantity, int]:
     return dict(seen)
 
 
-def _unassigned(trace: Trace) -> int:
-    return sum(
+def _unassigned(evidence: Evidence, trace: Trace) -> int:
+    subject = evidence.request.subject
+    processes = {*(subject.pids if subject else ()), *(f.process for f in trace.account.flows)}
+    # A capture that may be the program's own, although it was not seen being set up.
+    own = any(capture.process in processes for capture in trace.run.captures)
+    return own * captures.tapped(trace.run) + sum(
         c.bytes
         for c in trace.run.counts
         if c.role is _PROGRAM.outside
@@ -392,6 +396,7 @@ def _doubts(evidence: Evidence, trace: Trace) -> Iterable[str]:
 
 
 def _notes(trace: Trace) -> Iterable[str]:
+    yield from captures.sentences([trace.run])
     if trace.account.overflow:
         yield (
             f"{trace.account.overflow} B, moved or copied, are in rows of many: more files, "

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from zctrace.collect import cgroups
+from zctrace.collect import cgroups, obstacles
 from zctrace.collect.describe import (
     OBSERVED,
     PROBES,
@@ -18,6 +19,7 @@ from zctrace.collect.describe import (
     evidence_of,
 )
 from zctrace.collect.meter import Meter
+from zctrace.errors import TraceError
 from zctrace.evidence.schema import Evidence, Request
 from zctrace.evidence.sites import Blind
 from zctrace.kernel import facts as kernel
@@ -45,6 +47,21 @@ class Survey:
     facts: KernelFacts
     plan: AttachPlan
     loadings: frozenset[Loading]
+
+    def require(self, request: Request, more: Iterable[TraceError] = ()) -> None:
+        """Raise :class:`TraceError` for the first thing without which nothing can be counted.
+
+        Before ``more`` such things is what every measurement needs, of this kernel and now.
+        """
+        obstacles.require(
+            itertools.chain(
+                obstacles.of_plan(self.facts, self.plan, self.choice),
+                more,
+                obstacles.of_machine(
+                    self.plan, request.run_id, own_machine=request.machine != "host"
+                ),
+            )
+        )
 
     def renewed(self) -> tuple[Survey, tuple[CallAttachment, ...]]:
         """With what modules have brought that were loaded since; and that alone.
@@ -117,7 +134,11 @@ def uncounted(attachment: CallAttachment, *, own_machine: bool) -> Blind:
 def survey(
     catalogue: Catalogue, request: Request, watch: Stopwatch, *, sparing: bool = False
 ) -> Survey:
-    """Look at the running kernel, and plan; ``sparing`` is for what is left running."""
+    """Look at the running kernel, and plan; ``sparing`` is for what is left running.
+
+    Raises :class:`TraceError` where it would run no probe.
+    """
+    obstacles.require(obstacles.switched_off())
     choice, there = Choice(request.mechanism), later.loadings()
     with watch.phase("observe", "looking at the kernel"):
         facts = kernel.observe(catalogue, OBSERVED)

@@ -86,6 +86,7 @@ def parameters(plan: AttachPlan, options: MeterOptions) -> dict[str, str]:
         **settings.parameters(),
         **_numbers(),
         "ROLE_UNATTRIBUTED": hex(marker.OUTSIDE),
+        "ROLE_TAPPED": hex(marker.TAPPED),
         "IS_TRACKED(role)": f"({' || '.join(f'(role) == {r:d}' for r in watched)})",
         "MAX_SITES": str(_SOME_SITES),
         "MAX_TALLIES": str(_MAX_TALLIES),

@@ -16,14 +16,13 @@ from typing import Any
 
 from zctrace import probes
 from zctrace._version import __version__
-from zctrace.errors import TraceError
 from zctrace.evidence.schema import Evidence, Hits, Request
 from zctrace.evidence.sites import Site
 from zctrace.kernel import facts as kernel
 from zctrace.kernel import perf_events, text
 from zctrace.kernel.symbols import SymbolTable
 from zctrace.notices import Say
-from zctrace.plan.attachments import AttachPlan, Choice
+from zctrace.plan.attachments import AttachPlan
 from zctrace.probes.model import Direction, Kind, Mechanism, Quantity
 from zctrace.probes.user_functions import USER_COPIES
 from zctrace.workloads import catalogue
@@ -65,56 +64,6 @@ class Stopwatch:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
-
-
-_LOCKED = "confidentiality"
-"""The lockdown that keeps the kernel's memory from everybody: kernel_lockdown(7)."""
-
-
-def require(facts: kernel.KernelFacts, attach_plan: AttachPlan, choice: Choice) -> None:
-    watched = {event.site.quantity for event in attach_plan.events}
-    if not {Quantity.SYSCALL_ENTER, Quantity.SYSCALL_EXIT} <= watched:
-        if facts.lockdown == _LOCKED:
-            raise TraceError(
-                f"Linux {facts.release} is locked down ({facts.lockdown})",
-                "it shows nobody its tracepoints and its memory, not even root",
-                "lockdown=integrity at boot, which refuses nothing that is needed; or another "
-                "kernel, in a virtual machine: zctrace run --kernel 6.1",
-            )
-        raise TraceError(
-            f"Linux {facts.release} shows no tracepoints for system calls",
-            "without them no window can be opened",
-            "mount -t tracefs nodev /sys/kernel/tracing",
-        )
-    if attach_plan.counted_twice:
-        raise TraceError(
-            f"Linux {facts.release} cannot be measured with --mechanism {choice.value}",
-            "; ".join(
-                f"{caller} calls {function}, so that bytes would be counted twice"
-                for function, caller in attach_plan.counted_twice
-            ),
-            f"--mechanism {Choice.AUTO.value} or {Choice.CALL_SITE.value}",
-        )
-    if facts.text and not facts.functions:
-        raise TraceError(
-            f"Linux {facts.release} does not tell where its functions are",
-            facts.text,
-            "sysctl kernel.kptr_restrict=1; or another kernel, in a virtual machine: "
-            "zctrace run --kernel 6.1",
-        )
-    if facts.breakpoint and choice is not Choice.CALL_SITE:
-        raise TraceError(
-            f"Linux {facts.release} refuses breakpoints in its own code",
-            facts.breakpoint,
-            "--mechanism callsite, with nothing to agree with; or another kernel, in a "
-            "virtual machine: zctrace run --kernel 6.1",
-        )
-    if choice is Choice.CALL_SITE and not attach_plan.calls:
-        raise TraceError(
-            f"Linux {facts.release} lets no call of a copying function be watched",
-            facts.text or "none was found",
-            "another kernel, in a virtual machine: zctrace run --kernel 6.1",
-        )
 
 
 class Locator:

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zctrace.collect import cgroups, processes
+from zctrace.collect import captures, cgroups, processes
 from zctrace.collect.attached import Instrument, attached, survey
 from zctrace.collect.calibration import Calibration
-from zctrace.collect.describe import TRACING, Stopwatch, hits_since, require
+from zctrace.collect.describe import TRACING, Stopwatch, hits_since
 from zctrace.collect.launcher import ProgramGroup
 from zctrace.collect.meter import SETTLING_SECONDS
+from zctrace.collect.obstacles import of_programs
 from zctrace.collect.stacks import Programs
-from zctrace.errors import SessionError, TraceError
+from zctrace.errors import SessionError
 from zctrace.evidence.account import CLOSED, EXITED, INTERRUPTED, STRATEGY, TIME, Look
 from zctrace.evidence.schema import (
     LEFT,
@@ -35,7 +36,7 @@ from zctrace.evidence.schema import (
     Trace,
 )
 from zctrace.notices import Say
-from zctrace.plan.parameters import FLOW_MEMBERS, unseen_calls
+from zctrace.plan.parameters import unseen_calls
 from zctrace.probes.catalogue import PROGRAM_CATALOGUE
 from zctrace.workloads.known import Controls
 from zctrace.workloads.marker import Role, RoleName, Scope
@@ -81,16 +82,8 @@ def following(request: Request, watch: Stopwatch) -> Iterator[tuple[Instrument, 
     Raises ``ZctraceError``.
     """
     found = survey(PROGRAM_CATALOGUE, request, watch, sparing=True)
-    facts = found.facts
-    require(facts, found.plan, found.choice)
-    unknown = sorted({m for ms in FLOW_MEMBERS.values() for m in ms} - facts.members.keys())
-    if unknown:
-        raise TraceError(
-            f"Linux {facts.release} does not tell what is behind a descriptor",
-            f"unknown: {', '.join(unknown)}: {facts.btf or 'not in its type information'}",
-            "a kernel with BTF, in a virtual machine: --kernel 6.1",
-        )
-    blind = (*found.plan.blind, *unseen_calls(facts))
+    found.require(request, of_programs(found.facts))
+    blind = (*found.plan.blind, *unseen_calls(found.facts))
     found = dataclasses.replace(found, plan=dataclasses.replace(found.plan, blind=blind))
     stacks = bool(request.subject and request.subject.stacks)
     calibration = Calibration()
@@ -155,6 +148,7 @@ class Tracer:
         watched = watch(stretch)
         self._say("running the controls again")
         self._control("after", stretch)
+        counts = tuple(meter.counts())
         run = Run(
             strategy=STRATEGY,
             role=RoleName.PROGRAM,
@@ -165,7 +159,7 @@ class Tracer:
             payload_bytes=0,
             chunk_bytes=None,
             received_bytes=0,
-            counts=tuple(meter.counts()),
+            counts=counts,
             hits=stretch.hits,
             lost={
                 **{cause: count - lost[cause] for cause, count in meter.lost().items()},
@@ -175,6 +169,7 @@ class Tracer:
             },
             expected=watched.controls.expected,
             neighbour=watched.controls.neighbour,
+            captures=captures.behind(counts),
         )
         return Trace(
             run,

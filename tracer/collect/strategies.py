@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from zctrace.collect import cgroups, disk, network, open_files, payload
+from zctrace.collect import captures, cgroups, disk, network, open_files, payload
 from zctrace.collect.attached import attached, survey
-from zctrace.collect.describe import ISOLATED, Stopwatch, evidence_of, hits_since, require
+from zctrace.collect.describe import ISOLATED, Stopwatch, evidence_of, hits_since
 from zctrace.collect.disk import Disk
 from zctrace.errors import WorkloadError
 from zctrace.evidence import schema
@@ -49,7 +49,7 @@ def collect(request: Request, say: Say) -> Evidence:
             return evidence_of(
                 *(request, found.facts, found.plan, {}, watch, "not loaded"), rights={}
             )
-        require(found.facts, found.plan, found.choice)
+        found.require(request)
         user_copies = request.user_copies if _copies_by_itself(request) else None
         with attached(request, found, watch, user_copies_from=user_copies) as instrument:
             performed = _perform(request, files, instrument.cgroup, instrument.meter, watch)
@@ -177,7 +177,7 @@ def _attempt(
     skips = {cause: count - skipped[cause] for cause, count in meter.skipped().items()}
     # Disarmed, a breakpoint's own count and its program's cannot drift apart any more.
     meter.deactivate()
-    under = disks[file_system, size]
+    under, counts = disks[file_system, size], meter.counts()
     return Run(
         strategy=name,
         role=marker.role_name(strategy_named(name).role),
@@ -188,7 +188,7 @@ def _attempt(
         payload_bytes=size,
         chunk_bytes=request.chunk,
         received_bytes=outcome.received,
-        counts=(*meter.counts(), *_disk_counts(meter, under), *_mapped_counts(meter)),
+        counts=(*counts, *_disk_counts(meter, under), *_mapped_counts(meter)),
         hits=hits_since(hits, meter.hits()),
         lost={
             **{cause: count - lost[cause] for cause, count in meter.lost().items()},
@@ -200,6 +200,7 @@ def _attempt(
         account=outcome.account,
         unavailable=outcome.unavailable,
         user_copies_from=request.user_copies if strategy_named(name).user_memory else None,
+        captures=captures.behind(counts),
     )
 
 

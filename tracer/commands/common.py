@@ -12,6 +12,7 @@ from zctrace.errors import ControlError, RightsError, UsageError
 from zctrace.machine import places as machine_places
 from zctrace.machine.places import Place
 from zctrace.notices import Say
+from zctrace.plan.attachments import Choice
 
 if TYPE_CHECKING:
     from zctrace.analysis.program import Answer
@@ -50,12 +51,12 @@ def require_controls(results: Sequence[Judged] | Sequence[Answer]) -> None:
         )
 
 
-def find(name: str, say: Say, cpus: int | None = None) -> Place:
+def find(name: str, say: Say, mechanism: str, cpus: int | None = None) -> Place:
     """The place for ``--kernel name``, with a notice where it is not the first choice.
 
-    Raises ``ZctraceError``.
+    Where it is to be measured with ``mechanism``. Raises ``ZctraceError``.
     """
-    place = machine_places.find_place(name, say, cpus)
+    place = machine_places.find_place(name, say, Choice(mechanism), cpus)
     if place.kernel and place.instead:
         notice(
             f"this machine's kernel {os.uname().release} cannot be measured: {place.instead}"

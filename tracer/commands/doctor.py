@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
+from zctrace.collect import obstacles
 from zctrace.commands.strategies import performers
-from zctrace.errors import MissingError, RightsError
+from zctrace.errors import MissingError, RightsError, TraceError
 from zctrace.kernel import facts as kernel
 from zctrace.kernel.facts import KernelFacts
 from zctrace.machine import kernels, kvm, places, qemu
@@ -148,6 +149,9 @@ def _host() -> Iterator[Finding]:
             "this machine's kernel", False, "unknown without root", "sudo zctrace doctor"
         )
         return
+    if found := [*obstacles.switched_off()]:
+        yield _measurable(found)
+        return
     facts = kernel.observe(CATALOGUE)
     yield Finding(
         "breakpoints in the kernel",
@@ -177,14 +181,18 @@ def _host() -> Iterator[Finding]:
         f"missing: {', '.join(absent)}" if absent else f"all {len(wanted)} are there",
         "mount -t tracefs nodev /sys/kernel/tracing",
     )
-    reasons = places.why_not_host(facts)
-    yield Finding(
+    yield _measurable(places.host_obstacles(facts))
+
+
+def _measurable(found: list[TraceError]) -> Finding:
+    """Whether the collector will measure this machine's kernel."""
+    release = os.uname().release
+    reasons = "; ".join(map(places.reason, found))
+    return Finding(
         "this machine's kernel",
-        not reasons,
-        f"{facts.release} can be measured"
-        if not reasons
-        else f"{facts.release} cannot be measured: {'; '.join(reasons)}",
-        _VIRTUAL,
+        not found,
+        f"{release} cannot be measured: {reasons}" if found else f"{release} can be measured",
+        "; ".join(dict.fromkeys(error.hint or _VIRTUAL for error in found)),
     )
 
 

@@ -50,7 +50,7 @@ def show(
     places.require_architecture()
     outputs.check()
     with shown(quiet=quiet) as say:
-        place = find(name, say)
+        place = find(name, say, options.mechanism)
         evidence = job.collect(place, options, say)
     outputs.write(Of.PLAN, evidence)
     if not outputs.on_stdout:

@@ -205,7 +205,7 @@ def run(
     require_collector()
     began = time.monotonic()
     with shown(quiet=quiet) as say:
-        places = [find(name, say, cpus) for name in names]
+        places = [find(name, say, options.mechanism, cpus) for name in names]
         _check_devices(options, places)
         modules.check(options.modules, places)
         images.check_resources(

@@ -73,6 +73,6 @@ def serve(wanted: Wanted, name: str, cpus: int | None, *, quiet: bool) -> int | 
             else:
                 say(step)
 
-        place = find(name, say, cpus)
+        place = find(name, say, wanted.mechanism, cpus)
         modules.check(wanted.modules, [place])
         return program_job.serve(place, wanted, said)

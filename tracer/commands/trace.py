@@ -198,17 +198,18 @@ def show(answers: Sequence[Answer], outputs: Outputs, console: Console) -> None:
 def _place(name: str, cpus: int | None, wanted: Wanted, say: Say) -> Place:
     """Where to trace; what is there already is on this machine's own kernel."""
     if wanted.subject.command:
-        return find(name, say, cpus)
+        return find(name, say, wanted.mechanism, cpus)
     if name not in (places.AUTO, HOST):
         raise UsageError(
             f"--kernel {name} for a program that is running",
             "it runs on this machine's own kernel",
             "without --kernel; or with a command: zctrace trace --kernel 6.1 -- COMMAND",
         )
-    if name == places.AUTO and (reasons := places.why_not_host()):
+    choice = Choice(wanted.mechanism)
+    if name == places.AUTO and (reasons := places.why_not_host(choice=choice)):
         raise KernelError(
             f"this machine's kernel {os.uname().release} cannot be measured",
             "; ".join(reasons),
             "a command, in a virtual machine: zctrace trace -- COMMAND; zctrace doctor",
         )
-    return find(HOST, say, cpus)
+    return find(HOST, say, wanted.mechanism, cpus)

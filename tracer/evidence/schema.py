@@ -16,7 +16,8 @@ from zctrace.evidence.account import Account
 from zctrace.evidence.devices import DiskFacts, NicFacts
 from zctrace.evidence.json_form import read, write
 from zctrace.evidence.sites import Blind, Site
-from zctrace.probes.model import Direction, Kind, Mechanism, Quantity
+from zctrace.probes.hooks import CAPTURE_CALLERS
+from zctrace.probes.model import Direction, Kind, Mechanism, Quantity, plain
 from zctrace.workloads.kernel_account import KernelAccount
 from zctrace.workloads.known import Known
 from zctrace.workloads.marker import RoleName
@@ -138,6 +139,11 @@ class Count:
     """Whether each of the copies was of ``LARGE_BYTES`` or more; only told of user copies
     that are seen without an iterator."""
 
+    @property
+    def was_captured(self) -> bool:
+        """Whether a zero-copy send's pages were copied because a capture wanted the packet."""
+        return plain((self.caller or "").partition("+")[0]) in CAPTURE_CALLERS
+
 
 @dataclass(frozen=True)
 class Hits:
@@ -172,6 +178,14 @@ class Hits:
         )
 
 
+@dataclass(frozen=True)
+class Capture:
+    """A process that captured packets, as tcpdump does."""
+
+    process: int
+    name: str
+
+
 VIRTUAL = frozenset({"lo", "veth"})
 """Drivers of network devices with nothing behind them that could transfer by itself."""
 INTERRUPTS = "on_interrupt"
@@ -204,7 +218,8 @@ class Run:
     word on the transfer. ``hits`` and ``lost`` are those of this run alone;
     ``attempts`` is how often it was done until nothing was lost. ``user_copies_from`` is
     from how many bytes on copies within the program's own memory were counted; ``None``
-    where none were.
+    where none were. ``captures`` are who captured packets at the end, if any were copied for a
+    packet capture.
     """
 
     strategy: str
@@ -225,6 +240,7 @@ class Run:
     unavailable: str = ""
     attempts: int = 1
     user_copies_from: int | None = None
+    captures: tuple[Capture, ...] = ()
 
     @property
     def arrived_bytes(self) -> int:

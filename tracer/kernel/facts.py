@@ -43,6 +43,7 @@ _MEMBERS = (
     ("net_device", "ifindex"),
     ("net", "ns"),
     ("ns_common", "inum"),
+    ("packet_type", "af_packet_priv"),
     ("kobject", "name"),
     ("scatterlist", "length"),
     ("scatterlist", "dma_length"),

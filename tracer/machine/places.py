@@ -6,10 +6,12 @@ import os
 import subprocess
 from dataclasses import dataclass
 
-from zctrace.errors import KernelError, MissingError, UsageError
+from zctrace.collect import obstacles
+from zctrace.errors import KernelError, MissingError, TraceError, UsageError
 from zctrace.kernel import facts as kernel
 from zctrace.machine import kernels, observations, qemu
 from zctrace.notices import Say
+from zctrace.plan.attachments import Choice
 from zctrace.plan.plan import plan
 from zctrace.probes.catalogue import CATALOGUE, EVENT_SITES
 from zctrace.probes.model import Kind
@@ -37,12 +39,14 @@ class Place:
     processors: int = 1
 
 
-def find_place(name: str, say: Say, processors: int | None = None) -> Place:
+def find_place(
+    name: str, say: Say, choice: Choice = Choice.AUTO, processors: int | None = None
+) -> Place:
     """The place that ``--kernel name`` means. Needs root; may fetch a kernel.
 
     Raises ``UsageError`` for a number of ``processors`` where it is this machine's own.
     """
-    reasons = why_not_host() if name == AUTO else []
+    reasons = why_not_host(choice=choice) if name == AUTO else []
     if name == HOST or (name == AUTO and not reasons):
         if processors is not None:
             raise UsageError(
@@ -55,12 +59,40 @@ def find_place(name: str, say: Say, processors: int | None = None) -> Place:
     return Place(kernel, "; ".join(reasons), processors or 1)
 
 
-def why_not_host(facts: kernel.KernelFacts | None = None) -> list[str]:
-    """Why this machine's own kernel cannot be measured; empty where it can.
+def why_not_host(
+    facts: kernel.KernelFacts | None = None, choice: Choice = Choice.AUTO
+) -> list[str]:
+    """Why this machine's own kernel cannot be measured; empty where it can."""
+    return [reason(error) for error in host_obstacles(facts, choice)]
 
-    ``facts`` about it, where they are known already; otherwise the kernel is asked.
+
+def reason(error: TraceError) -> str:
+    """What happened and why, in one."""
+    return ": ".join(filter(None, (error.what, error.why)))
+
+
+def host_obstacles(
+    facts: kernel.KernelFacts | None = None, choice: Choice = Choice.AUTO
+) -> list[TraceError]:
+    """The same, with what to do about each.
+
+    All that the collector asks before it begins, and what it would say of its figures.
+    ``facts`` about the kernel, where they are known already; otherwise it is asked.
     """
+    if found := [*obstacles.switched_off()]:
+        return found
     facts = facts or kernel.observe(CATALOGUE, observations.home(None))
+    attach_plan = plan(CATALOGUE, facts, choice)
+    found = [
+        *obstacles.of_plan(facts, attach_plan, choice),
+        *obstacles.of_programs(facts),
+        *obstacles.of_machine(attach_plan, f"try-{os.getpid()}"),
+    ]
+    return found + [TraceError(reason) for reason in _left_open(facts)]
+
+
+def _left_open(facts: kernel.KernelFacts) -> list[str]:
+    """Why a measurement would say nothing of copies."""
     attach_plan = plan(CATALOGUE, facts)
     paths = frozenset({DataPath.FILE, DataPath.PIPE, DataPath.TCP})
     blind = dict.fromkeys(b.reason for b in attach_plan.blind_for(paths))

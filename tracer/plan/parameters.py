@@ -141,6 +141,7 @@ def _kernel_parameters(kernel: KernelFacts) -> dict[str, str]:
         ("DEVICE_NET", "net_device.nd_net"),
         ("DEVICE_NUMBER", "net_device.ifindex"),
         ("DEVICE_NAME", "kobject.name"),
+        ("TAP_SOCK", "packet_type.af_packet_priv"),
         ("SCATTER_LENGTH", "scatterlist.length"),
         ("UNIX_PEER", "unix_sock.peer"),
         ("SOCK_UPPER", "inet_connection_sock.icsk_ulp_ops"),

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Sequence
 
-from zctrace.analysis import border, sentences
+from zctrace.analysis import border, captures, sentences
 from zctrace.analysis.program import Answer
 from zctrace.evidence.account import Thing
 
@@ -42,6 +42,7 @@ def result_json(answers: Sequence[Answer]) -> str:
             "beside_bytes": found.beside,
             "structures_bytes": dict(found.explanation.other),
             "unassigned_bytes": found.unassigned,
+            "captured_bytes": captures.tapped(found.trace.run),
             "unexplained_bytes": found.unexplained_bytes,
             "unexplained": [
                 {**vars(part), "thing": found.name_of(part.thing)} for part in found.unexplained

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from zctrace.analysis import captures
 from zctrace.analysis.runs import Judged
 from zctrace.analysis.verdicts import Source, Word
 from zctrace.evidence.schema import COLD, LOOPBACK, WARM, Evidence, Price, Trace
@@ -330,6 +331,8 @@ def coverage(evidence: Evidence, runs: Sequence[Judged]) -> list[Line]:
                 "tracepoint from running."
             )
         )
+    for sentence in captures.sentences(j.run for j in runs):
+        said.append(Line(f"{sentence[0].upper()}{sentence[1:]}.", Tone.DOUBT))
     again = sum(j.run.attempts - 1 for j in runs)
     if again:
         said.append(

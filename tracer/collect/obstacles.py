@@ -1,0 +1,136 @@
+"""Why nothing can be measured on this machine's kernel: asked before anything is compiled.
+
+``zctrace doctor``, the choice between this machine and a virtual one, and the collector itself
+ask here, so that none of them says yes where another one fails.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+
+from zctrace.collect import cgroups
+from zctrace.collect.attaching import attempt
+from zctrace.errors import TraceError
+from zctrace.kernel import perf_events, switches
+from zctrace.kernel.facts import KernelFacts
+from zctrace.plan.attachments import AttachPlan, Choice
+from zctrace.plan.parameters import FLOW_MEMBERS
+from zctrace.probes.model import Quantity
+
+_LOCKED = "confidentiality"
+"""The lockdown that keeps the kernel's memory from everybody: kernel_lockdown(7)."""
+
+
+def switched_off() -> Iterator[TraceError]:
+    """What is to be asked before anything else.
+
+    Where ftrace is off, the kernel takes probes, too, and is not told of them when it is on
+    again: on 6.1 it then finds its text changed, and refuses all probes until it is restarted.
+    """
+    for switch in switches.off():
+        yield TraceError("the kernel takes probes and does not run them", *switch[1:])
+
+
+def of_plan(
+    facts: KernelFacts, attach_plan: AttachPlan, choice: Choice
+) -> Iterator[TraceError]:
+    """What this kernel refuses for good, of what every measurement needs."""
+    watched = {event.site.quantity for event in attach_plan.events}
+    traced = {Quantity.SYSCALL_ENTER, Quantity.SYSCALL_EXIT} <= watched
+    if not traced and facts.lockdown == _LOCKED:
+        yield TraceError(
+            f"Linux {facts.release} is locked down ({facts.lockdown})",
+            "it shows nobody its tracepoints and its memory, not even root",
+            "lockdown=integrity at boot, which refuses nothing that is needed; or another "
+            "kernel, in a virtual machine: zctrace run --kernel 6.1",
+        )
+    elif not traced:
+        yield TraceError(
+            f"Linux {facts.release} shows no tracepoints for system calls",
+            "without them no window can be opened",
+            "mount -t tracefs nodev /sys/kernel/tracing",
+        )
+    if attach_plan.counted_twice:
+        yield TraceError(
+            f"Linux {facts.release} cannot be measured with --mechanism {choice.value}",
+            "; ".join(
+                f"{caller} calls {function}, so that bytes would be counted twice"
+                for function, caller in attach_plan.counted_twice
+            ),
+            f"--mechanism {Choice.AUTO.value} or {Choice.CALL_SITE.value}",
+        )
+    if facts.text and not facts.functions:
+        yield TraceError(
+            f"Linux {facts.release} does not tell where its functions are",
+            facts.text,
+            "sysctl kernel.kptr_restrict=1; or another kernel, in a virtual machine: "
+            "zctrace run --kernel 6.1",
+        )
+    if facts.breakpoint and choice is not Choice.CALL_SITE:
+        yield TraceError(
+            f"Linux {facts.release} refuses breakpoints in its own code",
+            facts.breakpoint,
+            "--mechanism callsite, with nothing to agree with; or another kernel, in a "
+            "virtual machine: zctrace run --kernel 6.1",
+        )
+    if choice is Choice.CALL_SITE and not attach_plan.calls:
+        yield TraceError(
+            f"Linux {facts.release} lets no call of a copying function be watched",
+            facts.text or "none was found",
+            "another kernel, in a virtual machine: zctrace run --kernel 6.1",
+        )
+
+
+def of_programs(facts: KernelFacts) -> Iterator[TraceError]:
+    """What only the tracing of programs needs."""
+    members = set(itertools.chain(*FLOW_MEMBERS.values()))
+    if unknown := sorted(members - facts.members.keys()):
+        yield TraceError(
+            f"Linux {facts.release} does not tell what is behind a descriptor",
+            f"unknown: {', '.join(unknown)}: {facts.btf or 'not in its type information'}",
+            "a kernel with BTF, in a virtual machine: --kernel 6.1",
+        )
+
+
+def of_machine(
+    attach_plan: AttachPlan, run_id: str, *, own_machine: bool = False
+) -> Iterator[TraceError]:
+    """What stands in the way now, and may not later: cgroups, debug registers.
+
+    For a moment there is a cgroup, as :func:`zctrace.collect.cgroups.cgroup` makes it, and the
+    breakpoints that are planned, on one processor after the other.
+    """
+    try:
+        with (
+            cgroups.cgroup(run_id, own_machine=own_machine) as folder,
+            ExitStack() as outer,
+        ):
+            cgroup = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            outer.callback(os.close, cgroup)
+            for cpu in perf_events.online_cpus():
+                with ExitStack() as stack:
+                    for copy in attach_plan.breakpoints:
+                        event = attempt(
+                            f"{copy.site.function}, breakpoint",
+                            *(perf_events.open_breakpoint, copy.address),
+                            cgroup=cgroup,
+                            cpu=cpu,
+                        )
+                        stack.callback(os.close, event)
+    except TraceError as error:
+        yield error
+    except OSError as error:
+        yield TraceError(
+            "no cgroup can be made for what is measured",
+            str(error),
+            "in a container: one that may write to /sys/fs/cgroup, or outside of all",
+        )
+
+
+def require(obstacles: Iterable[TraceError]) -> None:
+    """Raise the first, if there is one."""
+    for obstacle in obstacles:
+        raise obstacle

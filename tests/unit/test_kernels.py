@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from zctrace.errors import KernelError, OutputError, ResourceError
+from zctrace.errors import KernelError, MissingError, OutputError, ResourceError
 from zctrace.machine import kernels
 from zctrace.machine.debian_archive import StockKernel
 
@@ -65,7 +65,7 @@ def unpack(monkeypatch):
         (folder / "boot" / "vmlinuz-6.1.0-56-amd64").write_bytes(b"image")
         modules = folder / "usr" / "lib" / "modules" / "6.1.0-56-amd64"
         modules.mkdir(parents=True)
-        (modules / "modules.dep").write_text("")
+        (modules / "modules.builtin").write_text("kernel/fs/overlay.ko\n")
 
     monkeypatch.setattr(kernels, "_unpack", files)
 
@@ -114,10 +114,27 @@ def test_fetching_arranges_the_files(cache, offer, unpack):
     offer(NEW)
     kernel = kernels.fetch("6.1", print)
     assert kernel.image.read_bytes() == b"image"
-    assert (kernel.modules / "modules.dep").exists()
+    assert (kernel.modules / "modules.builtin").exists()
     assert not kernel.stock
     assert kernels.fetch("stock", print).stock
     assert kernels.stock(print).release == NEW.release
+
+
+def test_fetching_lists_what_modules_need(cache, offer, unpack):
+    """No package has that list: whoever installs them makes it."""
+    offer(NEW)
+    kernel = kernels.fetch("6.1", print)
+    assert (kernel.modules / "modules.dep").read_text() == ""
+    assert (kernel.modules / "modules.builtin.bin").stat().st_size
+
+
+def test_without_depmod_nothing_is_fetched(cache, offer, unpack, monkeypatch):
+    monkeypatch.setattr(kernels, "_INDEXER", "/absent/depmod")
+    offer(NEW)
+    with pytest.raises(MissingError) as caught:
+        kernels.fetch("6.1", print)
+    assert "kmod" in caught.value.hint
+    assert kernels.cached() == []
 
 
 def test_a_broken_download_leaves_no_half_kernel(cache, offer):

@@ -140,7 +140,15 @@ def _add(file: str, paths: dict[str, None]) -> None:
 def _drivers(modules: Path) -> list[Path]:
     """Those that are wanted, each after those that it needs."""
     needs = {}
-    for line in (modules / "modules.dep").read_text().splitlines():
+    try:
+        index = (modules / "modules.dep").read_text()
+    except OSError as error:
+        raise MachineError(
+            f"{modules}/modules.dep cannot be read: {error.strerror}",
+            "it tells which modules the virtual machine's drivers need",
+            f"depmod --basedir {modules.parents[2]} {modules.name}, as root",
+        ) from error
+    for line in index.splitlines():
         path, _, needed = line.partition(":")
         needs[path] = needed.split()
     by_name = {Path(path).name.partition(".")[0].replace("-", "_"): path for path in needs}

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from zctrace.errors import KernelError, OutputError, ResourceError
+from zctrace.errors import KernelError, MissingError, OutputError, ResourceError
 from zctrace.machine.debian_archive import (
     Archive,
     StockKernel,
@@ -28,6 +28,7 @@ from zctrace.notices import Say
 _UNPACKED_RATIO = 8
 """Unpacked files and packages together, at most this many times the packages."""
 _VERSION = re.compile(r"\d+\.\d+\S*")
+_INDEXER = "depmod"
 
 
 @dataclass(frozen=True)
@@ -276,6 +277,29 @@ def _arrange(partial: Path, release: str) -> None:
     (partial / "lib" / "modules").mkdir(parents=True)
     modules[0].rename(partial / "lib" / "modules" / release)
     shutil.rmtree(files)
+    _index(partial, release)
+
+
+def _index(home: Path, release: str) -> None:
+    """Write what modprobe and a guest's initial file system read: which module needs which.
+
+    Packages leave that to whoever installs them.
+    """
+    try:
+        result = subprocess.run(
+            [_INDEXER, "--basedir", str(home), release],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PATH": f"{os.defpath}:/usr/sbin:/sbin"},
+        )
+    except FileNotFoundError as error:
+        raise MissingError(
+            "depmod is not installed",
+            "it lists the modules of a kernel that was fetched",
+            "apt-get install kmod",
+        ) from error
+    if result.returncode:
+        raise KernelError(f"depmod failed for kernel {release}", result.stderr.strip())
 
 
 def _describe(home: Path, chosen: StockKernel, *, stock: bool) -> None:

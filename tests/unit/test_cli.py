@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from tests.conftest import HERE
 from tests.unit import forked
-from zctrace import cli, errors
+from zctrace import cli, errors, packages
 from zctrace._version import __version__
 from zctrace.errors import UsageError
 
@@ -200,10 +200,11 @@ def test_no_bcc(monkeypatch, tmp_path):
 
     monkeypatch.setenv("ZCTRACE_CACHE", str(tmp_path))
     monkeypatch.setattr(places, "COMPILER", "no_such_module")
-    monkeypatch.setattr(places, "MODULES", (("no_such_module", "python3-such"),))
+    monkeypatch.setattr(places, "MODULES", ("no_such_module",))
+    monkeypatch.setitem(packages.NEEDS, "no_such_module", packages.NEEDS["bcc"])
     with pytest.raises(errors.MissingError) as caught:
         places.require_modules()
-    assert caught.value.hint == "apt-get install python3-such"
+    assert caught.value.hint == packages.remedy("bcc")
     remembered.write(observations.home(None) / f"programs-{'0' * 32}.json", {"compiled": 1})
     places.require_modules()  # does without
     monkeypatch.setattr(places, "COMPILER", "bcc")

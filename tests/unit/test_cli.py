@@ -156,12 +156,15 @@ def test_outputs_are_checked_before_anything_is_done(tmp_path):
 @pytest.mark.skipif(os.geteuid() != 0, reason="as root, to become nobody")
 @pytest.mark.parametrize("command", ["run", "plan"])
 def test_without_root(command):
+    """All is imported before: nobody may not be able to look into this folder."""
     text = f"""
-import os, sys
-sys.argv[1:] = [{command!r}]
+import contextlib, os, sys
 from zctrace import cli
-os.setuid(65534)
-cli.main()
+for options in (["--help"], []):
+    sys.argv[1:] = [{command!r}, *options]
+    with contextlib.suppress(SystemExit) if options else contextlib.nullcontext():
+        cli.main()
+    os.setuid(65534)
 """
     result = subprocess.run(
         [sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True

@@ -18,23 +18,27 @@ PACKAGES := python3-bpfcc python3-capstone python3-venv qemu-system-x86 \
 	kmod zstd e2fsprogs xfsprogs btrfs-progs iproute2 ethtool \
 	distro-info-data
 
+# Debian 12 has 17 only, and later releases do not have it any more.
+JDK := openjdk-$(shell grep -qs CODENAME=bookworm /etc/os-release && echo 17 || echo 25)-jdk-headless
+
 # For the tests alone: the browser that the HTML report is looked at with, what performs the
 # strategies of Java, which are not possible without, what fetches Netty for some of them, and a
 # program that needs no library.
-TEST_PACKAGES := chromium openjdk-17-jdk-headless maven busybox-static
+TEST_PACKAGES := chromium $(JDK) maven busybox-static
 
 # For the systems of others that are traced: what fetches them, and what runs them.
-SYSTEMS_PACKAGES := maven openjdk-17-jdk-headless
+SYSTEMS_PACKAGES := maven $(JDK)
 
 # The tests of a file are one worker's, for they share guests; the order is tests/conftest.py's.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run results record bench test test-bcc test-systems check install uninstall clean system
+.PHONY: help run results record bench test test-bcc test-fresh test-systems check install uninstall clean system
 help:
 	@echo "make run        set up what is missing, then: zctrace run"
 	@echo "make results    measure everything on four kernels, in virtual machines; write docs/results.md"
 	@echo "make test       set up what is missing, then every test, live ones included"
 	@echo "make test-bcc   the meter with the BCC of Debian 12, 13 and sid, in virtual machines"
+	@echo "make test-fresh what README says, on a minimal Debian 12, 13 and sid, as root and with sudo"
 	@echo "make test-systems  a Kafka broker, fetched, traced in a virtual machine: eight minutes"
 	@echo "make bench      what tracing costs, in instructions, on two kernels; write docs/cost.md"
 	@echo "make record     measure anew what the unit tests have recorded of kernels and runs"
@@ -71,10 +75,15 @@ test: $(VENV)/.installed
 		$(VENV)/bin/python -m pytest -p no:cacheprovider -n 2 $(BY_FILE) \
 		--durations=10 --durations-min=10 $(ARGS)
 
-# Fetches small root file systems, 300 MB for each release, into zctrace's cache; remove
-# /var/cache/zctrace/bcc to have them built anew. ARGS=6.1 takes that kernel only.
+# Small root file systems, 500 MB for each release, are made in zctrace's cache; remove
+# /var/cache/zctrace/bcc to have them made anew. ARGS=6.1 takes that kernel only.
+test-bcc test-fresh: PACKAGES += mmdebstrap
 test-bcc: $(VENV)/.installed
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.bcc.check_bcc $(ARGS)
+
+# Twenty minutes for each release and user, 2 GB while it runs. ARGS="trixie root" takes these.
+test-fresh: $(VENV)/.installed
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.fresh.check_fresh $(ARGS)
 
 # Fetches Apache Kafka from Maven Central, as Maven is set up here, 45 MB with all that it
 # needs, into zctrace's cache; remove /var/cache/zctrace/kafka to have it fetched anew.
@@ -115,6 +124,9 @@ system:
 		dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q 'ok installed' \
 			|| missing="$$missing $$package"; \
 	done; \
+	[ -z "$$missing" ] || command -v apt-get >/dev/null || { \
+		echo "make installs with apt-get only: see docs/install.md, then make PACKAGES="; exit 1; \
+	}; \
 	[ -z "$$missing" ] || { \
 		echo "installing from the distribution:$$missing"; \
 		$(SUDO) apt-get update -qq && \

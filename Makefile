@@ -149,7 +149,7 @@ install: $(LIBDIR)/.installed
 $(LIBDIR)/.installed: $(SOURCES) | system
 	@echo "installing into $(LIBDIR): zctrace and its Python packages"
 	@[ -x $(LIBDIR)/bin/python ] || $(SUDO) $(PYTHON) -m venv --system-site-packages $(LIBDIR)
-	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && \
+	@copy=$$(mktemp -d) && trap '$(SUDO) rm -rf "$$copy"' EXIT && \
 		cp -r probes workloads tracer pyproject.toml README.md LICENSE "$$copy" && \
 		$(SUDO) sh -c 'umask 022 && "$$0" -m pip install $(PIP_FLAGS) "$$1" && \
 			"$$0" -m pip install $(PIP_FLAGS) --force-reinstall --no-deps "$$1"' \

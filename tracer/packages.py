@@ -1,8 +1,8 @@
 """What zctrace needs from a distribution, and the names of its packages there.
 
-A name stands here only if the distribution, or the project that is packaged, gives it:
-packages.debian.org, packages.ubuntu.com, packages.fedoraproject.org, archlinux.org, openSUSE's
-spec files, BCC's INSTALL.md. ``docs/install.md`` says on which of them zctrace was tried.
+Names come from the distributions' package lists and spec files, from BCC's INSTALL.md, from
+mkosi's lists of tools, and from installation guides of other projects; none is a guess.
+``docs/install.md`` says on which distributions zctrace was tried.
 """
 
 from __future__ import annotations

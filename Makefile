@@ -81,7 +81,7 @@ test-bcc test-fresh: PACKAGES += mmdebstrap
 test-bcc: $(VENV)/.installed
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.bcc.check_bcc $(ARGS)
 
-# Twenty minutes for each release and user, 2 GB while it runs. ARGS="trixie root" takes these.
+# Ten minutes for each release and user, 2 GB while it runs. ARGS="trixie root" takes these.
 test-fresh: $(VENV)/.installed
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.fresh.check_fresh $(ARGS)
 

@@ -18,23 +18,28 @@ PACKAGES := python3-bpfcc python3-capstone python3-venv qemu-system-x86 \
 	kmod zstd e2fsprogs xfsprogs btrfs-progs iproute2 ethtool \
 	distro-info-data
 
+# Debian 12 has 17 only, and later releases do not have it any more.
+JDK := openjdk-$(shell grep -qs CODENAME=bookworm /etc/os-release && echo 17 || echo 25)-jdk-headless
+
 # For the tests alone: the browser that the HTML report is looked at with, what performs the
 # strategies of Java, which are not possible without, what fetches Netty for some of them, and a
 # program that needs no library.
-TEST_PACKAGES := chromium openjdk-17-jdk-headless maven busybox-static
+TEST_PACKAGES := chromium $(JDK) maven busybox-static
 
 # For the systems of others that are traced: what fetches them, and what runs them.
-SYSTEMS_PACKAGES := maven openjdk-17-jdk-headless
+SYSTEMS_PACKAGES := maven $(JDK)
 
 # The tests of a file are one worker's, for they share guests; the order is tests/conftest.py's.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run results record bench test test-bcc test-systems test-kernels check install uninstall clean system
+.PHONY: help run results record bench test test-bcc test-fresh test-systems test-kernels check
+.PHONY: install uninstall clean system
 help:
 	@echo "make run        set up what is missing, then: zctrace run"
 	@echo "make results    measure everything on four kernels, in virtual machines; write docs/results.md"
 	@echo "make test       set up what is missing, then every test, live ones included"
 	@echo "make test-bcc   the meter with the BCC of Debian 12, 13 and sid, in virtual machines"
+	@echo "make test-fresh what README says, on a minimal Debian 12, 13 and sid, as root and with sudo"
 	@echo "make test-systems  a Kafka broker, fetched, traced in a virtual machine: eight minutes"
 	@echo "make test-kernels  known transfers on every kernel line and on unusual machines: an hour; write docs/reach.md"
 	@echo "make bench      what tracing costs, in instructions, on two kernels; write docs/cost.md"
@@ -72,10 +77,15 @@ test: $(VENV)/.installed
 		$(VENV)/bin/python -m pytest -p no:cacheprovider -n 2 $(BY_FILE) \
 		--durations=10 --durations-min=10 $(ARGS)
 
-# Fetches small root file systems, 300 MB for each release, into zctrace's cache; remove
-# /var/cache/zctrace/bcc to have them built anew. ARGS=6.1 takes that kernel only.
+# Small root file systems, 500 MB for each release, are made in zctrace's cache; remove
+# /var/cache/zctrace/bcc to have them made anew. ARGS=6.1 takes that kernel only.
+test-bcc test-fresh: PACKAGES += mmdebstrap
 test-bcc: $(VENV)/.installed
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.bcc.check_bcc $(ARGS)
+
+# Ten minutes for each release and user, 2 GB while it runs. ARGS="trixie root" takes these.
+test-fresh: $(VENV)/.installed
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.fresh.check_fresh $(ARGS)
 
 # Fetches Apache Kafka from Maven Central, as Maven is set up here, 45 MB with all that it
 # needs, into zctrace's cache; remove /var/cache/zctrace/kafka to have it fetched anew.
@@ -121,6 +131,9 @@ system:
 		dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q 'ok installed' \
 			|| missing="$$missing $$package"; \
 	done; \
+	[ -z "$$missing" ] || command -v apt-get >/dev/null || { \
+		echo "make installs with apt-get only: see docs/install.md, then make PACKAGES="; exit 1; \
+	}; \
 	[ -z "$$missing" ] || { \
 		echo "installing from the distribution:$$missing"; \
 		$(SUDO) apt-get update -qq && \
@@ -143,7 +156,7 @@ install: $(LIBDIR)/.installed
 $(LIBDIR)/.installed: $(SOURCES) | system
 	@echo "installing into $(LIBDIR): zctrace and its Python packages"
 	@[ -x $(LIBDIR)/bin/python ] || $(SUDO) $(PYTHON) -m venv --system-site-packages $(LIBDIR)
-	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && \
+	@copy=$$(mktemp -d) && trap '$(SUDO) rm -rf "$$copy"' EXIT && \
 		cp -r probes workloads tracer pyproject.toml README.md LICENSE "$$copy" && \
 		$(SUDO) sh -c 'umask 022 && "$$0" -m pip install $(PIP_FLAGS) "$$1" && \
 			"$$0" -m pip install $(PIP_FLAGS) --force-reinstall --no-deps "$$1"' \

@@ -42,13 +42,14 @@ def _turn(item):
 
 
 def _cannot_run_live():
+    from zctrace import packages
     from zctrace.machine import places, qemu
 
     if os.geteuid() != 0:
         return "live tests need root: sudo make test"
-    for name, package in places.MODULES:
+    for name in places.MODULES:
         if not places.has_module(name):
-            return f"live tests need {name}: apt-get install {package}"
+            return f"live tests need {name}: {packages.remedy(name)}"
     for what, remedy in qemu.missing():
         return f"live tests need {what}: {remedy}"
     return None

@@ -16,14 +16,13 @@ import secrets
 import sys
 from pathlib import Path
 
-from tests.bcc.roots import root_of
 from tests.conftest import LIVE_KERNELS
+from tests.roots import RELEASES, root_of
 from zctrace.errors import ZctraceError
 from zctrace.machine import kernels, kvm, qemu, staging
 from zctrace.machine import progress as machine_progress
 from zctrace.machine.guardian import guarded
 
-RELEASES = ("bookworm", "trixie", "sid")
 HERE = Path(__file__).parent
 _MEMORY_BYTES = 2 << 30
 
@@ -73,7 +72,7 @@ def check(lines):
     good, roots = True, {}
     for release in RELEASES:
         try:
-            roots[release] = root_of(release, say)
+            roots[release] = root_of(release, "bcc", ("python3", "python3-bpfcc"), say)
         except ZctraceError as error:
             good = False
             print(f"{release}: no root file system: {error.what}: {error.why}", flush=True)

@@ -24,18 +24,20 @@ def say(step):
         file.write(json.dumps({"step": step}) + "\n")
 
 
-def mount(kind, what, where):
+def mount(option, what, where):
     where.mkdir(exist_ok=True)
-    subprocess.run(["mount", f"--{kind}", str(what), str(where)], check=True)
+    subprocess.run(["mount", option, str(what), str(where)], check=True)
 
 
 def enter(release, folder):
     """Where the release's root is mounted, with the guest's kernel and our files in it."""
     root = Path(f"/run/zctrace-{release}")
-    mount("bind", HOST / folder.lstrip("/"), root)
+    mount("--bind", HOST / folder.lstrip("/"), root)
     for name in ("dev", "proc", "sys"):
-        mount("rbind", f"/{name}", root / name)
-    mount("bind", CODE.parent, root / "run")
+        mount("--rbind", f"/{name}", root / name)
+    mount("--bind", CODE.parent, root / "run")
+    # The machine's root file system is read-only here.
+    mount("--types=tmpfs", "tmpfs", root / "tmp")
     return root
 
 
@@ -59,7 +61,7 @@ facts = kernel.observe(CATALOGUE)
 (CODE / "facts.json").write_text(json.dumps(facts.to_json()))
 # Empty folders are mounted over parts of the root file system, the cache among them;
 # bound once more, without what is mounted on it, it has all of them.
-mount("bind", "/", HOST)
+mount("--bind", "/", HOST)
 answer = {}
 for release, folder in ROOTS.items():
     say(f"loading with the BCC of {release}")

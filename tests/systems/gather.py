@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from tests.live.conftest import run_in_guest
-from zctrace import output_files
+from zctrace import output_files, packages
 from zctrace.machine import kernels
 from zctrace.machine.guardian import guarded
 from zctrace.workloads.jvm import java, maven
@@ -23,7 +23,6 @@ POM = HERE / "kafka" / "pom.xml"
 KERNEL = "6.1"
 _ROOM_BYTES = 256 << 20
 _COMPILER = java.DEBIAN_HOME / "bin" / "javac"
-_REMEDY = "apt-get install openjdk-17-jdk-headless"
 
 
 class NotAvailableError(Exception):
@@ -41,7 +40,7 @@ def jars():
     Raises :class:`NotAvailableError`.
     """
     if not _COMPILER.exists():
-        raise NotAvailableError(f"Kafka needs {_COMPILER}: {_REMEDY}")
+        raise NotAvailableError(f"Kafka needs {_COMPILER}: {packages.remedy('java')}")
     folder = maven.archives(POM, "kafka", kernels.cache_folder())
     if not folder.is_dir():
         try:

@@ -185,7 +185,7 @@ def test_an_archive_without_kernels(suites, apt):
 
 
 def test_nothing_configured(tmp_path):
-    with pytest.raises(KernelError, match="no package archive configured"):
+    with pytest.raises(KernelError, match="no Debian archive configured"):
         Archive(tmp_path, []).kernels(print)
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tests.conftest import HERE
 from tests.unit import forked
-from zctrace import cli, errors
+from zctrace import cli, errors, packages
 from zctrace._version import __version__
 from zctrace.errors import UsageError
 from zctrace.machine import kernels
@@ -160,12 +160,15 @@ def test_outputs_are_checked_before_anything_is_done(tmp_path):
 @pytest.mark.skipif(os.geteuid() != 0, reason="as root, to become nobody")
 @pytest.mark.parametrize("command", ["run", "plan"])
 def test_without_root(command):
+    """All is imported before: nobody may not be able to look into this folder."""
     text = f"""
-import os, sys
-sys.argv[1:] = [{command!r}]
+import contextlib, os, sys
 from zctrace import cli
-os.setuid(65534)
-cli.main()
+for options in (["--help"], []):
+    sys.argv[1:] = [{command!r}, *options]
+    with contextlib.suppress(SystemExit) if options else contextlib.nullcontext():
+        cli.main()
+    os.setuid(65534)
 """
     result = subprocess.run(
         [sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True
@@ -204,10 +207,11 @@ def test_no_bcc(monkeypatch, tmp_path):
 
     monkeypatch.setenv("ZCTRACE_CACHE", str(tmp_path))
     monkeypatch.setattr(places, "COMPILER", "no_such_module")
-    monkeypatch.setattr(places, "MODULES", (("no_such_module", "python3-such"),))
+    monkeypatch.setattr(places, "MODULES", ("no_such_module",))
+    monkeypatch.setitem(packages.NEEDS, "no_such_module", packages.NEEDS["bcc"])
     with pytest.raises(errors.MissingError) as caught:
         places.require_modules()
-    assert caught.value.hint == "apt-get install python3-such"
+    assert caught.value.hint == packages.remedy("bcc")
     remembered.write(observations.home(None) / f"programs-{'0' * 32}.json", {"compiled": 1})
     places.require_modules()  # does without
     monkeypatch.setattr(places, "COMPILER", "bcc")

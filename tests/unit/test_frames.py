@@ -1,6 +1,7 @@
 """Saved results as frames, from recorded evidence."""
 
 import dataclasses
+import inspect
 import json
 import re
 
@@ -212,7 +213,7 @@ def test_what_is_no_result_is_refused_as_report_does(tmp_path, text):
 def test_every_column_is_documented(load):
     found = load(recorded_evidence("6.1"), traces("6.1")["cp"])
     general, *parts = re.split(
-        r"\n    ``(runs|evidence|copies|flows)``: ", frames.Frames.__doc__
+        r"\n``(runs|evidence|copies|flows)``: ", inspect.getdoc(frames.Frames)
     )
     documented = dict(zip(parts[::2], parts[1::2], strict=True))
     assert documented.keys() == {"runs", "evidence", "copies", "flows"}

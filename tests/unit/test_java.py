@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit import forked, straced
+from zctrace import packages
 from zctrace.errors import ResourceError
 from zctrace.evidence.schema import Setting
 from zctrace.machine import images, job, staging
@@ -333,7 +334,7 @@ def test_without_java_there_is_a_reason(
         assert outcome.received == 0
         assert re.search(reason, outcome.unavailable)
         if "javac of" not in reason:
-            assert outcome.unavailable.endswith("apt-get install openjdk-17-jdk-headless")
+            assert outcome.unavailable.endswith(packages.remedy("java"))
     assert made.run(strategy_named("sendfile")).received == MIB
 
 

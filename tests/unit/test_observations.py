@@ -117,6 +117,16 @@ def test_what_is_compiled_does_not_push_out_what_was_found(cache, image, run_fol
     assert len(names & set(compiled)) == 16
 
 
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
+def test_a_folder_is_ours_whatever_the_umask(cache, image, umask):
+    before = os.umask(umask)
+    try:
+        assert observations.home(None)
+        assert observations.home(image())
+    finally:
+        os.umask(before)
+
+
 @pytest.mark.parametrize("change", ["writable", "parent writable", "foreign"])
 def test_a_folder_that_others_can_write_in_is_not_used(cache, image, run_folder, change):
     home = observations.home(None)

@@ -5,8 +5,7 @@ import dataclasses
 import pytest
 
 from tests.conftest import KERNELS, recorded_kernel
-from zctrace.collect import describe
-from zctrace.errors import TraceError
+from zctrace.collect import obstacles
 from zctrace.kernel.facts import KernelFacts
 from zctrace.plan.attachments import Choice
 from zctrace.plan.places import REGISTER_NUMBERS, Amount
@@ -904,7 +903,7 @@ def test_a_kernel_that_hides_its_addresses_is_refused_for_that(facts):
         facts, functions={}, calls={}, text="addresses are hidden", breakpoint="none is known"
     )
     with pytest.raises(TraceError, match="does not tell where its functions are") as caught:
-        describe.require(hidden, planned(hidden), Choice.AUTO)
+        obstacles.require(obstacles.of_plan(hidden, planned(hidden), Choice.AUTO))
     assert caught.value.why == "addresses are hidden"
     assert caught.value.hint.startswith("sysctl kernel.kptr_restrict=1")
 
@@ -916,7 +915,7 @@ def test_a_kernel_that_hides_its_addresses_is_refused_for_that(facts):
 def test_a_kernel_without_tracepoints_says_whether_it_is_locked_down(facts, lockdown, what):
     locked = dataclasses.replace(facts, tracepoints={}, lockdown=lockdown)
     with pytest.raises(TraceError, match=what):
-        describe.require(locked, planned(locked), Choice.AUTO)
+        obstacles.require(obstacles.of_plan(locked, planned(locked), Choice.AUTO))
 
 
 def test_events_of_one_handler_are_attached_together(facts):

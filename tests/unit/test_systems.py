@@ -31,7 +31,7 @@ def test_it_is_fetched_once(fetched, tmp_path):
 
 def test_without_java_the_remedy_is_named(fetched, tmp_path):
     (tmp_path / "javac").unlink()
-    with pytest.raises(gather.NotAvailableError, match="apt-get install openjdk-17-jdk"):
+    with pytest.raises(gather.NotAvailableError, match="apt-get install openjdk-"):
         gather.jars()
     assert fetched == []
 

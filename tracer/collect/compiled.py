@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zctrace import packages
 from zctrace._version import __version__
 from zctrace.errors import MissingError, TraceError
 from zctrace.kernel import remembered
@@ -237,5 +238,5 @@ def _no_bcc(said: str, purpose: str) -> MissingError:
     return MissingError(
         f"BCC's Python module cannot be imported: {said}",
         f"{sys.executable} has no module bcc; {purpose}",
-        "apt-get install python3-bpfcc",
+        packages.remedy("bcc"),
     )

@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from zctrace import packages
 from zctrace.errors import MissingError, UsageError, ZctraceError
 from zctrace.evidence.devices import NicFacts
 from zctrace.evidence.schema import HARDWARE_ADDRESSES, LOOPBACK, Nic
@@ -217,7 +218,7 @@ def _gathers(name: str) -> bool:
 
 
 def _ethtool(*arguments: str) -> str:
-    return _run("ethtool", *arguments, package="ethtool")
+    return _run("ethtool", *arguments, need="ethtool")
 
 
 def _await_link(name: str) -> None:
@@ -229,17 +230,17 @@ def _await_link(name: str) -> None:
 
 
 def _ip(*arguments: str) -> str:
-    return _run("ip", *arguments, package="iproute2")
+    return _run("ip", *arguments, need="ip")
 
 
-def _run(program: str, *arguments: str, package: str) -> str:
+def _run(program: str, *arguments: str, need: str) -> str:
     try:
         result = subprocess.run([program, *arguments], capture_output=True, text=True)
     except FileNotFoundError as error:
         raise MissingError(
             f"{program} is not installed",
             "it sets up network devices",
-            f"apt-get install {package}",
+            packages.remedy(need),
         ) from error
     if result.returncode:
         raise ZctraceError(f"{program} {' '.join(arguments)} failed", result.stderr.strip())

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
+from zctrace import packages
 from zctrace.collect import obstacles
 from zctrace.commands.strategies import performers
 from zctrace.errors import MissingError, RightsError, TraceError
@@ -58,7 +59,7 @@ def show(console: Console) -> None:
             "only root can ask the kernel what it lets be probed",
             "sudo zctrace doctor",
         )
-    needed = ["processor", *(name for name, _ in (*MODULES, *_TOOLS))]
+    needed = ["processor", *(name for name in (*MODULES, *(tool for tool, _ in _TOOLS)))]
     lacking = [f for f in found if f.topic in needed and not f.fine]
     if not fine["this machine's kernel"]:
         lacking += [f for f in found if f.topic == "virtual machines" and not f.fine]
@@ -85,21 +86,21 @@ def _programs() -> Iterator[Finding]:
         architecture,
         f"a machine with {places.ARCHITECTURE}",
     )
-    for module, package in MODULES:
+    for module in MODULES:
         there = places.has_module(module)
         yield Finding(
             module,
             there,
             f"{qemu.PYTHON} {'has' if there else 'lacks'} the module",
-            f"apt-get install {package}",
+            packages.remedy(module),
         )
-    for tool, package in _TOOLS:
+    for tool, need in _TOOLS:
         there = shutil.which(tool, path=places.SYSTEM_PATH) is not None
         yield Finding(
             tool,
             there,
             "there" if there else "not installed",
-            f"apt-get install {package}",
+            packages.remedy(need),
         )
     lacking = qemu.missing()
     yield Finding(
@@ -196,7 +197,7 @@ def _measurable(found: list[TraceError]) -> Finding:
     )
 
 
-_TOOLS = (("mkfs.ext4", "e2fsprogs"), ("ip", "iproute2"), ("ethtool", "ethtool"))
+_TOOLS = (("mkfs.ext4", "ext4"), ("ip", "ip"), ("ethtool", "ethtool"))
 _VIRTUAL = "nothing; zctrace run uses a stock kernel in a virtual machine"
 
 

@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from zctrace import packages
+
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 _LIBBPF = ("libbpf.so.1", "libbpf.so.0")
 _STRUCT, _UNION, _ENUM, _FUNC = 4, 5, 6, 12
@@ -156,4 +158,4 @@ def _library() -> Any:
                 getattr(libbpf, function).restype = result
                 getattr(libbpf, function).argtypes = arguments
             return libbpf
-    raise BtfError(f"there is no {_LIBBPF[0]} (Debian: apt-get install libbpf1)")
+    raise BtfError(f"there is no {_LIBBPF[0]} ({packages.remedy('libbpf')})")

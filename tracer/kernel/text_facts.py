@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Container
 from dataclasses import dataclass, field
 
+from zctrace import packages
 from zctrace.kernel import callsites
 from zctrace.kernel import symbols as call_sites
 from zctrace.kernel import text as kernel_text
@@ -135,7 +136,7 @@ def _look(wanted: Wanted) -> TextFacts:
     except kernel_text.TextError as error:
         trouble = str(error)
     except ImportError:
-        trouble = "no disassembler (Debian: apt-get install python3-capstone)"
+        trouble = f"no disassembler ({packages.remedy('capstone')})"
     finally:
         text.close()
     return TextFacts(symbols, exits, calls, trouble, callers)

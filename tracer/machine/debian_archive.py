@@ -72,8 +72,8 @@ class Archive:
             (self._folder / part).mkdir(parents=True, exist_ok=True)
         if not self._lines.strip():
             raise KernelError(
-                "apt has no package archive configured",
-                "apt-get indextargets lists none",
+                "apt has no Debian archive configured",
+                "kernels are fetched from there, and apt-get indextargets does not list it",
                 "--kernel PATH names a kernel image of your own",
             )
         if not self._fresh():

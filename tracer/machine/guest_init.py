@@ -50,6 +50,10 @@ import typing
 import zipfile
 from contextlib import suppress
 
+with suppress(ImportError):
+    # Since Python 3.14, imported by the first structure.
+    importlib.import_module("ctypes._layout")
+
 READY = "zctrace: ready for a run"
 """Printed once everything is there but the run."""
 FAILED = "the guest's first program failed:"

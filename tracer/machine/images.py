@@ -9,24 +9,24 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from zctrace import packages
 from zctrace.errors import MissingError, ResourceError
 from zctrace.machine import qemu
 from zctrace.machine.places import SYSTEM_PATH, Place
 
 _DISK_RESERVE = 64 << 20
 FILE_SYSTEMS = {
-    "ext4": ("mkfs.ext4 -q -F", "e2fsprogs", 0),
-    "xfs": ("mkfs.xfs -q -f", "xfsprogs", 320 << 20),
-    "btrfs": ("mkfs.btrfs -q -f", "btrfs-progs", 128 << 20),
-    "tmpfs": ("", "", 0),
+    "ext4": ("mkfs.ext4 -q -F", 0),
+    "xfs": ("mkfs.xfs -q -f", 320 << 20),
+    "btrfs": ("mkfs.btrfs -q -f", 128 << 20),
+    "tmpfs": ("", 0),
 }
-"""How each is made (empty: by mounting it), Debian's package for that, and the least size
-in bytes that it takes."""
+"""How each is made (empty: by mounting it), and the least size in bytes that it takes."""
 
 
 def image_size(payload_bytes: int, file_system: str) -> int:
     """Bytes of the image that a payload, and a copy of it, live on."""
-    _, _, least = FILE_SYSTEMS[file_system]
+    _, least = FILE_SYSTEMS[file_system]
     return max(payload_bytes * 9 // 4 + _DISK_RESERVE, least)
 
 
@@ -74,7 +74,7 @@ def available_memory() -> int:
 
 def make_image(image: Path, kind: str, payload_bytes: int) -> None:
     """Make an empty file system for a payload; raises ``ZctraceError``."""
-    program, package, _ = FILE_SYSTEMS[kind]
+    program, _ = FILE_SYSTEMS[kind]
     with image.open("wb") as file:
         file.truncate(image_size(payload_bytes, kind))
     try:
@@ -88,7 +88,7 @@ def make_image(image: Path, kind: str, payload_bytes: int) -> None:
         raise MissingError(
             f"{program.split()[0]} is not installed",
             f"the payload lives on a file system of its own, {kind} here",
-            f"apt-get install {package}",
+            packages.remedy(kind),
         ) from error
     if result.returncode:
         raise ResourceError(

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from zctrace.errors import MachineError
+from zctrace import packages
+from zctrace.errors import MachineError, MissingError
 from zctrace.machine import guest_init
 from zctrace.machine.kernels import Kernel, line_of
 
@@ -112,7 +113,7 @@ def contents(kernel: Kernel) -> Contents:
         raise MachineError(
             f"{PYTHON} cannot import what a virtual machine's first program needs",
             result.stderr.strip().rpartition("\n")[2],
-            "apt-get install python3",
+            packages.remedy("python"),
         )
     folders, files = json.loads(result.stdout)
     paths: dict[str, None] = {}
@@ -197,7 +198,14 @@ def _unpacked(driver: Path) -> bytes:
         return lzma.decompress(data)
     if program := _UNPACKERS.get(driver.suffix):
         command = [program, "--decompress", "--stdout"]
-        return subprocess.run(command, input=data, capture_output=True, check=True).stdout
+        try:
+            return subprocess.run(command, input=data, capture_output=True, check=True).stdout
+        except FileNotFoundError as error:
+            raise MissingError(
+                f"{program} is not installed",
+                f"it unpacks {driver.name} for the virtual machine",
+                packages.remedy(program),
+            ) from error
     return data
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from zctrace import packages
 from zctrace.errors import KernelError, MissingError, OutputError, ResourceError
 from zctrace.machine.debian_archive import (
     Archive,
@@ -338,7 +339,7 @@ def _index(home: Path, release: str) -> None:
         raise MissingError(
             "depmod is not installed",
             "it lists the modules of a kernel that was fetched",
-            "apt-get install kmod",
+            packages.remedy("kmod"),
         ) from error
     if result.returncode:
         raise KernelError(f"depmod failed for kernel {release}", result.stderr.strip())

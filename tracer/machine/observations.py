@@ -37,7 +37,9 @@ def home(kernel: Kernel | None) -> Path | None:
         return None
     with suppress(OSError):
         folder = cache_folder() / _FOLDER / (kernel.identity if kernel else _HOST)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # The mode is not for parents: with a umask of 002 the group could write there.
+        folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         return folder if _is_ours(folder) else None
     return None
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 from dataclasses import dataclass
 
+from zctrace import packages
 from zctrace.collect import obstacles
 from zctrace.errors import KernelError, MissingError, TraceError, UsageError
 from zctrace.kernel import facts as kernel
@@ -22,8 +23,8 @@ ARCHITECTURE = "x86_64"
 SYSTEM_PATH = f"{os.defpath}:/usr/sbin:/sbin"
 """Where the system's own programs are, whatever the caller's PATH says."""
 COMPILER = "bcc"
-MODULES = ((COMPILER, "python3-bpfcc"), ("capstone", "python3-capstone"))
-"""What collecting imports beside the standard library, and Debian's packages of it."""
+MODULES = (COMPILER, "capstone")
+"""What collecting imports beside the standard library."""
 
 
 @dataclass(frozen=True)
@@ -132,12 +133,12 @@ def require_modules() -> None:
     Where something has been compiled before, a collector does without what compiles, or says
     that it has to compile something else.
     """
-    for name, package in MODULES:
+    for name in MODULES:
         if name == COMPILER and observations.has_compiled():
             continue
         if not has_module(name):
             raise MissingError(
                 f"{qemu.PYTHON} has no module {name}",
                 "the probes are loaded with the distribution's own Python and BCC",
-                f"apt-get install {package}",
+                packages.remedy(name),
             )

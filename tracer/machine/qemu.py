@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from zctrace import packages
 from zctrace.errors import MissingError
 from zctrace.machine import emulator, guest_init, initramfs, kernels, saved
 from zctrace.machine.emulator import CONSOLE
@@ -53,19 +54,19 @@ _SEED_BYTES = 64
 
 
 PROGRAMS = (
-    (emulator.PROGRAM, f"QEMU ({emulator.PROGRAM})", "qemu-system-x86"),
+    (emulator.PROGRAM, f"QEMU ({emulator.PROGRAM})", "qemu"),
     ("modprobe", "kmod (modprobe)", "kmod"),
 )
-"""What booting a kernel takes: the program, its name in messages, its package. The guest's
-kernel calls this machine's modprobe."""
+"""What booting a kernel takes: the program, its name in messages, the need it is of. The
+guest's kernel calls this machine's modprobe."""
 
 
 def missing() -> list[tuple[str, str]]:
     """Programs that a virtual machine needs and that are not there, with the remedy."""
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), _SYSTEM_FOLDERS))
     return [
-        (what, f"apt-get install {package}")
-        for program, what, package in PROGRAMS
+        (what, packages.remedy(need))
+        for program, what, need in PROGRAMS
         if not shutil.which(program, path=path)
     ]
 

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zctrace import packages
 from zctrace.workloads.prepared import NotPreparedError, Prepared, whole
 
 _HERE = Path(__file__).resolve().parent
 DEBIAN_HOME = Path("/usr/lib/jvm/java-17-openjdk-amd64")
-_PACKAGE = "openjdk-17-jdk-headless"
 _MAIN = "zctrace.Main"
 _INCUBATOR = "jdk.incubator.foreign"
 _COMPILE_SECONDS = 300
@@ -146,7 +146,7 @@ def find() -> Jdk:
     for home in _homes():
         if (home / "bin" / "java").exists():
             return jdk_in(home)
-    raise NotPreparedError(f"there is no Java: apt-get install {_PACKAGE}")
+    raise NotPreparedError(f"there is no Java: {packages.remedy('java')}")
 
 
 def _homes() -> list[Path]:
@@ -171,11 +171,11 @@ def jdk_in(home: Path) -> Jdk:
     if _major(version) != 17 and _major(version) < 22:
         raise NotPreparedError(
             f"Java {version} in {home} cannot call the marker; 17 can, and 22 and later: "
-            f"apt-get install {_PACKAGE}"
+            f"{packages.remedy('java')}"
         )
     if not (home / "bin" / "javac").exists():
         raise NotPreparedError(
-            f"{home} runs Java {version} and compiles none: apt-get install {_PACKAGE}"
+            f"{home} runs Java {version} and compiles none: {packages.remedy('java')}"
         )
     return Jdk(home, version)
 

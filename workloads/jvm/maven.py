@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from zctrace import packages
 from zctrace.workloads.prepared import NotPreparedError, whole
 
 _SECONDS = 900
@@ -26,7 +27,7 @@ def why_not(what: str) -> str:
     """Why ``what`` cannot be fetched here, as far as can be told without trying; else ""."""
     if shutil.which("mvn"):
         return ""
-    return f"{what} is not here, nor is Maven, which fetches it: apt-get install maven"
+    return f"{what} is not here, nor is Maven, which fetches it: {packages.remedy('maven')}"
 
 
 def version(project: Path) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.conftest import KERNELS, recorded_kernel
 from zctrace.collect import obstacles
+from zctrace.errors import TraceError
 from zctrace.kernel.facts import KernelFacts
 from zctrace.plan.attachments import Choice
 from zctrace.plan.places import REGISTER_NUMBERS, Amount

@@ -7,7 +7,6 @@ it worthless, and the reports treat it so.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from zctrace.analysis import counted, own_word, routine
@@ -254,21 +253,10 @@ def _routine(evidence: Evidence, run: Run) -> list[Control]:
     return controls
 
 
-def _inside_routine(evidence: Evidence, run: Run) -> Iterator[Control]:
-    """Two breakpoints against each other; a program's copies may fail halfway."""
-    for function, sums in routine.compared(evidence, run).items():
-        differing = [
-            f"{role}: {at_return} B by its return, {at_routine} B by the copy routine"
-            for role, (at_return, at_routine) in sums.items()
-            if at_return > at_routine or (at_return < at_routine and role != RoleName.PROGRAM)
-        ]
-        total = sum(at_return for at_return, _ in sums.values())
-        yield Control(
-            f"two breakpoints agree on {function}",
-            COPIES,
-            not differing,
-            "; ".join(differing) or f"{total} B by both",
-        )
+def _inside_routine(evidence: Evidence, run: Run) -> list[Control]:
+    """Two breakpoints against each other."""
+    said = routine.agreements(evidence, run)
+    return [Control(name, COPIES, passed, detail) for name, passed, detail in said]
 
 
 def _own_word(evidence: Evidence, run: Run) -> list[Control]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from zctrace.analysis import controls
-from zctrace.evidence.schema import Evidence, Run
+from zctrace.analysis import controls, routine
+from zctrace.evidence.schema import LEFT, UNWATCHED, Evidence, Run, losses
 from zctrace.evidence.sites import Site
 from zctrace.probes.model import Direction, Kind, Mechanism, Path, Purpose, Quantity
 
@@ -82,4 +82,39 @@ def unexplained(
         yield (
             f"contradiction: the processor's copy routine moved {other} B more than the copy "
             "sites, too much to be told from payload"
+        )
+
+
+def uncounted(evidence: Evidence, run: Run) -> Iterator[str]:
+    """What of a traced program is known not to have been counted, or not for certain."""
+    lost = losses(run.lost)
+    if lost.pop(LEFT, 0):
+        yield (
+            "a part of the program was moved to another cgroup, or started there, as by "
+            "systemd-run or a container: what it copied there is not counted"
+        )
+    if lost.pop(UNWATCHED, 0):
+        yield (
+            "a processor was switched off or on, as when a machine sleeps: what the program "
+            "copied on it since then is not counted"
+        )
+    if lost:
+        causes = ", ".join(f"{cause} {many}" for cause, many in lost.items())
+        yield f"figures are lower bounds: {sum(lost.values())} events were lost ({causes})"
+    if short := routine.cut_short(evidence, run):
+        yield (
+            f"the copy routine was called for {short} B more than its callers say were copied: "
+            "copies that failed halfway, or that were not all seen"
+        )
+    if unarmed := [name for name, hits in run.hits.items() if hits.multiplexed]:
+        yield (
+            f"the breakpoint on {' and '.join(unarmed)} was not armed all the time, by the "
+            "kernel's own clock for it"
+        )
+    missed = {
+        name: hits for name, hits in run.hits.items() if not (hits.agree or hits.multiplexed)
+    }
+    if missed:
+        yield "figures are lower bounds: not every execution was counted of " + ", ".join(
+            f"{name} ({hits.program} of {hits.perf})" for name, hits in missed.items()
         )

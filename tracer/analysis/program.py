@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from zctrace.analysis import border, captures, controls, counted, doubts, reasons, routine
+from zctrace.analysis import border, captures, controls, counted, doubts, reasons
 from zctrace.analysis.border import Border
 from zctrace.analysis.controls import Control
 from zctrace.analysis.explained import PLAINLY, Explanation, Unexplained, explain
@@ -24,7 +24,7 @@ from zctrace.evidence.account import (
     Stack,
     ThingKind,
 )
-from zctrace.evidence.schema import LEFT, UNWATCHED, Count, Evidence, Trace, losses
+from zctrace.evidence.schema import Count, Evidence, Trace
 from zctrace.probes import compat
 from zctrace.probes.model import Direction, Kind, Purpose, Quantity, plain
 from zctrace.probes.syscalls import OTHER_ENDS, RINGS
@@ -349,38 +349,7 @@ def _unassigned(evidence: Evidence, trace: Trace) -> int:
 
 
 def _doubts(evidence: Evidence, trace: Trace) -> Iterable[str]:
-    run = trace.run
-    lost = losses(run.lost)
-    if lost.pop(LEFT, 0):
-        yield (
-            "a part of the program was moved to another cgroup, or started there, as by "
-            "systemd-run or a container: what it copied there is not counted"
-        )
-    if lost.pop(UNWATCHED, 0):
-        yield (
-            "a processor was switched off or on, as when a machine sleeps: what the program "
-            "copied on it since then is not counted"
-        )
-    if lost:
-        causes = ", ".join(f"{cause} {many}" for cause, many in lost.items())
-        yield f"figures are lower bounds: {sum(lost.values())} events were lost ({causes})"
-    if short := routine.cut_short(evidence, run):
-        yield (
-            f"the copy routine was called for {short} B more than its callers say were copied: "
-            "copies that failed halfway, or that were not all seen"
-        )
-    if unarmed := [name for name, hits in run.hits.items() if hits.multiplexed]:
-        yield (
-            f"the breakpoint on {' and '.join(unarmed)} was not armed all the time, by the "
-            "kernel's own clock for it"
-        )
-    missed = {
-        name: hits for name, hits in run.hits.items() if not (hits.agree or hits.multiplexed)
-    }
-    if missed:
-        yield "figures are lower bounds: not every execution was counted of " + ", ".join(
-            f"{name} ({hits.program} of {hits.perf})" for name, hits in missed.items()
-        )
+    yield from doubts.uncounted(evidence, trace.run)
     yield from border.doubts(trace.account)
     if untold := compat.untold(_made(trace)):
         yield f"not among the bytes delivered and received: what {', '.join(untold)} moved"

@@ -7,6 +7,7 @@ it returned, is what the routine was called for from inside it. Less is what fai
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 from zctrace.evidence.schema import Evidence, Run
 from zctrace.probes.model import Direction, Kind, Mechanism
@@ -41,6 +42,22 @@ def compared(evidence: Evidence, run: Run) -> dict[str, dict[RoleName, tuple[int
         }
         for function in sorted(functions)
     }
+
+
+def agreements(evidence: Evidence, run: Run) -> Iterator[tuple[str, bool, str]]:
+    """A control's name, whether it holds, and in numbers; a program's copies may fail halfway."""
+    for function, sums in compared(evidence, run).items():
+        differing = [
+            f"{role}: {at_return} B by its return, {at_routine} B by the copy routine"
+            for role, (at_return, at_routine) in sums.items()
+            if at_return > at_routine or (at_return < at_routine and role != RoleName.PROGRAM)
+        ]
+        total = sum(at_return for at_return, _ in sums.values())
+        yield (
+            f"two breakpoints agree on {function}",
+            not differing,
+            "; ".join(differing) or f"{total} B by both",
+        )
 
 
 def cut_short(evidence: Evidence, run: Run) -> int:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from zctrace import packages
 from zctrace.collect.modules import MODPROBE
 from zctrace.errors import MissingError, UsageError
 from zctrace.kernel import remembered
@@ -46,7 +47,7 @@ def _check_guest(names: Sequence[str], release: str, folder: Path | None) -> Non
         raise MissingError(
             f"{MODPROBE} is not installed",
             "a virtual machine has this machine's programs, and loads modules with it",
-            "apt-get install kmod",
+            packages.remedy("kmod"),
         )
 
 

@@ -45,7 +45,7 @@ def compared(evidence: Evidence, run: Run) -> dict[str, dict[RoleName, tuple[int
 
 
 def agreements(evidence: Evidence, run: Run) -> Iterator[tuple[str, bool, str]]:
-    """A control's name, whether it holds, and in numbers; a program's copies may fail halfway."""
+    """Of each function: a control, whether it holds, in numbers. A copy may fail halfway."""
     for function, sums in compared(evidence, run).items():
         differing = [
             f"{role}: {at_return} B by its return, {at_routine} B by the copy routine"

@@ -50,11 +50,13 @@ def zctrace(*arguments, seconds=900, altered=None, **options):
 def measure(tmp_path_factory):
     """``zctrace run`` on a kernel; a value with the result in every form."""
 
-    def measured(line, *arguments, status=0, seconds=900):
+    def measured(line, *arguments, status=0, seconds=900, cpus=2):
         folder = tmp_path_factory.mktemp("run")
         files = {form: folder / form for form in ("csv", "json", "evidence")}
         outputs = [text for form, path in files.items() for text in (f"--{form}", path)]
-        result = zctrace("run", "--kernel", line, *outputs, *arguments, seconds=seconds)
+        result = zctrace(
+            *("run", "--kernel", line, "--cpus", cpus, *outputs, *arguments), seconds=seconds
+        )
         assert result.returncode == status, result.stderr
         return SimpleNamespace(
             stdout=result.stdout,

@@ -246,9 +246,11 @@ def test_errors_survive_the_way_from_the_guest():
 def test_dry_run_does_nothing(tmp_path, monkeypatch, invoke):
     image = tmp_path / "vmlinuz-x"
     image.write_bytes(b"\0" * 0x202 + b"HdrS" + b"\0" * 100)
-    result = invoke("run", "--dry-run", "--kernel", str(image), "--size", "64M")
+    wanted = ("--kernel", str(image), "--cpus", "4", "--size", "64M")
+    result = invoke("run", "--dry-run", *wanted)
     assert result.exit_code == 0
     assert f"-kernel {image}" in result.stdout
+    assert "-smp 4 " in result.stdout
     assert "payload: 67108864 B" in result.stdout
 
 

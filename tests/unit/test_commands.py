@@ -377,3 +377,28 @@ def test_a_plan_shows_which_bytes_would_be_counted_twice(collector, monkeypatch,
     code, printed, _ = zctrace("plan", "--kernel", "host", "--mechanism", "breakpoint")
     assert code == 0
     assert "_copy_to_iter: the bytes are counted in copy_page_to_iter, too." in printed
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "sendfile", "--kernel", "host"),
+        ("run", "sendfile", "--kernel", "host", "--dry-run"),
+        ("trace", "--kernel", "host", "true"),
+        ("trace", "-p", str(os.getppid())),
+        ("check", "--kernel", "host", "true"),
+        ("serve", "--kernel", "host", "true"),
+    ],
+)
+def test_this_machine_has_the_processors_that_it_has(collector, zctrace, words):
+    status, _, said = zctrace(words[0], "--cpus", 2, *words[1:])
+    assert status == 2
+    assert "--cpus 2 on this machine's own kernel" in said
+    assert not collector.requests
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
+def test_processors_are_counted(collector, zctrace, value):
+    status, _, said = zctrace("trace", f"--cpus={value}", "true")
+    assert status == 2
+    assert "a whole number, at least 1" in said

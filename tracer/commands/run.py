@@ -289,6 +289,7 @@ def show_plan(
     for name in names:
         if name == machine_places.HOST or (name == machine_places.AUTO and _host_is_fine()):
             print(f"{name}: this machine's own kernel, {os.uname().release}")
+            machine_places.require_own_processors(cpus)
             modules.check(options.modules, [Place(None)])
             print("    zctrace plan --kernel host shows the probes")
             continue

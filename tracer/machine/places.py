@@ -49,15 +49,20 @@ def find_place(
     """
     reasons = why_not_host(choice=choice) if name == AUTO else []
     if name == HOST or (name == AUTO and not reasons):
-        if processors is not None:
-            raise UsageError(
-                f"--cpus {processors} on this machine's own kernel",
-                "only a virtual machine can have as many processors as one likes",
-                "with a kernel for one, such as --kernel 6.1; or without --cpus",
-            )
+        require_own_processors(processors)
         return Place(None)
     kernel = kernels.stock(say) if name == AUTO else kernels.resolve(name, say)
     return Place(kernel, "; ".join(reasons), processors or 1)
+
+
+def require_own_processors(wanted: int | None) -> None:
+    """Raise ``UsageError`` where this machine is to have another number."""
+    if wanted is not None:
+        raise UsageError(
+            f"--cpus {wanted} on this machine's own kernel",
+            "only a virtual machine can have as many processors as one likes",
+            "with a kernel for one, such as --kernel 6.1; or without --cpus",
+        )
 
 
 def why_not_host(

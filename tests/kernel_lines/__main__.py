@@ -87,7 +87,7 @@ def _row(release, ran, traced):
         "release": release,
         **{what: str(one.word) for what, one in found.items()},
         "measured": datetime.date.today().isoformat(),
-        document.COLUMNS[-1]: "; ".join(reasons),
+        document.REASON: "; ".join(reasons),
     }
 
 

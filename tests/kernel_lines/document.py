@@ -1,11 +1,16 @@
 """docs/reach.md: the table that ``make test-kernels`` keeps, between two marks."""
 
+import textwrap
+
 from tests.bench.document import renewed
 from tests.live.conftest import ROOT
 
 PATH = ROOT / "docs" / "reach.md"
 BEGIN, END = "<!-- make test-kernels: begin -->", "<!-- make test-kernels: end -->"
 COLUMNS = ("kernel", "release", "run", "trace", "measured", "why it is not exact")
+REASON = COLUMNS[-1]
+_LONGEST = 200
+"""Of a reason, in characters: the first one of many says what is the matter."""
 
 
 def table(rows):
@@ -33,5 +38,9 @@ def read():
 
 
 def write(rows):
-    """Put them in the document."""
+    """Put them in the document, long reasons by their beginning."""
+    rows = {
+        name: row | {REASON: textwrap.shorten(row[REASON], _LONGEST, placeholder=" …")}
+        for name, row in rows.items()
+    }
     PATH.write_text(renewed(PATH.read_text(), table(rows), BEGIN, END))

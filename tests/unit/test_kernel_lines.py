@@ -7,7 +7,7 @@ import pytest
 from tests.kernel_lines import document, judge, workload
 from tests.kernel_lines.judge import RUN, Finding, Word
 
-REASON = document.COLUMNS[-1]
+REASON = document.REASON
 
 
 def row(strategy, **altered):
@@ -109,3 +109,15 @@ def test_the_table_is_read_back_as_it_was_written():
 
 def test_the_document_has_a_table():
     assert set(next(iter(document.read().values()))) == set(document.COLUMNS[1:])
+
+
+def test_a_long_reason_stands_by_its_beginning(tmp_path, monkeypatch):
+    path = tmp_path / "reach.md"
+    path.write_text(f"{document.BEGIN}\n{document.END}\n")
+    monkeypatch.setattr(document, "PATH", path)
+    columns = dict.fromkeys(document.COLUMNS[1:], "open")
+    document.write({"6.1": {**columns, REASON: "blind: one " + "and another " * 100}})
+    (written,) = document.read().values()
+    assert written[REASON].startswith("blind: one and another")
+    assert written[REASON].endswith(" …")
+    assert len(written[REASON]) <= 200

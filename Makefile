@@ -32,13 +32,14 @@ SYSTEMS_PACKAGES := maven $(JDK)
 # The tests of a file are one worker's, for they share guests; the order is tests/conftest.py's.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run results record bench test test-bcc test-fresh test-systems test-kernels check
+.PHONY: help run results record bench test test-bcc test-beside test-fresh test-systems test-kernels check
 .PHONY: install uninstall clean system
 help:
 	@echo "make run        set up what is missing, then: zctrace run"
 	@echo "make results    measure everything on four kernels, in virtual machines; write docs/results.md"
 	@echo "make test       set up what is missing, then every test, live ones included"
 	@echo "make test-bcc   the meter with the BCC of Debian 12, 13 and sid, in virtual machines"
+	@echo "make test-beside  measuring while captures, tracers and debuggers are at work: an hour"
 	@echo "make test-fresh what README says, on a minimal Debian 12, 13 and sid, as root and with sudo"
 	@echo "make test-systems  a Kafka broker, fetched, traced in a virtual machine: eight minutes"
 	@echo "make test-kernels  known transfers on every kernel line and on unusual machines: an hour; write docs/reach.md"
@@ -116,6 +117,12 @@ bench: $(VENV)/.installed
 	@mkdir -p build
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.bench \
 		$(or $(ARGS),--write)
+
+# Other tracers, debuggers and captures at work on the same machine, one after the other.
+test-beside: PACKAGES += $(TEST_PACKAGES)
+test-beside: $(VENV)/.installed
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 ZCTRACE_EVERY_CASE=1 ZCTRACE_REQUIRE_LIVE=1 \
+		$(VENV)/bin/python -m pytest -p no:cacheprovider tests/live/test_beside.py $(ARGS)
 
 check: $(VENV)/.installed
 	$(VENV)/bin/ruff check .

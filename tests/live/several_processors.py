@@ -87,6 +87,6 @@ def everything(programs):
         pids = tuple(stack.enter_context(started(BUSY, payload)).pid for _ in range(2))
         for number in range(suites.ATTACHED):
             programs.attached(f"busy {number}", lambda: None, pids=pids, seconds=0.3)
-    off_and_on(programs, payload)
-    storm = "i=0; while [ $i -lt 200 ]; do /bin/true & i=$((i+1)); done; wait"
+    storm = f"i=0; while [ $i -lt {suites.FORKS} ]; do /bin/true & i=$((i+1)); done; wait"
     programs.command("storm", "/bin/sh", "-c", storm)
+    off_and_on(programs, payload)

@@ -14,9 +14,11 @@ CROWD, ROOM = (40, 10), (64, 32, 16)
 """The same where there is room for so many flows, things and threads."""
 PROCESSORS = 4
 """Of the guest that the suite of several has."""
-THREADS = (16, 20)
+FORKS = 60
+"""All at once."""
+THREADS = (16, 10)
 """Threads, and pairs of sockets for each."""
-READERS, PIECE, ATTACHED = 2, 1 << 20, 6
+READERS, PIECE, ATTACHED = 2, 1 << 20, 4
 """Threads of a process that do nothing but read so many bytes, and how often it is traced."""
 ROOT = Path("/run/programs")
 PACKAGES = Path(__file__).parent / "packages"

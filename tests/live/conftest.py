@@ -50,13 +50,11 @@ def zctrace(*arguments, seconds=900, altered=None, **options):
 def measure(tmp_path_factory):
     """``zctrace run`` on a kernel; a value with the result in every form."""
 
-    def measured(line, *arguments, status=0, seconds=900, cpus=2):
+    def measured(line, *arguments, status=0, seconds=900):
         folder = tmp_path_factory.mktemp("run")
         files = {form: folder / form for form in ("csv", "json", "evidence")}
         outputs = [text for form, path in files.items() for text in (f"--{form}", path)]
-        result = zctrace(
-            *("run", "--kernel", line, "--cpus", cpus, *outputs, *arguments), seconds=seconds
-        )
+        result = zctrace("run", "--kernel", line, *outputs, *arguments, seconds=seconds)
         assert result.returncode == status, result.stderr
         return SimpleNamespace(
             stdout=result.stdout,
@@ -113,7 +111,7 @@ def run_in_guest(
     folders=(),
     modules=(),
     room_bytes=1 << 20,
-    processors=2,
+    processors=1,
 ):
     """Run one of the scripts beside this file as root in a guest; returns its answer.
 
@@ -184,7 +182,7 @@ def traced_on(in_guest, packages):
     """By kernel: what became of the programs of its suites, or others; and what was found."""
 
     @functools.cache
-    def traced_programs(line, suites=None, processors=2):
+    def traced_programs(line, suites=None, processors=1):
         result = in_guest(
             line,
             "tracing_guest.py",

@@ -32,6 +32,8 @@ TRACING = "tracing; Ctrl-C ends it and reports"
 """The step that takes as long as a traced program does."""
 SERVING = "serving windows"
 """Likewise, the step that takes as long as a command whose windows are traced."""
+RUNNING = "running"
+"""How the steps begin in which something is counted that takes only so long."""
 SOCKET_NAME = "socket"
 """That of windows, beside the request."""
 ENVIRONMENT, STOP, OUTPUTS = "environment.json", "stop", ("stdout", "stderr")

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from zctrace.collect import processes
-from zctrace.collect.describe import SERVING, TRACING
+from zctrace.collect.describe import RUNNING, SERVING, TRACING
 
 PERIOD_SECONDS = 20.0
 """Several times within the limit of a step, and seldom: most steps are over by then."""
@@ -72,8 +72,9 @@ def _moved(task: Path) -> int:
 def watched(tell: Callable[[], None]) -> Iterator[Callable[[str], None]]:
     """Have a thread call ``tell`` for signs of life, as long as this lasts.
 
-    What is yielded takes the steps' names. In those without a limit nothing is looked at, for a
-    program is traced.
+    What is yielded takes the steps' names. While a program is traced, a strategy or the controls
+    run, nothing is looked at and nothing told: on another processor that would be work at the
+    same time, which may be theirs.
     """
     over, limited = threading.Event(), threading.Event()
 
@@ -84,7 +85,8 @@ def watched(tell: Callable[[], None]) -> Iterator[Callable[[str], None]]:
                 tell()
 
     def step(name: str) -> None:
-        (limited.clear if name in (TRACING, SERVING) else limited.set)()
+        counting = name in (TRACING, SERVING) or name.startswith(RUNNING)
+        (limited.clear if counting else limited.set)()
 
     threading.Thread(target=run, daemon=True).start()
     try:

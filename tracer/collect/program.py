@@ -17,7 +17,7 @@ from typing import Any
 from zctrace.collect import captures, cgroups, processes
 from zctrace.collect.attached import Instrument, attached, survey
 from zctrace.collect.calibration import Calibration
-from zctrace.collect.describe import TRACING, Stopwatch, hits_since
+from zctrace.collect.describe import RUNNING, TRACING, Stopwatch, hits_since
 from zctrace.collect.launcher import ProgramGroup
 from zctrace.collect.meter import SETTLING_SECONDS
 from zctrace.collect.obstacles import of_programs
@@ -70,7 +70,7 @@ def trace(
         meter, cgroup = instrument.meter, instrument.cgroup
         tracer = Tracer(request, meter, cgroup, streams, environment, stop, say, show)
         tracer.price = price
-        with watch.phase("trace", "running the controls"):
+        with watch.phase("trace", f"{RUNNING} the controls"):
             traced = tracer.run(subject)
         return instrument.evidence(request, watch, rights=tracer.rights, trace=traced)
 
@@ -146,7 +146,7 @@ class Tracer:
         lost = meter.lost()
         stretch = _Stretch(meter)
         watched = watch(stretch)
-        self._say("running the controls again")
+        self._say(f"{RUNNING} the controls again")
         self._control("after", stretch)
         counts = tuple(meter.counts())
         run = Run(

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from zctrace.collect import captures, cgroups, disk, network, open_files, payload
 from zctrace.collect.attached import attached, survey
-from zctrace.collect.describe import ISOLATED, Stopwatch, evidence_of, hits_since
+from zctrace.collect.describe import ISOLATED, RUNNING, Stopwatch, evidence_of, hits_since
 from zctrace.collect.disk import Disk
 from zctrace.errors import WorkloadError
 from zctrace.evidence import schema
@@ -116,7 +116,7 @@ def _perform(
                 over = f" over {setting.nic}" if len(request.settings) > 1 else ""
                 for index in range(request.repeat):
                     nth = f", {index + 1} of {request.repeat}" if request.repeat > 1 else ""
-                    with watch.phase("run", f"running {name}{over}{of}{nth}"):
+                    with watch.phase("run", f"{RUNNING} {name}{over}{of}{nth}"):
                         attempt = functools.partial(
                             _attempt,
                             *(name, size, index, setting, request, workload, meter, disks),

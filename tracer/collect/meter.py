@@ -334,7 +334,7 @@ class Meter:
         """
         windows, open_ = self._bpf["windows"], set()
         with processes.before_others():
-            # Who is started meanwhile has one from who had one.
+            # Again and again: a process that forks meanwhile gives its child a window, too.
             while keys := [key.value for key in windows]:
                 open_ |= set(keys)
                 windows.clear()

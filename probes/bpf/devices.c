@@ -124,67 +124,43 @@ static inline u32 headers_of(u64 skb, u32 length, s32 network, s32 transport)
 
 #define NO_HEADER 0xFFFF /* the place of a header that has not been told */
 
-#define NETDEV_TX_BUSY 0x10 /* include/linux/netdevice.h */
-
 /*
- * A packet, whose payload and headers are counted apart, by the device's number in its namespace;
- * `times` is 1, or -1 for one that is taken back. Both are on one processor, so that no cell of
- * it goes below 0.
+ * Raw tracepoint net:net_dev_start_xmit(skb, device): a network device's driver gets a
+ * packet. Counts its payload and its headers apart, by the device's number in its namespace.
  */
-static inline void transmits(u64 skb, u32 role, u64 times)
+int on_transmit(void *ctx)
 {
+	u64 skb = *(u64 *)ctx;
 	u32 length = u32_at(skb, SKB_LEN), transport = u16_at(skb, SKB_TRANSPORT);
 	s32 room = u64_at(skb, SKB_DATA) - u64_at(skb, SKB_HEAD);
-	u32 headers = length, number = u32_at(u64_at(skb, SKB_DEVICE), DEVICE_NUMBER);
+	u32 role = owner_of(skb), headers = length, number;
+	int first = 0;
+	u32 *inside = transmitting.lookup(&first);
 
+	if (!role && pending_role())
+		role = ROLE_UNATTRIBUTED | pending_role();
+	if (inside)
+		*inside = role;
+	if (!role)
+		return 0;
+	number = u32_at(u64_at(skb, SKB_DEVICE), DEVICE_NUMBER);
 	if (transport != NO_HEADER)
 		headers = headers_of(skb, length, u16_at(skb, SKB_NETWORK) - room,
 				     transport - room);
 	if (length > headers)
-		tally_some(role, SITE_TRANSMIT_PAYLOAD, 0, NO_SYSCALL, times,
-			   times * (length - headers), number);
-	tally_some(role, SITE_TRANSMIT_HEADERS, 0, NO_SYSCALL, times, times * headers, number);
+		tally_as(role, SITE_TRANSMIT_PAYLOAD, 0, NO_SYSCALL, length - headers, number);
+	tally_as(role, SITE_TRANSMIT_HEADERS, 0, NO_SYSCALL, headers, number);
+	return 0;
 }
 
-static inline u32 role_of_packet(u64 skb)
+/* Raw tracepoint net:net_dev_xmit: the driver's transmit function has returned. */
+int on_transmitted(void *ctx)
 {
-	u32 role = owner_of(skb);
-
-	return role || !pending_role() ? role : ROLE_UNATTRIBUTED | pending_role();
-}
-
-/* Raw tracepoint net:net_dev_start_xmit(skb, device): a network device's driver gets a packet. */
-int on_transmit(void *ctx)
-{
-	u64 skb = *(u64 *)ctx;
-	u32 role = role_of_packet(skb);
 	int first = 0;
 	u32 *inside = transmitting.lookup(&first);
 
 	if (inside)
-		*inside = role;
-	if (role)
-		transmits(skb, role, 1);
-	return 0;
-}
-
-/*
- * Raw tracepoint net:net_dev_xmit(skb, result, ...): the driver's transmit function has returned.
- * A driver without room gives the packet back, and will get it again; any other is its own now.
- */
-int on_transmitted(void *ctx)
-{
-	u64 skb = *(u64 *)ctx;
-	int first = 0;
-	u32 *inside = transmitting.lookup(&first), role;
-
-	if (inside)
 		*inside = 0;
-	if (*(u32 *)(ctx + 8) == NETDEV_TX_BUSY) {
-		role = role_of_packet(skb);
-		if (role)
-			transmits(skb, role, -1);
-	}
 	return 0;
 }
 

@@ -1,7 +1,6 @@
 """A suite of tracing_guest: each call that moves bytes, strange execs, and a lot of it all."""
 
 import os
-import resource
 import shutil
 import socket
 import subprocess
@@ -124,5 +123,4 @@ def everything(programs):
     in_the_middle(programs, ext4 / "payload")
     execs(programs, ext4)
     many_processes(programs)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (65536, 65536))
     programs.command("scale", PYTHON, "-I", HERE / "scale_workload.py", *SCALE)

@@ -10,6 +10,7 @@ import dataclasses
 import importlib
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,8 @@ def say(step):
         file.write(json.dumps({"step": step}) + "\n")
 
 
+# Some programs have many files open; what the tracer starts gets the limit found at import.
+resource.setrlimit(resource.RLIMIT_NOFILE, (65536, 65536))
 shutil.copytree(SHARED, CODE)
 sys.path.insert(0, str(CODE))
 

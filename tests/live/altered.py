@@ -36,6 +36,8 @@ ALTERED = {
         boot=("retbleed=stuff", "spectre_v2=retpoline"),
         qemu=("-cpu", "Skylake-Server,vendor=GenuineIntel"),
     ),
+    # A look at the time is a system call then.
+    "hpet": Altered(boot=("clocksource=hpet",)),
     "nokaslr": Altered(boot=("nokaslr",)),
     "kptr-restrict": Altered(before="echo 2 >/proc/sys/kernel/kptr_restrict"),
     "no-btf": Altered(before=_HIDDEN.format("/sys/kernel/btf/vmlinux")),

@@ -474,6 +474,32 @@ def test_known_system_calls_are_all_seen(evidence, quantity):
     assert judged.copies.word is Word.HOLDS
 
 
+def test_a_runtime_may_look_at_the_time(evidence):
+    """Where that is a system call, it is none of the control's, nor are its 16 B."""
+    looks = [
+        count(
+            "control_after",
+            f"raw_syscalls:{quantity.replace('syscall', 'sys').replace('-', '_')}",
+            0,
+            quantity=quantity,
+            mechanism="tracepoint",
+            direction=None,
+            syscall="clock_gettime",
+            caller=None,
+        )
+        for quantity in ("syscall-enter", "syscall-exit")
+    ]
+    site = next(s for s in evidence.sites_of(Kind.CROSS_CHECK) if s.direction is None)
+    told = count(
+        "control_after", site.function, 16,
+        quantity=site.quantity, mechanism=site.mechanism, direction="k2u",
+        syscall="clock_gettime",
+    )  # fmt: skip
+    assert only(added(evidence, "sendfile", *looks, told), "sendfile").failed == []
+    judged = only(added(evidence, "sendfile", told), "sendfile")
+    assert failed(judged) == [f"{site.function} agrees, k2u, control_after"]
+
+
 def test_no_other_system_calls_are_seen(evidence):
     more = count(
         "control_after",

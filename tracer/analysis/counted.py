@@ -25,6 +25,20 @@ _KERNEL_ITERATOR_SYSCALLS = frozenset({"sendfile", "splice", "tee", "copy_file_r
 stays inside the kernel, whatever the function's name says. For breakpoints, which do not
 see the iterator."""
 
+TIME_CALL, _TIME_BYTES = "clock_gettime", 16
+"""What a runtime such as Java's calls when it likes; of a struct __kernel_timespec."""
+
+
+def time_bytes(run: Run, role: str) -> int:
+    """Bytes that the kernel copied to user memory to tell the time.
+
+    A look at the time is a system call only where user mode cannot read the kernel's clock:
+    with hpet or acpi_pm in /sys/devices/system/clocksource/clocksource0/current_clocksource.
+    """
+    looks = (role, Quantity.SYSCALL_EXIT, TIME_CALL)
+    calls = sum(c.calls for c in run.counts if (c.role, c.quantity, c.syscall) == looks)
+    return _TIME_BYTES * calls
+
 
 def direction_of(
     seen: Direction | None, promised: Direction | None, syscall: str | None

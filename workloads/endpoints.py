@@ -19,12 +19,13 @@ from zctrace.workloads.kernel_account import KernelAccount
 from zctrace.workloads.peers import Received, Sink, Source
 from zctrace.workloads.strategy import Address, Ends, Strategy, Transfer
 
-_BYTES_SENT, _BYTES_RETRANS = 200, 208
-"""Where struct tcp_info has tcpi_bytes_sent and tcpi_bytes_retrans, which is a part of it
-(include/uapi/linux/tcp.h)."""
+_UNACKED, _BYTES_SENT, _BYTES_RETRANS = 24, 200, 208
+"""Where struct tcp_info has tcpi_unacked, in packets, tcpi_bytes_sent, and tcpi_bytes_retrans,
+which is a part of it (include/uapi/linux/tcp.h)."""
 _READ_BYTES = 1024 * 1024
 _REMOTE_SECONDS, _POLL_SECONDS = 60.0, 0.01
 _SURPLUS_SECONDS = 10.0
+_ACKNOWLEDGED_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,25 @@ def read_through(file: int, size: int) -> Received:
 
 def sent(connection: socket.socket) -> tuple[int, int]:
     """Bytes that TCP has sent, each counted once, and those that it has sent again."""
-    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    info = _tcp_info(connection)
     (every,) = struct.unpack_from("=Q", info, _BYTES_SENT)
     (again,) = struct.unpack_from("=Q", info, _BYTES_RETRANS)
     return int(every) - int(again), int(again)
+
+
+def _tcp_info(connection: socket.socket) -> bytes:
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+
+
+def acknowledged(connection: socket.socket) -> None:
+    """Wait until all that was sent is acknowledged: TCP will send nothing of it again.
+
+    What has arrived, it may send again while the acknowledgement is still on its way (a tail
+    loss probe, tcp_send_loss_probe() in net/ipv4/tcp_output.c). Gives up after a while.
+    """
+    deadline = time.monotonic() + _ACKNOWLEDGED_SECONDS
+    while any(_tcp_info(connection)[_UNACKED : _UNACKED + 4]) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
 
 
 class _Connection:
@@ -81,6 +97,7 @@ class _Connection:
 
     def account(self) -> KernelAccount:
         """Besides what was sent again, of what is encrypted how much that is."""
+        acknowledged(self.socket)
         once, again = sent(self.socket)
         return KernelAccount(
             retransmitted_bytes=again,

@@ -79,6 +79,9 @@ def machine(guest: Guest, image: Path) -> list[str]:
     if not guest.kvm:
         # Four levels of page tables instead of five: each missed translation is cheaper.
         options.append("no5lvl")
+        # All virtual processors count by the same clock. The kernel's watchdog takes a pause of
+        # the emulator for a fault of it, and then every look at the time is a system call.
+        options.append("tsc=reliable")
     # Last, for words that are not the kernel's, and come later, are arguments of its program.
     options += [*guest.boot_options, f"rdinit={initramfs.PYTHON}", "--", "-I", initramfs.INIT]
     arguments = [

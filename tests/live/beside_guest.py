@@ -191,6 +191,8 @@ def debugger():
         "-ex",
         "set pagination off",
         "-ex",
+        "set breakpoint always-inserted on",
+        "-ex",
         "starti",
         "-ex",
         "hbreak *$pc+64",

@@ -111,7 +111,7 @@ def run_in_guest(
     folders=(),
     modules=(),
     room_bytes=1 << 20,
-    processors=1,
+    processors=2,
 ):
     """Run one of the scripts beside this file as root in a guest; returns its answer.
 
@@ -182,7 +182,7 @@ def traced_on(in_guest, packages):
     """By kernel: what became of the programs of its suites, or others; and what was found."""
 
     @functools.cache
-    def traced_programs(line, suites=None, processors=1):
+    def traced_programs(line, suites=None, processors=2):
         result = in_guest(
             line,
             "tracing_guest.py",

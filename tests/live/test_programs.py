@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import LIVE_KERNELS
 from tests.live import calls_workload, i386, scale_workload, suites
-from tests.live.conftest import SUITES, zctrace
+from tests.live.conftest import ROOT, SUITES, zctrace
 from tests.live.suites import SIZE
 from zctrace.analysis import border, program, sentences
 from zctrace.evidence.schema import Evidence
@@ -450,12 +450,14 @@ def test_the_command_line(live, tmp_path):
     """In a virtual machine, on one kernel: output, status, and every form of the result."""
     forms = [f"--{name}={tmp_path / name}" for name in ("json", "csv", "folded", "speedscope")]
     words = "echo out; head -c 300007 /dev/zero >/tmp/x; echo err >&2"
+    left = ROOT / f"left-{tmp_path.name}"
     result = zctrace(
         *("trace", "--kernel", "6.1", "-i", "0.5", *forms),
         # It lasts longer than an interval, however quick all else is.
-        *("--", "sh", "-c", f"{words}; sleep 1; exit 5"),
+        *("--", "sh", "-c", f"{words}; echo >{left} || exit 6; sleep 1; exit 5"),
     )
     assert result.returncode == 5, result.stderr
+    assert not left.exists()
     assert result.stdout.startswith("out\nNot zero-copy: ")
     assert "err\n" in result.stderr
     rows = list(csv.DictReader((tmp_path / "csv").open()))

@@ -15,6 +15,7 @@ import array
 import ast
 import base64
 import bisect
+import contextlib
 import copy
 import ctypes
 import dataclasses
@@ -79,7 +80,7 @@ _BENEATH = (
     ("securityfs", "/sys/kernel/security", ""),
     ("cgroup2", "/sys/fs/cgroup", ""),
 )
-_CHANGEABLE = ("/etc", "/home", "/opt", "/srv", "/usr", "/var", "/tmp")
+_KERNELS_OWN = ("dev", "proc", "run", "sys")
 _EMPTY = ("/var/log", "/var/tmp", "/var/cache", "/var/lib/apt", "/var/lib/private")
 _LIBRARIES, _LOWER = "/usr/lib", "/run/zctrace-lib"
 _PLAN9 = "trans=virtio,version=9p2000.L,msize=512000"
@@ -228,9 +229,12 @@ def _furnish(job: dict[str, typing.Any]) -> None:
     has what programs read from their libraries put into their memory by the host. Libraries
     are shared a second time, cached, and take the place of the others.
     """
-    for folder in _CHANGEABLE:
+    for name in sorted(set(os.listdir("/")) - set(_KERNELS_OWN)):
+        folder = f"/{name}"
         if os.path.isdir(folder) and not os.path.islink(folder):
-            _overlay(folder, folder)
+            # Where that cannot be, it is there, and read only.
+            with contextlib.suppress(OSError):
+                _overlay(folder, folder)
     for folder in _EMPTY:
         if os.path.isdir(folder):
             mode = os.stat(folder).st_mode & 0o7777

@@ -12,7 +12,7 @@ CODE, ANSWER, STEPS = map(Path, sys.argv[1:4])
 sys.path.insert(0, str(CODE))
 
 from zctrace.kernel import callsites, remembered, text_facts
-from zctrace.kernel.text import LiveText
+from zctrace.kernel.live_text import live_text
 from zctrace.probes.catalogue import CATALOGUE
 
 TRACING = Path("/sys/kernel/tracing")
@@ -38,7 +38,7 @@ with (TRACING / "kprobe_events").open("w") as events:
         events.write(f"p:foreign/e{number} {call.address:#x}\n")
         events.flush()
 (TRACING / "events/foreign/enable").write_text("1")
-text = LiveText()
+text = live_text()
 hidden = [c for c in before.values() if callsites.branch_at(text, c.address) is None]
 answer = {
     "before": sorted(before),

@@ -11,6 +11,7 @@ from zctrace.machine import kernels
     ("altered", "word", "why"),
     [
         ("cgroup-v1", Word.EXACT, ""),
+        ("no-kcore", Word.EXACT, ""),
         ("no-btf", Word.REFUSED, "does not tell what is behind a descriptor"),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from zctrace.kernel import text_facts
+from zctrace.kernel import live_text, text_facts
 from zctrace.kernel.text import Exits, LiveText, Symbol, TextError, find_exits, find_symbols
 
 KALLSYMS = b"""\
@@ -125,3 +125,20 @@ def test_a_hidden_image_of_the_memory_is_an_error_with_its_reason(tmp_path, cont
     path.write_bytes(content)
     with pytest.raises(TextError, match="does not show the kernel's memory"):
         LiveText(path)
+
+
+def test_a_kernel_without_kcore_is_read_by_a_program(monkeypatch):
+    """Where that may not be either, it is told why /proc/kcore did not show it."""
+
+    def hidden():
+        raise TextError("/proc/kcore: hidden")
+
+    def refused():
+        raise PermissionError
+
+    monkeypatch.setattr(live_text, "LiveText", hidden)
+    monkeypatch.setattr(live_text, "ProbedText", lambda: "the program")
+    assert live_text.live_text() == "the program"
+    monkeypatch.setattr(live_text, "ProbedText", refused)
+    with pytest.raises(TextError, match="/proc/kcore: hidden"):
+        live_text.live_text()

@@ -57,7 +57,7 @@ class Machine:
         self._monkeypatch, self._folder = monkeypatch, tmp_path
         monkeypatch.setattr(remembered, "SYS_MODULES", tmp_path / "sys")
         monkeypatch.setattr(kernel_text, "KALLSYMS", tmp_path / "kallsyms")
-        monkeypatch.setattr(later, "LiveText", lambda: self.text)
+        monkeypatch.setattr(later, "live_text", lambda: self.text)
         self.text = None
         self.load()
         self.facts = KernelFacts("", "", "", "", frozenset(), calls={"copy": (AT_FIRST,)})
@@ -100,7 +100,7 @@ def calls(attachments):
 
 
 def test_without_another_module_nothing_is_searched(machine, monkeypatch):
-    monkeypatch.setattr(later, "LiveText", None)
+    monkeypatch.setattr(later, "live_text", None)
     assert machine.survey.renewed() == (machine.survey, ())
     assert list(unseen(machine.survey)) == []
 
@@ -226,7 +226,7 @@ def test_a_module_that_cannot_be_searched_is_no_zero(machine, monkeypatch):
     def locked():
         raise TextError("/proc/kcore: locked")
 
-    monkeypatch.setattr(later, "LiveText", locked)
+    monkeypatch.setattr(later, "live_text", locked)
     machine.load("fuse")
     (blind,) = unseen(machine.survey)
     assert blind.reason == "modules were loaded that cannot be searched: /proc/kcore: locked"

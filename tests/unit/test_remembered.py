@@ -43,7 +43,7 @@ class Machine:
             for name in names:
                 monkeypatch.setattr(module, name, folder / name)
         for module in (text_facts, remembered):
-            monkeypatch.setattr(module, "LiveText", self._live_text)
+            monkeypatch.setattr(module, "live_text", self._live_text)
         search = callsites.find_calls
 
         def find_calls(wanted, symbols, text, only=None):
@@ -320,7 +320,7 @@ def test_locked_text_is_not_remembered(machine, monkeypatch):
     def locked():
         raise TextError("/proc/kcore: Operation not permitted")
 
-    monkeypatch.setattr(remembered, "LiveText", locked)
+    monkeypatch.setattr(remembered, "live_text", locked)
     assert machine.recall() is None
 
 

@@ -54,7 +54,7 @@ def observed(monkeypatch, tmp_path):
         monkeypatch.setattr(
             kernel_text, "find_symbols", lambda *_: {"trace_call_bpf": Symbol(0, 0)}
         )
-        monkeypatch.setattr(text_facts, "LiveText", live_text)
+        monkeypatch.setattr(text_facts, "live_text", live_text)
         return kernel.observe(Catalogue((), (), (), ()))
 
     return observe

@@ -16,7 +16,7 @@ import struct
 from zctrace.kernel import btf
 
 _SYS_BPF = 321
-_PROG_LOAD, _OBJ_GET_INFO_BY_FD, _RAW_TRACEPOINT_OPEN = 5, 15, 17
+_PROG_LOAD, _PROG_RUN, _OBJ_GET_INFO_BY_FD, _RAW_TRACEPOINT_OPEN = 5, 10, 15, 17
 _ATTRIBUTES_BYTES = 128
 PROBE, TRACEPOINT, BREAKPOINT, RAW_TRACEPOINT, _TRACING = 2, 5, 7, 17, 26
 """enum bpf_prog_type; a breakpoint's programs are those of perf events."""
@@ -28,6 +28,8 @@ _LICENSE = b"GPL\0"
 _LOG_BYTES = 1 << 20
 _EXPECTED_ATTACH_TYPE, _ATTACH_BTF_ID = 68, 108
 """Where union bpf_attr has them for a program to be loaded."""
+_CONTEXT_SIZE, _CONTEXT = 40, 48
+"""The same for a program that is run: ``ctx_size_in`` and ``ctx_in``."""
 _INFO_BYTES, _RECURSION_MISSES = 256, 208
 """Size asked for of struct bpf_prog_info, and where recursion_misses stands (Since Linux kernel
 commit 9ed9e9ba2337 ("bpf: Count the number of times recursion was prevented") (in v5.12))."""
@@ -115,6 +117,24 @@ def try_at_entry(function: str) -> None:
         os.close(attach_at_entry(program))
     finally:
         os.close(program)
+
+
+def run(program: int, *arguments: int) -> int:
+    """Run a raw tracepoint's program once, with ``arguments``; returns what it returns.
+
+    Raises ``OSError``. Since Linux kernel commit 1b4d60ec162f ("bpf: Enable BPF_PROG_TEST_RUN
+    for raw_tracepoint") (in v5.10).
+    """
+    context = (ctypes.c_uint64 * len(arguments))(*arguments)
+    attributes = ctypes.create_string_buffer(_ATTRIBUTES_BYTES)
+    struct.pack_into("=I", attributes, 0, program)
+    struct.pack_into("=I", attributes, _CONTEXT_SIZE, ctypes.sizeof(context))
+    struct.pack_into("=Q", attributes, _CONTEXT, ctypes.addressof(context))
+    if _libc.syscall(_SYS_BPF, _PROG_RUN, attributes, _ATTRIBUTES_BYTES):
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    (result,) = struct.unpack_from("=I", attributes, 4)
+    return int(result)
 
 
 def recursion_misses(program: int) -> int | None:

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Container, Iterable, Iterator
 
 from zctrace.kernel.symbols import SymbolTable, text_stretches
-from zctrace.kernel.text import LiveText, Symbol, TextError
+from zctrace.kernel.text import Symbol, Text, TextError
 from zctrace.probes.model import Call, plain
 
 _BLOCK = 1 << 18
@@ -35,7 +35,7 @@ traced; possibly behind the mark of a target of indirect calls, or what became o
 def find_calls(
     wanted: dict[str, tuple[str, ...]],
     symbols: SymbolTable,
-    text: LiveText,
+    text: Text,
     only: Container[str] | None = None,
 ) -> dict[str, tuple[Call, ...]]:
     """Direct calls of, and jumps to, each function; of those with callers only from there.
@@ -67,7 +67,7 @@ def find_calls(
 
 
 def _branches(
-    text: LiveText,
+    text: Text,
     start: int,
     size: int,
     functions: dict[int, str],
@@ -139,12 +139,12 @@ def _pattern(base: int, targets: Iterable[int]) -> re.Pattern[bytes]:
     return re.compile(rb"[\xe8\xe9\xcc](?=[\s\S]{2}(?:" + alternatives + rb"))")
 
 
-def is_traceable(text: LiveText, function: int) -> bool:
+def is_traceable(text: Text, function: int) -> bool:
     """Whether the function at this address begins with room for a call of the tracer's."""
     return bool(_ENTRY.match(text.read(Symbol(function, _ENTRY_BYTES))))
 
 
-def branch_at(text: LiveText, address: int) -> tuple[bool, int] | None:
+def branch_at(text: Text, address: int) -> tuple[bool, int] | None:
     """Whether the direct branch there is a jump, and where it leads; None if there is none."""
     code = text.read(Symbol(address, CALL_BYTES))
     if len(code) < CALL_BYTES or code[0] not in (_CALL, _JUMP):

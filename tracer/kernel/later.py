@@ -10,7 +10,8 @@ from typing import NamedTuple
 from zctrace.kernel import remembered, symbols, text_facts
 from zctrace.kernel import text as kernel_text
 from zctrace.kernel.facts import KernelFacts
-from zctrace.kernel.text import LiveText, TextError
+from zctrace.kernel.live_text import live_text
+from zctrace.kernel.text import TextError
 from zctrace.probes.model import Catalogue
 
 
@@ -42,7 +43,7 @@ def look_again(
     """
     wanted = text_facts.wanted_by(catalogue)
     left, added = {m.name for m in gone}, {m.name for m in new}
-    text = LiveText()
+    text = live_text()
     try:
         kallsyms = kernel_text.KALLSYMS.read_bytes()
         calls, callers = text_facts.find_calls(wanted, kallsyms, text, added)

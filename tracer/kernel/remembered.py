@@ -27,8 +27,9 @@ from typing import Any
 from zctrace.kernel import callsites, text_facts
 from zctrace.kernel import symbols as call_sites
 from zctrace.kernel import text as kernel_text
+from zctrace.kernel.live_text import live_text
 from zctrace.kernel.symbols import Module
-from zctrace.kernel.text import Exits, LiveText, Symbol, TextError
+from zctrace.kernel.text import Exits, Symbol, Text, TextError
 from zctrace.kernel.text_facts import TextFacts, Wanted
 from zctrace.probes.model import Call
 
@@ -75,7 +76,7 @@ def recall(folder: Path, wanted: Wanted) -> Remembered | None:
     if not known:
         return None
     try:
-        text = LiveText()
+        text = live_text()
     except TextError:
         return None
     try:
@@ -92,7 +93,7 @@ def keep(folder: Path, wanted: Wanted, facts: TextFacts, accepted: Accepted) -> 
     if not key or not start or facts.trouble:
         return
     try:
-        text = LiveText()
+        text = live_text()
     except TextError:
         return
     try:
@@ -117,7 +118,7 @@ def is_untouched() -> bool:
         return False
 
 
-def _content(wanted: Wanted, facts: TextFacts, start: int, text: LiveText) -> dict[str, Any]:
+def _content(wanted: Wanted, facts: TextFacts, start: int, text: Text) -> dict[str, Any]:
     loaded = call_sites.modules()
     starts = {"": start} | {module.name: module.start for module in loaded}
     spans = {module.name: range(module.start, module.start + module.size) for module in loaded}
@@ -158,7 +159,7 @@ def _content(wanted: Wanted, facts: TextFacts, start: int, text: LiveText) -> di
     }
 
 
-def _verified(known: dict[str, Any], wanted: Wanted, text: LiveText) -> Remembered:
+def _verified(known: dict[str, Any], wanted: Wanted, text: Text) -> Remembered:
     start = kernel_text.text_start()
     if not start:
         raise _DoubtError("addresses are hidden")
@@ -201,7 +202,7 @@ def _verified(known: dict[str, Any], wanted: Wanted, text: LiveText) -> Remember
 
 
 def _calls(
-    text: LiveText, start: int, base: int, module: str, entries: Iterable[Any]
+    text: Text, start: int, base: int, module: str, entries: Iterable[Any]
 ) -> Iterator[tuple[str, Call]]:
     for name, at, to, within, caller, offset, jump in entries:
         address = base + at
@@ -212,7 +213,7 @@ def _calls(
 
 
 def _exits(
-    text: LiveText, address: int, returns: list[int], jumps: list[int], code: list[str]
+    text: Text, address: int, returns: list[int], jumps: list[int], code: list[str]
 ) -> Exits:
     instructions = tuple(map(bytes.fromhex, code))
     for offset, instruction in zip((*returns, *jumps), instructions, strict=True):

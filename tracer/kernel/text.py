@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 KALLSYMS = Path("/proc/kallsyms")
 KCORE = Path("/proc/kcore")
@@ -69,6 +70,15 @@ def address_before(kallsyms: bytes, at: int) -> int:
     return int(kallsyms[kallsyms.rfind(b"\n", 0, at) + 1 : at], 16)
 
 
+class Text(Protocol):
+    """What kernel memory can be read from."""
+
+    def read(self, symbol: Symbol) -> bytes:
+        """What is there; raises :class:`TextError`."""
+
+    def close(self) -> None: ...
+
+
 class LiveText:
     """Kernel memory through /proc/kcore; raises :class:`TextError` where it is locked."""
 
@@ -119,7 +129,7 @@ class Exits:
     code: tuple[bytes, ...] = field(default=(), compare=False)
 
 
-def find_exits(name: str, symbols: dict[str, Symbol], text: LiveText) -> Exits:
+def find_exits(name: str, symbols: dict[str, Symbol], text: Text) -> Exits:
     """Disassemble ``name`` and its cold half.
 
     A jump to one of the return thunks is a return; a jump between the function and its

@@ -12,7 +12,8 @@ from zctrace import packages
 from zctrace.kernel import callsites
 from zctrace.kernel import symbols as call_sites
 from zctrace.kernel import text as kernel_text
-from zctrace.kernel.text import Exits, LiveText, Symbol
+from zctrace.kernel.live_text import live_text
+from zctrace.kernel.text import Exits, Symbol, Text
 from zctrace.probes.model import Call, Catalogue, Mechanism, Purpose
 
 COUNTS_SKIPS, RUNS_PROGRAMS = "bpf_prog_inc_misses_counter", "trace_call_bpf"
@@ -121,7 +122,7 @@ def _look(wanted: Wanted) -> TextFacts:
     callers: dict[str, frozenset[str]] = {}
     trouble = None
     try:
-        text = LiveText()
+        text = live_text()
     except kernel_text.TextError as error:
         return TextFacts(symbols, exits, calls, str(error))
     try:
@@ -143,7 +144,7 @@ def _look(wanted: Wanted) -> TextFacts:
 
 
 def find_calls(
-    wanted: Wanted, kallsyms: bytes, text: LiveText, only: Container[str] | None = None
+    wanted: Wanted, kallsyms: bytes, text: Text, only: Container[str] | None = None
 ) -> tuple[dict[str, tuple[Call, ...]], dict[str, frozenset[str]]]:
     """Those of :func:`callsites.find_calls`, and ``callers`` as :class:`TextFacts` has them.
 

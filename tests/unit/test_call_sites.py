@@ -160,6 +160,16 @@ def test_a_call_into_the_padding_is_the_function_s(kernel, into):
     assert places(k.find("copy")["copy"]) == ["before+0x10"]
 
 
+@pytest.mark.parametrize("count", ["6548c13d785634ff05", "6548c13c257856342205"])
+def test_a_function_in_assembly_has_no_symbol_before_it(kernel, count):
+    """Where calls of it are counted by depth, what counts them is there."""
+    code = bytes.fromhex(count)
+    k = kernel(PLAIN)
+    k.text.write(k.at("copy", -len(code)), code)
+    k.call("before", 0x10, "copy", into=-len(code))
+    assert places(k.find("copy")["copy"]) == ["before+0x10"]
+
+
 def test_what_ends_just_before_a_function_is_another_one(kernel):
     k = kernel({**PLAIN, "free": 0x200 - 16})
     k.call("before", 0x10, "free")

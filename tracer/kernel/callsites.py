@@ -21,7 +21,10 @@ breakpoint alone is another probe: of a call, as a zctrace has them."""
 _PADDING, _PADDING_BYTES = "__pfx_", 16
 """With call depth tracking calls go to somewhere in the padding before the function, which
 has a symbol of its own then. Without that symbol another function may be there: calls of
-skb_free_datagram were taken for those of simple_copy_to_iter, which follows it on 6.1."""
+skb_free_datagram were taken for those of simple_copy_to_iter, which follows it on 6.1.
+Functions in assembly have no such symbol: there what the padding was filled with tells."""
+_COUNTS_DEPTH = re.compile(rb"\x65\x48\xc1(?:\x3d|\x3c\x25)....\x05$", re.S)
+"""sarq $5, __x86_call_depth: how that ends (arch/x86/kernel/callthunks.c)."""
 _ENTRY_BYTES = 9
 _ENTRY = re.compile(
     rb"(?:\xf3\x0f\x1e\xfa|\x66\x0f\x1f\x00|\x0f\x1f\x40.)?"
@@ -76,7 +79,7 @@ def _branches(
     targets = dict(functions)
     before: dict[int, int] = dict.fromkeys(functions, 0)
     for address, name in functions.items():
-        if address - _PADDING_BYTES in padding:
+        if address - _PADDING_BYTES in padding or _counts_depth(text, address):
             padded = range(address - _PADDING_BYTES, address)
             targets |= dict.fromkeys(padded, name)
             before |= {at: address - at for at in padded}
@@ -103,6 +106,15 @@ def _branches(
                 seen.add(before[target])
                 yield branch
     yield from (branch for distance, branch in doubtful if distance in seen)
+
+
+def _counts_depth(text: Text, function: int) -> bool:
+    """Whether how deep calls are is counted right before the function, by who calls that."""
+    try:
+        before = text.read(Symbol(function - _PADDING_BYTES, _PADDING_BYTES))
+    except TextError:
+        return False
+    return bool(_COUNTS_DEPTH.search(before))
 
 
 def _is_jump(block: bytes, at: int) -> bool:

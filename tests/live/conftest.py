@@ -24,6 +24,8 @@ from zctrace.machine.guardian import guarded
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
+PROCESSORS = 2
+"""Of a guest, unless said otherwise."""
 
 
 @pytest.fixture(params=LIVE_KERNELS, scope="session")
@@ -54,7 +56,10 @@ def measure(tmp_path_factory):
         folder = tmp_path_factory.mktemp("run")
         files = {form: folder / form for form in ("csv", "json", "evidence")}
         outputs = [text for form, path in files.items() for text in (f"--{form}", path)]
-        result = zctrace("run", "--kernel", line, *outputs, *arguments, seconds=seconds)
+        result = zctrace(
+            *("run", "--kernel", line, "--cpus", PROCESSORS, *outputs, *arguments),
+            seconds=seconds,
+        )
         assert result.returncode == status, result.stderr
         return SimpleNamespace(
             stdout=result.stdout,
@@ -111,7 +116,7 @@ def run_in_guest(
     folders=(),
     modules=(),
     room_bytes=1 << 20,
-    processors=2,
+    processors=PROCESSORS,
 ):
     """Run one of the scripts beside this file as root in a guest; returns its answer.
 
@@ -182,7 +187,7 @@ def traced_on(in_guest, packages):
     """By kernel: what became of the programs of its suites, or others; and what was found."""
 
     @functools.cache
-    def traced_programs(line, suites=None, processors=2):
+    def traced_programs(line, suites=None, processors=PROCESSORS):
         result = in_guest(
             line,
             "tracing_guest.py",

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.conftest import LIVE_KERNELS
+from tests.live.suites import PROCESSORS
 from zctrace.analysis import program
 from zctrace.collect.describe import MEMORY
 from zctrace.evidence.schema import Evidence
@@ -24,8 +25,6 @@ from zctrace.machine.guardian import guarded
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-PROCESSORS = 2
-"""Of a guest, unless said otherwise."""
 
 
 @pytest.fixture(params=LIVE_KERNELS, scope="session")
@@ -52,12 +51,12 @@ def zctrace(*arguments, seconds=900, altered=None, **options):
 def measure(tmp_path_factory):
     """``zctrace run`` on a kernel; a value with the result in every form."""
 
-    def measured(line, *arguments, status=0, seconds=900):
+    def measured(line, *arguments, status=0, seconds=900, processors=PROCESSORS):
         folder = tmp_path_factory.mktemp("run")
         files = {form: folder / form for form in ("csv", "json", "evidence")}
         outputs = [text for form, path in files.items() for text in (f"--{form}", path)]
         result = zctrace(
-            *("run", "--kernel", line, "--cpus", PROCESSORS, *outputs, *arguments),
+            *("run", "--kernel", line, "--cpus", processors, *outputs, *arguments),
             seconds=seconds,
         )
         assert result.returncode == status, result.stderr

@@ -9,7 +9,7 @@ from suites import ENVIRONMENT
 
 HERE = Path(__file__).parent
 PYTHON = "/usr/bin/python3"
-LAST = Path(f"/sys/devices/system/cpu/cpu{suites.PROCESSORS - 1}/online")
+LAST = Path(f"/sys/devices/system/cpu/cpu{suites.MORE_PROCESSORS - 1}/online")
 BUSY = f"""
 import os, threading
 file = os.open({{path!r}}, os.O_RDONLY)
@@ -29,7 +29,7 @@ file = os.open({{path!r}}, os.O_RDONLY)
 into = [bytearray({suites.PIECE})]
 print(flush=True)
 for line in sys.stdin:
-    os.sched_setaffinity(0, {{{{{suites.PROCESSORS - 1}}}}})
+    os.sched_setaffinity(0, {{{{{suites.MORE_PROCESSORS - 1}}}}})
     os.preadv(file, into, 0)
     print(flush=True)
 """

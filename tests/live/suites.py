@@ -12,8 +12,8 @@ SCALE = (500, 10)
 """Threads, and pairs of sockets for each: 10 000 descriptors in all."""
 CROWD, ROOM = (40, 10), (64, 32, 16)
 """The same where there is room for so many flows, things and threads."""
-PROCESSORS = 4
-"""Of the guest that the suite of several has."""
+PROCESSORS, MORE_PROCESSORS = 2, 4
+"""Of a guest, unless said otherwise; and where that is what is tried."""
 FORKS = 60
 """All at once."""
 THREADS = (16, 10)

@@ -6,6 +6,7 @@ import pytest
 
 from tests.conftest import KERNELS
 from tests.live.conftest import zctrace
+from tests.live.suites import MORE_PROCESSORS, PROCESSORS
 from zctrace.analysis.counted import direction_of
 from zctrace.analysis.runs import ITERATOR_FUNCTIONS
 from zctrace.errors import TraceError
@@ -34,6 +35,7 @@ def performed(request, live, in_guest):
         *FILE_SYSTEMS,
         file_systems=disks,
         boot_options=options,
+        processors=MORE_PROCESSORS if line == "6.1" else PROCESSORS,
     )
     assert ("fsrm" in result["kernel"]["cpu_flags"]) == (FSRM in options)
     return result

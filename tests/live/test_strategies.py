@@ -3,6 +3,7 @@
 import pytest
 
 from tests.conftest import KERNELS
+from tests.live.suites import MORE_PROCESSORS
 from zctrace.evidence.schema import CALLED, SKIPPED
 from zctrace.workloads.catalogue import TEXTBOOK
 
@@ -83,7 +84,8 @@ def repeated(live, measure):
 
     On one kernel: that each run is like the one before is no kernel's own.
     """
-    return measure("7.3", "--repeat", REPEAT, "--nic", "lo", "--nic", "veth-nosg")
+    options = ("--repeat", REPEAT, "--nic", "lo", "--nic", "veth-nosg")
+    return measure("7.3", *options, processors=MORE_PROCESSORS)
 
 
 NETTY = tuple(name for name in EVERYTHING if name.startswith("netty-"))

@@ -240,7 +240,7 @@ def function_tracer():
 
 def kprobe_events():
     events = TRACING / "kprobe_events"
-    with events.open("a") as file:
+    with events.open("w") as file:
         for function in WATCHED:
             file.write(
                 f"p:beside/at_{function} {function}\nr:beside/of_{function} {function}\n"

@@ -25,6 +25,8 @@ MODES = {
     "run --user-copies": (CATALOGUE, {"user_copies_from": 256}),
 }
 """Catalogue and options of the meter."""
+LARGEST = ("trace --stacks", "run --user-copies")
+"""What the others are parts of."""
 TRACING = 26
 """enum bpf_prog_type."""
 _AT_TRACEPOINTS = {

@@ -40,7 +40,7 @@ def walked(mode):
     return found
 
 
-answer = {mode: walked(mode) for mode in verifier.MODES}
+answer = {mode: walked(mode) for mode in verifier.LARGEST}
 partial = ANSWER.with_suffix(".partial")
 partial.write_text(json.dumps(answer))
 partial.rename(ANSWER)

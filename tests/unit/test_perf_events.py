@@ -55,3 +55,31 @@ def test_a_tracepoint_that_is_not_there_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setattr(perf_events, "EVENTS", (tmp_path,))
     with pytest.raises(FileNotFoundError, match="sched_switch"):
         perf_events.open_tracepoint("sched:sched_switch")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: perf_events.open_breakpoint(0x1234, cgroup=3, cpu=1),
+        lambda: perf_events.open_breakpoint(0x1234, cpu=1),
+        lambda: perf_events.open_kprobe_counter(0x1234, 1),
+    ],
+)
+def test_what_is_read_is_pinned(opened, ask):
+    """An event that is not pinned may be left out for a while, and nothing tells."""
+    assert ask() == 7
+    ((attributes, _, cpu),) = opened
+    assert attributes.flags == perf_events._DISABLED | perf_events._PINNED
+    assert cpu == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "reading"),
+    [
+        ((5).to_bytes(8, "little"), perf_events.Reading(5, armed=True)),
+        (b"", perf_events.Reading(0, armed=False)),
+    ],
+)
+def test_of_one_that_could_not_be_armed_nothing_can_be_read(monkeypatch, content, reading):
+    monkeypatch.setattr(perf_events.os, "read", lambda event, size: content)
+    assert perf_events.read(7) == reading

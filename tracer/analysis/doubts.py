@@ -108,8 +108,8 @@ def uncounted(evidence: Evidence, run: Run) -> Iterator[str]:
         )
     if unarmed := [name for name, hits in run.hits.items() if hits.multiplexed]:
         yield (
-            f"the breakpoint on {' and '.join(unarmed)} was not armed all the time, by the "
-            "kernel's own clock for it"
+            f"the breakpoint on {' and '.join(unarmed)} was not armed all the time: a "
+            "processor had no debug register for it"
         )
     missed = {
         name: hits for name, hits in run.hits.items() if not (hits.agree or hits.multiplexed)

@@ -208,7 +208,7 @@ class Meter:
             result[function] = Hits(
                 program=seen,
                 perf=sum(r.count for r in found) if found else None,
-                multiplexed=any(r.running < r.enabled for r in found),
+                multiplexed=not all(r.armed for r in found),
                 shared=function in counters,
             )
         return result

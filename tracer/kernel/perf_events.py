@@ -24,8 +24,7 @@ _BP_EXECUTE = 4
 _BP_LENGTH = 8  # sizeof(long): the only length the kernel takes for execution on x86-64
 _FLAG_FD_CLOEXEC = 8
 _FLAG_PID_CGROUP = 4
-_FORMAT_TIMES = 1 | 2  # PERF_FORMAT_TOTAL_TIME_ENABLED | PERF_FORMAT_TOTAL_TIME_RUNNING
-_DISABLED = 1
+_DISABLED, _PINNED = 1, 4
 _IOC_ENABLE = 0x2400
 _IOC_DISABLE = 0x2401
 _IOC_SET_BPF = 0x40042408
@@ -54,11 +53,14 @@ class _Attributes(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Reading:
-    """An event's own count, and how long it was wanted and really counting (ns)."""
+    """An event's own count, and whether it was armed as long as it was wanted.
+
+    Of one that was not the count is not known, and 0. By the times that the kernel keeps for an
+    event this cannot be told: for those of a cgroup they may go on where nobody of it runs.
+    """
 
     count: int
-    enabled: int
-    running: int
+    armed: bool = True
 
 
 def online_cpus() -> list[int]:
@@ -106,8 +108,7 @@ def open_breakpoint(address: int, *, cgroup: int | None = None, cpu: int = -1) -
     attributes = _Attributes(
         type=_TYPE_BREAKPOINT,
         sample_period=1,
-        read_format=_FORMAT_TIMES,
-        flags=_DISABLED,
+        flags=_DISABLED | _PINNED,
         bp_type=_BP_EXECUTE,
         config1=address,
         config2=_BP_LENGTH,
@@ -154,7 +155,7 @@ def _parked() -> int:
 def open_kprobe_counter(address: int, cpu: int) -> int:
     """A disabled event that counts, on ``cpu``, executions of the instruction there."""
     attributes = _Attributes(
-        type=_pmu_type("kprobe"), config2=address, read_format=_FORMAT_TIMES, flags=_DISABLED
+        type=_pmu_type("kprobe"), config2=address, flags=_DISABLED | _PINNED
     )
     return _open(attributes, -1, cpu, 0)
 
@@ -202,4 +203,6 @@ def disable(event: int) -> None:
 
 
 def read(event: int) -> Reading:
-    return Reading(*struct.unpack("=QQQ", os.read(event, 24)))
+    """Of a pinned event: nothing can be read where the kernel could not have it count."""
+    content = os.read(event, 8)
+    return Reading(*struct.unpack("=Q", content)) if content else Reading(0, armed=False)

@@ -134,14 +134,20 @@ def captures_itself():
     return trace(*CAPTURE, "ring", "itself")
 
 
+def _beside_a_trace():
+    """One that waits."""
+    return beside(*ZCTRACE, "trace", *HOST, "--", "sleep", "1000", ready="tracing", cwd=ROOT)
+
+
 def two_traces():
-    """One that waits, and one beside it."""
-    with beside(*ZCTRACE, "trace", *HOST, "--", "sleep", "1000", ready="tracing", cwd=ROOT):
-        return {
-            "trace": trace(),
-            "callsite": zctrace("trace", "--mechanism", "callsite", "--", *WORK),
-            "run": run(),
-        }
+    with _beside_a_trace():
+        return {"trace": trace(), "run": run()}
+
+
+def call_sites_beside_a_trace():
+    """These need no debug register."""
+    with _beside_a_trace():
+        return zctrace("trace", "--mechanism", "callsite", "--", *WORK)
 
 
 def bpftrace():

@@ -25,7 +25,7 @@ CAPTURES = {
 }
 EXACT = (
     *("alone", "bpftrace", "perf_record", "function_tracer", "kprobe_events"),
-    *("paranoid", "few_samples", "no_locked_memory", "debugged"),
+    *("paranoid", "few_samples", "no_locked_memory", "debugged", "call_sites_beside_a_trace"),
 )
 """Beside all this a trace is what it is alone."""
 REFUSED = {
@@ -39,7 +39,7 @@ REFUSED = {
 OTHERS = (*EXACT, *REFUSED)
 if not EVERY:
     CAPTURES = {"6.1": ("capture_into_ring",)}
-    EXACT, REFUSED = (), {case: REFUSED[case] for case in ("debugger", "kprobes_disabled")}
+    EXACT, REFUSED = (), {case: REFUSED[case] for case in ("kprobes_disabled",)}
     OTHERS = tuple(REFUSED)
 
 

@@ -1,7 +1,7 @@
 """A suite of tracing_guest: threads that run at once, and processors that go off."""
 
 import subprocess
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import suites
@@ -10,19 +10,6 @@ from suites import ENVIRONMENT
 HERE = Path(__file__).parent
 PYTHON = "/usr/bin/python3"
 LAST = Path(f"/sys/devices/system/cpu/cpu{suites.MORE_PROCESSORS - 1}/online")
-BUSY = f"""
-import os, threading
-file = os.open({{path!r}}, os.O_RDONLY)
-def read():
-    into = [bytearray({suites.PIECE})]
-    while True:
-        os.preadv(file, into, 0)
-for _ in range({suites.READERS}):
-    threading.Thread(target=read, daemon=True).start()
-print(flush=True)
-input()
-"""
-"""Almost always in the middle of a copy."""
 ONCE = f"""
 import os, sys
 file = os.open({{path!r}}, os.O_RDONLY)
@@ -83,10 +70,6 @@ def everything(programs):
     payload = programs.folders["ext4"] / "payload"
     workload = HERE / "scale_workload.py"
     programs.command("threads", PYTHON, "-I", workload, *suites.THREADS)
-    with ExitStack() as stack:
-        pids = tuple(stack.enter_context(started(BUSY, payload)).pid for _ in range(2))
-        for number in range(suites.ATTACHED):
-            programs.attached(f"busy {number}", lambda: None, pids=pids, seconds=0.3)
     storm = f"i=0; while [ $i -lt {suites.FORKS} ]; do /bin/true & i=$((i+1)); done; wait"
     programs.command("storm", "/bin/sh", "-c", storm)
     off_and_on(programs, payload)

@@ -12,7 +12,7 @@ LINES = ("6.1",)
 def traced(request, traced_on):
     """The answers of one kernel, by program."""
     return traced_on(
-        request.param, ("several_processors",), processors=suites.MORE_PROCESSORS
+        request.param, ("under_way", "several_processors"), processors=suites.MORE_PROCESSORS
     ).answers
 
 

@@ -84,8 +84,6 @@ class Programs:
 
     def __init__(self, facts, folders):
         self._facts, self.folders = facts, folders
-        choice = settled(PROGRAM_CATALOGUE, facts, Choice.AUTO)
-        self._plan = plan(PROGRAM_CATALOGUE, facts, choice)
         self._request = Request(
             run_id="programs", settings=(), sizes=(), chunk=None, pipe_size=None, repeat=1,
             uid=65534, gid=65534, groups=(), user="nobody", machine="qemu-tcg", images={},
@@ -95,8 +93,10 @@ class Programs:
         self.meter = self._tracer = None
         self.answer = {"evidence": {}, "found": {}, "failures": {}, "seconds": {}}
 
-    def everything(self, suites, room, *, last):
-        """All that ``suites`` have, with one meter, of that much ``room``."""
+    def everything(self, suites, room, choice, *, last):
+        """All that ``suites`` have, with one meter, of so much ``room``, as ``choice`` says."""
+        choice = settled(PROGRAM_CATALOGUE, self._facts, choice)
+        self._plan = plan(PROGRAM_CATALOGUE, self._facts, choice)
         with cgroups.cgroup("programs", own_machine=True) as cgroup, ExitStack() as stack:
             self.meter = meter.Meter(
                 self._plan, self._request.nonce, (), Locator(), follow_flows=True, room=room
@@ -173,11 +173,13 @@ def main():
     say("observing")
     programs = Programs(kernel.observe(PROGRAM_CATALOGUE, SHARED.parent / MEMORY), folders)
     suites = [importlib.import_module(name) for name in SUITES]
-    rooms = dict.fromkeys(getattr(suite, "ROOM", ()) for suite in suites)
+    meters = {}
+    for suite in suites:
+        wanted = getattr(suite, "ROOM", ()), getattr(suite, "CHOICE", Choice.AUTO)
+        meters.setdefault(wanted, []).append(suite)
     try:
-        for room in rooms:
-            own = [suite for suite in suites if getattr(suite, "ROOM", ()) == room]
-            programs.everything(own, flows.Room(*room), last=room == list(rooms)[-1])
+        for number, ((room, choice), own) in enumerate(meters.items(), 1):
+            programs.everything(own, flows.Room(*room), choice, last=number == len(meters))
     except Exception:
         programs.answer["failures"]["all"] = traceback.format_exc()
     finally:

@@ -155,8 +155,8 @@ $(VENV)/.installed: pyproject.toml | system
 	@touch $@
 
 # A copy that everybody can read: strategies run as the user who called sudo, who may not
-# be able to look into this folder.
-SOURCES := pyproject.toml README.md LICENSE \
+# be able to look into this folder. It names the commit: each new one is installed anew.
+SOURCES := pyproject.toml setup.py README.md LICENSE $(wildcard .git/logs/HEAD) \
 	$(shell find probes workloads tracer -type f -not -path '*/__pycache__/*')
 
 install: $(LIBDIR)/.installed
@@ -164,7 +164,8 @@ $(LIBDIR)/.installed: $(SOURCES) | system
 	@echo "installing into $(LIBDIR): zctrace and its Python packages"
 	@[ -x $(LIBDIR)/bin/python ] || $(SUDO) $(PYTHON) -m venv --system-site-packages $(LIBDIR)
 	@copy=$$(mktemp -d) && trap '$(SUDO) rm -rf "$$copy"' EXIT && \
-		cp -r probes workloads tracer pyproject.toml README.md LICENSE "$$copy" && \
+		cp -r probes workloads tracer pyproject.toml setup.py README.md LICENSE "$$copy" && \
+		$(PYTHON) tracer/_version.py >"$$copy/tracer/_version.txt" && \
 		$(SUDO) sh -c 'umask 022 && "$$0" -m pip install $(PIP_FLAGS) "$$1" && \
 			"$$0" -m pip install $(PIP_FLAGS) --force-reinstall --no-deps "$$1"' \
 			$(LIBDIR)/bin/python "$$copy"

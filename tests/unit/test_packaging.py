@@ -1,5 +1,6 @@
-"""What is installed: a wheel, built once, beside pytest and nothing else."""
+"""What is installed: an sdist and a wheel of it, built once, beside pytest and nothing else."""
 
+import email
 import fcntl
 import importlib.metadata
 import os
@@ -7,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -15,12 +17,14 @@ import pytest
 from tests.conftest import HERE, or_skip
 from tests.unit.collectors import collecting
 from tests.unit.test_sessions import recorded
+from zctrace import _version
 from zctrace.evidence import session_protocol
 
 ROOT = HERE.parent
 PACKAGES = {"tracer": "zctrace", "probes": "zctrace/probes", "workloads": "zctrace/workloads"}
 """Folders, and where they are in a wheel."""
-BESIDE = ("pyproject.toml", "README.md", "LICENSE")
+NOT_OURS = (".git", ".venv", "build", "dist", ".*cache", "__pycache__", "*.egg-info")
+VERSION = "0.1.0.dev5+gabcdef1"
 SETUPTOOLS = 77
 NOT_NEEDED = ("bcc", "jinja2", "pandas", "rich", "typer")
 _SECONDS = 120
@@ -65,13 +69,29 @@ def sources():
 
 
 def build(folder):
-    """A wheel, of a copy: building leaves files in the project, and takes in older ones."""
-    for name in PACKAGES:
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, folder / "project" / name, ignore=ignored)
-    for name in BESIDE:
-        shutil.copy(ROOT / name, folder / "project")
-    pip("wheel", "--no-build-isolation", "-w", folder, folder / "project")
+    """An sdist of a copy, and a wheel of that: building leaves files in the project."""
+    project = folder / "project"
+    shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(*NOT_OURS))
+    (project / "tracer" / _version.FILE).write_text(f"{VERSION}\n")
+    said = _built(project, "sdist")
+    (sdist,) = folder.glob("*.tar.gz")
+    shutil.unpack_archive(sdist, folder)
+    said += _built(folder / f"zctrace-{VERSION}", "wheel")
+    (folder / "said").write_text(said)
+
+
+def _built(project, kind):
+    """Put into the folder above; returns what was said."""
+    return subprocess.run(
+        [sys.executable, "-c", f"from setuptools import build_meta as b; b.build_{kind}('..')"],
+        cwd=project,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},  # of which setuptools warns
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=_SECONDS,
+    ).stdout
 
 
 def pip(command, *arguments):
@@ -97,6 +117,12 @@ def wheel(tmp_path_factory):
         if not [*folder.glob("*.whl")]:
             build(folder)
     (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="session")
+def sdist(wheel):
+    (built,) = wheel.parent.glob("*.tar.gz")
     return built
 
 
@@ -156,13 +182,66 @@ def run(environment, tmp_path):
     return ran
 
 
+def test_the_sdist_has_what_git_tracks(sdist):
+    if not (ROOT / ".git").exists():
+        or_skip("this is no copy of the repository: nothing tells what belongs to it")
+    listed = subprocess.run(
+        ["git", "-c", "safe.directory=*", "-C", ROOT, "ls-files", "-z"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    tracked = {name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()}
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert len(tracked) > 400
+    assert tracked - names == set()
+
+
+def test_building_warns_of_nothing(wheel):
+    said = (wheel.parent / "said").read_text()
+    assert "running sdist" in said
+    assert "running bdist_wheel" in said
+    assert re.findall(r"(?im)^.*(?:warning|deprecat).*$", said) == []
+
+
 def test_the_wheel_has_every_file_and_one_package(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     (described,) = {name.split("/")[0] for name in names} - {"zctrace"}
     assert described.endswith(".dist-info")
-    assert {name for name in names if name.startswith("zctrace/")} == sources().keys()
+    of_the_package = {name for name in names if name.startswith("zctrace/")}
+    assert of_the_package == sources().keys() | {f"zctrace/{_version.FILE}"}
     suffixes = {Path(name).suffix for name in names}
     assert suffixes >= {".c", ".h", ".java", ".xml", ".html", ".css", ".py"}
+
+
+def test_both_say_of_which_commit_they_are(sdist, wheel, environment):
+    with tarfile.open(sdist) as archive:
+        inside = archive.extractfile(f"zctrace-{VERSION}/tracer/{_version.FILE}")
+        assert inside.read().decode() == f"{VERSION}\n"
+    assert wheel.name.startswith(f"zctrace-{VERSION}-")
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", "import zctrace; print(zctrace.__version__)"],
+        env={"PYTHONPATH": str(environment), "PYTHONDONTWRITEBYTECODE": "1", "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout == f"{VERSION}\n", result.stderr
+
+
+def test_the_description_is_complete(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith("/METADATA"))
+        about = email.message_from_bytes(archive.read(name))
+        assert any(n.endswith("/licenses/LICENSE") for n in archive.namelist())
+    assert about["License-Expression"] == "GPL-2.0-or-later"
+    assert about["Description-Content-Type"] == "text/markdown"
+    assert about["Summary"]
+    assert about["Keywords"]
+    classifiers = about.get_all("Classifier")
+    assert "Operating System :: POSIX :: Linux" in classifiers
+    least = about["Requires-Python"].removeprefix(">=")
+    assert f"Programming Language :: Python :: {least}" in classifiers
 
 
 def test_it_brings_a_command_and_a_plugin(wheel):

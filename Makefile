@@ -157,24 +157,33 @@ $(VENV)/.installed: pyproject.toml | system
 # A copy that everybody can read: strategies run as the user who called sudo, who may not
 # be able to look into this folder. It names the commit: each new one is installed anew.
 SOURCES := pyproject.toml setup.py README.md LICENSE $(wildcard .git/logs/HEAD) \
-	$(shell find probes workloads tracer -type f -not -path '*/__pycache__/*')
+	$(shell find probes release workloads tracer -type f -not -path '*/__pycache__/*')
+
+# The man page and the completions, as the package has them.
+SHARED := man/man1/zctrace.1 bash-completion/completions/zctrace \
+	zsh/site-functions/_zctrace fish/vendor_completions.d/zctrace.fish
 
 install: $(LIBDIR)/.installed
 $(LIBDIR)/.installed: $(SOURCES) | system
 	@echo "installing into $(LIBDIR): zctrace and its Python packages"
 	@[ -x $(LIBDIR)/bin/python ] || $(SUDO) $(PYTHON) -m venv --system-site-packages $(LIBDIR)
 	@copy=$$(mktemp -d) && trap '$(SUDO) rm -rf "$$copy"' EXIT && \
-		cp -r probes workloads tracer pyproject.toml setup.py README.md LICENSE "$$copy" && \
+		cp -r probes release workloads tracer pyproject.toml setup.py README.md LICENSE \
+			"$$copy" && \
 		$(PYTHON) tracer/_version.py >"$$copy/tracer/_version.txt" && \
 		$(SUDO) sh -c 'umask 022 && "$$0" -m pip install $(PIP_FLAGS) "$$1" && \
 			"$$0" -m pip install $(PIP_FLAGS) --force-reinstall --no-deps "$$1"' \
 			$(LIBDIR)/bin/python "$$copy"
 	@$(SUDO) mkdir -p $(PREFIX)/bin
 	@$(SUDO) ln -sf $(LIBDIR)/bin/zctrace $(PREFIX)/bin/zctrace
+	@for name in $(SHARED); do \
+		$(SUDO) mkdir -p $(PREFIX)/share/$$(dirname $$name) && \
+		$(SUDO) ln -sf $(LIBDIR)/share/$$name $(PREFIX)/share/$$name || exit; \
+	done
 	@$(SUDO) touch $@
 
 uninstall:
-	$(SUDO) rm -rf $(LIBDIR) $(PREFIX)/bin/zctrace
+	$(SUDO) rm -rf $(LIBDIR) $(PREFIX)/bin/zctrace $(SHARED:%=$(PREFIX)/share/%)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

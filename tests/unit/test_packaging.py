@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from release.__main__ import PLACES
 from tests.conftest import HERE, or_skip
 from tests.unit.collectors import collecting
 from tests.unit.test_sessions import recorded
@@ -207,12 +208,24 @@ def test_building_warns_of_nothing(wheel):
 
 def test_the_wheel_has_every_file_and_one_package(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    (described,) = {name.split("/")[0] for name in names} - {"zctrace"}
+    described, shared = sorted({name.split("/")[0] for name in names} - {"zctrace"})[::-1]
     assert described.endswith(".dist-info")
+    assert shared.endswith(".data")
     of_the_package = {name for name in names if name.startswith("zctrace/")}
     assert of_the_package == sources().keys() | {f"zctrace/{_version.FILE}"}
     suffixes = {Path(name).suffix for name in names}
     assert suffixes >= {".c", ".h", ".java", ".xml", ".html", ".css", ".py"}
+
+
+def test_the_wheel_has_the_man_page_and_the_completions(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        shared = {
+            name.partition(".data/data/share/")[2]: archive.read(name).decode()
+            for name in archive.namelist()
+            if ".data/data/share/" in name
+        }
+    assert shared.keys() == PLACES.keys()
+    assert f'"zctrace {VERSION}"' in shared["man/man1/zctrace.1"]
 
 
 def test_both_say_of_which_commit_they_are(sdist, wheel, environment):

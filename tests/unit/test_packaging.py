@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -293,3 +294,32 @@ def test_a_project_keeps_packages_of_the_same_names_as_our_folders(run, tmp_path
         result = run({**packages, **own, "test_it.py": NAMESAKES}, tmp_path / "s")
     assert "1 passed" in result.stdout, result.stdout + result.stderr
     assert len(collector.subjects) == 1
+
+
+def _packages(text):
+    return set(re.findall(r"[a-z][a-z0-9.+-]+", re.sub(r"\(.*?\)|\$\{.*?\}|:any", "", text)))
+
+
+def _assigned(name):
+    found = re.search(rf"^{name} := (.*?[^\\])$", (ROOT / "Makefile").read_text(), re.M | re.S)
+    return set(found[1].replace("\\\n", " ").split())
+
+
+def test_the_debian_package_brings_what_make_run_installs():
+    control = (ROOT / "debian" / "control").read_text()
+    depends, recommends = (
+        _packages(re.search(rf"^{name}:(.*?)^\S", control, re.M | re.S)[1])
+        for name in ("Depends", "Recommends")
+    )
+    assert _assigned("PACKAGES") - {"python3-venv"} <= depends | recommends
+    # Python's own dependencies, one by one, but for what the package has for itself.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.match(r"[\w-]+", one)[0] for one in project["dependencies"]}
+    assert {f"python3-{name}" for name in names - {"typer"}} <= depends
+    vendored = (ROOT / "debian" / "vendored.txt").read_text()
+    assert re.findall(r"^([\w-]+)==", vendored, re.M) == ["annotated-doc", "typer"]
+    assert recommends <= _packages((ROOT / "Containerfile").read_text())
+
+
+def test_make_installs_the_same_man_page_and_completions():
+    assert _assigned("SHARED") == PLACES.keys()

@@ -49,8 +49,8 @@ def make_shared():
 class BuildPackage(build_py):
     def run(self):
         super().run()
-        make_shared()
         if not self.editable_mode:
+            make_shared()
             keep_version(Path(self.build_lib) / "zctrace")
 
 

@@ -52,13 +52,18 @@ def of_repository(folder: Path) -> str:
 
 def _git(folder: Path, *words: str) -> str:
     """What git says; empty if it is not there, or refuses."""
-    import subprocess  # a built package needs neither
+    import os  # a built package needs neither
+    import subprocess
 
     # The folder may be somebody else's than root's: its programs are run all the same, and
     # its index must stay theirs.
+    # A hook of another repository has that one in GIT_DIR.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     command = ["git", "--no-optional-locks", "-c", "safe.directory=*", "-C", str(folder)]
     try:
-        result = subprocess.run([*command, *words], capture_output=True, text=True, check=True)
+        result = subprocess.run(
+            [*command, *words], env=environment, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
     return result.stdout.strip()

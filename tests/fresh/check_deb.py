@@ -45,7 +45,7 @@ def steps():
         Step("zctrace --help", 1, ("Usage:", "compare")),
         Step("zctrace strategies", 1, ("sendfile(socket, file)",)),
         Step("zctrace report /root/old.json", 1, ("read-write", "holds")),
-        Step("zctrace report /root/old.json --html /tmp/page.html", 1),
+        Step("zctrace report /root/old.json --html /tmp/page.html --force", 1),
         Step("zctrace compare /root/old.json /root/new.json", 1, ("bytes of metadata",)),
     ]
     loads = "import zctrace; print(zctrace.load('/root/old.json').runs.shape)"

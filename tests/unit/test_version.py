@@ -70,6 +70,13 @@ def test_a_folder_in_somebody_else_s_repository_is_none_of_its_commits(repositor
     assert _version.of_repository(tmp_path / "inside") == f"{_version.RELEASE}.dev0"
 
 
+def test_a_hook_of_another_repository_changes_nothing(repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_DIR", str(ROOT / ".git"))
+    version = _version.of_repository(tmp_path)
+    monkeypatch.delenv("GIT_DIR")
+    assert version == f"{_version.RELEASE}.dev1+g{name(repository)}"
+
+
 def test_without_git_there_is_no_name(repository, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert _version.of_repository(tmp_path) == f"{_version.RELEASE}.dev0"

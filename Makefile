@@ -32,7 +32,7 @@ SYSTEMS_PACKAGES := maven $(JDK)
 # The tests of a file are one worker's, for they share guests; the order is tests/conftest.py's.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run results record bench test test-bcc test-beside test-fresh test-systems test-kernels check
+.PHONY: help run results record bench deb test test-bcc test-beside test-deb test-fresh test-systems test-kernels check
 .PHONY: install uninstall clean system
 help:
 	@echo "make run        set up what is missing, then: zctrace run"
@@ -47,6 +47,8 @@ help:
 	@echo "make record     measure anew what the unit tests have recorded of kernels and runs"
 	@echo "make check      ruff, mypy and the tests that need neither root, kernel nor browser"
 	@echo "make install    put zctrace on everybody's PATH, root's included"
+	@echo "make deb        a package of Debian 12 and 13, into build/deb"
+	@echo "make test-deb   that package and Containerfile's steps, on a minimal Debian 12 and 13"
 	@echo "make uninstall  undo that; fetched kernels stay in /var/cache/zctrace"
 	@echo "make clean      remove what was built in this folder"
 
@@ -80,7 +82,7 @@ test: $(VENV)/.installed
 
 # Small root file systems, 500 MB for each release, are made in zctrace's cache; remove
 # /var/cache/zctrace/bcc to have them made anew. ARGS=6.1 takes that kernel only.
-test-bcc test-fresh: PACKAGES += mmdebstrap
+test-bcc test-deb test-fresh: PACKAGES += mmdebstrap
 test-bcc: $(VENV)/.installed
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.bcc.check_bcc $(ARGS)
 
@@ -155,25 +157,44 @@ $(VENV)/.installed: pyproject.toml | system
 	@touch $@
 
 # A copy that everybody can read: strategies run as the user who called sudo, who may not
-# be able to look into this folder.
-SOURCES := pyproject.toml README.md LICENSE \
-	$(shell find probes workloads tracer -type f -not -path '*/__pycache__/*')
+# be able to look into this folder. It names the commit: each new one is installed anew.
+SOURCES := pyproject.toml setup.py README.md LICENSE $(wildcard .git/logs/HEAD) \
+	$(shell find probes release workloads tracer -type f -not -path '*/__pycache__/*')
+
+# The man page and the completions, as the package has them.
+SHARED := man/man1/zctrace.1 bash-completion/completions/zctrace \
+	zsh/site-functions/_zctrace fish/vendor_completions.d/zctrace.fish
 
 install: $(LIBDIR)/.installed
 $(LIBDIR)/.installed: $(SOURCES) | system
 	@echo "installing into $(LIBDIR): zctrace and its Python packages"
 	@[ -x $(LIBDIR)/bin/python ] || $(SUDO) $(PYTHON) -m venv --system-site-packages $(LIBDIR)
 	@copy=$$(mktemp -d) && trap '$(SUDO) rm -rf "$$copy"' EXIT && \
-		cp -r probes workloads tracer pyproject.toml README.md LICENSE "$$copy" && \
+		cp -r probes release workloads tracer pyproject.toml setup.py README.md LICENSE \
+			"$$copy" && \
+		$(PYTHON) tracer/_version.py >"$$copy/tracer/_version.txt" && \
 		$(SUDO) sh -c 'umask 022 && "$$0" -m pip install $(PIP_FLAGS) "$$1" && \
 			"$$0" -m pip install $(PIP_FLAGS) --force-reinstall --no-deps "$$1"' \
 			$(LIBDIR)/bin/python "$$copy"
 	@$(SUDO) mkdir -p $(PREFIX)/bin
 	@$(SUDO) ln -sf $(LIBDIR)/bin/zctrace $(PREFIX)/bin/zctrace
+	@for name in $(SHARED); do \
+		$(SUDO) mkdir -p $(PREFIX)/share/$$(dirname $$name) && \
+		$(SUDO) ln -sf $(LIBDIR)/share/$$name $(PREFIX)/share/$$name || exit; \
+	done
 	@$(SUDO) touch $@
 
+# Fetches Typer, which the package has for itself: debian/rules says why.
+deb test-deb: PACKAGES += debhelper dh-python dpkg-dev lintian
+deb: $(VENV)/.installed
+	@release/deb.sh $(CURDIR)/$(VENV)/bin/python
+
+# Fetches small root file systems, as test-fresh does, and packages of 600 MB.
+test-deb: deb
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.fresh.check_deb $(ARGS)
+
 uninstall:
-	$(SUDO) rm -rf $(LIBDIR) $(PREFIX)/bin/zctrace
+	$(SUDO) rm -rf $(LIBDIR) $(PREFIX)/bin/zctrace $(SHARED:%=$(PREFIX)/share/%)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

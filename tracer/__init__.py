@@ -11,10 +11,10 @@ notebooks :func:`load`; they are imported when they are first asked for.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zctrace._version import __version__
     from zctrace.analysis.frames import load
     from zctrace.session.api import Session, Window
 
+    __version__: str
 
 __all__ = ["Session", "Window", "__version__", "load"]
 
@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         from zctrace import _version
 
-        return _version.__version__
+        return _version.version()
     if name == "load":
         from zctrace.analysis import frames
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from zctrace import errors
-from zctrace._version import __version__
+from zctrace._version import version as own_version
 from zctrace.commands import (
     check,
     compare,
@@ -55,7 +55,7 @@ app.add_typer(kernels.app, name="kernels")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"zctrace {__version__}")
+        print(f"zctrace {own_version()}")
         raise typer.Exit
 
 

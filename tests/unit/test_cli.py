@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tests.conftest import HERE
 from tests.unit import forked
 from zctrace import cli, errors, packages
-from zctrace._version import __version__
+from zctrace._version import version
 from zctrace.errors import UsageError
 from zctrace.machine import kernels
 from zctrace.machine.debian_archive import StockKernel
@@ -32,7 +32,7 @@ def zctrace(*arguments, **options):
 
 
 def test_version(invoke):
-    assert invoke("--version").stdout == f"zctrace {__version__}\n"
+    assert invoke("--version").stdout == f"zctrace {version()}\n"
 
 
 def test_help_names_every_command(invoke):

@@ -49,6 +49,6 @@ def test_named_files_exist(text):
 
 
 def test_the_changelog_knows_the_version():
-    from zctrace._version import __version__
+    from zctrace._version import RELEASE
 
-    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"## {RELEASE}" in (ROOT / "CHANGELOG.md").read_text()

@@ -162,7 +162,7 @@ def test_everything_that_is_promised_can_be_imported():
     names = {}
     exec("from zctrace import *", names)
     assert names.keys() - {"__builtins__"} == set(zctrace.__all__)
-    assert names["__version__"] == zctrace._version.__version__
+    assert names["__version__"] == zctrace._version.version()
 
 
 def test_no_module_is_long():

@@ -1,5 +1,6 @@
-"""What is installed: a wheel, built once, beside pytest and nothing else."""
+"""What is installed: an sdist and a wheel of it, built once, beside pytest and nothing else."""
 
+import email
 import fcntl
 import importlib.metadata
 import os
@@ -7,20 +8,25 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from release.__main__ import PLACES
 from tests.conftest import HERE, or_skip
 from tests.unit.collectors import collecting
 from tests.unit.test_sessions import recorded
+from zctrace import _version
 from zctrace.evidence import session_protocol
 
 ROOT = HERE.parent
 PACKAGES = {"tracer": "zctrace", "probes": "zctrace/probes", "workloads": "zctrace/workloads"}
 """Folders, and where they are in a wheel."""
-BESIDE = ("pyproject.toml", "README.md", "LICENSE")
+NOT_OURS = (".git", ".venv", "build", "dist", ".*cache", "__pycache__", "*.egg-info")
+VERSION = "0.1.0.dev5+gabcdef1"
 SETUPTOOLS = 77
 NOT_NEEDED = ("bcc", "jinja2", "pandas", "rich", "typer")
 _SECONDS = 120
@@ -65,13 +71,29 @@ def sources():
 
 
 def build(folder):
-    """A wheel, of a copy: building leaves files in the project, and takes in older ones."""
-    for name in PACKAGES:
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, folder / "project" / name, ignore=ignored)
-    for name in BESIDE:
-        shutil.copy(ROOT / name, folder / "project")
-    pip("wheel", "--no-build-isolation", "-w", folder, folder / "project")
+    """An sdist of a copy, and a wheel of that: building leaves files in the project."""
+    project = folder / "project"
+    shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(*NOT_OURS))
+    (project / "tracer" / _version.FILE).write_text(f"{VERSION}\n")
+    said = _built(project, "sdist")
+    (sdist,) = folder.glob("*.tar.gz")
+    shutil.unpack_archive(sdist, folder)
+    said += _built(folder / f"zctrace-{VERSION}", "wheel")
+    (folder / "said").write_text(said)
+
+
+def _built(project, kind):
+    """Put into the folder above; returns what was said."""
+    return subprocess.run(
+        [sys.executable, "-c", f"from setuptools import build_meta as b; b.build_{kind}('..')"],
+        cwd=project,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},  # of which setuptools warns
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=_SECONDS,
+    ).stdout
 
 
 def pip(command, *arguments):
@@ -97,6 +119,12 @@ def wheel(tmp_path_factory):
         if not [*folder.glob("*.whl")]:
             build(folder)
     (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="session")
+def sdist(wheel):
+    (built,) = wheel.parent.glob("*.tar.gz")
     return built
 
 
@@ -156,13 +184,78 @@ def run(environment, tmp_path):
     return ran
 
 
+def test_the_sdist_has_what_git_tracks(sdist):
+    if not (ROOT / ".git").exists():
+        or_skip("this is no copy of the repository: nothing tells what belongs to it")
+    listed = subprocess.run(
+        ["git", "-c", "safe.directory=*", "-C", ROOT, "ls-files", "-z"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    tracked = {name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()}
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert len(tracked) > 400
+    assert tracked - names == set()
+
+
+def test_building_warns_of_nothing(wheel):
+    said = (wheel.parent / "said").read_text()
+    assert "running sdist" in said
+    assert "running bdist_wheel" in said
+    assert re.findall(r"(?im)^.*(?:warning|deprecat).*$", said) == []
+
+
 def test_the_wheel_has_every_file_and_one_package(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    (described,) = {name.split("/")[0] for name in names} - {"zctrace"}
+    described, shared = sorted({name.split("/")[0] for name in names} - {"zctrace"})[::-1]
     assert described.endswith(".dist-info")
-    assert {name for name in names if name.startswith("zctrace/")} == sources().keys()
+    assert shared.endswith(".data")
+    of_the_package = {name for name in names if name.startswith("zctrace/")}
+    assert of_the_package == sources().keys() | {f"zctrace/{_version.FILE}"}
     suffixes = {Path(name).suffix for name in names}
     assert suffixes >= {".c", ".h", ".java", ".xml", ".html", ".css", ".py"}
+
+
+def test_the_wheel_has_the_man_page_and_the_completions(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        shared = {
+            name.partition(".data/data/share/")[2]: archive.read(name).decode()
+            for name in archive.namelist()
+            if ".data/data/share/" in name
+        }
+    assert shared.keys() == PLACES.keys()
+    assert f'"zctrace {VERSION}"' in shared["man/man1/zctrace.1"]
+
+
+def test_both_say_of_which_commit_they_are(sdist, wheel, environment):
+    with tarfile.open(sdist) as archive:
+        inside = archive.extractfile(f"zctrace-{VERSION}/tracer/{_version.FILE}")
+        assert inside.read().decode() == f"{VERSION}\n"
+    assert wheel.name.startswith(f"zctrace-{VERSION}-")
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", "import zctrace; print(zctrace.__version__)"],
+        env={"PYTHONPATH": str(environment), "PYTHONDONTWRITEBYTECODE": "1", "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout == f"{VERSION}\n", result.stderr
+
+
+def test_the_description_is_complete(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith("/METADATA"))
+        about = email.message_from_bytes(archive.read(name))
+        assert any(n.endswith("/licenses/LICENSE") for n in archive.namelist())
+    assert about["License-Expression"] == "GPL-2.0-or-later"
+    assert about["Description-Content-Type"] == "text/markdown"
+    assert about["Summary"]
+    assert about["Keywords"]
+    classifiers = about.get_all("Classifier")
+    assert "Operating System :: POSIX :: Linux" in classifiers
+    least = about["Requires-Python"].removeprefix(">=")
+    assert f"Programming Language :: Python :: {least}" in classifiers
 
 
 def test_it_brings_a_command_and_a_plugin(wheel):
@@ -201,3 +294,32 @@ def test_a_project_keeps_packages_of_the_same_names_as_our_folders(run, tmp_path
         result = run({**packages, **own, "test_it.py": NAMESAKES}, tmp_path / "s")
     assert "1 passed" in result.stdout, result.stdout + result.stderr
     assert len(collector.subjects) == 1
+
+
+def _packages(text):
+    return set(re.findall(r"[a-z][a-z0-9.+-]+", re.sub(r"\(.*?\)|\$\{.*?\}|:any", "", text)))
+
+
+def _assigned(name):
+    found = re.search(rf"^{name} := (.*?[^\\])$", (ROOT / "Makefile").read_text(), re.M | re.S)
+    return set(found[1].replace("\\\n", " ").split())
+
+
+def test_the_debian_package_brings_what_make_run_installs():
+    control = (ROOT / "debian" / "control").read_text()
+    depends, recommends = (
+        _packages(re.search(rf"^{name}:(.*?)^\S", control, re.M | re.S)[1])
+        for name in ("Depends", "Recommends")
+    )
+    assert _assigned("PACKAGES") - {"python3-venv"} <= depends | recommends
+    # Python's own dependencies, one by one, but for what the package has for itself.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.match(r"[\w-]+", one)[0] for one in project["dependencies"]}
+    assert {f"python3-{name}" for name in names - {"typer"}} <= depends
+    vendored = (ROOT / "debian" / "vendored.txt").read_text()
+    assert re.findall(r"^([\w-]+)==", vendored, re.M) == ["annotated-doc", "typer"]
+    assert recommends <= _packages((ROOT / "Containerfile").read_text())
+
+
+def test_make_installs_the_same_man_page_and_completions():
+    assert _assigned("SHARED") == PLACES.keys()

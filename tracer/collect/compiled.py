@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from zctrace import packages
-from zctrace._version import __version__
+from zctrace._version import RELEASE
 from zctrace.errors import MissingError, TraceError
 from zctrace.kernel import remembered
 from zctrace.kernel.bpf_maps import Description, Table
@@ -146,7 +146,7 @@ def _key(text: str, parameters: Mapping[str, str], headers: Path) -> str:
     build = os.uname()[2:]
     sources = [_COMPILER, *sorted(path for path in headers.rglob("*.h"))]
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
-    about = [__version__, code, *build, text, sorted(parameters.items())]
+    about = [RELEASE, code, *build, text, sorted(parameters.items())]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zctrace import probes
-from zctrace._version import __version__
+from zctrace._version import version
 from zctrace.evidence.schema import Evidence, Hits, Request
 from zctrace.evidence.sites import Site
 from zctrace.kernel import facts as kernel
@@ -126,7 +126,7 @@ def evidence_of(
             "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         },
         tool={
-            "zctrace": __version__,
+            "zctrace": version(),
             "bcc": bcc_version,
             "python": platform.python_version(),
             **_performer_versions(),

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import zctrace
-from zctrace import probes, workloads
+from zctrace import _version, probes, workloads
 from zctrace.workloads import prepared as preparation
 from zctrace.workloads.prepared import NotPreparedError, Prepared
 
@@ -34,6 +34,7 @@ def stage(
     code = folder / "code"
     for name, package in _PACKAGES.items():
         shutil.copytree(package.__path__[0], code / name, ignore=_LEFT_OUT)
+    (code / "zctrace" / _version.FILE).write_text(f"{_version.version()}\n", encoding="ascii")
     for key, prepared in performers.items():
         preparation.stage(prepared, code / "zctrace" / "workloads" / preparation.STAGED / key)
     # In a guest everything takes many times as long. Nobody changes these files any more.

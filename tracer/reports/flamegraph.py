@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from zctrace._version import __version__
+from zctrace._version import version
 from zctrace.analysis.program import Answer
 from zctrace.evidence.account import NO_CALL, Stack
 from zctrace.probes.model import plain
@@ -51,7 +51,7 @@ def speedscope(answers: Sequence[Answer]) -> str:
         json.dumps(
             {
                 "$schema": _SCHEMA,
-                "exporter": f"zctrace {__version__}",
+                "exporter": f"zctrace {version()}",
                 "name": "bytes copied by the CPU",
                 "activeProfileIndex": 0,
                 "shared": {"frames": [{"name": name} for name in numbers]},

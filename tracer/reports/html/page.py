@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from zctrace._version import __version__
+from zctrace._version import version
 from zctrace.analysis.runs import Judged
 from zctrace.analysis.verdicts import Verdict, Word
 from zctrace.reports import wording
@@ -82,7 +82,7 @@ def _content(judged: Sequence[Judged], host_release: str) -> dict[str, Any]:
     headline, failures = wording.alarm(rows)
     evidences = wording.evidences_of(judged)
     return {
-        "version": __version__,
+        "version": version(),
         "releases": list(dict.fromkeys(str(e.kernel["release"]) for e in evidences)),
         "headings": list(dict.fromkeys(wording.heading(e, host_release) for e in evidences)),
         "task": wording.task(judged),

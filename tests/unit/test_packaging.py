@@ -22,7 +22,7 @@ PACKAGES = {"tracer": "zctrace", "probes": "zctrace/probes", "workloads": "zctra
 """Folders, and where they are in a wheel."""
 BESIDE = ("pyproject.toml", "README.md", "LICENSE")
 SETUPTOOLS = 77
-NOT_NEEDED = ("bcc", "jinja2", "pandas", "rich", "typer")
+NOT_NEEDED = ("bcc", "jinja2", "msgspec", "pandas", "rich", "typer")
 _SECONDS = 120
 
 UNPRIVILEGED = "import os\nos.geteuid = lambda: 1000\n"

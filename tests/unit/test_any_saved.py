@@ -83,7 +83,7 @@ def mutate(draw, values):
     elif action == "double":
         inside[key] = [part, part]
     elif action == "retype":
-        inside[key] = draw(OTHER)
+        inside[key] = copy.deepcopy(draw(OTHER))
     elif action == "nest":
         inside[key] = nested(draw(some.sampled_from([1, 50, 400])))
     elif action == "extreme":
@@ -101,14 +101,14 @@ def everything(path, other):
     found = saved.read(path)
     console = Console(file=io.StringIO(), width=100)
     if found.runs:
-        runs.render(found.runs, console, "6.1")
-        page.page(found.runs, "6.1")
+        runs.render(found.runs, console)
+        page.page(found.runs)
         markdown.document(found.runs)
         machine_readable.summary_csv(found.runs)
         machine_readable.evidence_csv(found.runs)
         machine_readable.result_json(found.runs)
     if found.programs:
-        program.render(found.programs, console, "6.1")
+        program.render(found.programs, console)
         program_data.flows_csv(found.programs)
         program_data.result_json(found.programs)
         flamegraph.folded(found.programs)

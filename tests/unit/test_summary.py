@@ -80,7 +80,8 @@ def test_the_first_columns_are_the_promised_ones(evidence):
         "claimed_dma_copies, verdict_copies, verdict_switches, verdict_dma, coverage, "
         "metadata_bytes, page_faults_kernel, other_user_bytes, outside_bytes, "
         "context_switches_voluntary, context_switches_involuntary, controls, file_system, "
-        "reason, interrupts, dma_in_source, dma_out_source, header_bytes, disk_metadata_bytes"
+        "reason, interrupts, dma_in_source, dma_out_source, header_bytes, disk_metadata_bytes, "
+        "host, host_kernel, ended, command, build"
     ).split(", ")
     frame = frames.summary(runs.judge([evidence]))
     assert list(frame.columns) == promised

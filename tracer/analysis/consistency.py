@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zctrace.evidence.account import Account
+from zctrace.evidence.account import CLOSED, EXITED, INTERRUPTED, TIME, Account
 from zctrace.evidence.schema import COLD, WARM, Evidence, Run
-from zctrace.workloads.catalogue import STRATEGIES
+from zctrace.workloads import catalogue
 
 Fault = tuple[str, str]
 """The place, and what is wrong with it."""
@@ -23,6 +23,8 @@ def faults(evidence: Evidence) -> Iterator[Fault]:
     if evidence.trace:
         if not evidence.request.subject:
             yield "request.subject", "no program is named, but one was traced"
+        if evidence.trace.ended not in (EXITED, TIME, INTERRUPTED, CLOSED):
+            yield "trace.ended", f"not a reason to end: {evidence.trace.ended!r}"
         yield from _of_account(evidence.trace.account)
         return
     for number, run in enumerate(evidence.runs):
@@ -31,7 +33,7 @@ def faults(evidence: Evidence) -> Iterator[Fault]:
 
 
 def _of_run(evidence: Evidence, run: Run) -> Iterator[Fault]:
-    if run.strategy not in {strategy.name for strategy in STRATEGIES}:
+    if run.strategy not in {strategy.name for strategy in catalogue.STRATEGIES}:
         yield "strategy", f"this zctrace has no strategy {run.strategy!r}"
     if run.nic not in evidence.nics:
         yield "nic", f"evidence.nics has no {run.nic!r}"

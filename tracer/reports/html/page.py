@@ -63,8 +63,8 @@ class _Section:
     bytes: tables.Table
 
 
-def page(judged: Sequence[Judged], host_release: str) -> str:
-    """The whole page; ``host_release`` is the kernel of the machine we are on."""
+def page(judged: Sequence[Judged]) -> str:
+    """The whole page."""
     environment = Environment(
         loader=PackageLoader("zctrace.reports.html"),
         autoescape=True,
@@ -73,10 +73,10 @@ def page(judged: Sequence[Judged], host_release: str) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template("page.html").render(**_content(judged, host_release))
+    return environment.get_template("page.html").render(**_content(judged))
 
 
-def _content(judged: Sequence[Judged], host_release: str) -> dict[str, Any]:
+def _content(judged: Sequence[Judged]) -> dict[str, Any]:
     prefixes = (f"d{number}" for number in count(1))
     rows = wording.by_strategy(judged)
     headline, failures = wording.alarm(rows)
@@ -84,7 +84,7 @@ def _content(judged: Sequence[Judged], host_release: str) -> dict[str, Any]:
     return {
         "version": __version__,
         "releases": list(dict.fromkeys(str(e.kernel["release"]) for e in evidences)),
-        "headings": list(dict.fromkeys(wording.heading(e, host_release) for e in evidences)),
+        "headings": list(dict.fromkeys(wording.heading(e) for e in evidences)),
         "task": wording.task(judged),
         "headline": headline,
         "failures": failures,

@@ -92,6 +92,18 @@ def judged_of(*lines):
     return runs.judge([recorded_evidence(line) for line in lines])
 
 
+def test_a_claim_that_the_setting_cannot_test_has_neither_headline_nor_mark():
+    from zctrace.reports.html import page
+
+    for line, tested in (("6.1", False), ("6.1-e1000", True)):
+        judged = [j for j in judged_of(line) if j.run.strategy == "sendfile"]
+        assert judged[0].figures["claimed_dma_copies"] == 2
+        assert any("DMA" in answer for answer in page._answers(judged)) is tested
+        bar = page._bar(judged[0], "", "dma_copies")
+        assert (bar.copies, bar.claimed) == ((2, 2) if tested else (None, None))
+        assert ("not measured" in bar.shown) is not tested
+
+
 def page_of(judged):
     return html.page(judged)
 

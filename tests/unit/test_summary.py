@@ -60,6 +60,15 @@ def test_recorded_runs(evidence, strategy, u2k, k2u, copies, switches, words):
     assert figures["controls"] == "passed"
 
 
+def test_dma_over_loopback_is_no_zero(evidence):
+    figures = only(evidence, "sendfile").figures
+    assert (figures["dma_out_bytes"], figures["dma_copies"]) == (None, None)
+    assert figures["dma_out_source"] == "none"
+    assert figures["dma_in_bytes"] == 0  # requests to disks were watched, and there was none
+    assert figures["header_bytes"] > 0
+    assert figures["verdict_dma"] == "not measured"
+
+
 def test_unmeasured_columns_are_empty(evidence):
     frame = frames.summary(runs.judge([evidence]))
     assert frame["u2u_bytes"].isna().all()

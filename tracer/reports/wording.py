@@ -11,7 +11,7 @@ from zctrace.analysis import captures
 from zctrace.analysis.runs import Judged
 from zctrace.analysis.verdicts import Source, Word
 from zctrace.evidence.origin import FACTS
-from zctrace.evidence.schema import COLD, LOOPBACK, WARM, Evidence, Price, Trace
+from zctrace.evidence.schema import COLD, LOOPBACK, VIRTUAL, WARM, Evidence, Price, Trace
 from zctrace.probes.model import Direction, Quantity
 from zctrace.sizes import human_size
 from zctrace.workloads.marker import RoleName
@@ -265,6 +265,16 @@ def moved_by_dma(judged: Judged, runs: Sequence[Judged], way: str) -> str:
         return "no device"
     mark = " ~" if source == Source.DERIVED.value else ""
     return marked(judged, runs, f"dma_{way}_bytes") + mark
+
+
+def tests_dma(judged: Judged) -> bool:
+    """Whether the textbook's claim about DMA can hold or be refuted in this setting.
+
+    There has to be a device to send, and the payload must not be in the page cache before.
+    """
+    evidence, run = judged.evidence, judged.run
+    cold = run.cache != WARM or bool(evidence.request.file)
+    return cold and evidence.nic_of(run).driver not in VIRTUAL
 
 
 def asks_for_dma(judged: Judged) -> bool:

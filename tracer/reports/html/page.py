@@ -137,8 +137,10 @@ def _answers(rows: Sequence[Judged]) -> list[str]:
 
 
 def _claimed(judged: Judged, index: int) -> bool:
+    """Whether there is a claim that this setting can test."""
     columns = ("claimed_cpu_copies", "claimed_switches", "claimed_dma_copies")
-    return judged.figures[columns[index]] is not None
+    testable = columns[index] != "claimed_dma_copies" or wording.tests_dma(judged)
+    return testable and judged.figures[columns[index]] is not None
 
 
 def _sentences(rows: Sequence[Judged]) -> list[tuple[str, list[tuple[str, Word]]]]:
@@ -181,6 +183,8 @@ def _bar(judged: Judged, kernel: str, column: str) -> chart.Bar:
     value, claimed = judged.figures[column], judged.figures[f"claimed_{column}"]
     assert value is None or isinstance(value, int | float)
     assert claimed is None or isinstance(claimed, int)
+    if column == "dma_copies" and not wording.tests_dma(judged):
+        claimed = None
     shown = "not measured" if value is None else wording.copies(value)
     if judged.run.unavailable:
         shown = "not available"

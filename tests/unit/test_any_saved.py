@@ -48,7 +48,8 @@ EXTREME = some.sampled_from(
     [0, 1, -1, 2**31, 2**63 - 1, 2**63, 10**400, 1.5, 1e308, 1e-320, float("nan"), float("inf")]
 )
 OTHER = some.one_of(
-    some.none(), some.booleans(), some.sampled_from(["", "0", "é\x1b[31m\n", "lo", "read"]),
+    some.none(), some.booleans(),
+    some.sampled_from(["", "0", "é\x1b[31m\n", "\udcff", "lo", "read"]),
     some.just([]), some.just({}), some.just([[1]]), some.just({"bytes": 1}),
 )  # fmt: skip
 ACTIONS = some.sampled_from(["drop", "double", "retype", "nest", "extreme", "add", "rename"])
@@ -89,7 +90,7 @@ def mutate(draw, values):
     elif action == "extreme":
         inside[key] = draw(EXTREME)
     elif isinstance(inside, dict):
-        inside["surprise"] = part
+        inside[draw(some.sampled_from(["surprise", "\udcff", "[...]"]))] = part
         if action == "rename":
             del inside[key]
     else:

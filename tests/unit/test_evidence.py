@@ -66,6 +66,8 @@ def result(path, **changed):
     [
         ({"byts": 7}, ": object contains unknown field byts"),
         ({"quantity": "copied"}, ".quantity: invalid enum value 'copied'"),
+        ({"\x1b[31m\udcff": 7}, r": object contains unknown field \x1b[31m\udcff"),
+        ({"quantity": "\x1b\udcff"}, r".quantity: invalid enum value '\x1b\\udcff'"),
         ({"bytes": "7"}, ".bytes: expected int, got str"),
         ({"bytes": None}, ".bytes: expected int, got null"),
         ({"bytes": 7.5}, ".bytes: expected int, got float"),
@@ -89,8 +91,8 @@ def test_a_place_has_the_name_that_only_the_file_knows(tmp_path):
     path = tmp_path / "result.json"
     values, _ = result(path)
     hits = values["runs"][1]["hits"]
-    name = list(hits)[-1]
-    hits[name]["program"] = "many"
+    name = "[...]"
+    hits[name] = {"program": "many", "perf": 1}
     path.write_text(json.dumps({"evidence": [values]}))
     with pytest.raises(UsageError) as refused:
         saved.read(path)

@@ -22,6 +22,7 @@ from msgspec import Meta
 from zctrace.analysis import consistency
 from zctrace.errors import UsageError
 from zctrace.evidence import json_form
+from zctrace.evidence.origin import printable
 from zctrace.evidence.schema import SCHEMA, Evidence
 from zctrace.probes.model import Direction, Quantity
 from zctrace.workloads.known import Known
@@ -130,15 +131,34 @@ def evidence_of(content: bytes) -> list[Evidence]:
     values = _parsed(content)
     _require_schema(values)
     try:
-        msgspec.convert(values, result())
-    except msgspec.ValidationError as error:
-        place, reason = _said(values, error)
-        raise refused(place, reason) from error
+        _require_form(values)
+    except UnicodeEncodeError:
+        # It cannot say what it refuses. What it takes may be no UTF-8: names of files.
+        values = _utf8(values)
+        _require_form(values)
     evidences = [json_form.read(Evidence, one) for one in values["evidence"]]
     for number, evidence in enumerate(evidences):
         for place, reason in consistency.faults(evidence):
             raise refused(f"evidence[{number}].{place}", reason)
     return evidences
+
+
+def _require_form(values: Any) -> None:
+    """Raise ``UsageError`` for values of another form, with the place."""
+    try:
+        msgspec.convert(values, result())
+    except msgspec.ValidationError as error:
+        place, reason = _said(values, error)
+        raise refused(place, reason) from error
+
+
+def _utf8(value: Any) -> Any:
+    """The value, with escapes in the place of what is not UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_utf8(name): _utf8(part) for name, part in value.items()}
+    return [_utf8(part) for part in value] if isinstance(value, list) else value
 
 
 def _parsed(content: bytes) -> Any:
@@ -163,7 +183,7 @@ def _parsed(content: bytes) -> Any:
 
 def refused(place: str, reason: str) -> UsageError:
     """The error about a place in a file."""
-    inside = place.startswith("evidence[")
+    inside, reason = place.startswith("evidence["), printable(reason)
     return UsageError(
         f"{place}: {reason}" if inside else f"not a result of zctrace: {reason}",
         "the file is no result of zctrace, was changed, or is of another version of zctrace",
@@ -205,9 +225,9 @@ def _said(values: Any, error: msgspec.ValidationError) -> tuple[str, str]:
     found = _MESSAGE.fullmatch(str(error))
     assert found is not None
     place = (found["place"] or "") + (_ANY if found["key"] else "")
-    while _ANY in place:
-        before, _, after = place.partition(_ANY)
-        place = f"{before}[{_member(values, before, str(error))!r}]{after}"
+    place, *others = place.split(_ANY)
+    for after in others:
+        place = f"{place}[{_member(values, place, str(error))!r}]{after}"
     reason = _lower(found["reason"].replace("`", ""))
     return place, reason if not found["key"] else "no such quantity and direction"
 

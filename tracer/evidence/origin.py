@@ -30,7 +30,7 @@ class Origin:
         """As a shell takes it; what cannot be printed is escaped."""
         import shlex  # late: a collector in a guest has no use for it
 
-        return "".join(map(_printable, shlex.join(self.command)))
+        return printable(shlex.join(self.command))
 
     @property
     def build(self) -> str:
@@ -44,7 +44,6 @@ class Origin:
         return dict(zip(FACTS, values, strict=True))
 
 
-def _printable(character: str) -> str:
-    if character.isprintable():
-        return character
-    return character.encode("unicode_escape").decode("ascii")
+def printable(text: str) -> str:
+    """``text`` with everything escaped that a terminal would not print."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

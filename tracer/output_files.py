@@ -77,7 +77,8 @@ def is_stdout(path: Path) -> bool:
 def write(path: Path, text: str) -> None:
     """Put ``text`` in place of ``path`` in one step; raises :class:`OutputError`.
 
-    In UTF-8, whatever the locale. Under sudo the file belongs to the user who called it.
+    In UTF-8, whatever the locale; names that are not UTF-8 are escaped. Under sudo the file
+    belongs to the user who called it.
     """
     partial = ""
     try:
@@ -86,7 +87,7 @@ def write(path: Path, text: str) -> None:
             return
         target = _target(path)
         handle, partial = tempfile.mkstemp(dir=target.parent, prefix=".zctrace-")
-        with open(handle, "w", encoding="utf-8") as file:
+        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -110,7 +111,7 @@ def _write_to_stream(path: Path, text: str) -> None:
         return
     # One of ours is not opened anew: that would begin at the start of a file behind it.
     where = path if descriptor is None else os.dup(descriptor)
-    with open(where, "w", encoding="utf-8") as stream:
+    with open(where, "w", encoding="utf-8", errors="backslashreplace") as stream:
         stream.write(text)
 
 

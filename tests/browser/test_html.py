@@ -93,7 +93,7 @@ def judged():
 @pytest.fixture(scope="module")
 def page(judged, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(html.page(judged, "0.0-host"))
+    path.write_text(html.page(judged))
     return path
 
 
@@ -102,7 +102,7 @@ def java(tmp_path_factory):
     """Copies inside the user buffer, and long names."""
     path = tmp_path_factory.mktemp("page") / "java.html"
     judged = runs.judge([recorded_evidence(line) for line in JAVA])
-    path.write_text(html.page(judged, "0.0-host"))
+    path.write_text(html.page(judged))
     return path
 
 
@@ -253,7 +253,7 @@ def test_a_failed_control_is_seen_first(chromium, tmp_path):
 
     failed = runs.judge([broken(recorded_evidence("6.1"))])
     path = tmp_path / "failed.html"
-    path.write_text(html.page(failed, "0.0-host"))
+    path.write_text(html.page(failed))
     chromium.open(path)
     headline, _ = wording.alarm(failed)
     assert headline in chromium.evaluate("document.body.innerText.slice(0, 300)")

@@ -41,7 +41,7 @@ def test_the_same_figures(on_host):
 
 
 def test_the_table_says_it_is_this_machine(on_host):
-    assert "this machine's own kernel" in on_host["stdout"]
+    assert "the host's own kernel" in on_host["stdout"]
     assert "not this machine's own" not in on_host["stdout"]
 
 

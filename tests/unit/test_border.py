@@ -180,7 +180,7 @@ def test_what_moved_the_most_is_shown_though_it_was_not_copied():
 def test_what_moved_inside_is_shown(answered):
     console = Console(width=80, record=True)
     found = answered(account(pair(), (0, "out", MIB), (1, "in", MIB)), 2 * MIB)
-    reports.render([found], console, "6.18")
+    reports.render([found], console)
     text = console.export_text()
     assert f"moved inside {MIB} B: sockets {MIB}" in text
     assert "2 for each byte moved inside" in text

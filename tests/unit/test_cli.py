@@ -125,7 +125,7 @@ def test_a_report_of_something_else(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
     result = zctrace("report", tmp_path / "a.json")
     assert result.returncode == errors.UsageError.exit_code
-    assert "not a result of zctrace" in result.stderr or "schema" in result.stderr
+    assert "not a result of zctrace" in result.stderr or "evidence[0]" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -25,6 +25,7 @@ from zctrace.machine import (
     images,
     kernels,
     modules,
+    own_origin,
     places,
     qemu,
     staging,
@@ -305,8 +306,10 @@ MACHINE_READABLE = [
 @pytest.mark.parametrize("stdout", ["-", "/dev/stdout"])
 @pytest.mark.parametrize(("name", "option"), MACHINE_READABLE)
 def test_what_goes_to_standard_output_stands_there_alone(
-    installed, zctrace, tmp_path, name, option, stdout
+    installed, zctrace, tmp_path, monkeypatch, name, option, stdout
 ):
+    same = own_origin.here()
+    monkeypatch.setattr(own_origin, "here", lambda: same)
     arguments, status, _ = INVOCATIONS[name]
     words = name.split()
     given = [*words, option, tmp_path / "file", *arguments[len(words) :]]

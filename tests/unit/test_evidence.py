@@ -2,12 +2,14 @@
 
 import ast
 import json
+import math
 import re
 
 import pytest
 
+from tests import json_schema
 from tests.conftest import HERE, recorded_evidence
-from zctrace.analysis import saved
+from zctrace.analysis import saved, saved_form
 from zctrace.collect import describe
 from zctrace.errors import UsageError
 from zctrace.evidence import json_form
@@ -50,37 +52,152 @@ def test_what_was_saved_is_read_and_written_as_it_was(path):
         assert without_new(written, old) == old
 
 
+def result(path, **changed):
+    """A saved result, with its first count changed."""
+    values = recorded_evidence("6.1").to_json()
+    count = values["runs"][0]["counts"][0]
+    count.update(changed)
+    path.write_text(json.dumps({"evidence": [values]}))
+    return values, count
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"byts": 7}, "Count has no byts"),
-        ({"quantity": "copied"}, "Count.quantity: 'copied' is not a valid Quantity"),
-        ({"bytes": "7"}, "Count.bytes: '7' is no int"),
-        ({"bytes": None}, "Count.bytes: None is no int"),
+        ({"byts": 7}, ": object contains unknown field byts"),
+        ({"quantity": "copied"}, ".quantity: invalid enum value 'copied'"),
+        ({"\x1b[31m\udcff": 7}, r": object contains unknown field \x1b[31m\udcff"),
+        ({"quantity": "\x1b\udcff"}, r".quantity: invalid enum value '\x1b\\udcff'"),
+        ({"bytes": "7"}, ".bytes: expected int, got str"),
+        ({"bytes": None}, ".bytes: expected int, got null"),
+        ({"bytes": 7.5}, ".bytes: expected int, got float"),
+        ({"bytes": math.nan}, ".bytes: expected int, got float"),
+        ({"bytes": -1}, ".bytes: expected int >= 0"),
+        ({"bytes": 1 << 63}, f".bytes: expected int <= {(1 << 63) - 1}"),
+        ({"bytes": [[[[7]]]]}, ".bytes: expected int, got array"),
     ],
 )  # fmt: skip
-def test_what_is_not_understood_is_refused_by_name(changed, said):
-    assert json_form.read(Count, COUNT).bytes == 7
+def test_what_is_not_understood_is_refused_with_its_place(tmp_path, changed, said):
+    path = tmp_path / "result.json"
+    result(path, **changed)
     with pytest.raises(UsageError) as refused:
+        saved.read(path)
+    assert refused.value.what == f"{path}: evidence[0].runs[0].counts[0]{said}"
+    assert refused.value.why
+    assert refused.value.hint
+
+
+def test_a_place_has_the_name_that_only_the_file_knows(tmp_path):
+    path = tmp_path / "result.json"
+    values, _ = result(path)
+    hits = values["runs"][1]["hits"]
+    name = "[...]"
+    hits[name] = {"program": "many", "perf": 1}
+    path.write_text(json.dumps({"evidence": [values]}))
+    with pytest.raises(UsageError) as refused:
+        saved.read(path)
+    place = f"evidence[0].runs[1].hits['{name}'].program"
+    assert refused.value.what == f"{path}: {place}: expected int, got str"
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "said"),
+    [
+        ("strategy", "telepathy", "this zctrace has no strategy 'telepathy'"),
+        ("nic", "carrier-pigeon", "evidence.nics has no 'carrier-pigeon'"),
+        ("file_system", "fat", "evidence.disks has no 'fat'"),
+        ("cache", "lukewarm", "expected warm or cold, got 'lukewarm'"),
+        ("payload_bytes", 0, "expected at least 1: nothing was to be moved"),
+    ],
+)
+def test_members_that_do_not_fit_together_are_refused_with_their_place(
+    tmp_path, member, value, said
+):
+    path = tmp_path / "result.json"
+    values, _ = result(path)
+    values["runs"][2][member] = value
+    path.write_text(json.dumps({"evidence": [values]}))
+    with pytest.raises(UsageError) as refused:
+        saved.read(path)
+    assert refused.value.what == f"{path}: evidence[0].runs[2].{member}: {said}"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "not JSON: the file ends too early, at line 1, column 1"),
+        (b'{"evidence":\n [', "not JSON: the file ends too early, at line 2, column 3"),
+        (b'{"evidence": [}', "not JSON: line 1, column 15: expecting value"),
+        (b"\0", "not JSON: line 1, column 1: expecting value"),
+        (b'"\xff"', "not JSON: byte 1 is not UTF-8"),
+        (b'{"evidence": NaN}', "expected array, got float"),
+        (b'{"evidence": ' + b"1" * 10_000 + b"}", "not JSON: a number has too many digits"),
+        (b'{"a":' * 100_000, "not JSON: objects and lists are nested too deeply"),
+        (b"[]", "expected object, got array"),
+        (b"{}", "object missing required field evidence"),
+        (b'{"evidence": []}', "there are no runs in it"),
+    ],
+    ids=range(11),
+)
+def test_what_is_no_result_is_refused(tmp_path, content, said):
+    path = tmp_path / "result.json"
+    path.write_bytes(content)
+    with pytest.raises(UsageError) as refused:
+        saved.read(path)
+    assert refused.value.what == f"{path}: not a result of zctrace: {said}"
+    assert refused.value.hint
+
+
+def test_evidence_of_another_schema_is_refused_as_such(tmp_path):
+    path = tmp_path / "result.json"
+    values, _ = result(path)
+    path.write_text(json.dumps({"evidence": [values, {**values, "schema": 4, "new": 1}]}))
+    with pytest.raises(UsageError) as refused:
+        saved.read(path)
+    assert refused.value.what == f"{path}: evidence[1].schema: 4, but this zctrace reads 3"
+    assert "version" in refused.value.hint
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0])
+def test_seconds_are_a_number_that_is_finite(tmp_path, seconds):
+    path = tmp_path / "result.json"
+    values, _ = result(path)
+    path.write_text(json.dumps({"evidence": [{**values, "timings": {"run": seconds}}]}))
+    with pytest.raises(UsageError, match=r"evidence\[0\]\.timings\['run'\]: expected float"):
+        saved.read(path)
+
+
+def test_a_name_that_is_not_utf_8_is_read(tmp_path):
+    path = tmp_path / "result.json"
+    values, _ = result(path)
+    values["request"]["file"] = "/tmp/\udcff"
+    path.write_text(json.dumps({"evidence": [values]}))
+    assert saved.read(path).runs[0].evidence.request.file == "/tmp/\udcff"
+
+
+@pytest.mark.parametrize("changed", [{"byts": 7}, {"quantity": "copied"}])
+def test_a_collector_of_another_version_is_not_understood(changed):
+    assert json_form.read(Count, COUNT).bytes == 7
+    with pytest.raises(UsageError, match="this is no Count that this zctrace can read"):
         json_form.read(Count, {**COUNT, **changed})
-    assert refused.value.what == f"evidence that cannot be read: {said}"
 
 
 def test_a_member_without_a_default_has_to_be_there():
     values = {name: value for name, value in COUNT.items() if name not in ("bytes", "role")}
-    with pytest.raises(UsageError, match="Count lacks bytes, role"):
+    with pytest.raises(UsageError, match="this is no Count"):
         json_form.read(Count, values)
 
 
-def test_of_a_saved_file_it_is_said_which(tmp_path):
-    values = recorded_evidence("6.1").to_json()
-    values["runs"][0]["counts"][0]["quantity"] = "copied"
-    path = tmp_path / "result.json"
-    path.write_text(json.dumps({"evidence": [values]}))
-    with pytest.raises(UsageError) as refused:
-        saved.read(path)
-    assert refused.value.what.startswith(f"{path}: evidence that cannot be read: Count.")
-    assert refused.value.why
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_recorded_evidence_has_the_form_of_saved_results(path):
+    evidences = recorded(path)
+    found = saved_form.evidence_of(json.dumps({"evidence": evidences}).encode())
+    assert found == [Evidence.from_json(values) for values in evidences]
+
+
+@pytest.mark.parametrize("path", json_schema.FILES, ids=lambda path: path.parent.name)
+def test_the_published_schema_is_what_the_program_reads(path):
+    assert path.read_text() == json_schema.text(), "python -m tests.json_schema"
 
 
 def modules():
@@ -158,11 +275,15 @@ def test_everything_that_counts_copies_is_a_site(facts):
     assert inexact == {copy.site.function for copy in attach_plan.copies if not copy.exact}
 
 
-def test_what_no_kernel_gives_account_of_is_refused():
+def test_what_no_kernel_gives_account_of_is_refused(tmp_path):
     values = recorded_evidence("6.1").to_json()
     values["runs"][0]["account"] = {"resident_byte": 0}
-    with pytest.raises(UsageError, match=r"Run\.account: .* no account of resident_byte$"):
-        Evidence.from_json(values)
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps({"evidence": [values]}))
+    with pytest.raises(
+        UsageError, match=r"runs\[0\]\.account: .* unknown field resident_byte$"
+    ):
+        saved.read(path)
 
 
 def test_every_role_has_a_name_and_watched_ones_another():

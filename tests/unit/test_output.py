@@ -15,6 +15,18 @@ def test_written_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_name_that_is_not_utf_8_is_escaped(tmp_path, stream):
+    path = tmp_path / "a"
+    if stream:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+        output_files.write(Path(f"/dev/fd/{descriptor}"), "caf\udce9\n")
+        os.close(descriptor)
+    else:
+        output_files.write(path, "caf\udce9\n")
+    assert path.read_bytes() == b"caf\\udce9\n"
+
+
 def test_an_existing_file_is_not_overwritten(tmp_path):
     (tmp_path / "a").write_text("old")
     with pytest.raises(OutputError, match="exists already"):

@@ -28,7 +28,7 @@ PACKAGES = {"tracer": "zctrace", "probes": "zctrace/probes", "workloads": "zctra
 NOT_OURS = (".git", ".venv", "build", "dist", ".*cache", "__pycache__", "*.egg-info")
 VERSION = "0.1.0.dev5+gabcdef1"
 SETUPTOOLS = 77
-NOT_NEEDED = ("bcc", "jinja2", "pandas", "rich", "typer")
+NOT_NEEDED = ("bcc", "jinja2", "msgspec", "pandas", "rich", "typer")
 _SECONDS = 120
 
 UNPRIVILEGED = "import os\nos.geteuid = lambda: 1000\n"

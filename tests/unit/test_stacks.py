@@ -92,7 +92,7 @@ def test_speedscope(found):
 
 def test_the_heaviest_stacks_are_in_the_report(found):
     text = io.StringIO()
-    reports.render([found], Console(file=text, width=80), "6.18")
+    reports.render([found], Console(file=text, width=80))
     first = text.getvalue().split("on this stack:")[1].splitlines()[1:4]
     assert [line.strip() for line in first] == [
         "copy_page_from_iter_atomic_[k]", "generic_perform_write_[k]", "vfs_write_[k]",

@@ -80,7 +80,7 @@ def test_every_format_shows_one_that_is_new(strategy, form):
 
 def test_so_do_the_tables_in_the_terminal(strategy):
     console = Console(file=io.StringIO(), width=80)
-    terminal.render(judged(), console, "6.1.0")
+    terminal.render(judged(), console)
     assert "brand-new" in console.file.getvalue()
     before, after = (
         saved.Saved(Path(name), tuple(judged(like)))

@@ -60,6 +60,15 @@ def test_recorded_runs(evidence, strategy, u2k, k2u, copies, switches, words):
     assert figures["controls"] == "passed"
 
 
+def test_dma_over_loopback_is_no_zero(evidence):
+    figures = only(evidence, "sendfile").figures
+    assert (figures["dma_out_bytes"], figures["dma_copies"]) == (None, None)
+    assert figures["dma_out_source"] == "none"
+    assert figures["dma_in_bytes"] == 0  # requests to disks were watched, and there was none
+    assert figures["header_bytes"] > 0
+    assert figures["verdict_dma"] == "not measured"
+
+
 def test_unmeasured_columns_are_empty(evidence):
     frame = frames.summary(runs.judge([evidence]))
     assert frame["u2u_bytes"].isna().all()
@@ -80,7 +89,8 @@ def test_the_first_columns_are_the_promised_ones(evidence):
         "claimed_dma_copies, verdict_copies, verdict_switches, verdict_dma, coverage, "
         "metadata_bytes, page_faults_kernel, other_user_bytes, outside_bytes, "
         "context_switches_voluntary, context_switches_involuntary, controls, file_system, "
-        "reason, interrupts, dma_in_source, dma_out_source, header_bytes, disk_metadata_bytes"
+        "reason, interrupts, dma_in_source, dma_out_source, header_bytes, disk_metadata_bytes, "
+        "host, host_kernel, ended, command, build"
     ).split(", ")
     frame = frames.summary(runs.judge([evidence]))
     assert list(frame.columns) == promised

@@ -45,7 +45,7 @@ def altered(evidence, **values):
 
 def rendered(found, width=80):
     text = io.StringIO()
-    reports.render([found], Console(file=text, width=width), "6.18")
+    reports.render([found], Console(file=text, width=width))
     return text.getvalue()
 
 

@@ -292,7 +292,7 @@ def test_unknown_is_not_zero():
 
 def rendered(found):
     text = io.StringIO()
-    reports.render([found], Console(file=text, width=80), "6.18")
+    reports.render([found], Console(file=text, width=80))
     return text.getvalue()
 
 

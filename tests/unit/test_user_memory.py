@@ -172,7 +172,7 @@ def test_behind_what_pushes(tmp_path, offset, found):
 def test_the_table_has_a_column_for_them_where_they_were_watched(evidence, watched):
     def headings(evidence):
         text = io.StringIO()
-        terminal.render(runs.judge([evidence]), Console(file=text, width=80), "6.18")
+        terminal.render(runs.judge([evidence]), Console(file=text, width=80))
         (line,) = [one for one in text.getvalue().splitlines() if "k→u" in one]
         return line.split()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zctrace.analysis import controls
+from zctrace.evidence.origin import FACTS
 
 COLUMNS = [
     "kernel",
@@ -48,6 +49,7 @@ COLUMNS = [
     "dma_out_source",
     "header_bytes",
     "disk_metadata_bytes",
+    *FACTS,
 ]
 """The summary's columns, in order; others rely on the first thirty-one."""
 
@@ -77,5 +79,6 @@ TEXTS = {
     "reason",
     "dma_in_source",
     "dma_out_source",
+    *FACTS,
 }
 RATIOS = {"cpu_copies", "dma_copies"}

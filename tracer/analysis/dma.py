@@ -75,7 +75,7 @@ def dma_to_nic(evidence: Evidence, run: Run, failed: list[controls.Control]) -> 
     if doubt:
         return Dma(None, None, "", doubt)
     if nic.driver in VIRTUAL:
-        return Dma(0, Source.NONE, run.nic)
+        return Dma(None, Source.NONE, run.nic, f"{run.nic} transfers nothing by DMA")
     if not nic.bus_device:
         return Dma(None, None, "", f"{run.nic} is no device that transfers by itself")
     sent = counted.transmitted(evidence, run, Quantity.TRANSMIT_PAYLOAD)
@@ -97,7 +97,7 @@ def dma_figures(
     }
     if into_cache.bytes is not None and to_nic.bytes is not None:
         figures["dma_copies"] = (into_cache.bytes + to_nic.bytes) / run.payload_bytes
-    if to_nic.bytes is not None:
+    if to_nic.source is not None:
         figures["header_bytes"] = counted.transmitted(evidence, run, Quantity.TRANSMIT_HEADERS)
     if into_cache.bytes is not None:
         figures["disk_metadata_bytes"] = run.moved(Quantity.DISK_READ_OTHER, run.role)

@@ -117,6 +117,10 @@ class Frames:
     * ``outside_bytes``: copied in the kernel meanwhile, not attributed, bytes
     * ``header_bytes``: packet headers handed to network devices, bytes
     * ``disk_metadata_bytes``: read from the disk beside the payload, bytes
+    * ``host``, ``host_kernel``: the machine's name and its own kernel's release; ``NA``, as the
+      next three, in results that older versions saved
+    * ``ended``: when the measurement did, in ISO 8601 with the offset from UTC
+    * ``command``, ``build``: the command line; version of zctrace, and commit where known
 
     ``evidence``: counts as they are, one row per run or program, role, site, direction,
     system call and caller; also of self-tests (controls) and of runs whose figures are
@@ -133,6 +137,7 @@ class Frames:
     * ``syscall``, ``caller``: in which system call, and who called, as ``function+0x12``
     * ``calls``, ``bytes``: executions, bytes
     * ``note``: what else is to be known of the site, or why it is not watched
+    * ``host``, ``host_kernel``, ``ended``, ``command``, ``build``: as in ``runs``
 
     ``copies``: one row per function, caller, direction and system call in which the process
     under measurement copied bytes; to be pivoted. ``machine``, ``strategy``, ``file_system``,

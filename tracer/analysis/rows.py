@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zctrace.analysis import counted
 from zctrace.evidence.schema import Count, Evidence, Run
@@ -39,6 +39,11 @@ class Row(NamedTuple):
     calls: int | None
     bytes: int | None
     note: str
+    host: str | None = None
+    host_kernel: str | None = None
+    ended: str | None = None
+    command: str | None = None
+    build: str | None = None
 
 
 def tidy_rows(evidence: Evidence, run: Run) -> Iterator[Row]:
@@ -61,6 +66,7 @@ def tidy_rows(evidence: Evidence, run: Run) -> Iterator[Row]:
         run.chunk_bytes,
         run.run_index,
     )
+    origin: dict[str, Any] = evidence.origin.facts if evidence.origin else {}
     seen = set()
     for count in run.counts:
         site = evidence.site_of(count)
@@ -83,6 +89,7 @@ def tidy_rows(evidence: Evidence, run: Run) -> Iterator[Row]:
             # An event that counts bytes always has some.
             bytes=count.bytes if site else count.bytes or None,
             note=site.note if site else "",
+            **origin,
         )
     for site in evidence.sites:
         unwatched = site.quantity == Quantity.USER_MEMORY and run.user_copies_from is None
@@ -103,6 +110,7 @@ def tidy_rows(evidence: Evidence, run: Run) -> Iterator[Row]:
                 calls=0,
                 bytes=0,
                 note=site.note,
+                **origin,
             )
     for blind in evidence.blind:
         yield Row(
@@ -119,6 +127,7 @@ def tidy_rows(evidence: Evidence, run: Run) -> Iterator[Row]:
             calls=None,
             bytes=None,
             note=blind.reason,
+            **origin,
         )
 
 

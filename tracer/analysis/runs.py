@@ -180,6 +180,7 @@ def _identity(evidence: Evidence, run: Run) -> dict[str, int | float | str | Non
         "claimed_cpu_copies": claims.cpu_copies,
         "claimed_switches": claims.switches,
         "claimed_dma_copies": claims.dma_copies,
+        **(evidence.origin.facts if evidence.origin else {}),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from zctrace.analysis import runs as summary
 from zctrace.analysis.program import Answer
 from zctrace.analysis.runs import Judged
 from zctrace.errors import UsageError
-from zctrace.evidence.schema import Evidence
 
 
 @dataclass(frozen=True)
@@ -25,22 +23,22 @@ class Saved:
 
 def read(path: Path) -> Saved:
     """Everything of one file; raises :class:`UsageError` for one that is no result."""
+    from zctrace.analysis import saved_form
+
     try:
-        evidences = [Evidence.from_json(e) for e in json.loads(path.read_text())["evidence"]]
+        evidences = saved_form.evidence_of(path.read_bytes())
         if not any(evidence.runs or evidence.trace for evidence in evidences):
-            raise ValueError("no runs in it")
-        return Saved(
-            path,
-            tuple(summary.judge(e for e in evidences if not e.trace)),
-            tuple(program.answer(e) for e in evidences if e.trace),
-        )
+            raise saved_form.refused("evidence", "there are no runs in it")
     except UsageError as error:
         raise UsageError(f"{path}: {error.what}", error.why, error.hint) from error
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UsageError(
-            f"{path}: not a result of zctrace",
-            f"{type(error).__name__}: {error}",
-            "a file that zctrace run --json has written",
+            f"{path}: {error.strerror}",
+            "the file cannot be read",
+            "the path of a file that zctrace run --json has written",
         ) from error
+    return Saved(
+        path,
+        tuple(summary.judge(e for e in evidences if not e.trace)),
+        tuple(program.answer(e) for e in evidences if e.trace),
+    )

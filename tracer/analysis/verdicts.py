@@ -80,8 +80,9 @@ class Source(enum.Enum):
 class Dma:
     """Payload bytes that devices moved on one side of a transfer; headers are apart.
 
-    ``bytes`` and ``source`` are ``None`` where that was not measured. ``doubt`` says why, or
-    why nothing can be concluded from it. ``where`` names the device.
+    ``bytes`` and ``source`` are ``None`` where that was not measured; where there is no device,
+    ``bytes`` alone. ``doubt`` says why, or why nothing can be concluded from it. ``where``
+    names the device.
     """
 
     bytes: int | None
@@ -104,9 +105,11 @@ def judge_dma(
     neither is a copy more.
     """
     sides = (into_cache, to_nic)
-    for side in sides:
-        if side.bytes is None:
-            return Verdict(Word.NO_CLAIM if claimed is None else Word.NOT_MEASURED, side.doubt)
+    if any(side.bytes is None for side in sides):
+        doubts = dict.fromkeys(side.doubt for side in sides if side.doubt)
+        return Verdict(
+            Word.NO_CLAIM if claimed is None else Word.NOT_MEASURED, "; ".join(doubts)
+        )
     seen = f"{into_cache.bytes} B from {into_cache.where}, {to_nic.bytes} B to {to_nic.where}"
     if sent_again:
         seen += f", of which TCP sent {sent_again} B again"

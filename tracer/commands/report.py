@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -55,7 +54,7 @@ def show(paths: Sequence[Path], console: Console, outputs: Outputs) -> None:
         return
     outputs.write(Of.RUN, judged)
     if not outputs.on_stdout:
-        runs.render(judged, console, os.uname().release)
+        runs.render(judged, console)
     require_controls(judged)
 
 

@@ -229,7 +229,7 @@ def run(
     if not outputs.on_stdout:
         from zctrace.reports.text import runs as terminal
 
-        terminal.render(judged, Console(), os.uname().release)
+        terminal.render(judged, Console())
     if verbose:
         _breakdown(evidences, began, collected)
     if failure:

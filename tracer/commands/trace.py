@@ -192,7 +192,7 @@ def show(answers: Sequence[Answer], outputs: Outputs, console: Console) -> None:
     outputs.write(Of.TRACE, answers)
     if not outputs.on_stdout:
         # The command may have had standard output for itself.
-        reports.render(answers, console, os.uname().release)
+        reports.render(answers, console)
 
 
 def _place(name: str, cpus: int | None, wanted: Wanted, say: Say) -> Place:

@@ -1,7 +1,7 @@
 """Values of evidence as JSON and back, by the types of their members.
 
 An object of JSON is a dataclass, by its members' names; an enumeration is its value. What a
-reader does not know is refused by name: it is never left out, and nothing is made up for it.
+reader does not know is refused: it is never left out, and nothing is made up for it.
 Members with a default may be missing, because evidence of an older version lacks them. A class
 with ``to_json`` and ``from_json`` of its own has a form of its own.
 """
@@ -28,40 +28,31 @@ def write(value: Any) -> Any:
 
 
 def read(kind: type[T], values: dict[str, Any]) -> T:
-    """A ``kind`` from the object that :func:`write` made of it; raises ``UsageError``."""
-    hints, required = _members(typing.cast(Any, kind))
-    unknown = ", ".join(sorted(values.keys() - hints.keys()))
-    if unknown:
-        raise _refused(f"{kind.__name__} has no {unknown}")
-    missing = ", ".join(sorted(required - values.keys()))
-    if missing:
-        raise _refused(f"{kind.__name__} lacks {missing}")
-    found = {}
-    for name, value in values.items():
-        try:
-            found[name] = _read(hints[name], value)
-        except (TypeError, ValueError, LookupError, AttributeError) as error:
-            raise _refused(f"{kind.__name__}.{name}: {error}") from error
-    return kind(**found)
+    """A ``kind`` from the object that :func:`write` made of it.
 
-
-def _refused(what: str) -> UsageError:
-    return UsageError(
-        f"evidence that cannot be read: {what}",
-        "it was written by another version of zctrace, or changed since",
-        'use the version named under "tool" in the file',
-    )
+    Raises ``UsageError`` for members that ``kind`` has not, or lacks. Types are not checked:
+    what a file holds is held against its form first (``zctrace.analysis.saved_form``).
+    """
+    try:
+        return typing.cast(T, _object(kind, values))
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise UsageError(
+            f"this is no {kind.__name__} that this zctrace can read",
+            "another version of zctrace wrote it",
+            "use the same version of zctrace for both",
+        ) from error
 
 
 @functools.cache
-def _members(kind: Any) -> tuple[dict[str, Any], frozenset[str]]:
-    """The types of all, and the names of those that have no default."""
-    hints, fields = typing.get_type_hints(kind), dataclasses.fields(kind)
-    return {field.name: hints[field.name] for field in fields}, frozenset(
-        field.name
-        for field in fields
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    )
+def _members(kind: Any) -> dict[str, Any]:
+    """The types of its members."""
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _object(kind: Any, values: dict[str, Any]) -> Any:
+    members = _members(kind)
+    return kind(**{name: _read(members[name], part) for name, part in values.items()})
 
 
 def _written(value: Any) -> Any:
@@ -92,9 +83,7 @@ def _read(hint: Any, value: Any) -> Any:
     if hasattr(hint, "from_json"):
         return hint.from_json(value)
     if dataclasses.is_dataclass(hint):
-        return read(typing.cast("type[Any]", hint), value)
+        return _object(hint, value)
     if isinstance(hint, enum.EnumMeta):
         return hint(value)
-    if hint is not Any and not isinstance(value, (int, float) if hint is float else hint):
-        raise TypeError(f"{value!r} is no {hint.__name__}")
     return value

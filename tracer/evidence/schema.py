@@ -15,6 +15,7 @@ from zctrace.errors import UsageError
 from zctrace.evidence.account import Account
 from zctrace.evidence.devices import DiskFacts, NicFacts
 from zctrace.evidence.json_form import read, write
+from zctrace.evidence.origin import Origin
 from zctrace.evidence.sites import Blind, Site
 from zctrace.probes.hooks import CAPTURE_CALLERS
 from zctrace.probes.model import Direction, Kind, Mechanism, Quantity, plain
@@ -309,7 +310,8 @@ class Evidence:
     ``sites`` are the copy sites attached, ``blind`` those wanted and not, ``events`` the
     quantities of attached event sites, ``hooks`` those of attached hooks. ``disks`` has the
     disk under the payload by file system, ``nics`` the network device by ``--nic``.
-    ``rights`` is what the strategies could do. ``timings`` in seconds by phase.
+    ``rights`` is what the strategies could do. ``timings`` in seconds by phase. ``origin`` is
+    ``None`` in what was saved before it was recorded, and of sessions.
     """
 
     kernel: dict[str, Any]
@@ -326,6 +328,7 @@ class Evidence:
     runs: tuple[Run, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
     trace: Trace | None = None
+    origin: Origin | None = None
     schema: int = SCHEMA
 
     def sites_of(self, kind: Kind) -> Sequence[Site]:

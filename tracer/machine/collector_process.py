@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from zctrace import errors
 from zctrace.collect.describe import MEMORY, SERVING, TRACING
 from zctrace.evidence.schema import Evidence, Request
-from zctrace.machine import observations, qemu
+from zctrace.machine import observations, own_origin, qemu
 from zctrace.machine import progress as machine_progress
 from zctrace.machine.guardian import RunFolder
 from zctrace.machine.places import SYSTEM_PATH
@@ -42,7 +42,11 @@ class Limits(Protocol):
 def evidence_from(answer: dict[str, Any], booted_after: float) -> Evidence:
     """What :func:`answered` returns, of a collector that was asked for evidence."""
     evidence = Evidence.from_json(answer)
-    return dataclasses.replace(evidence, timings={"boot": booted_after, **evidence.timings})
+    return dataclasses.replace(
+        evidence,
+        timings={"boot": booted_after, **evidence.timings},
+        origin=own_origin.here(),
+    )
 
 
 def answered(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,7 +68,7 @@ def _result_json(judged: Sequence[Judged]) -> str:
 def _page(judged: Sequence[Judged]) -> str:
     from zctrace.reports.html import page
 
-    return page.page(judged, os.uname().release)
+    return page.page(judged)
 
 
 def _markdown(judged: Sequence[Judged]) -> str:

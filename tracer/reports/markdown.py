@@ -23,7 +23,7 @@ def document(judged: Sequence[Judged]) -> str:
     alarm, reasons = wording.alarm(rows)
     if alarm:
         lines += [f"**{alarm}**", "", *_list(reasons), ""]
-    lines += [*_list(wording.heading(e, "")[0] for e in evidences), ""]
+    lines += [*_list("; ".join(wording.heading(e)) for e in evidences), ""]
     lines += [f"{_sentence(wording.task(judged))}.", ""]
     for (nic, cache), part in wording.settings(rows).items():
         lines += [f"## {wording.circumstances(nic, cache, part)}", "", *_setting(part)]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from zctrace.analysis import border, captures, sentences
 from zctrace.analysis.program import Answer
 from zctrace.evidence.account import Thing
+from zctrace.evidence.origin import FACTS
 
 COLUMNS = [
     "kernel",
@@ -25,6 +26,7 @@ COLUMNS = [
     "bytes",
     "function",
     "caller",
+    *FACTS,
 ]
 
 
@@ -71,6 +73,7 @@ def flows_csv(answers: Sequence[Answer]) -> str:
         common = {
             "kernel": found.evidence.kernel["release"],
             "machine": found.evidence.machine["kind"],
+            **(found.evidence.origin.facts if found.evidence.origin else {}),
         }
 
         for flow in found.trace.account.flows:

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from zctrace.analysis import captures
 from zctrace.analysis.runs import Judged
 from zctrace.analysis.verdicts import Source, Word
-from zctrace.evidence.schema import COLD, LOOPBACK, WARM, Evidence, Price, Trace
+from zctrace.evidence.origin import FACTS
+from zctrace.evidence.schema import COLD, LOOPBACK, VIRTUAL, WARM, Evidence, Price, Trace
 from zctrace.probes.model import Direction, Quantity
 from zctrace.sizes import human_size
 from zctrace.workloads.marker import RoleName
 
 UNMEASURED = "–"
+NOT_RECORDED = "not recorded"
+"""Of what older evidence does not say of itself."""
 DIFFERENT = "≠"
 DERIVED = "~: handed to a driver that was not seen mapping memory for DMA."
 NO_CLAIM = "No claim, no verdict: the textbook does not speak of these."
@@ -31,7 +34,7 @@ _CACHES = {
     COLD: "the payload on the disk, not in the page cache",
 }
 _MACHINES = {
-    "host": "this machine's own kernel",
+    "host": "the host's own kernel",
     "qemu-tcg": "in a virtual machine (QEMU, emulated)",
     "qemu-kvm": "in a virtual machine (QEMU, KVM)",
 }
@@ -139,13 +142,31 @@ def _beginning(judged: Judged) -> str:
     return ".".join(release(judged).split(".")[:2])
 
 
-def heading(evidence: Evidence, host_release: str) -> tuple[str, str]:
-    """Whose kernel that is; and, unless it is this machine's own, which one that is."""
+def heading(evidence: Evidence) -> tuple[str, ...]:
+    """Whose kernel that is, and which one the host's own is; where, when and how measured."""
+    facts = made(evidence)
+    lines = [f"Linux {evidence.kernel['release']}, {machine(evidence)}"]
+    if evidence.machine["kind"] != "host":
+        lines.append(f"not the host's own kernel, which is {facts['host_kernel']}")
+    if evidence.origin is None:
+        lines.append(f"host, date and command line {NOT_RECORDED}; zctrace {facts['build']}")
+        return tuple(lines)
+    lines.append(f"measured on {facts['host']}, {facts['ended']}, zctrace {facts['build']}")
+    return (*lines, f"command line: {facts['command']}")
+
+
+def machine(evidence: Evidence) -> str:
+    """On what kind of machine the kernel ran."""
     kind = str(evidence.machine["kind"])
-    first = f"Linux {evidence.kernel['release']}, {_MACHINES.get(kind, kind)}"
-    if kind == "host":
-        return first, ""
-    return first, f"not this machine's own kernel, which is {host_release}"
+    return _MACHINES.get(kind, kind)
+
+
+def made(evidence: Evidence) -> dict[str, str]:
+    """Where, when, with which command line and by which build: a word for each of FACTS."""
+    if evidence.origin:
+        return evidence.origin.facts
+    build = evidence.tool.get("zctrace", NOT_RECORDED)
+    return {**dict.fromkeys(FACTS, NOT_RECORDED), "build": build}
 
 
 def task(judged: Sequence[Judged]) -> str:
@@ -244,6 +265,16 @@ def moved_by_dma(judged: Judged, runs: Sequence[Judged], way: str) -> str:
         return "no device"
     mark = " ~" if source == Source.DERIVED.value else ""
     return marked(judged, runs, f"dma_{way}_bytes") + mark
+
+
+def tests_dma(judged: Judged) -> bool:
+    """Whether the textbook's claim about DMA can hold or be refuted in this setting.
+
+    There has to be a device to send, and the payload must not be in the page cache before.
+    """
+    evidence, run = judged.evidence, judged.run
+    cold = run.cache != WARM or bool(evidence.request.file)
+    return cold and evidence.nic_of(run).driver not in VIRTUAL
 
 
 def asks_for_dma(judged: Judged) -> bool:

@@ -188,6 +188,8 @@ def _facts(evidence: Evidence) -> dict[str, Value]:
         "user": request.user,
         **{f"rights: {name}": value for name, value in (evidence.rights or {}).items()},
     }
+    if evidence.origin:
+        facts |= {"host": evidence.origin.host, "build of zctrace": evidence.origin.build}
     if subject:
         facts |= {
             "traced": subject.words,

@@ -63,8 +63,8 @@ class _Section:
     bytes: tables.Table
 
 
-def page(judged: Sequence[Judged], host_release: str) -> str:
-    """The whole page; ``host_release`` is the kernel of the machine we are on."""
+def page(judged: Sequence[Judged]) -> str:
+    """The whole page."""
     environment = Environment(
         loader=PackageLoader("zctrace.reports.html"),
         autoescape=True,
@@ -73,10 +73,10 @@ def page(judged: Sequence[Judged], host_release: str) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template("page.html").render(**_content(judged, host_release))
+    return environment.get_template("page.html").render(**_content(judged))
 
 
-def _content(judged: Sequence[Judged], host_release: str) -> dict[str, Any]:
+def _content(judged: Sequence[Judged]) -> dict[str, Any]:
     prefixes = (f"d{number}" for number in count(1))
     rows = wording.by_strategy(judged)
     headline, failures = wording.alarm(rows)
@@ -84,7 +84,7 @@ def _content(judged: Sequence[Judged], host_release: str) -> dict[str, Any]:
     return {
         "version": version(),
         "releases": list(dict.fromkeys(str(e.kernel["release"]) for e in evidences)),
-        "headings": list(dict.fromkeys(wording.heading(e, host_release) for e in evidences)),
+        "headings": list(dict.fromkeys(wording.heading(e) for e in evidences)),
         "task": wording.task(judged),
         "headline": headline,
         "failures": failures,
@@ -137,8 +137,10 @@ def _answers(rows: Sequence[Judged]) -> list[str]:
 
 
 def _claimed(judged: Judged, index: int) -> bool:
+    """Whether there is a claim that this setting can test."""
     columns = ("claimed_cpu_copies", "claimed_switches", "claimed_dma_copies")
-    return judged.figures[columns[index]] is not None
+    testable = columns[index] != "claimed_dma_copies" or wording.tests_dma(judged)
+    return testable and judged.figures[columns[index]] is not None
 
 
 def _sentences(rows: Sequence[Judged]) -> list[tuple[str, list[tuple[str, Word]]]]:
@@ -181,6 +183,8 @@ def _bar(judged: Judged, kernel: str, column: str) -> chart.Bar:
     value, claimed = judged.figures[column], judged.figures[f"claimed_{column}"]
     assert value is None or isinstance(value, int | float)
     assert claimed is None or isinstance(claimed, int)
+    if column == "dma_copies" and not wording.tests_dma(judged):
+        claimed = None
     shown = "not measured" if value is None else wording.copies(value)
     if judged.run.unavailable:
         shown = "not available"

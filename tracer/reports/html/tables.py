@@ -281,10 +281,15 @@ def _facts(runs: Sequence[Judged]) -> dict[str, str]:
     used = Counter(str(site.mechanism) for site in evidence.sites if site.callers != 0)
     systems = dict.fromkeys(j.run.file_system for j in runs)
     cables = dict.fromkeys(j.run.nic for j in runs)
-    rights = evidence.rights
+    rights, made = evidence.rights, wording.made(evidence)
     return {
+        "measured on host": made["host"],
+        "the host's own kernel": made["host_kernel"],
+        "measurement ended": made["ended"],
+        "command line": made["command"],
+        "zctrace": made["build"],
         "kernel": str(kernel["version"]),
-        "machine": wording.heading(evidence, "")[0].partition(", ")[2],
+        "machine": wording.machine(evidence),
         "processor": f"{machine['cpu']}, {machine['cpus']} of them",
         "memory": f"{machine['memory_bytes']} B",
         "zctrace and its tools": ", ".join(f"{k} {v}" for k, v in evidence.tool.items()),

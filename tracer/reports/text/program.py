@@ -49,15 +49,15 @@ _ENDED = {
 }
 
 
-def render(answers: Sequence[Answer], console: Console, host_release: str) -> None:
-    """Print everything; ``host_release`` is the kernel of the machine we are on."""
+def render(answers: Sequence[Answer], console: Console) -> None:
+    """Print everything."""
     for number, found in enumerate(answers):
         if number:
             say(console)
-        _one(found, console, host_release)
+        _one(found, console)
 
 
-def _one(found: Answer, console: Console, host_release: str) -> None:
+def _one(found: Answer, console: Console) -> None:
     if found.failed:
         say(console, "CONTROLS FAILED: the numbers are not to be trusted", "bold red")
         for control in found.failed:
@@ -70,7 +70,7 @@ def _one(found: Answer, console: Console, host_release: str) -> None:
     for note in found.notes:
         say(console, note, indent=2)
     say(console)
-    _heading(found, console, host_release)
+    _heading(found, console)
     _moved(found, console)
     if found.copied is not None:
         _lines(found.calls, "system call", console)
@@ -83,15 +83,15 @@ def _one(found: Answer, console: Console, host_release: str) -> None:
     _beside(found, console)
 
 
-def _heading(found: Answer, console: Console, host_release: str) -> None:
+def _heading(found: Answer, console: Console) -> None:
     subject = found.evidence.request.subject
     assert subject is not None
-    first, second = wording.heading(found.evidence, host_release)
+    first, *others = wording.heading(found.evidence)
     say(console, f"{_short(subject.words, 200)}; for {found.trace.seconds:.1f} s, "
         f"{_ENDED[found.trace.ended]}")  # fmt: skip
     say(console, first)
-    if second:
-        say(console, second, indent=2)
+    for line in others:
+        say(console, line, indent=2)
     say(console)
 
 

@@ -29,13 +29,13 @@ _NAME_AND_CALLS = 42
 _WORDS = {Word.NOT_MEASURED: UNMEASURED, Word.NO_CLAIM: ""}
 
 
-def render(judged: Sequence[Judged], console: Console, host_release: str) -> None:
-    """Print everything; ``host_release`` is the kernel of the machine we are on."""
+def render(judged: Sequence[Judged], console: Console) -> None:
+    """Print everything."""
     evidences = wording.evidences_of(judged)
     rows = wording.by_strategy(judged)
     _alarm(rows, console)
     for evidence in evidences:
-        _heading(evidence, console, host_release)
+        _heading(evidence, console)
     say(console, wording.task(judged), indent=2)
     say(console)
     settings = wording.settings(rows)
@@ -63,11 +63,11 @@ def _alarm(runs: Sequence[Judged], console: Console) -> None:
     say(console)
 
 
-def _heading(evidence: Evidence, console: Console, host_release: str) -> None:
-    first, second = wording.heading(evidence, host_release)
+def _heading(evidence: Evidence, console: Console) -> None:
+    first, *others = wording.heading(evidence)
     say(console, first, "bold")
-    if second:
-        say(console, second, indent=2)
+    for line in others:
+        say(console, line, indent=2)
 
 
 def _first_columns(runs: Sequence[Judged]) -> tuple[str, ...]:

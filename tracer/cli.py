@@ -11,7 +11,6 @@ import sys
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from zctrace import errors
@@ -29,6 +28,8 @@ from zctrace.commands import (
     trace,
 )
 from zctrace.commands.options import TAKES_A_COMMAND
+from zctrace.printable import printable
+from zctrace.reports.text.terminal import Terminal
 from zctrace.signals import Terminated, raise_terminated
 
 _HELP = """Measure how often the CPU really copies data, and how often a program enters
@@ -115,8 +116,10 @@ def _help_for(error: typer.TyperException) -> str:
 
 
 def _complain(error: errors.ZctraceError) -> None:
-    console = Console(stderr=True)
-    console.print(Text("zctrace: ").append(error.what, style="bold red"), soft_wrap=True)
+    console = Terminal(stderr=True)
+    console.print(
+        Text("zctrace: ").append(printable(error.what), style="bold red"), soft_wrap=True
+    )
     if error.why:
         console.print(Text(f"    why: {error.why}"), soft_wrap=True)
     if error.hint:

@@ -95,6 +95,8 @@ def _status() -> int:
         result = app(standalone_mode=False)
         sys.stdout.flush()
     except errors.ZctraceError as error:
+        if isinstance(error, errors.UsageError) and not error.hint:
+            error.hint = _help_of_command()
         _complain(error)
         return error.exit_code
     except typer.TyperException as error:
@@ -108,6 +110,11 @@ def _status() -> int:
     if status == errors.INTERRUPTED:
         _complain(errors.ZctraceError("interrupted; everything was cleaned up"))
     return status
+
+
+def _help_of_command() -> str:
+    named = [info.name for info in app.registered_commands if info.name in sys.argv[1:2]]
+    return " ".join(("zctrace", *filter(None, named), "--help"))
 
 
 def _help_for(error: typer.TyperException) -> str:

@@ -11,7 +11,6 @@ import sys
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from zctrace import errors
@@ -29,6 +28,8 @@ from zctrace.commands import (
     trace,
 )
 from zctrace.commands.options import TAKES_A_COMMAND
+from zctrace.printable import printable
+from zctrace.reports.text.terminal import Terminal
 from zctrace.signals import Terminated, raise_terminated
 
 _HELP = """Measure how often the CPU really copies data, and how often a program enters
@@ -94,6 +95,8 @@ def _status() -> int:
         result = app(standalone_mode=False)
         sys.stdout.flush()
     except errors.ZctraceError as error:
+        if isinstance(error, errors.UsageError) and not error.hint:
+            error.hint = _help_of_command()
         _complain(error)
         return error.exit_code
     except typer.TyperException as error:
@@ -109,14 +112,21 @@ def _status() -> int:
     return status
 
 
+def _help_of_command() -> str:
+    named = [info.name for info in app.registered_commands if info.name in sys.argv[1:2]]
+    return " ".join(("zctrace", *filter(None, named), "--help"))
+
+
 def _help_for(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     return f"{context.command_path if context else 'zctrace'} --help"
 
 
 def _complain(error: errors.ZctraceError) -> None:
-    console = Console(stderr=True)
-    console.print(Text("zctrace: ").append(error.what, style="bold red"), soft_wrap=True)
+    console = Terminal(stderr=True)
+    console.print(
+        Text("zctrace: ").append(printable(error.what), style="bold red"), soft_wrap=True
+    )
     if error.why:
         console.print(Text(f"    why: {error.why}"), soft_wrap=True)
     if error.hint:

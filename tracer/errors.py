@@ -23,6 +23,8 @@ measure themselves (``zctrace.session.api``), and no command ends in them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class ZctraceError(Exception):
     """What happened, the likely cause, and what to try; ``exit_code`` is the status."""
@@ -32,6 +34,11 @@ class ZctraceError(Exception):
     def __init__(self, what: str, why: str = "", hint: str = "") -> None:
         super().__init__(what)
         self.what, self.why, self.hint = what, why, hint
+
+    def __str__(self) -> str:
+        """All three: what a test that fails or a traceback shows of it."""
+        lines = (self.what, self.why and f"why: {self.why}", self.hint and f"try: {self.hint}")
+        return "\n    ".join(filter(None, lines))
 
     def to_json(self) -> dict[str, str]:
         """For the way from the collector to the command line, or to a session."""
@@ -99,8 +106,9 @@ INTERRUPTED = 130
 TERMINATED = 143
 
 
-def from_json(message: dict[str, str]) -> ZctraceError:
-    """The error that :meth:`ZctraceError.to_json` described."""
+def from_json(message: Mapping[str, object]) -> ZctraceError:
+    """The error that :meth:`ZctraceError.to_json` described; what is missing stays empty."""
     kinds = {kind.__name__: kind for kind in ZctraceError.__subclasses__()}
-    kind = kinds.get(message["error"], ZctraceError)
-    return kind(message["what"], message["why"], message["hint"])
+    kind = kinds.get(str(message.get("error")), ZctraceError)
+    what, why, hint = (str(message.get(key, "")) for key in ("what", "why", "hint"))
+    return kind(what or "the other side failed and did not say how", why, hint)

@@ -115,7 +115,7 @@ def test_another_flavour_must_be_named(cache, monkeypatch, order, name, release)
 def test_removing_leaves_other_flavours(cache):
     put(cache, RT, "6.1.192-2")
     put(cache, PLAIN, "6.1.192-2")
-    kernels.remove("6.1")
+    kernels.remove(PLAIN)
     assert [kernel.release for kernel in kernels.cached()] == [RT]
 
 
@@ -233,10 +233,18 @@ def test_a_full_disk(cache, offer):
 
 def test_removing(cache):
     put(cache, "6.1.0-56-amd64", "6.1.192-2")
-    kernels.remove("6.1")
+    kernels.remove("6.1.192-2")
     assert kernels.cached() == []
     with pytest.raises(KernelError, match="not in the cache"):
         kernels.remove("6.1")
+
+
+@pytest.mark.parametrize("name", ["6", "6.1", "", "6.1.0-56"])
+def test_the_beginning_of_a_name_removes_nothing(cache, name):
+    put(cache, "6.1.0-56-amd64", "6.1.192-2")
+    with pytest.raises(KernelError):
+        kernels.remove(name)
+    assert [kernel.release for kernel in kernels.cached()] == ["6.1.0-56-amd64"]
 
 
 def test_an_interrupted_removal_is_finished_by_the_next(cache, offer, unpack, monkeypatch):
@@ -248,7 +256,7 @@ def test_an_interrupted_removal_is_finished_by_the_next(cache, offer, unpack, mo
     with monkeypatch.context() as patch:
         patch.setattr(kernels.shutil, "rmtree", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            kernels.remove("6.1")
+            kernels.remove(NEW.release)
     assert kernels.cached() == []
     offer(NEW)
     assert kernels.fetch("6.1", print).image.read_bytes() == b"image"

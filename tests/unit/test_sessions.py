@@ -629,3 +629,42 @@ def test_a_client_that_is_gone_leaves_no_window(traced_by):
         tracer.marked(OURSELVES, gone)
     assert "saw_window" not in meter.asked
     assert meter.asked[-2:] == ["close_windows", ("scope", "/ours")]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"{}\n", "no number for the window"),
+        (b'{"nonce": "1"}\n', "no number for the window"),
+        (b'{"nonce": -1}\n', "no number for the window"),
+        (b'{"nonce": true}\n', "no number for the window"),
+        (b"x" * 5000, "too long a line"),
+        (b"[]\n", "no JSON object"),
+        (b"\xff\n", "no JSON"),
+    ],
+)
+def test_a_listener_that_is_no_collector(tmp_path, monkeypatch, line, why):
+    monkeypatch.setattr(api, "_ANSWER_BYTES", 4096)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+
+        def answer():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(line)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        monkeypatch.setenv("ZCTRACE_SOCKET", str(tmp_path / "s"))
+        with pytest.raises(SessionError) as caught, Session(seconds=10).window():
+            pass
+        thread.join()
+    assert why in str(caught.value)
+    assert "try: sudo zctrace serve" in str(caught.value)
+
+
+def test_an_error_with_nothing_in_it_is_one_still():
+    assert type(errors.from_json({"error": 1})) is errors.ZctraceError
+    assert errors.from_json({"error": "KernelError", "what": "w", "why": "y"}).why == "y"

@@ -120,7 +120,7 @@ class Frames:
     * ``host``, ``host_kernel``: the machine's name and its own kernel's release; ``NA``, as the
       next three, in results that older versions saved
     * ``ended``: when the measurement did, in ISO 8601 with the offset from UTC
-    * ``command``, ``build``: the command line; version of zctrace, and commit where known
+    * ``command``, ``build``: the command line; version of zctrace, which names the commit
 
     ``evidence``: counts as they are, one row per run or program, role, site, direction,
     system call and caller; also of self-tests (controls) and of runs whose figures are

@@ -22,8 +22,8 @@ from msgspec import Meta
 from zctrace.analysis import consistency
 from zctrace.errors import UsageError
 from zctrace.evidence import json_form
-from zctrace.evidence.origin import printable
 from zctrace.evidence.schema import SCHEMA, Evidence
+from zctrace.printable import printable
 from zctrace.probes.model import Direction, Quantity
 from zctrace.workloads.known import Known
 

@@ -12,6 +12,7 @@ from zctrace.commands.common import require_controls
 from zctrace.commands.outputs import NOWHERE, writes
 from zctrace.reports import formats
 from zctrace.reports.formats import Of, Outputs
+from zctrace.reports.text.terminal import Terminal
 
 
 @writes(formats.of(Of.COMPARE))
@@ -24,7 +25,7 @@ def command(
 
     Two of run, or two of trace and check.
     """
-    show(before, after, Console(), outputs)
+    show(before, after, Terminal(), outputs)
 
 
 def show(before: Path, after: Path, console: Console, outputs: Outputs) -> None:

@@ -19,6 +19,7 @@ from zctrace.kernel.facts import KernelFacts
 from zctrace.machine import kernels, kvm, places, qemu
 from zctrace.machine.places import MODULES
 from zctrace.probes.catalogue import CATALOGUE, EVENT_SITES
+from zctrace.reports.text.terminal import Terminal
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def findings() -> list[Finding]:
 
 def command() -> None:
     """What this machine and its kernel offer, and what to do about the rest."""
-    show(Console())
+    show(Terminal())
 
 
 def show(console: Console) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 from zctrace.commands.options import Quiet
 from zctrace.commands.progress import shown
 from zctrace.machine import kernels
+from zctrace.reports.text.terminal import Terminal
 
 app = typer.Typer(help="Kernels at hand: list, fetch, remove.", invoke_without_command=True)
 
@@ -18,7 +19,7 @@ app = typer.Typer(help="Kernels at hand: list, fetch, remove.", invoke_without_c
 @app.callback()
 def _list(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
-        show(Console())
+        show(Terminal())
 
 
 @app.command("fetch")
@@ -27,15 +28,15 @@ def _fetch(
     quiet: Quiet = False,
 ) -> None:
     """Get a stock kernel from the package archive into the cache."""
-    fetch(version, Console(), quiet=quiet)
+    fetch(version, Terminal(), quiet=quiet)
 
 
 @app.command("rm")
 def _remove(
-    version: Annotated[str, typer.Argument(help="A release or version in the cache.")],
+    version: Annotated[str, typer.Argument(help="The whole release or version.")],
 ) -> None:
     """Remove a kernel from the cache."""
-    remove(version, Console())
+    remove(version, Terminal())
 
 
 def show(console: Console) -> None:

@@ -19,6 +19,7 @@ from zctrace.plan.attachments import Choice
 from zctrace.probes.model import Purpose
 from zctrace.reports import formats
 from zctrace.reports.formats import Of, Outputs
+from zctrace.reports.text.terminal import Terminal
 
 
 @writes(formats.of(Of.PLAN))
@@ -39,7 +40,7 @@ def command(
         keep=keep,
         boot_seconds=boot_timeout,
     )
-    show(kernel, wanted, outputs, Console(), quiet=quiet)
+    show(kernel, wanted, outputs, Terminal(), quiet=quiet)
 
 
 def show(

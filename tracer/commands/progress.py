@@ -12,6 +12,7 @@ from rich.status import Status
 from rich.text import Text
 
 from zctrace.notices import Say
+from zctrace.reports.text.terminal import Terminal
 
 
 class Steps:
@@ -54,7 +55,7 @@ class Steps:
 @contextmanager
 def shown(*, quiet: bool) -> Iterator[Steps]:
     """A function to be told each step."""
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     if console.is_terminal and not quiet:
         with console.status("starting") as status:
             yield Steps(console, status, quiet=False)
@@ -64,4 +65,4 @@ def shown(*, quiet: bool) -> Iterator[Steps]:
 
 def notice(text: str) -> None:
     """Something the user should know although all is well; stderr."""
-    Console(stderr=True).print(Text(f"zctrace: {text}"), soft_wrap=True)
+    Terminal(stderr=True).print(Text(f"zctrace: {text}"), soft_wrap=True)

@@ -15,6 +15,7 @@ from zctrace.commands.outputs import NOWHERE, writes
 from zctrace.errors import UsageError
 from zctrace.reports import formats
 from zctrace.reports.formats import FORMATS, Of, Outputs, of
+from zctrace.reports.text.terminal import Terminal
 
 
 @writes([one for one in formats.FORMATS if one.again])
@@ -23,7 +24,7 @@ def command(
     outputs: Outputs = NOWHERE,
 ) -> None:
     """Show saved results again."""
-    show(results, Console(), outputs)
+    show(results, Terminal(), outputs)
 
 
 def show(paths: Sequence[Path], console: Console, outputs: Outputs) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from zctrace.commands import choices
 from zctrace.commands.choices import CARDS, check_options
@@ -47,6 +46,7 @@ from zctrace.machine.side_by_side import Job
 from zctrace.plan.attachments import Choice
 from zctrace.reports import formats
 from zctrace.reports.formats import Of, Outputs
+from zctrace.reports.text.terminal import Terminal
 from zctrace.sizes import parse_size
 
 
@@ -229,7 +229,7 @@ def run(
     if not outputs.on_stdout:
         from zctrace.reports.text import runs as terminal
 
-        terminal.render(judged, Console())
+        terminal.render(judged, Terminal())
     if verbose:
         _breakdown(evidences, began, collected)
     if failure:

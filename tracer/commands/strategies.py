@@ -8,13 +8,14 @@ from rich.console import Console
 from rich.table import Table
 
 from zctrace.machine import kernels
+from zctrace.reports.text.terminal import Terminal
 from zctrace.workloads import catalogue
 from zctrace.workloads.prepared import NotPreparedError
 
 
 def command() -> None:
     """What there is to run, and what the textbook claims of each."""
-    show(Console())
+    show(Terminal())
 
 
 def show(console: Console) -> None:

@@ -48,6 +48,7 @@ from zctrace.plan.attachments import Choice
 from zctrace.reports import formats
 from zctrace.reports.formats import Of, Outputs
 from zctrace.reports.text import live
+from zctrace.reports.text.terminal import Terminal
 
 
 @writes(formats.of(Of.TRACE))
@@ -179,7 +180,7 @@ def trace(
         evidence = program_job.trace(place, wanted, say, look_on)
         say("adding up")
         found = traced.answer(evidence)
-    show([found], outputs, Console())
+    show([found], outputs, Terminal())
     require_controls([found])
     require(found)
     return found.trace.status

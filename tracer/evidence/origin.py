@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zctrace.printable import printable
+
 FACTS = ("host", "host_kernel", "ended", "command", "build")
 """Columns of tables that say where evidence is from."""
 
@@ -15,7 +17,7 @@ class Origin:
     ``host`` and ``host_kernel`` are the machine's name and its own kernel's release; what
     was measured may be another kernel in a virtual machine on it. ``ended`` is when the
     measurement did, in ISO 8601 with the offset from UTC. ``command`` is the command line.
-    ``commit`` is the one in git that this program was, empty where that is not known.
+    ``version`` is that of zctrace, which names the commit.
     """
 
     host: str
@@ -23,7 +25,6 @@ class Origin:
     ended: str
     command: tuple[str, ...]
     version: str
-    commit: str = ""
 
     @property
     def command_line(self) -> str:
@@ -33,17 +34,7 @@ class Origin:
         return printable(shlex.join(self.command))
 
     @property
-    def build(self) -> str:
-        """Version and commit, as ``0.1.0 (commit 0123456789ab)``."""
-        return f"{self.version} (commit {self.commit[:12]})" if self.commit else self.version
-
-    @property
     def facts(self) -> dict[str, str]:
         """Everything, by :data:`FACTS`, for tables."""
-        values = self.host, self.host_kernel, self.ended, self.command_line, self.build
+        values = self.host, self.host_kernel, self.ended, self.command_line, self.version
         return dict(zip(FACTS, values, strict=True))
-
-
-def printable(text: str) -> str:
-    """``text`` with everything escaped that a terminal would not print."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -197,9 +197,20 @@ def line_of(version: str) -> str:
 
 
 def remove(name: str) -> list[Kernel]:
-    """Remove the cached kernels that ``name`` means; returns them."""
+    """Remove the cached kernels of exactly this release or version; returns them.
+
+    Raises :class:`KernelError` for the beginning of a name, and says which kernels it fits.
+    """
     with _locked_cache():
-        fitting = [k for k in cached() if _matches(name, k.release, k.version)]
+        fitting = [k for k in cached() if name and name in (k.release, k.version)]
+        if not fitting and (
+            close := [k.release for k in cached() if _matches(name, k.release, k.version)]
+        ):
+            raise KernelError(
+                f"{name}: not the whole name of a kernel in the cache",
+                f"it fits {', '.join(close)}, and only whole names are removed",
+                f"zctrace kernels rm {close[0]}",
+            )
         if not fitting:
             raise KernelError(
                 f"{name}: not in the cache",

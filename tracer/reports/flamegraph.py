@@ -15,6 +15,7 @@ from typing import Any
 from zctrace._version import version
 from zctrace.analysis.program import Answer
 from zctrace.evidence.account import NO_CALL, Stack
+from zctrace.printable import printable
 from zctrace.probes.model import plain
 
 _KERNEL = "_[k]"
@@ -76,7 +77,7 @@ def frames(stack: Stack) -> list[str]:
 
 
 def _escaped(frame: str) -> str:
-    return frame.replace(";", ":")
+    return printable(frame).replace(";", ":")
 
 
 def _profile(name: str, stacks: Iterable[Stack], numbers: dict[str, int]) -> dict[str, Any]:

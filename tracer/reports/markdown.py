@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from zctrace.analysis.runs import Judged
 from zctrace.analysis.verdicts import Verdict, Word
 from zctrace.evidence.schema import Evidence
+from zctrace.printable import printable
 from zctrace.reports import wording
 
 Cells = Callable[[Judged], tuple[str, ...]]
@@ -111,7 +112,7 @@ _TEXTS = ("verdict", "system calls")
 
 
 def _row(*cells: str) -> str:
-    escaped = (cell.replace("|", "\\|") for cell in cells)
+    escaped = (printable(cell).replace("|", "\\|") for cell in cells)
     return f"| {' | '.join(escaped)} |"
 
 

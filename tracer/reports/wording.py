@@ -162,7 +162,7 @@ def machine(evidence: Evidence) -> str:
 
 
 def made(evidence: Evidence) -> dict[str, str]:
-    """Where, when, with which command line and by which build: a word for each of FACTS."""
+    """Where, when, with which command line and by which version: a word for each of FACTS."""
     if evidence.origin:
         return evidence.origin.facts
     build = evidence.tool.get("zctrace", NOT_RECORDED)

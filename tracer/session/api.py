@@ -36,6 +36,8 @@ SECONDS = 300.0
 it 20 s."""
 _NONCE = 1 << 62
 """Larger than any number that opens a window."""
+_ANSWER_BYTES = 64 << 20
+"""More than any evidence has; without an end, a listener could fill the memory."""
 _TRY = "sudo zctrace serve -- COMMAND; its standard error says what went wrong"
 
 
@@ -120,7 +122,10 @@ class Window:
         channel = self._channel = self._connected()
         try:
             go = self._exchange(channel, {"protocol": PROTOCOL, "scope": self._scope})
-            borders = marker.window(go["nonce"], marker.Role.PROGRAM, scope)
+            nonce = go.get("nonce")
+            if type(nonce) is not int or not 0 <= nonce < _NONCE:
+                raise _not_a_collector(self._path, "it gave no number for the window")
+            borders = marker.window(nonce, marker.Role.PROGRAM, scope)
         except BaseException:
             channel.__exit__()
             raise
@@ -141,7 +146,8 @@ class Window:
         assert channel is not None
         with channel:
             try:
-                self._answer = _answer(self._exchange(channel, {"done": True}))
+                evidence = self._exchange(channel, {"done": True})
+                self._answer = _answer(evidence, self._path)
             except errors.ZctraceError as error:
                 self._failure = error
         if self._failure and value is None:
@@ -299,7 +305,7 @@ class Window:
         try:
             with suppress(GoneError):  # it may have said why before it hung up
                 channel.send(message)
-            answer = channel.receive()
+            answer = channel.receive(_ANSWER_BYTES)
         except GoneError as error:
             raise SessionError(
                 "the collector does not answer", f"{self._path}: {error}", _TRY
@@ -309,11 +315,19 @@ class Window:
         return answer
 
 
-def _answer(evidence: dict[str, Any]) -> Answer:
+def _not_a_collector(path: str, why: str) -> SessionError:
+    return SessionError(f"what listens at {path} is no collector of zctrace", why, _TRY)
+
+
+def _answer(evidence: dict[str, Any], path: str) -> Answer:
     from zctrace.analysis import program
     from zctrace.evidence.schema import Evidence
 
-    return program.answer(Evidence.from_json(evidence))
+    try:
+        return program.answer(Evidence.from_json(evidence))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        why = f"its evidence cannot be read ({type(error).__name__}: {error})"
+        raise _not_a_collector(path, why) from error
 
 
 def _related(found: Answer) -> Answer:

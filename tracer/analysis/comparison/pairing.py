@@ -189,7 +189,7 @@ def _facts(evidence: Evidence) -> dict[str, Value]:
         **{f"rights: {name}": value for name, value in (evidence.rights or {}).items()},
     }
     if evidence.origin:
-        facts |= {"host": evidence.origin.host, "build of zctrace": evidence.origin.build}
+        facts["host"] = evidence.origin.host
     if subject:
         facts |= {
             "traced": subject.words,

@@ -6,8 +6,6 @@ strace do it.
 
 from __future__ import annotations
 
-import unicodedata
-
 
 def printable(text: str) -> str:
     """``text`` on one line: control characters as ``\\x1b`` or ``\\n``, others as ``\\u202e``.
@@ -20,6 +18,8 @@ def printable(text: str) -> str:
 
 
 def _character(one: str) -> str:
+    import unicodedata  # late: a collector in a guest has no use for it
+
     # Spaces of other widths are ours, in figures with their units.
     if one.isprintable() or unicodedata.category(one) == "Zs":
         return one

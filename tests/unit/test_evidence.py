@@ -280,10 +280,9 @@ def test_what_no_kernel_gives_account_of_is_refused(tmp_path):
     values["runs"][0]["account"] = {"resident_byte": 0}
     path = tmp_path / "result.json"
     path.write_text(json.dumps({"evidence": [values]}))
-    with pytest.raises(
-        UsageError, match=r"runs\[0\]\.account: .* unknown field resident_byte$"
-    ):
+    with pytest.raises(UsageError) as caught:
         saved.read(path)
+    assert caught.value.what.endswith("account: object contains unknown field resident_byte")
 
 
 def test_every_role_has_a_name_and_watched_ones_another():

@@ -72,7 +72,7 @@ def test_what_a_kernel_has_can_be_loaded_in_a_guest(guest, name):
 def test_an_unknown_name_is_refused_with_what_is_like_it(guest, name, why, hint):
     with pytest.raises(UsageError) as caught:
         modules.check(["tls", name], [guest])
-    assert str(caught.value) == f"--module {name}: Linux {RELEASE} has no such module"
+    assert caught.value.what == f"--module {name}: Linux {RELEASE} has no such module"
     assert (caught.value.why, caught.value.hint) == (why, hint)
 
 
@@ -152,7 +152,7 @@ def test_what_is_not_there_is_loaded_in_order(modprobe):
 def test_what_the_kernel_does_not_load_is_an_error_with_its_words(modprobe):
     with pytest.raises(UsageError) as caught:
         loading.load(("bad", "tls"))
-    assert str(caught.value) == "--module bad: the kernel does not load it"
+    assert caught.value.what == "--module bad: the kernel does not load it"
     assert caught.value.why == "modprobe: ERROR: could not insert"
     assert modprobe() == ["-- bad"]
 

@@ -8,6 +8,7 @@ import tomllib
 import pytest
 
 from tests.conftest import HERE
+from tests.links import link
 from tests.unit.collectors import collecting
 from tests.unit.test_sessions import recorded
 from zctrace.evidence import session_protocol
@@ -37,7 +38,7 @@ def run(tmp_path):
     def ran(*arguments, plugin=("-p", "zctrace.pytest_plugin"), path=None, python_path=()):
         environment = {
             "PATH": str(tmp_path),  # where there is no sudo
-            "PYTHONPATH": os.pathsep.join([str(ROOT), *map(str, python_path)]),
+            "PYTHONPATH": os.pathsep.join([str(link()), *map(str, python_path)]),
             "PYTHONDONTWRITEBYTECODE": "1",
             **({session_protocol.SOCKET: str(path)} if path else {}),
         }

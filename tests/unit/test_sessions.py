@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import zctrace
 from tests.conftest import HERE
+from tests.links import link
 from tests.unit.collectors import altered, collecting
 from zctrace import Session, cli, errors
 from zctrace.collect import cgroups, windows
@@ -55,7 +56,7 @@ def collector(path):
 def python(script, **environment):
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env={**os.environ, "PYTHONPATH": str(link()), **environment},
         cwd="/", capture_output=True, text=True, timeout=60,
     )  # fmt: skip
 

@@ -1,8 +1,10 @@
 """Whatever is typed: one message with what and what to try, the exit code, nothing left."""
 
+import functools
 import os
 
 import pytest
+import typer.main
 
 from zctrace import cli, errors
 
@@ -39,6 +41,10 @@ ROWS = [
 ]
 
 
+COMMAND = functools.cache(typer.main.get_command)
+"""Made once of the parameters, and not for every row."""
+
+
 @pytest.fixture
 def surroundings(tmp_path, monkeypatch):
     (tmp_path / "folder").mkdir()
@@ -57,6 +63,7 @@ def surroundings(tmp_path, monkeypatch):
 
 def status_of(monkeypatch, arguments):
     monkeypatch.setattr("sys.argv", ["zctrace", *arguments])
+    monkeypatch.setattr(typer.main, "get_command", COMMAND)
     return cli._status()
 
 

@@ -6,6 +6,7 @@ The only module that imports jinja2. What stands on the page is put together her
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -65,7 +66,12 @@ class _Section:
 
 def page(judged: Sequence[Judged]) -> str:
     """The whole page."""
-    environment = Environment(
+    return _environment().get_template("page.html").render(**_content(judged))
+
+
+@functools.cache
+def _environment() -> Environment:
+    return Environment(
         loader=PackageLoader("zctrace.reports.html"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -73,7 +79,6 @@ def page(judged: Sequence[Judged]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template("page.html").render(**_content(judged))
 
 
 def _content(judged: Sequence[Judged]) -> dict[str, Any]:

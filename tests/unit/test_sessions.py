@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import suppress
 
 import pytest
 from typer.testing import CliRunner
@@ -261,7 +262,29 @@ def test_a_collector_that_is_silent(path):
         session.window(),
     ):
         pass
-    assert "it was silent for 0.2 s" in raised.value.why
+    assert "no whole answer within 0.2 s" in raised.value.why
+
+
+def test_a_collector_that_says_its_answer_byte_by_byte(path):
+    """Each byte comes in time, and the line never ends."""
+    over = threading.Event()
+    with windows.listening(path, os.getuid(), os.getgid()) as listener:
+
+        def trickle():
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                while not over.wait(0.02):
+                    connection.sendall(b" ")
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        try:
+            with pytest.raises(SessionError) as raised, Session(seconds=0.3).window():
+                pass
+        finally:
+            over.set()
+            thread.join()
+    assert "no whole answer within 0.3 s" in raised.value.why
 
 
 @pytest.mark.parametrize(
@@ -328,9 +351,10 @@ def test_a_child_that_was_forked_in_a_window_leaves_it_to_its_parent(collector):
         b'{"protocol": 1, "scope": "everybody"}\n',
         b'{"protocol": 2, "scope": "process"}\n',
         b"x" * 5000 + b"\n",
+        b"[" * 4000 + b"\n",
         b"",
     ],
-    ids=["no JSON", "scope", "protocol", "long", "end"],
+    ids=["no JSON", "scope", "protocol", "long", "deep", "end"],
 )
 def test_a_client_that_talks_nonsense(collector, path, line):
     with socket.socket(socket.AF_UNIX) as connection:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import time
 from typing import Any
 
 SOCKET = "ZCTRACE_SOCKET"
@@ -23,6 +24,7 @@ REQUEST_BYTES = 4096
 """More than any line to a collector has."""
 PATH_BYTES = 107
 """The longest path of a socket (``sockaddr_un``), without the byte that ends it."""
+_PIECE_BYTES = 1 << 16
 _CREDENTIALS = struct.Struct("=3i")
 
 
@@ -34,16 +36,13 @@ class Channel:
     """One end of a connection, a context manager; raises :class:`GoneError` alone."""
 
     def __init__(self, connection: socket.socket, seconds: float) -> None:
-        """``seconds`` is how long to wait for anything, at most."""
-        connection.settimeout(seconds)
+        """``seconds`` is how long a whole line may take, either way."""
         self._connection, self._seconds = connection, seconds
-        self._lines = connection.makefile("rb")
 
     def __enter__(self) -> Channel:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lines.close()
         self._connection.close()
 
     def fileno(self) -> int:
@@ -59,24 +58,41 @@ class Channel:
 
     def send(self, message: dict[str, Any]) -> None:
         try:
+            self._connection.settimeout(self._seconds)  # of all together
             self._connection.sendall(json.dumps(message).encode() + b"\n")
         except OSError as error:
             raise GoneError(str(error)) from error
 
-    def receive(self, most: int = -1) -> dict[str, Any]:
-        """The next line, of ``most`` bytes at most if that is not negative."""
+    def receive(self, most: int) -> dict[str, Any]:
+        """The next line, of ``most`` bytes at most; nothing may follow before an answer."""
         try:
-            line = self._lines.readline(most)
+            line = self._line(most)
         except TimeoutError as error:
-            raise GoneError(f"it was silent for {self._seconds:g} s") from error
+            raise GoneError(f"no whole answer within {self._seconds:g} s") from error
         except OSError as error:
             raise GoneError(str(error)) from error
+        if len(line) > most:
+            raise GoneError("too long a line")
         if not line.endswith(b"\n"):
-            raise GoneError("too long a line" if line and len(line) == most else "it has ended")
+            raise GoneError("it has ended")
         try:
             message = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise GoneError("what it said is no JSON") from error
         if not isinstance(message, dict):
             raise GoneError("what it said is no JSON object")
         return message
+
+    def _line(self, most: int) -> bytearray:
+        """What comes up to the end of a line or of the connection, or is too much."""
+        until = time.monotonic() + self._seconds
+        line = bytearray()
+        while True:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self._connection.settimeout(left)
+            piece = self._connection.recv(_PIECE_BYTES)
+            line += piece
+            if not piece or b"\n" in piece or len(line) > most:
+                return line

@@ -184,7 +184,7 @@ $(LIBDIR)/.installed: $(SOURCES) | system
 	done
 	@$(SUDO) touch $@
 
-# Fetches Typer, which the package has for itself: debian/rules says why.
+# Fetches Typer and msgspec, which the package has for itself: debian/rules says why.
 deb test-deb: PACKAGES += debhelper dh-python dpkg-dev lintian
 deb: $(VENV)/.installed
 	@release/deb.sh $(CURDIR)/$(VENV)/bin/python

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""zctrace, with the Typer that it has for itself."""
+"""zctrace, with the Typer and the msgspec that it has for itself."""
 
 import sys
 
-sys.path.insert(0, "/usr/share/zctrace/vendored")
+sys.path.insert(0, "/usr/lib/zctrace/vendored")
 
 from zctrace.cli import main
 

@@ -14,8 +14,13 @@ tar -xf "$built/zctrace-$version.tar.gz" -C "$built"
 cd "$built/zctrace-$version"
 mkdir debian/wheels
 "$python" -c "from setuptools import build_meta as b; b.build_wheel('debian/wheels')" >>"$built/log"
-"$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
-	--require-hashes -r debian/vendored.txt -d debian/vendored
+# Of what is compiled, a wheel for the Python of each release.
+for version_of_python in 3.11 3.13; do
+	"$python" -m pip download --quiet --disable-pip-version-check --no-deps \
+		--only-binary :all: --platform manylinux2014_x86_64 \
+		--python-version "$version_of_python" \
+		--require-hashes -r debian/vendored.txt -d debian/vendored
+done
 # A commit comes before its release, as ~ does.
 cat >debian/changelog <<END
 zctrace ($(echo "$version" | sed 's/\.dev/~dev/')) unstable; urgency=medium

@@ -28,7 +28,7 @@ from zctrace.reports import machine_readable
 
 RELEASES = ("bookworm", "trixie")
 INSTALLED = (
-    "/usr/lib/python3/dist-packages/zctrace", "/usr/share/zctrace",
+    "/usr/lib/python3/dist-packages/zctrace", "/usr/lib/zctrace",
     "/usr/share/man/man1/zctrace.1.gz", "/usr/share/bash-completion/completions/zctrace",
 )  # fmt: skip
 

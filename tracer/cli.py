@@ -25,6 +25,7 @@ from zctrace.commands import (
     run,
     serve,
     strategies,
+    streams,
     trace,
 )
 from zctrace.commands.options import TAKES_A_COMMAND
@@ -72,21 +73,11 @@ def _main(
 
 def main() -> NoReturn:
     """Run the command line and exit with a code of ``zctrace.errors``."""
-    open_standard_descriptors()
+    streams.prepare()
     raise_terminated()
     # Whoever reads our output may stop when it has enough; then we end as others do.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(_status())
-
-
-def open_standard_descriptors() -> None:
-    """Those from 0 to 2 that were closed: no file of ours must get such a number."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            # The least number that is free.
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def _status() -> int:
@@ -103,6 +94,12 @@ def _status() -> int:
         what = error.format_message().replace("Value error, ", "")
         _complain(errors.UsageError(what, hint=_help_for(error)))
         return errors.UsageError.exit_code
+    except FileNotFoundError:
+        if _has_folder():
+            raise
+        what = "the working folder does not exist any more"
+        _complain(errors.UsageError(what, hint="cd to a folder that exists"))
+        return errors.UsageError.exit_code
     except Terminated:
         _complain(errors.ZctraceError("terminated; everything was cleaned up"))
         return errors.TERMINATED
@@ -110,6 +107,14 @@ def _status() -> int:
     if status == errors.INTERRUPTED:
         _complain(errors.ZctraceError("interrupted; everything was cleaned up"))
     return status
+
+
+def _has_folder() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _help_of_command() -> str:

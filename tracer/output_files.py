@@ -106,8 +106,9 @@ def write(path: Path, text: str) -> None:
 def _write_to_stream(path: Path, text: str) -> None:
     descriptor = _descriptor(path)
     if descriptor == _STDOUT_DESCRIPTOR:
-        sys.stdout.write(text)
         sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+        sys.stdout.buffer.flush()
         return
     # One of ours is not opened anew: that would begin at the start of a file behind it.
     where = path if descriptor is None else os.dup(descriptor)

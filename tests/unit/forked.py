@@ -30,13 +30,28 @@ _SERVER.set_forkserver_preload(
 )
 
 
-def run(module, *arguments, env=None):
-    """What ``python -m`` would give: ``main`` of a module, its output and its exit code."""
-    with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder, "out"), Path(folder, "err")
+CLOSED = "closed"
+
+
+def run(module, *arguments, env=None, stdout=None, folder=ROOT):
+    """What ``python -m`` would give: ``main`` of a module, its output and its exit code.
+
+    ``stdout`` is a file in place of the output that is returned, or :data:`CLOSED`. A
+    ``folder`` of None is one that does not exist any more.
+    """
+    with tempfile.TemporaryDirectory() as own:
+        out, err = Path(own, "out"), Path(own, "err")
+        out.touch()
         process = _SERVER.Process(
             target=_child,
-            args=(module, [*map(str, arguments)], dict(env or os.environ), out, err),
+            args=(
+                module,
+                [*map(str, arguments)],
+                dict(env or os.environ),
+                stdout or out,
+                err,
+                folder,
+            ),
         )
         process.start()
         process.join(_SECONDS)
@@ -48,16 +63,23 @@ def run(module, *arguments, env=None):
         )
 
 
-def _child(module, arguments, env, out, err):
+def _child(module, arguments, env, out, err, folder):
     # What was imported is nothing that a collection could find, and takes most of its time.
     gc.freeze()
     for descriptor, path in ((1, out), (2, err)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
-    sys.stdout = os.fdopen(1, "w", closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+        if path != CLOSED:
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+    encoding = env.get("PYTHONIOENCODING")
+    sys.stdout = os.fdopen(1, "w", encoding=encoding, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, encoding=encoding, closefd=False)
+    if out == CLOSED:
+        os.close(1)
+        sys.stdout = None
     os.environ.clear()
     os.environ.update(env)
-    os.chdir(ROOT)
+    os.chdir(folder or tempfile.mkdtemp())
+    if folder is None:
+        Path.cwd().rmdir()
     sys.argv = [module, *arguments]
     program = importlib.import_module(module)
     assert Path(program.__file__).is_relative_to(ROOT), "not this project's: run it from there"

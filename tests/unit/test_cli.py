@@ -341,9 +341,9 @@ def test_what_was_closed_when_we_were_started_is_open_and_empty(closed):
     """QEMU, say, would take the first file that we open for its standard input."""
     script = (
         "import os\n"
-        "from zctrace import cli\n"
+        "from zctrace.commands import streams\n"
         f"for number in {closed}: os.close(number)\n"
-        "cli.open_standard_descriptors()\n"
+        "streams.open_descriptors()\n"
         "print([os.readlink(f'/proc/self/fd/{n}') for n in range(3)])\n"
         "print([os.get_inheritable(n) for n in range(3)])\n"
     )

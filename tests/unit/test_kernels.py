@@ -73,6 +73,33 @@ def unpack(monkeypatch):
 NEW = StockKernel("6.1.0-56-amd64", "6.1.192-2", ("linux-image-6.1.0-56-amd64",), 1000)
 
 
+DAMAGES = {
+    "empty": b"",
+    "half": b'{"release": "6.1.0-56-am',
+    "binary": b"\xff\xfe\0",
+    "no object": b"[]",
+    "nothing in it": b"{}",
+    "types": b'{"release": "6.1.0-56-amd64", "version": 6.1, "stock": false}',
+    "another": b'{"release": "../6.1", "version": "6.1", "stock": false}',
+    "no image": None,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_kernel_is_none_and_is_fetched_anew(cache, offer, unpack, damage):
+    put(cache, "7.3.4+deb13-amd64", "7.3.4-1")
+    put(cache, NEW.release, NEW.version)
+    home = cache / "kernels" / NEW.release
+    if damage is None:
+        (home / "boot" / f"vmlinuz-{NEW.release}").unlink()
+    else:
+        (home / "kernel.json").write_bytes(damage)
+    assert [k.release for k in kernels.cached()] == ["7.3.4+deb13-amd64"]
+    assert kernels.at_hand("6.1") is None
+    offer(NEW)
+    assert kernels.resolve("6.1", print).image.read_bytes() == b"image"
+
+
 def test_listing(cache):
     put(cache, "7.3.4+deb13-amd64", "7.3.4-1")
     put(cache, "6.1.0-56-amd64", "6.1.192-2")

@@ -67,14 +67,23 @@ def cache_folder() -> Path:
 
 
 def cached() -> list[Kernel]:
-    """Kernels in the cache, oldest first."""
-    kernels = []
-    for description in (cache_folder() / "kernels").glob("[!.]*/kernel.json"):
-        values = json.loads(description.read_text())
-        release = values["release"]
-        image = description.parent / "boot" / f"vmlinuz-{release}"
-        kernels.append(Kernel(release, image, "cache", values["version"], values["stock"]))
+    """Kernels in the cache, oldest first; what is damaged is none, and is fetched anew."""
+    described = (cache_folder() / "kernels").glob("[!.]*/kernel.json")
+    kernels = [kernel for one in described if (kernel := _described(one))]
     return sorted(kernels, key=lambda kernel: version_key(kernel.version))
+
+
+def _described(description: Path) -> Kernel | None:
+    home = description.parent
+    try:
+        values = json.loads(description.read_text())
+        release, version, stock = (values[key] for key in ("release", "version", "stock"))
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    image = home / "boot" / f"vmlinuz-{home.name}"
+    if release != home.name or not isinstance(version, str) or not image.is_file():
+        return None
+    return Kernel(release, image, "cache", version, stock is True)
 
 
 def installed() -> list[Kernel]:
@@ -140,7 +149,7 @@ def fetch(name: str, say: Say) -> Kernel:
     with _locked_cache() as cache:
         archive, chosen = _choose(name, cache, say)
         home = cache / "kernels" / chosen.release
-        if not (home / "kernel.json").exists():
+        if chosen.release not in (kernel.release for kernel in cached()):
             _get(archive, chosen, home, stock=name == "stock", say=say)
         elif name == "stock":
             _describe(home, chosen, stock=True)
@@ -298,6 +307,8 @@ def _get(archive: Archive, chosen: StockKernel, home: Path, *, stock: bool, say:
         _arrange(partial, chosen.release)
         _describe(partial, chosen, stock=stock)
         partial.chmod(0o755)
+        if home.exists():
+            shutil.rmtree(home)  # a damaged one
         partial.rename(home)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -2,11 +2,13 @@
 
 import json
 import os
+import threading
 
 import pytest
 
 from tests.conftest import HERE
 from tests.unit.forked import CLOSED, run
+from zctrace.commands import streams
 from zctrace.errors import OutputError, UsageError
 
 COMMANDS = (
@@ -38,6 +40,28 @@ def test_a_full_standard_output_is_one_error(zctrace, words):
         "    try: standard output to where there is room",
     ]
     assert result.returncode == OutputError.exit_code
+
+
+def test_a_pipe_that_does_not_wait_gets_everything():
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    found = []
+
+    def read():
+        with open(reader, "rb") as file:
+            found.append(file.read())
+
+    thread = threading.Thread(target=read)
+    with streams._text(streams._Output(writer, "w"), None) as out:
+        while True:  # until it is full
+            try:
+                os.write(writer, b"x" * 4096)
+            except BlockingIOError:
+                break
+        thread.start()
+        out.write("end" * 50_000)
+    thread.join()
+    assert found[0].lstrip(b"x") == b"end" * 50_000
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)

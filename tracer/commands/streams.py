@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -34,12 +35,18 @@ def open_descriptors() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
-class _Output(io.FileIO):
-    def write(self, data: ReadableBuffer) -> int | None:  # type: ignore[override]
+class _Stream(io.FileIO):
+    def write(self, data: ReadableBuffer) -> int:
+        # Whoever shares the pipe or terminal with us may have set O_NONBLOCK on it.
+        while (done := super().write(data)) is None:
+            select.select([], [self], [])
+        return done
+
+
+class _Output(_Stream):
+    def write(self, data: ReadableBuffer) -> int:
         try:
             return super().write(data)
-        except BlockingIOError:
-            raise
         except OSError as error:
             # What is left of it is written once more when the process ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
@@ -49,14 +56,12 @@ class _Output(io.FileIO):
             ) from error
 
 
-class _Errors(io.FileIO):
+class _Errors(_Stream):
     """There is no other place to say that nothing can be said here."""
 
-    def write(self, data: ReadableBuffer) -> int | None:  # type: ignore[override]
+    def write(self, data: ReadableBuffer) -> int:
         try:
             return super().write(data)
-        except BlockingIOError:
-            raise
         except OSError:
             return memoryview(data).nbytes
 

@@ -39,7 +39,7 @@ from zctrace.probes.model import DIRECTIONS_BY_NUMBER, LARGE, Mechanism, Quantit
 from zctrace.probes.syscall_numbers import SYSCALLS
 from zctrace.workloads import marker
 
-SETTLING_SECONDS = 0.02
+SETTLING_SECONDS, EMULATED_SETTLING_SECONDS = 0.02, 0.2
 """In which a thread, as a rule, has done with a copy that it is in the middle of."""
 _ABOUT_TO_OPEN = 0xFFFFFFFF  # probes/bpf/window.c
 

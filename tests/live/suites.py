@@ -19,7 +19,7 @@ FORKS = 60
 """All at once."""
 THREADS = (16, 10)
 """Threads, and pairs of sockets for each."""
-READERS, PIECE, ATTACHED = 2, 1 << 20, 4
+READERS, PIECE, ATTACHED = 2, 1 << 17, 4
 """Threads of a process that do nothing but read so many bytes, and how often it is traced."""
 ROOT = Path("/run/programs")
 PACKAGES = Path(__file__).parent / "packages"

@@ -67,7 +67,8 @@ def steps(sudo):
     return (
         Step("make run", 20, ("read-write", _INSTALLS + "from the distribution:"), True),
         Step("make run", 8, ("read-write",), False),
-        Step('test -z "$(ls -A /tmp)"', 1),
+        # What is hidden there is systemd's, which comes with what is installed on sid.
+        Step('test -z "$(ls /tmp)"', 1),
         Step("head --bytes 1048576 /dev/zero >../from", 1),
         Step(f"{zctrace} trace --kernel 6.1 -- cp ../from ../to", 10, ("1048576",)),
         Step("! test -e ../to", 1),

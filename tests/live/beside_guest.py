@@ -122,6 +122,11 @@ def capture():
     return _captured("plain")
 
 
+def traced_beside_capture():
+    with beside(*CAPTURE, "ring", ready="ready"):
+        return {"trace": trace()}
+
+
 def capture_into_ring():
     return _captured("ring")
 

@@ -115,7 +115,7 @@ def run_in_guest(
     folders=(),
     modules=(),
     room_bytes=1 << 20,
-    processors=PROCESSORS,
+    processors=1,
 ):
     """Run one of the scripts beside this file as root in a guest; returns its answer.
 
@@ -186,7 +186,7 @@ def traced_on(in_guest, packages):
     """By kernel: what became of the programs of its suites, or others; and what was found."""
 
     @functools.cache
-    def traced_programs(line, suites=None, processors=PROCESSORS):
+    def traced_programs(line, suites=None, processors=1):
         result = in_guest(
             line,
             "tracing_guest.py",

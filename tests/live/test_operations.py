@@ -15,6 +15,7 @@ FILE_SYSTEMS = ("ext4", "xfs", "btrfs", "tmpfs")
 FSRM = "setcpuid=fsrm"
 """Makes the kernel believe that the processor moves short strings fast: from 6.4 on it then
 copies without calling a routine."""
+SEVERAL = {"6.1": MORE_PROCESSORS, "7.3": PROCESSORS}
 LINES = tuple(line for line in KERNELS if line != "6.12")
 """That one copies as 7.3 does, and performs every strategy elsewhere. The other three, and 7.3
 on a processor with FSRM, copy each by functions of their own, so that each is asked."""
@@ -35,7 +36,7 @@ def performed(request, live, in_guest):
         *FILE_SYSTEMS,
         file_systems=disks,
         boot_options=options,
-        processors=MORE_PROCESSORS if line == "6.1" else PROCESSORS,
+        processors=SEVERAL.get(line, 1),
     )
     assert ("fsrm" in result["kernel"]["cpu_flags"]) == (FSRM in options)
     return result

@@ -31,4 +31,4 @@ def everything(programs):
     with ExitStack() as stack:
         pids = tuple(stack.enter_context(started(BUSY, payload)).pid for _ in range(2))
         for number in range(suites.ATTACHED):
-            programs.attached(f"busy {number}", lambda: None, pids=pids, seconds=0.3)
+            programs.attached(f"busy {number}", lambda: None, pids=pids, seconds=1)

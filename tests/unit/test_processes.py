@@ -2,6 +2,8 @@
 
 import os
 import threading
+from collections import namedtuple
+from types import SimpleNamespace
 
 import pytest
 
@@ -65,3 +67,29 @@ def test_a_thread_of_a_program_in_its_cgroup_is_not_outside_of_it(tmp_path):
     finally:
         go.set()
         thread.join()
+
+
+Key = namedtuple("Key", "value")
+
+
+class Windows(dict):
+    """The meter's, of which a process that is counted starts another one while it is read."""
+
+    started = None
+
+    def items(self):
+        found = list(super().items())
+        if self.started:
+            self[Key(self.started)] = SimpleNamespace(opener=0)
+            self.started = None
+        return found
+
+
+def test_windows_are_not_open_before_they_are_gone():
+    """With the one that was started meanwhile; those that were not open are none of them."""
+    windows = Windows()
+    windows.started = 13
+    for number, opener in ((11, 0), (12, threads.ABOUT_TO_OPEN)):
+        windows[Key(number)] = SimpleNamespace(opener=opener)
+    assert threads.not_open(windows) == {11, 13}
+    assert [window.opener for window in windows.values()] == [threads.ABOUT_TO_OPEN] * 3

@@ -39,9 +39,8 @@ from zctrace.probes.model import DIRECTIONS_BY_NUMBER, LARGE, Mechanism, Quantit
 from zctrace.probes.syscall_numbers import SYSCALLS
 from zctrace.workloads import marker
 
-SETTLING_SECONDS = 0.02
+SETTLING_SECONDS, EMULATED_SETTLING_SECONDS = 0.02, 0.2
 """In which a thread, as a rule, has done with a copy that it is in the middle of."""
-_ABOUT_TO_OPEN = 0xFFFFFFFF  # probes/bpf/window.c
 
 
 class Meter:
@@ -305,7 +304,7 @@ class Meter:
         """
         table = self._bpf["windows"]
         for process in processes:
-            window = table.Leaf(role=role, scope=scope, opener=_ABOUT_TO_OPEN)
+            window = table.Leaf(role=role, scope=scope, opener=threads.ABOUT_TO_OPEN)
             table[table.Key(process)] = window
         self._windows_changed()
 
@@ -332,13 +331,11 @@ class Meter:
 
         They end within :data:`SETTLING_SECONDS`, as a rule.
         """
-        windows, open_ = self._bpf["windows"], set()
+        windows = self._bpf["windows"]
         with processes.before_others():
-            # Again and again: a process that forks meanwhile gives its child a window, too.
-            while keys := [key.value for key in windows]:
-                open_ |= set(keys)
-                windows.clear()
+            open_ = threads.not_open(windows)
             self._windows_changed()
+            windows.clear()
             self._watch_nobody()
         self._left += threads.outside(open_, self._cgroup)
 

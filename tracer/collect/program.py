@@ -19,7 +19,7 @@ from zctrace.collect.attached import Instrument, attached, survey
 from zctrace.collect.calibration import Calibration
 from zctrace.collect.describe import RUNNING, TRACING, Stopwatch, hits_since
 from zctrace.collect.launcher import ProgramGroup
-from zctrace.collect.meter import SETTLING_SECONDS
+from zctrace.collect.meter import EMULATED_SETTLING_SECONDS, SETTLING_SECONDS
 from zctrace.collect.obstacles import of_programs
 from zctrace.collect.stacks import Programs
 from zctrace.errors import SessionError
@@ -118,6 +118,9 @@ class Tracer:
         show: Show = lambda seconds, look: None,
     ) -> None:
         self._meter, self._cgroup = meter, cgroup
+        # Emulated processors take turns: a copy may take as long as theirs do.
+        emulated = request.machine == "qemu-tcg"
+        self._settling = EMULATED_SETTLING_SECONDS if emulated else SETTLING_SECONDS
         self.group = ProgramGroup(request, cgroup, streams, environment)
         self._stop, self._say, self._show = stop, say, show
         self._programs = Programs()
@@ -208,7 +211,7 @@ class Tracer:
         with self._scoped(cgroup):
             self._meter.about_to_open(there, Role.PROGRAM, scope)
             with stretch:
-                time.sleep(SETTLING_SECONDS)
+                time.sleep(self._settling)
                 return self._opened(subject, controls, scope, there)
 
     def _opened(
@@ -234,7 +237,7 @@ class Tracer:
 
     def _close(self) -> None:
         self._meter.close_windows()
-        time.sleep(SETTLING_SECONDS)
+        time.sleep(self._settling)
 
     def _marked(
         self, subject: Subject, meanwhile: Callable[[], None], stretch: _Stretch
@@ -248,11 +251,11 @@ class Tracer:
                 self._meter.about_to_open((process,), Role.PROGRAM, Scope.PROCESS)
             try:
                 with stretch:
-                    time.sleep(SETTLING_SECONDS)
+                    time.sleep(self._settling)
                     began = time.monotonic()
                     meanwhile()
                     seconds = time.monotonic() - began
-                    time.sleep(SETTLING_SECONDS)
+                    time.sleep(self._settling)
                 # Otherwise nothing was counted, which is not the same as nothing copied.
                 if not self._meter.saw_window(Role.PROGRAM, process):
                     raise SessionError(

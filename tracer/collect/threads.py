@@ -18,6 +18,8 @@ _SLOTS, _MORE = 4096, 8192
 PARAMETERS = {"THREAD_SLOTS": str(_SLOTS), "MORE_THREADS": str(_MORE)}
 """For the meter's ``-D``: of how many threads something is kept, of those that have a place by
 their number, and of others that find theirs taken."""
+ABOUT_TO_OPEN = 0xFFFFFFFF
+"""The opener of a window that is not open yet, or no more (probes/bpf/window.c)."""
 _FIRST_THREAD_KEY = 1 << 32
 """Keys of windows below it are processes' numbers."""
 _BY_COLLECTOR = 1
@@ -141,6 +143,22 @@ def left(tables: Any, cgroup: Path | None) -> int:
 def _forget_left(tables: Any) -> None:
     tables["strays"][ctypes.c_int(0)] = ctypes.c_ulonglong(0)
     tables["joined"].clear()
+
+
+def not_open(windows: Any) -> set[int]:
+    """Say of all windows that are open that they are not; returns their keys.
+
+    They are still there: who finds one at a call lets the breakpoint inside know that it is not
+    to count. Without them that would go by what it knew, until it is told that windows have
+    changed. Again and again: a process that forks meanwhile gives its child a window, too.
+    """
+    keys = set()
+    while still := [row for row in windows.items() if row[1].opener != ABOUT_TO_OPEN]:
+        for key, window in still:
+            window.opener = ABOUT_TO_OPEN
+            windows[key] = window
+            keys.add(key.value)
+    return keys
 
 
 def outside(windows: Iterable[int], cgroup: Path | None) -> int:

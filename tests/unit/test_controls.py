@@ -475,7 +475,7 @@ def test_known_system_calls_are_all_seen(evidence, quantity):
 
 
 def test_a_runtime_may_look_at_the_time(evidence):
-    """Where that is a system call, it is none of the control's, nor are its 16 B."""
+    """Where that is a system call, the controls do not count it, nor the 16 B it copies."""
     looks = [
         count(
             "control_after",

@@ -43,7 +43,7 @@ def test_who_never_acknowledges_is_not_waited_for_for_ever(naps):
 
 
 def test_where_tcp_has_it():
-    """In a real connection: what was sent and not read is acknowledged all the same."""
+    """In a real connection, where the kernel fills struct tcp_info in."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         near = socket.create_connection(listener.getsockname())
         far, _ = listener.accept()

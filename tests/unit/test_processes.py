@@ -86,7 +86,7 @@ class Windows(dict):
 
 
 def test_windows_are_not_open_before_they_are_gone():
-    """With the one that was started meanwhile; those that were not open are none of them."""
+    """A window that a fork adds meanwhile is told, too. One that was never open is not."""
     windows = Windows()
     windows.started = 13
     for number, opener in ((11, 0), (12, threads.ABOUT_TO_OPEN)):

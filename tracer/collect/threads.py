@@ -150,7 +150,7 @@ def not_open(windows: Any) -> set[int]:
 
     They are still there: who finds one at a call lets the breakpoint inside know that it is not
     to count. Without them that would go by what it knew, until it is told that windows have
-    changed. Again and again: a process that forks meanwhile gives its child a window, too.
+    changed. Repeated, since a fork gives the child of an open window a window, too.
     """
     keys = set()
     while still := [row for row in windows.items() if row[1].opener != ABOUT_TO_OPEN]:

@@ -129,6 +129,27 @@ static inline void call_ends(void)
 }
 #endif
 
+/*
+ * role_or_window() for copies to and from user memory: a kernel thread that works on a program's
+ * memory works for that program. Before Linux kernel commit 3bfe6106693b ("io-wq: fork
+ * worker threads from original task") (in v5.12) io_uring had such threads.
+ */
+static inline u32 role_by_memory(struct window **unopened)
+{
+	u32 role = role_or_window(unopened);
+	struct window *window;
+	u64 memory;
+
+	if (role || *unopened)
+		return role;
+	memory = memory_here();
+	window = memory ? window_of(memory) : NULL;
+	if (is_open(window))
+		return window->role;
+	*unopened = window;
+	return 0;
+}
+
 /* On a CALL instruction. Nothing is counted yet. */
 int on_call(struct pt_regs *ctx)
 {
@@ -136,28 +157,29 @@ int on_call(struct pt_regs *ctx)
 	struct call_site *at = call_sites.lookup(&place);
 	struct call_key key = {.thread = thread_here()};
 	struct call call = {.stack = ctx->sp};
-	struct window *window;
+	struct window *unopened;
+	u32 role;
 
 	if (!at) {
 		count_lost(LOST_CALL);
 		return 0;
 	}
 	count_hit(at->site);
-	window = window_of_memory();
-	if (window ? !is_open(window) : !pending_role()) {
-		if (window)
+	role = role_by_memory(&unopened);
+	if (!role && (unopened || !pending_role())) {
+		if (unopened)
 			call_begins(0);
 		return 0;
 	}
 	call.direction = direction_of(at, argument(ctx, at->iterator));
 	if (!call.direction)
 		return 0;
-	call.pending = !window;
-	call.role = window ? window->role : role_of_stranger(at, call.direction);
+	call.pending = !role;
+	call.role = role ? role : role_of_stranger(at, call.direction);
 	if (!call.role)
 		return 0;
-	if (window)
-		call_begins(call.role);
+	if (role)
+		call_begins(role);
 	call.asked = at->size;
 	if (at->length)
 		call.asked = argument(ctx, at->length);

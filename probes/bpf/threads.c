@@ -248,14 +248,20 @@ static inline struct thread *open_thread(void)
 }
 
 /*
- * The role of the current thread's window, if that is open; otherwise 0. Nothing is begun for the
- * thread, which may be one that has just ended and gives up the processor.
+ * The role of the current thread's window, if that is open; otherwise 0, and its window. Nothing
+ * is begun for the thread, which may be one that has just ended and gives up the processor.
  */
+static inline u32 role_or_window(struct window **unopened)
+{
+	return role_of_thread(thread_known(bpf_get_current_pid_tgid()), unopened);
+}
+
+/* The role alone. */
 static inline u32 open_role(void)
 {
 	struct window *unopened;
 
-	return role_of_thread(thread_known(bpf_get_current_pid_tgid()), &unopened);
+	return role_or_window(&unopened);
 }
 
 static inline u32 syscall_here(void)

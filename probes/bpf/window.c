@@ -115,22 +115,6 @@ static inline u64 memory_here(void)
 }
 
 /*
- * The same for copies to and from user memory: a kernel thread that works on a program's
- * memory works for that program. Before Linux kernel commit 3bfe6106693b ("io-wq: fork
- * worker threads from original task") (in v5.12) io_uring had such threads.
- */
-static inline struct window *window_of_memory(void)
-{
-	struct window *window = window_here();
-	u64 memory;
-
-	if (window)
-		return window;
-	memory = memory_here();
-	return memory ? window_of(memory) : NULL;
-}
-
-/*
  * In which calls the kernel reads a file into memory of its own, for the caller: programs and
  * modules that are loaded. In a thread without a window that is nobody else's work.
  */
@@ -145,12 +129,24 @@ static inline bool is_open(struct window *window)
 }
 
 #ifndef FLOWS /* threads.c */
-/* The role of the current thread's window, if that is open; otherwise 0. */
-static inline u32 open_role(void)
+/* The role of the current thread's window, if that is open; otherwise 0, and its window. */
+static inline u32 role_or_window(struct window **unopened)
 {
 	struct window *window = window_here();
 
-	return is_open(window) ? window->role : 0;
+	*unopened = NULL;
+	if (is_open(window))
+		return window->role;
+	*unopened = window;
+	return 0;
+}
+
+/* The role of the current thread's window, if that is open; otherwise 0. */
+static inline u32 open_role(void)
+{
+	struct window *unopened;
+
+	return role_or_window(&unopened);
 }
 
 /* The system call that the current thread is in. */

@@ -23,7 +23,11 @@ with guarded(sys.argv[1]) as folder:
     time.sleep(60)
 """
 
-
+SLOW_TO_LEAVE = """
+import os, time
+leave = os.setsid
+os.setsid = lambda: (time.sleep(0.5), leave())
+"""
 TWO_AT_ONCE = """
 import sys
 from contextlib import ExitStack
@@ -92,9 +96,10 @@ def alive(pid):
         return False
 
 
-def test_killing_the_whole_process_group_spares_the_guardian(run_id):
+@pytest.mark.parametrize("before", ["", SLOW_TO_LEAVE], ids=["at once", "slow to leave"])
+def test_killing_the_whole_process_group_spares_the_guardian(run_id, before):
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, run_id],
+        [sys.executable, "-c", before + SCRIPT, run_id],
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[2],

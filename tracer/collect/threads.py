@@ -148,9 +148,9 @@ def _forget_left(tables: Any) -> None:
 def not_open(windows: Any) -> set[int]:
     """Say of all windows that are open that they are not; returns their keys.
 
-    They are still there: who finds one at a call lets the breakpoint inside know that it is not
-    to count. Without them that would go by what it knew, until it is told that windows have
-    changed. Repeated, since a fork gives the child of an open window a window, too.
+    Threads that were told of theirs count until they are told that windows have changed: a call
+    and the copies that it makes count as long as each other. Repeated, since a fork gives the
+    child of an open window a window, too.
     """
     keys = set()
     while still := [row for row in windows.items() if row[1].opener != ABOUT_TO_OPEN]:

@@ -42,15 +42,20 @@ def guarded(run_id: str) -> Iterator[RunFolder]:
     """
     folder = Path(tempfile.gettempdir()) / f"zctrace-{run_id}"
     end, alive = os.pipe()
+    out_of_reach, says_so = os.pipe()
     # First the guardian, then the folder: there is no moment without one.
     guardian = os.fork()
     if not guardian:
         try:
-            _guard(end, folder, run_id)
+            _guard(end, says_so, folder, run_id)
         finally:
             os._exit(0)
     os.close(end)
+    os.close(says_so)
     try:
+        # Until then it dies with us where the whole process group is killed.
+        os.read(out_of_reach, 1)
+        os.close(out_of_reach)
         folder.mkdir(mode=0o755)
         yield RunFolder(folder, run_id)
     finally:
@@ -58,10 +63,11 @@ def guarded(run_id: str) -> Iterator[RunFolder]:
         os.waitpid(guardian, 0)
 
 
-def _guard(end: int, folder: Path, run_id: str) -> None:
+def _guard(end: int, says_so: int, folder: Path, run_id: str) -> None:
     os.setsid()  # out of reach of the terminal's Ctrl-C and of a killed process group
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    os.write(says_so, b"\0")
     # A process that reads the run's output must not wait for the guardian, nor must the
     # guardian of another run at the same time: this one has inherited its pipe, too.
     null = os.open(os.devnull, os.O_RDWR)

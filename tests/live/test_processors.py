@@ -52,7 +52,7 @@ def test_a_storm_of_forks_is_counted(traced):
 
 def test_a_processor_that_goes_off_and_on_is_told(traced):
     found = traced["off and on"]
-    assert any("a processor was switched off or on" in doubt for doubt in found.doubts)
+    assert any("a CPU went offline or online" in doubt for doubt in found.doubts)
 
 
 def test_what_comes_back_is_watched_again(traced):

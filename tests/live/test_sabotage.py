@@ -51,7 +51,7 @@ def test_no_figure_is_shown(sabotaged):
         assert row["controls"] == "failed"
         # What the dead probes say nothing about stands.
         assert (row["mode_switches"], row["verdict_switches"]) == ("2", "holds")
-    assert sabotaged.stdout.startswith("CONTROLS FAILED")
+    assert sabotaged.stdout.startswith("SELF-TEST FAILED")
     assert "not to be trusted" in sabotaged.stderr
 
 
@@ -97,7 +97,7 @@ def test_a_trace_by_breakpoints_of_which_one_is_dead_has_no_answer(live, line, f
     words = ("--kernel", line, "--sabotage", function)
     result = zctrace("trace", *words, "--", "cp", "/usr/bin/env", "/tmp/copy")
     assert result.returncode == ControlError.exit_code, result.stdout
-    assert result.stdout.startswith("CONTROLS FAILED")
+    assert result.stdout.startswith("SELF-TEST FAILED")
     assert "not to be trusted" in result.stderr
 
 

@@ -236,7 +236,7 @@ def consumed(seen):
         return verdict
     words = (
         f"{_of(seen.broker)}, plaintext: {_bytes(case.sent)} into sockets for {case.payload} B "
-        f"of records, {case.copies:.4f} copies for each byte"
+        f"of records, {case.copies:.4f} copies per byte"
     )
     tls, _ = _kafka(seen, "consume, TLS")
     if tls:

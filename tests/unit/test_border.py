@@ -106,9 +106,7 @@ def test_a_pipe_into_a_counter_is_related_to_what_was_read(answered):
     )
     found = answered(moved, 48 * MIB)
     assert (found.delivered, found.received) == ({"device": 9}, {FILE: 16 * MIB})
-    assert sentences.sentence(found).startswith(
-        "not zero-copy: 3.00 copies for each byte received"
-    )
+    assert sentences.sentence(found).startswith("not zero-copy: 3.00 copies per byte received")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +130,7 @@ def test_what_moved_inside_is_the_basis_where_hardly_anything_else_did(answered)
     found = answered(account(pair(), *flows), 2 * MIB)
     assert found.basis == ("moved inside", MIB)
     assert sentences.sentence(found) == (
-        "not zero-copy: 2.00 copies for each byte moved inside: 2.00 by write(2)"
+        "not zero-copy: 2.00 copies per byte moved inside: 2.00 by write(2)"
     )
     much = account(pair(), *flows[:2], (2, "in", border.LITTLE))
     assert border.of(much).basis == ("received", border.LITTLE)
@@ -142,10 +140,10 @@ def test_little_is_no_verdict(answered):
     """The dynamic loader reads the heads of libraries, and copies them."""
     read = account([Thing(FILE, "/lib")], (0, "in", 2400))
     assert sentences.sentence(answered(read, 2400)) == (
-        "it moved 2400 B only: 2400 B were copied: 2400 by write(2)"
+        "it moved only 2400 B: 2400 B were copied: 2400 by write(2)"
     )
     assert sentences.sentence(answered(read, 0)) == (
-        "it moved 2400 B only, and the CPU copied none of them"
+        "it moved only 2400 B, and the CPU copied none of them"
     )
     enough = account([Thing(FILE, "/lib")], (0, "in", border.LITTLE))
     assert sentences.sentence(answered(enough, border.LITTLE)).startswith("not zero-copy: 1.00")
@@ -183,7 +181,7 @@ def test_what_moved_inside_is_shown(answered):
     reports.render([found], console)
     text = console.export_text()
     assert f"moved inside {MIB} B: sockets {MIB}" in text
-    assert "2 for each byte moved inside" in text
+    assert "2 per byte moved inside" in text
     (summary,) = json.loads(program_data.result_json([found]))["summary"]
     assert (summary["basis"], summary["inside_bytes"]) == ("moved inside", {"socket": MIB})
 

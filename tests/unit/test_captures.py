@@ -58,8 +58,8 @@ def test_a_capture_s_copies_are_in_no_figure_of_a_program(traced):
     assert found.failed == []
     (note,) = set(found.notes) - set(before.notes)
     assert note == (
-        "a packet capture (tcpdump, process 17) copied 4533 B of packets at the same time; "
-        "these bytes are in no figure: end the capture to measure without it"
+        "a packet capture (tcpdump, process 17) copied 4533 B of packets during the "
+        "measurement; they are not included in any figure: end the capture to measure without it"
     )
 
 
@@ -67,9 +67,7 @@ def test_what_it_had_copied_of_zero_copy_sends_is_in_them_with_the_reason(traced
     found = program.answer(captured(traced, given_up(traced, "program", 4001)))
     assert found.copied_bytes == program.answer(traced).copied_bytes + 4001
     why = [str(reason) for reason, size in found.reasons if size == 4001]
-    assert why == [
-        "a packet tap on the device wants the packets for itself (dev_queue_xmit_nit)"
-    ]
+    assert why == ["a packet capture on the device keeps the packets (dev_queue_xmit_nit)"]
     assert any("made the kernel copy 4001 B of zero-copy sends" in n for n in found.notes)
 
 

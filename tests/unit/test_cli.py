@@ -137,7 +137,7 @@ def test_a_report_of_failed_controls(tmp_path, line):
     (tmp_path / "a.json").write_text(json.dumps({"evidence": [evidence]}))
     result = zctrace("report", tmp_path / "a.json")
     assert result.returncode == errors.ControlError.exit_code
-    assert result.stdout.startswith("CONTROLS FAILED")
+    assert result.stdout.startswith("SELF-TEST FAILED")
 
 
 def test_a_reader_that_has_enough():

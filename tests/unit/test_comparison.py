@@ -245,7 +245,7 @@ def test_what_was_not_measured_is_no_number():
     for row in copied:
         assert (row["after"], row["change"], row["after_per_byte"]) == ("", "", "")
         assert row["before"] != ""
-    assert any(d.startswith("after: control failed: known bytes") for d in compared.doubts)
+    assert any(d.startswith("after: self-test failed: known bytes") for d in compared.doubts)
     back = only(broken, recorded(OFF))
     assert "not measured → 2.00: controls failed before" in back.headline
 
@@ -255,7 +255,7 @@ def test_two_sides_without_figures_are_not_alike():
     compared = only(broken, broken)
     assert "not measured on either side" in compared.headline
     assert model.NOTHING not in compared.headline
-    assert any(d.startswith("before and after: control failed") for d in compared.doubts)
+    assert any(d.startswith("before and after: self-test failed") for d in compared.doubts)
 
 
 def test_lower_bounds_are_told():
@@ -263,7 +263,7 @@ def test_lower_bounds_are_told():
     compared = only(recorded(OFF), lost)
     assert "2.00 → at least < 0.01" in compared.headline
     assert any(d.startswith("after: figures are lower bounds: 3") for d in compared.doubts)
-    assert only(recorded(ON), lost).headline.startswith("as far as was seen, nothing changed")
+    assert only(recorded(ON), lost).headline.startswith("as far as observed, nothing changed")
 
 
 def test_where_nothing_was_delivered_bytes_are_compared():
@@ -535,7 +535,7 @@ def test_runs_whose_controls_failed_are_not_compared(evidence):
     more = altering.broken(copying_more(evidence, "sendfile"))
     for other in (compared, only(evidence, more)):
         assert not [i for i in other.items if i.part is Part.REASON]
-    assert any("control failed" in doubt for doubt in compared.doubts)
+    assert any("self-test failed" in doubt for doubt in compared.doubts)
     neither = only(altering.broken(evidence), altering.broken(evidence))
     assert (
         neither.headline

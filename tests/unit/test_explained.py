@@ -69,7 +69,9 @@ def test_pages_handed_from_a_disk_s_file_to_a_socket_are_explained(recorded):
     flows = (moved(0, "sendfile", "in"), moved(1, "sendfile", "out"))
     assert explained(recorded, (FILE, SOCKET), flows).unexplained == ()
     found = answer(recorded, (FILE, SOCKET), flows)
-    assert sentences.sentence(found) == f"zero-copy: of {SIZE} B delivered the CPU copied none"
+    assert (
+        sentences.sentence(found) == f"zero-copy: the CPU copied none of the {SIZE} B delivered"
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,11 +81,11 @@ def test_pages_handed_from_a_disk_s_file_to_a_socket_are_explained(recorded):
         (on("nvme", "loop"), NOT_WATCHED["loop"]),
         (on(type="fuse"), NOT_WATCHED["fuse"]),
         (on("nvme", type="btrfs"), NOT_WATCHED["btrfs"]),
-        (on(), "how ext4 moves bytes is not known"),
-        (on("strange"), "how ext4 moves bytes is not known"),
+        (on(), "zctrace does not know how ext4 moves bytes"),
+        (on("strange"), "zctrace does not know how ext4 moves bytes"),
         (
             Thing(ThingKind.FILE, "more", many=True, type="of many kinds"),
-            "more of its kind than there is room for",
+            "more of this kind than the table holds",
         ),
     ],
 )
@@ -94,7 +96,7 @@ def test_what_may_copy_unseen_leaves_the_answer_open(recorded, thing, why):
     assert part.why.endswith(why)
     found = answer(recorded, (thing, SOCKET), flows)
     assert sentences.sentence(found) == (
-        f"not known whether it is zero-copy: {SIZE} B through {thing.name}: {part.why}"
+        f"unknown whether it is zero-copy: {SIZE} B through {thing.name}: {part.why}"
     )
     with pytest.raises(errors.LimitError, match=f"of {SIZE} B it is not known"):
         check.require_limit(found, 0.01)
@@ -133,7 +135,7 @@ def test_the_share_that_is_not_known_is_said(recorded):
     )
     found = answer(recorded, (FILE, on("loop"), SOCKET), flows)
     assert sentences.sentence(found).startswith(
-        f"zero-copy for 75 % of the bytes delivered; for 25 % it is not known: {SIZE} B"
+        f"zero-copy for 75 % of the bytes delivered; unknown for 25 %: {SIZE} B"
     )
 
 
@@ -224,8 +226,8 @@ def test_many_pages_copied_on_write_are_said(recorded):
     if found.copied is None:
         pytest.fail(f"controls failed: {found.failed}")
     assert sentences.sentence(found) == (
-        f"zero-copy: of {SIZE} B delivered the CPU copied none. Besides, pages of "
-        f"{SIZE // 4} B were copied on write"
+        f"zero-copy: the CPU copied none of the {SIZE} B delivered. In addition, {SIZE // 4} B "
+        "of pages were copied on write"
     )
 
 

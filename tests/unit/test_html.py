@@ -177,7 +177,7 @@ def test_what_failed_its_controls_is_no_number(line):
 
 
 def test_nothing_is_said_of_controls_that_passed(everything):
-    assert "CONTROLS FAILED" not in everything[1]
+    assert "SELF-TEST FAILED" not in everything[1]
 
 
 def test_why_something_was_not_available(everything):
@@ -492,7 +492,7 @@ def test_a_page_of_failed_controls_is_written_and_complained_of(tmp_path):
     path.write_text(machine_readable.result_json(judged))
     result = report(path, "--html", out)
     assert isinstance(result.exception, ControlError)
-    assert "CONTROLS FAILED" in out.read_text()
+    assert "SELF-TEST FAILED" in out.read_text()
 
 
 def test_evidence_is_read_back_the_same(everything):

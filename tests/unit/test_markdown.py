@@ -89,7 +89,7 @@ def test_what_was_not_measured_is_no_zero():
     run = next(run for run in evidence.runs if run.strategy == "sendfile")
     lost = dataclasses.replace(run, lost={**run.lost, "window": 1})
     text = markdown.document(runs.judge([dataclasses.replace(evidence, runs=(lost,))]))
-    assert "**CONTROLS FAILED" in text
+    assert "**SELF-TEST FAILED" in text
     row = cells(text, "Over loopback", 0, "sendfile")
     assert (row["CPU copies"], row["switches"], row["DMA copies"]) == ("–", "–", "–")
     assert cells(text, "Over loopback", 1, "sendfile")["u→k"] == "–"

@@ -60,7 +60,7 @@ def test_a_caller_of_a_plain_copy_without_a_probe_is_no_zero(evidence):
     refused = site("memcpy", unreached=("fuse_copy_do+0x5a",), paths=frozenset({Path.PIPE}))
     found = with_sites(evidence, refused)
     assert list(doubts.unreached(found)) == [
-        "memcpy, called by fuse_copy_do+0x5a: no probe there"
+        "memcpy from fuse_copy_do+0x5a (the call site is not probed)"
     ]
     assert list(doubts.unreached(found, frozenset({Path.TCP}))) == []
     assert list(doubts.unreached(found, frozenset({Path.PIPE, Path.TCP})))

@@ -59,7 +59,7 @@ def test_below_serve(run, tmp_path):
         result = run(path=tmp_path / "s")
     assert result.returncode == 1
     assert "1 failed, 2 passed" in result.stdout
-    assert "<Window: not zero-copy: 2.00 copies for each byte delivered" in result.stdout
+    assert "<Window: not zero-copy: 2.00 copies per byte delivered" in result.stdout
     assert len(collector.subjects) == 2
 
 

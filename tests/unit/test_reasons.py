@@ -10,20 +10,40 @@ from zctrace.probes.memory_copies import MEMORY_COPIES
 @pytest.mark.parametrize(
     ("quantity", "caller", "syscall", "words"),
     [
-        ("skb-copy-ubufs", "__netif_receive_skb_core", "sendto", "loopback: the receiver"),
-        ("skb-copy-ubufs", "ip_local_deliver_finish+0x7f", None, "loopback: the receiver"),
-        ("skb-copy-ubufs", "dev_queue_xmit_nit+0x1", "sendto", "a packet tap on the device"),
+        (
+            "skb-copy-ubufs",
+            "__netif_receive_skb_core",
+            "sendto",
+            "the receiver is on the same host",
+        ),
+        (
+            "skb-copy-ubufs",
+            "ip_local_deliver_finish+0x7f",
+            None,
+            "the receiver is on the same host",
+        ),
+        (
+            "skb-copy-ubufs",
+            "dev_queue_xmit_nit+0x1",
+            "sendto",
+            "a packet capture on the device",
+        ),
         ("skb-copy-ubufs", "someone+0x1", "sendto", "zero-copy packets were handed to"),
-        ("copy-from-iter-atomic", "generic_perform_write+0x1", "splice", "a file's page cache"),
-        ("copy-to-iter", "filemap_read+0x1", "io_uring_enter", "into a registered buffer"),
-        ("copy-to-iter", "filemap_read+0x1", "sendfile", "the file system, or the kind of"),
-        ("copy-to-iter", "shmem_file_read_iter+0x1", "io_uring_enter", "the file system, or"),
-        ("copy-from-iter", "unix_stream_sendmsg+0x1", "sendfile", "the socket takes no"),
+        (
+            "copy-from-iter-atomic",
+            "generic_perform_write+0x1",
+            "splice",
+            "written into the page cache",
+        ),
+        ("copy-to-iter", "filemap_read+0x1", "io_uring_enter", "read into a registered buffer"),
+        ("copy-to-iter", "filemap_read+0x1", "sendfile", "this file system or file type"),
+        ("copy-to-iter", "shmem_file_read_iter+0x1", "io_uring_enter", "this file system or"),
+        ("copy-from-iter", "unix_stream_sendmsg+0x1", "sendfile", "this socket type takes"),
         ("skb-copy-and-csum-bits", "skb_segment+0x1", "sendto", "no scatter/gather: packets"),
         ("skb-copy-bits", "skb_segment+0x1", "sendto", "no scatter/gather: packets"),
-        ("skb-copy-bits", "__pskb_pull_tail+0x1", None, "a packet's pages were pulled into"),
+        ("skb-copy-bits", "__pskb_pull_tail+0x1", None, "packet data was pulled from pages"),
         ("skb-copy-bits", "skb_try_coalesce+0x1", None, "the receiver merged small packets"),
-        ("copy-page", "wp_page_copy+0xd2", None, "copy-on-write: a page that others share"),
+        ("copy-page", "wp_page_copy+0xd2", None, "copy-on-write: a shared page"),
     ],
 )
 def test_what_was_seen_has_words_and_names_the_caller(quantity, caller, syscall, words):
@@ -40,7 +60,8 @@ def test_what_the_compiler_made_of_a_caller_is_the_caller():
 @pytest.mark.parametrize("caller", [None, ""])
 def test_nobody_is_named_where_nobody_is_known(caller):
     assert (
-        str(reason("copy-from-iter", caller, None)) == "the socket takes no references to pages"
+        str(reason("copy-from-iter", caller, None))
+        == "this socket type takes no page references"
     )
 
 

@@ -98,7 +98,9 @@ def test_the_heaviest_stacks_are_in_the_report(found):
         "copy_page_from_iter_atomic_[k]", "generic_perform_write_[k]", "vfs_write_[k]",
     ]  # fmt: skip
     missing = found.copied_bytes - 3560
-    assert f"{missing} B were copied on stacks that there was no room for" in text.getvalue()
+    assert (
+        f"{missing} B were copied on stacks that the table had no room for" in text.getvalue()
+    )
 
 
 def test_what_moves_nothing_is_no_payload(plain):

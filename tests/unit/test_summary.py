@@ -133,7 +133,7 @@ def test_copies_in_another_context_leave_the_claim_open(evidence):
     judged = only(added(evidence, "sendfile", stray), "sendfile")
     assert judged.figures["cpu_copied_bytes"] is None
     assert judged.copies.word is Word.NOT_MEASURED
-    assert judged.copies.sentence.startswith("unattributed: 100 B")
+    assert judged.copies.sentence.startswith("unattributed: during the transfer 100 B")
     assert judged.failed == []
 
 
@@ -239,16 +239,18 @@ def test_copy_on_write_is_a_copy_inside_the_kernel(evidence):
     assert judged.copies.word is Word.REFUTED
     assert judged.copies.sentence.endswith("+4096 B")
     assert judged.figures["reason"] == (
-        "4096 B: copy-on-write: a page that others share was written to (wp_page_copy)"
+        "4096 B: copy-on-write: a shared page was written to (wp_page_copy)"
     )
 
 
 def test_bytes_inside_the_kernel_have_a_reason(evidence):
     loopback = only(evidence, "msg-zerocopy").figures
     assert loopback["k2k_bytes"] >= MIB
-    assert loopback["reason"].startswith(f"{loopback['k2k_bytes']} B: loopback: the receiver")
+    assert loopback["reason"].startswith(
+        f"{loopback['k2k_bytes']} B: the receiver is on the same host"
+    )
     page_cache = only(evidence, "copy-file-range").figures["reason"]
-    assert page_cache.startswith("1048576 B: a file's page cache takes no pages of others")
+    assert page_cache.startswith("1048576 B: written into the page cache")
     assert "(generic_perform_write)" in page_cache
 
 
@@ -272,8 +274,8 @@ def test_reasons_are_added_up_and_begin_with_the_most_bytes(evidence):
     reason = only(copied, "sendfile").figures["reason"]
     sizes = [part.split(" B: ")[0] for part in reason.split("; ")]
     assert sizes == ["5000", "300", "300"]
-    assert reason.startswith("5000 B: a packet tap on the device")
-    assert "300 B: loopback" in reason
+    assert reason.startswith("5000 B: a packet capture on the device")
+    assert "300 B: the receiver is on the same host" in reason
 
 
 def test_bytes_that_were_sent_again_are_named_beside_copies(evidence):
@@ -381,7 +383,7 @@ def test_callers_that_nothing_watches_leave_the_copies_open(evidence):
     judged = only(dataclasses.replace(unreached, sites=sites), "sendfile")
     assert judged.copies.word is Word.NOT_MEASURED
     assert judged.copies.sentence == (
-        "blind: dax_copy_to_iter, called by odd+0x10, even+0x20: no probe there"
+        "not covered: dax_copy_to_iter from odd+0x10, even+0x20 (the call site is not probed)"
     )
 
 
@@ -399,7 +401,7 @@ def test_callers_that_a_breakpoint_watches_leave_nothing_open(evidence):
     judged = only(alone, "sendfile")
     assert judged.failed == []
     assert judged.copies.word is Word.NOT_MEASURED
-    assert "called by odd+0x10: no probe there" in judged.copies.sentence
+    assert "from odd+0x10 (the call site is not probed)" in judged.copies.sentence
 
 
 def test_metadata_that_nobody_watches_is_not_the_payload_s(evidence):
@@ -426,7 +428,7 @@ def test_a_site_without_a_control_leaves_the_copies_open(evidence):
     expected = without(run_of(evidence, "sendfile").expected, ZEROCOPY_COPIED)
     judged = only(altered(evidence, "sendfile", expected=expected), "sendfile")
     assert judged.copies.word is Word.NOT_MEASURED
-    assert "no control" in judged.copies.sentence
+    assert "no self-test" in judged.copies.sentence
 
 
 def test_every_site_on_a_strategy_s_path_has_a_control():
@@ -454,7 +456,7 @@ def test_a_blind_site_on_the_path_leaves_the_copies_open(evidence):
     open_ = dataclasses.replace(evidence, blind=(*evidence.blind, blind))
     judged = only(open_, "sendfile")
     assert judged.copies.word is Word.NOT_MEASURED
-    assert judged.figures["coverage"] == "blind: f: refused"
+    assert judged.figures["coverage"] == "not covered: f (refused)"
 
 
 def test_an_inexact_site_leaves_the_copies_open(evidence):

@@ -52,15 +52,15 @@ def rendered(found, width=80):
 @pytest.mark.parametrize(
     ("name", "beginning"),
     [
-        ("cp", "not zero-copy: 1.00 copies for each byte delivered: 1.00 by copy_file_range"),
+        ("cp", "not zero-copy: 1.00 copies per byte delivered: 1.00 by copy_file_range"),
         ("cp --reflink", "zero-copy for "),
-        ("cat", "not zero-copy: 1.00 copies for each byte delivered: 1.00 by read(2)"),
+        ("cat", "not zero-copy: 1.00 copies per byte delivered: 1.00 by read(2)"),
         (
             "shell",
-            "not zero-copy: 3.00 copies for each byte received: 2.00 by read(2), 1.00",
+            "not zero-copy: 3.00 copies per byte received: 2.00 by read(2), 1.00",
         ),
         ("nginx, sendfile on", "zero-copy for 99.9 % of the bytes delivered; "),
-        ("nginx, sendfile off", "not zero-copy: 2.00 copies for each byte delivered: 1.00 by"),
+        ("nginx, sendfile off", "not zero-copy: 2.00 copies per byte delivered: 1.00 by"),
     ],
 )
 def test_the_verdict(answers, name, beginning):
@@ -102,9 +102,9 @@ def test_without_its_probe_nothing_is_said(recorded):
     counts = tuple(c for c in evidence.trace.run.counts if c.function != "_copy_from_iter")
     found = program.answer(altered(evidence, counts=counts))
     assert found.copied is found.copied_bytes is found.copies is None
-    assert sentences.sentence(found) == "not measured: the controls failed"
+    assert sentences.sentence(found) == "not measured: a self-test failed"
     text = rendered(found)
-    assert text.startswith("CONTROLS FAILED")
+    assert text.startswith("SELF-TEST FAILED")
     assert "u→k" not in text
 
 
@@ -135,8 +135,8 @@ def test_copies_that_nobody_saw_return_are_told(recorded):
     (doubt,) = found.doubts
     many = doubt.split(" B more")[0].rpartition(" ")[2]
     assert doubt == (
-        f"the copy routine was called for {many} B more than its callers say were copied: "
-        "copies that failed halfway, or that were not all seen"
+        f"the copy routine was asked for {many} B more than its callers report as copied: "
+        "some copies failed halfway, or were missed"
     )
     assert 1 <= int(many) <= 5
 
@@ -154,7 +154,7 @@ def test_what_was_lost_makes_lower_bounds(recorded):
 def test_zero_copy_with_a_doubt_says_so(recorded):
     evidence = recorded["nginx, sendfile on"]
     found = program.answer(altered(evidence, lost={"call": 1}))
-    assert sentences.sentence(found).startswith("as far as was seen, zero-copy")
+    assert sentences.sentence(found).startswith("as far as observed, zero-copy")
 
 
 def test_a_full_table_is_told_and_no_doubt(recorded):
@@ -190,8 +190,8 @@ def test_nobody_s_bytes_are_shown_and_bounded(recorded):
     assert found.unassigned == before.unassigned + SIZE
     assert found.copied_bytes == before.copied_bytes
     assert found.most_copies > 0.99
-    assert sentences.sentence(found).startswith("as far as was seen, zero-copy")
-    assert f"{found.unassigned} B more were copied" in rendered(found).replace("\n  ", " ")
+    assert sentences.sentence(found).startswith("as far as observed, zero-copy")
+    assert f"A further {found.unassigned} B were copied" in rendered(found).replace("\n  ", " ")
     with pytest.raises(errors.LimitError, match="are nobody's"):
         check.require_limit(found, 0.01)
 
@@ -238,7 +238,7 @@ def test_io_uring_is_a_doubt(recorded):
 
 def test_the_limit(answers):
     check.require_limit(answers["nginx, sendfile on"], 0.01)
-    with pytest.raises(errors.LimitError, match="copies for each byte delivered"):
+    with pytest.raises(errors.LimitError, match="copies per byte delivered"):
         check.require_limit(answers["nginx, sendfile off"], 0.01)
 
 
@@ -300,7 +300,7 @@ def test_a_processor_that_went_off_leaves_the_answer_open(recorded):
     evidence = recorded["cp --reflink"]
     lost = {**evidence.trace.run.lost, UNWATCHED: 1}
     (doubt,) = program.answer(altered(evidence, lost=lost)).doubts
-    assert doubt.startswith("a processor was switched off or on")
+    assert doubt.startswith("a CPU went offline or online")
 
 
 def test_a_breakpoint_that_was_not_armed_all_the_time_leaves_the_answer_open(recorded):

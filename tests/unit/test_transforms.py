@@ -263,7 +263,7 @@ def test_the_sentence_says_how_many_times_and_by_whom():
     assert sentences.sentence(answered(seen(SENT), key)) == f"{plain}; but 1.00 × {by}"
     others = answered(seen(SENT // 2, role="outside:program"))
     assert sentences.sentence(others) == (
-        f"{plain}; but perhaps 0.50 × transformed by threads of the kernel or others"
+        f"{plain}; but possibly 0.50 × transformed by kernel threads or other programs"
     )
 
 
@@ -271,7 +271,7 @@ def test_what_a_device_takes_is_not_the_cpu_s():
     found = answered(seen(SENT), seen(SENT, direction="k2d"))
     assert (found.transformed.bytes, found.transformed.handed_over) == (0, SENT)
     assert sentences.sentence(found).endswith(
-        f"; but {SENT} B were handed over to an asynchronous cipher"
+        f"; but {SENT} B were passed to an asynchronous cipher"
     )
 
 
@@ -283,8 +283,10 @@ BLIND = Blind(
 def test_unknown_is_not_zero():
     found = answered(blind=[BLIND])
     assert found.transformed.bytes is None
-    assert sentences.sentence(found).endswith("; but what the CPU encrypted is not known")
-    assert "Not watched, so that more may have been transformed" in rendered(found)
+    assert sentences.sentence(found).endswith(
+        "; but encryption by the CPU could not be measured"
+    )
+    assert "More bytes may have been transformed" in rendered(found)
     older = answered(sites=())
     assert older.transformed.bytes is None
     assert sentences.sentence(older) == sentences.sentence(answered())
@@ -300,7 +302,7 @@ def test_every_report_has_it():
     found = answered(seen(SENT), seen(7, role="outside:program"))
     text = rendered(found)
     assert "crypto_aead_encrypt ← tls_push_record, sendfile" in text
-    assert "7 B more were transformed meanwhile" in " ".join(text.split())
+    assert "A further 7 B were transformed" in " ".join(text.split())
     (summary,) = json.loads(program_data.result_json([found]))["summary"]
     assert summary["transformed_bytes"] == SENT
     assert summary["transformed"][0]["caller"] == "tls_push_record"

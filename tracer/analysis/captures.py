@@ -27,13 +27,13 @@ def sentences(runs: Iterable[Run]) -> Iterator[str]:
     who = _who({capture for run in runs for capture in run.captures})
     if copied:
         yield (
-            f"{who} copied {copied} B of packets at the same time; these bytes are in no "
-            "figure: end the capture to measure without it"
+            f"{who} copied {copied} B of packets during the measurement; they are not included "
+            "in any figure: end the capture to measure without it"
         )
     if ended:
         yield (
-            f"{who} made the kernel copy {ended} B of zero-copy sends, which are in the "
-            "figures: end the capture to measure without it"
+            f"{who} made the kernel copy {ended} B of zero-copy sends; they are included in "
+            "the figures: end the capture to measure without it"
         )
 
 

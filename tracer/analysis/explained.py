@@ -248,10 +248,10 @@ def _routine(
 
 def _why(thing: Thing | None) -> str:
     if thing is None:
-        return "the call had begun before the tracing did"
+        return "the system call began before the tracing"
     if thing.many and not any(thing.type in row.types for row in REFERENCES):
-        return "there were more of its kind than there is room for"
+        return "there were more of this kind than the table holds"
     for part in (*thing.beneath, thing.type):
         if part in NOT_WATCHED:
             return NOT_WATCHED[part]
-    return f"how {thing.type or thing.kind} moves bytes is not known"
+    return f"zctrace does not know how {thing.type or thing.kind} moves bytes"

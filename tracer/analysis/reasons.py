@@ -23,60 +23,56 @@ class _Reason:
 
 
 _PLAIN_COPIES = {
-    "another process's memory is read and written through a page of the kernel's; "
-    "process_vm_readv(2) copies it once": (
-        *("mem_rw", "environ_read", "get_mm_cmdline", "proc_pid_cmdline_read"),
-    ),
-    "AF_XDP in copy mode: the driver, or the socket's flags, allow no other": (
+    "another process's memory is copied through a kernel page; process_vm_readv(2) copies "
+    "it only once": (*("mem_rw", "environ_read", "get_mm_cmdline", "proc_pid_cmdline_read"),),
+    "AF_XDP in copy mode: the driver or the socket's flags allow no zero-copy mode": (
         *("xsk_copy_xdp", "__xsk_rcv", "xsk_rcv"),
         *("xsk_build_skb", "xsk_generic_xmit", "__xsk_generic_xmit", "__xsk_sendmsg"),
     ),
-    "FUSE: what its daemon reads and writes is copied; splice(2) can pass whole pages": (
+    "FUSE: the daemon's reads and writes are copied; splice(2) can pass whole pages": (
         *("fuse_copy_page", "fuse_copy_folio"),
     ),
-    "a disk that is memory: reading and writing it is copying": (
+    "a disk in memory: the CPU copies to read or write it": (
         *("brd_submit_bio", "brd_rw_bvec", "brd_rw_page"),
         *("read_pmem", "pmem_do_read", "pmem_do_bvec", "pmem_submit_bio"),
         *("write_pmem", "pmem_do_write"),
         *("null_transfer", "null_handle_data_transfer", "null_process_cmd"),
     ),
-    "io_uring's zero-copy receive gave up: the bytes were not in its memory": (
+    "io_uring's zero-copy receive fell back to copying: the bytes were not in its memory": (
         *("io_zcrx_copy_chunk", "io_copy_page"),
     ),
-    "SCTP puts packets together of chunks": ("sctp_packet_transmit",),
-    "what btrfs has decompressed is copied into pages of the page cache": (
-        "btrfs_decompress_buf2page",
-    ),
+    "SCTP assembles packets from chunks": ("sctp_packet_transmit",),
+    "btrfs copies decompressed bytes into the page cache": ("btrfs_decompress_buf2page",),
 }
 """Of plain copies in the kernel, by what they are for: who makes them."""
 _REASONS = (
     _Reason(
         Quantity.SKB_COPY_UBUFS,
         "__netif_receive_skb_core",
-        "loopback: the receiver is on this machine and may keep the pages for ever",
+        "the receiver is on the same host, and loopback copies zero-copy sends",
     ),
     # Seen on 7.3.
     _Reason(
         Quantity.SKB_COPY_UBUFS,
         "ip_local_deliver_finish",
-        "loopback: the receiver is on this machine and may keep the pages for ever",
+        "the receiver is on the same host, and loopback copies zero-copy sends",
     ),
     _Reason(
         Quantity.SKB_COPY_UBUFS,
         "dev_queue_xmit_nit",
-        "a packet tap on the device wants the packets for itself",
+        "a packet capture on the device keeps the packets",
     ),
     _Reason(
         Quantity.SKB_COPY_UBUFS,
         "",
-        "zero-copy packets were handed to somebody who may keep them",
+        "zero-copy packets were handed to a receiver that may keep the pages",
     ),
     *(
         _Reason(
             Quantity.COPY_FROM_ITER_ATOMIC,
             "",
-            "a file of an overlay's lower layer is copied up as a whole when it is opened for "
-            "writing, or cut",
+            "overlayfs copies a file of the lower layer up when it is opened for writing or "
+            "truncated",
             call,
         )
         for call in ("open", "openat", "openat2", "truncate", "ftruncate", "creat")
@@ -84,52 +80,53 @@ _REASONS = (
     _Reason(
         Quantity.COPY_FROM_ITER_ATOMIC,
         "",
-        "a file's page cache takes no pages of others: bytes are copied from page to page",
+        "written into the page cache: pages cannot be moved in, so they are copied",
     ),
     _Reason(
         Quantity.COPY_TO_ITER,
         "filemap_read",
-        "into a registered buffer, which the kernel reaches by an address of its own",
+        "read into a registered buffer, which the kernel reaches by a kernel address",
         "io_uring_enter",
     ),
     _Reason(
         Quantity.COPY_TO_ITER,
         "",
-        "the file system, or the kind of file, hands none of its pages on: it is read into "
-        "fresh ones",
+        "this file system or file type does not pass on its pages: it is read into new ones",
     ),
-    _Reason(Quantity.COPY_FROM_ITER, "", "the socket takes no references to pages"),
+    _Reason(Quantity.COPY_FROM_ITER, "", "this socket type takes no page references"),
     _Reason(
         Quantity.SKB_COPY_AND_CSUM_BITS,
         "skb_segment",
-        "no scatter/gather: packets are put together from pages before the device",
+        "no scatter/gather: packets are assembled from pages before the device",
     ),
     _Reason(
-        Quantity.SKB_COPY_BITS, "skb_segment", "no scatter/gather: packets are put together"
+        Quantity.SKB_COPY_BITS,
+        "skb_segment",
+        "no scatter/gather: packets are assembled in one buffer",
     ),
     _Reason(
         Quantity.SKB_COPY_BITS,
         "__pskb_pull_tail",
-        "a packet's pages were pulled into one piece for code that reads packets in one",
+        "packet data was pulled from pages into the linear part for code that needs it there",
     ),
     _Reason(Quantity.SKB_COPY_BITS, "skb_try_coalesce", "the receiver merged small packets"),
     _Reason(
         Quantity.BOUNCE,
         "",
-        "the device cannot reach the memory where the bytes are: through bounce buffers",
+        "the device cannot address this memory: copied through bounce buffers",
     ),
     _Reason(
         Quantity.LINEAR_TO_PAGE,
         "",
-        "bytes of a socket that are in no page of their own, as of small messages, are copied "
-        "into one for the pipe",
+        "socket data that is not in pages, as of small messages, is copied into a page for "
+        "the pipe",
     ),
     *(
         _Reason(Quantity.MEMORY_COPY, caller, words)
         for words, callers in _PLAIN_COPIES.items()
         for caller in callers
     ),
-    _Reason(Quantity.COPY_PAGE, "", "copy-on-write: a page that others share was written to"),
+    _Reason(Quantity.COPY_PAGE, "", "copy-on-write: a shared page was written to"),
 )
 
 

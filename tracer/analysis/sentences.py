@@ -33,7 +33,7 @@ def _on_pages(found: Answer) -> str:
     zero_copy = found.copies is not None and found.copies < ZERO_COPY
     if not zero_copy or pages < max(LITTLE, many * _MUCH):
         return ""
-    return f". Besides, pages of {pages} B were copied on write"
+    return f". In addition, {pages} B of pages were copied on write"
 
 
 def _on_transforms(found: Answer) -> str:
@@ -50,12 +50,12 @@ def _on_transforms(found: Answer) -> str:
     perhaps = found.transformed.unassigned
     if perhaps and perhaps >= many * _SHOWN:
         clauses.append(
-            f"perhaps {_times(perhaps, many)} transformed by threads of the kernel or others"
+            f"possibly {_times(perhaps, many)} transformed by kernel threads or other programs"
         )
     if over := found.transformed.handed_over:
-        clauses.append(f"{over} B were handed over to an asynchronous cipher")
+        clauses.append(f"{over} B were passed to an asynchronous cipher")
     if found.transformed.blind:
-        clauses.append("what the CPU encrypted is not known")
+        clauses.append("encryption by the CPU could not be measured")
     return f"; but {', '.join(clauses)}" if clauses else ""
 
 
@@ -75,32 +75,33 @@ def _on_copies(found: Answer) -> str:
     basis, many = found.basis
     copied, ratio = found.copied_bytes, found.copies
     if copied is None:
-        return "not measured: the controls failed"
+        return "not measured: a self-test failed"
     if ratio is None:
         return (
-            f"it moved nothing through system calls that tell how much; {copied} B were copied"
+            "it moved no bytes through system calls that report how many; the CPU copied "
+            f"{copied} B"
         )
     open_ended = found.doubts or (found.most_copies or 0) - ratio >= _SHOWN
     unknown = found.unexplained_bytes / many
     only = unknown >= _SHOWN and not found.doubts and found.unassigned < many * _SHOWN
-    seen = "as far as was seen, " if open_ended and not only else ""
+    seen = "as far as observed, " if open_ended and not only else ""
     parts = [line for line in found.calls if line.copied_bytes]
     sizes = ", ".join(f"{line.copied_bytes} by {called(line.name)}" for line in parts[:_NAMED])
     least = "at least " if open_ended else ""
     if many < LITTLE:
-        return f"{seen}it moved {many} B only" + _of_little(found, f"{least}{copied} B", sizes)
+        return f"{seen}it moved only {many} B" + _of_little(found, f"{least}{copied} B", sizes)
     if ratio < ZERO_COPY:
-        said = f"{seen}zero-copy: of {many} B {basis} the CPU copied none"
+        said = f"{seen}zero-copy: the CPU copied none of the {many} B {basis}"
         if unknown >= _SHOWN:
             known = max(_uncopied(found) - unknown, 0)
             said = f"{seen}zero-copy for {_percent(known)} of the bytes {basis}"
-            said += f"; for {_percent(min(unknown, 1))} it is not known: {_unknown(found)}"
+            said += f"; unknown for {_percent(min(unknown, 1))}: {_unknown(found)}"
             if known < _SHOWN:
-                said = f"not known whether it is zero-copy: {_unknown(found)}"
+                said = f"unknown whether it is zero-copy: {_unknown(found)}"
         elif copied:
             said = f"{seen}zero-copy for {_percent(_uncopied(found))} of the bytes {basis}"
         if copied:
-            said += f"; {copied} B were copied all the same, most by {called(parts[0].name)}"
+            said += f"; {copied} B were copied, most by {called(parts[0].name)}"
         return said
     if ratio > _MANY:
         return f"not zero-copy: {least}{copied} B were copied for {many} B {basis}: {sizes}"
@@ -109,7 +110,7 @@ def _on_copies(found: Answer) -> str:
         for line in parts[:_NAMED]
         if line.copied_bytes >= many * _SHOWN
     )
-    return f"not zero-copy: {least}{ratio:.2f} copies for each byte {basis}: {shares}"
+    return f"not zero-copy: {least}{ratio:.2f} copies per byte {basis}: {shares}"
 
 
 def _of_little(found: Answer, copied: str, sizes: str) -> str:
@@ -117,7 +118,7 @@ def _of_little(found: Answer, copied: str, sizes: str) -> str:
     said = f": {copied} were copied: {sizes}" if sizes else ""
     if found.unexplained:
         many = found.unexplained_bytes
-        return f"{said}; of {many} B it is not known whether they were: {_unknown(found)}"
+        return f"{said}; unknown whether {many} B were copied: {_unknown(found)}"
     return said or ", and the CPU copied none of them"
 
 
@@ -144,7 +145,7 @@ def _uncopied(found: Answer) -> float:
 
 def called(name: str) -> str:
     """A system call by the name of one of :attr:`Answer.calls`, as a sentence has it."""
-    return "the kernel outside of calls" if name == NO_CALL else f"{name}(2)"
+    return "the kernel outside system calls" if name == NO_CALL else f"{name}(2)"
 
 
 def _percent(share: float) -> str:

@@ -20,8 +20,8 @@ UNMEASURED = "–"
 NOT_RECORDED = "not recorded"
 """Of what older evidence does not say of itself."""
 DIFFERENT = "≠"
-DERIVED = "~: handed to a driver that was not seen mapping memory for DMA."
-NO_CLAIM = "No claim, no verdict: the textbook does not speak of these."
+DERIVED = "~: handed to a driver whose DMA mappings were not seen."
+NO_CLAIM = "Empty claim and verdict: the textbook makes no claim about these strategies."
 WAYS = {
     Direction.USER_TO_KERNEL: "u→k",
     Direction.KERNEL_TO_USER: "k→u",
@@ -30,8 +30,8 @@ WAYS = {
 }
 """Headings of columns: u is user memory, k the kernel's."""
 _CACHES = {
-    WARM: "the payload in the page cache before",
-    COLD: "the payload on the disk, not in the page cache",
+    WARM: "payload in the page cache (warm)",
+    COLD: "payload on the disk, page cache cold",
 }
 _MACHINES = {
     "host": "the host's own kernel",
@@ -66,11 +66,15 @@ def cost(trace: Trace, price: Price, machine: str) -> str:
     spent = (calls * price.call + copies * price.copy) / 1e9
     share = spent / trace.seconds if trace.seconds else 0
     return (
-        f"What it cost, timed beforehand: {price.call / 1000:.2f} µs for each of its system "
-        f"calls, {price.copy / 1000:.2f} µs more for each copy, {spent:.2g} s in all: "
-        f"{share:.1%} of one processor's time. A system call of another program takes "
+        f"Overhead, estimated from timings before the trace: {spent:.2g} s, {share:.1%} of one "
+        f"CPU. Each system call of the program takes {price.call / 1000:.2f} µs longer, each "
+        f"copy {price.copy / 1000:.2f} µs. Each system call of another program takes "
         f"{price.bystander / 1000:.2f} µs longer."
-        + (" Emulated, that says nothing of a real machine." if machine == "qemu-tcg" else "")
+        + (
+            " Times of an emulated machine do not apply to real hardware."
+            if machine == "qemu-tcg"
+            else ""
+        )
     )
 
 
@@ -124,8 +128,8 @@ def alarm(runs: Sequence[Judged]) -> tuple[str, list[str]]:
         )
     )
     more = len(reasons) - _ALARMS
-    shown = reasons[:_ALARMS] + ([f"and {more} more, all in --json"] if more > 0 else [])
-    return f"CONTROLS FAILED: cells marked {UNMEASURED} are not to be trusted.", shown
+    shown = reasons[:_ALARMS] + ([f"{more} more: see --json"] if more > 0 else [])
+    return f"SELF-TEST FAILED: figures shown as {UNMEASURED} were withheld.", shown
 
 
 def release(judged: Judged) -> str:
@@ -147,7 +151,8 @@ def heading(evidence: Evidence) -> tuple[str, ...]:
     facts = made(evidence)
     lines = [f"Linux {evidence.kernel['release']}, {machine(evidence)}"]
     if evidence.machine["kind"] != "host":
-        lines.append(f"not the host's own kernel, which is {facts['host_kernel']}")
+        own = f" ({facts['host_kernel']})" if evidence.origin else ""
+        lines.append(f"the host's own kernel{own} was not measured")
     if evidence.origin is None:
         lines.append(f"host, date and command line {NOT_RECORDED}; zctrace {facts['build']}")
         return tuple(lines)
@@ -176,15 +181,17 @@ def task(judged: Sequence[Judged]) -> str:
     if len(sizes) > 1:
         payload = f"{len(sizes)} payloads from {sizes[0]} to {sizes[-1]} B"
     chunk = first.run.chunk_bytes
-    how = f"in calls of at most {human_size(chunk)}" if chunk else "whole in one call"
+    how = "one system call per transfer where possible"
+    if chunk:
+        how = f"at most {human_size(chunk)} per system call"
     systems = " and ".join(dict.fromkeys(j.run.file_system for j in judged))
-    return f"{payload} on {systems}{_way(judged)}; {how} where the kernel allows"
+    return f"{payload} on {systems}{_way(judged)}; {how}"
 
 
 def _way(judged: Sequence[Judged]) -> str:
     """The circumstances, where they are the same for all and need no heading."""
     if {(j.run.nic, j.run.cache) for j in judged} == {(LOOPBACK, WARM)}:
-        return ", page cache warm; sockets are TCP on loopback"
+        return ", page cache warm; TCP sockets on loopback"
     return ""
 
 
@@ -303,7 +310,7 @@ def sentences(runs: Sequence[Judged], *, every: bool = False) -> list[tuple[str,
                     kernel_line(j, runs)
                 )
         if j.figures["reason"]:
-            why = f"{j.run.strategy}, inside the kernel"
+            why = f"{j.run.strategy}, copies inside the kernel"
             said.setdefault((why, str(j.figures["reason"]), Word.NO_CLAIM), []).append(
                 kernel_line(j, runs)
             )
@@ -318,9 +325,15 @@ def controls_passed(runs: Sequence[Judged]) -> Line:
     checked = [control for j in runs for control in j.checked]
     failed = sum(not control.passed for control in checked)
     return Line(
-        f"Controls: {len(checked) - failed} of {len(checked)} passed.",
+        f"Self-tests: {len(checked) - failed} of {len(checked)} passed.",
         Tone.ALARM if failed else Tone.PLAIN,
     )
+
+
+def _from(callers: int) -> str:
+    if not callers:
+        return ""
+    return f" ({callers} caller{'s' if callers > 1 else ''})"
 
 
 def coverage(evidence: Evidence, runs: Sequence[Judged]) -> list[Line]:
@@ -333,8 +346,8 @@ def coverage(evidence: Evidence, runs: Sequence[Judged]) -> list[Line]:
             of[site.function] = of.get(site.function, 0) + (site.callers or 0)
     said = [
         Line(
-            f"By {mechanism}: "
-            + ", ".join(f"{name} from {many}" if many else name for name, many in of.items())
+            f"Watched by {mechanism}: "
+            + ", ".join(f"{name}{_from(many)}" for name, many in of.items())
             + "."
         )
         for mechanism, of in by_mechanism.items()
@@ -342,24 +355,31 @@ def coverage(evidence: Evidence, runs: Sequence[Judged]) -> list[Line]:
     for site in evidence.sites:
         if site.note:
             said.append(Line(f"Fallback: {site.function}: {site.note}.", Tone.DOUBT))
-        if site.unreached:
-            refused = ", ".join(site.unreached)
-            said.append(Line(f"Not probed, calling {site.function}: {refused}."))
+    if refused := [
+        f"{site.function} from {', '.join(site.unreached)}"
+        for site in evidence.sites
+        if site.unreached
+    ]:
+        said.append(Line(f"Call sites that could not be probed: {'; '.join(refused)}."))
     for blind in evidence.blind:
         functions = " or ".join(blind.functions)
         paths = ", ".join(sorted(blind.paths))
         said.append(
-            Line(f"Blind: {functions}: {blind.reason}; matters to {paths}.", Tone.DOUBT)
+            Line(
+                f"Not covered: {functions} ({blind.reason}). Affects claims about {paths}.",
+                Tone.DOUBT,
+            )
         )
     lost: Counter[str] = Counter()
     for j in runs:
         lost.update(j.run.losses)
-    said.append(Line(f"Lost: {dict(lost) or 'nothing'}."))
+    causes = ", ".join(f"{many} × {cause}" for cause, many in lost.items())
+    said.append(Line(f"Lost events: {causes or 'none'}."))
     if runs and not any(j.run.tells_skips for j in runs):
         said.append(
             Line(
-                "Not told by this kernel: when an interrupt keeps the program of a probe or "
-                "tracepoint from running."
+                "This kernel does not report probe hits skipped during interrupts (Linux 6.7 "
+                "and later do), so missed events cannot be ruled out."
             )
         )
     for sentence in captures.sentences(j.run for j in runs):
@@ -367,10 +387,7 @@ def coverage(evidence: Evidence, runs: Sequence[Judged]) -> list[Line]:
     again = sum(j.run.attempts - 1 for j in runs)
     if again:
         said.append(
-            Line(
-                f"Done again: {again} times, because an interrupt had kept a program from "
-                "running or TCP had sent something twice."
-            )
+            Line(f"Repeated runs: {again} (a probe hit was missed, or TCP retransmitted).")
         )
     if evidence.rights:
         user = f"{evidence.request.user} (uid {evidence.rights['uid']})"

@@ -254,7 +254,7 @@ def _varying(before: Answer, after: Answer) -> Iterable[Item]:
 
 
 def _doubts(found: Answer) -> list[str]:
-    failed = [f"control failed: {c.name}: {c.detail}" for c in found.failed]
+    failed = [f"self-test failed: {c.name}: {c.detail}" for c in found.failed]
     nobody = []
     if found.unassigned and found.copied is not None:
         nobody = [
@@ -288,7 +288,7 @@ def _headline(before: Answer, after: Answer, basis: Basis) -> tuple[str, bool]:
     most, by = _largest(before, after, basis)
     changed = abs(basis.by(copied) or 0) >= most
     moved = _moved(before, after, basis)
-    seen = "as far as was seen, " if _open_ended(before) or _open_ended(after) else ""
+    seen = "as far as observed, " if _open_ended(before) or _open_ended(after) else ""
     in_brackets = moved if basis.why_not else f"{_arrow(copied)} B copied {moved}"
     if changed or (basis.why_not and "→" in moved):
         return f"{what}: {figures} ({'; '.join(filter(None, (in_brackets, by)))})", True

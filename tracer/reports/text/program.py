@@ -31,6 +31,10 @@ _UNCOUNTED = {
     ThingKind.MEMORY: "memory of others",
     ThingKind.KERNEL: "made by the kernel",
 }
+_LEGEND = (
+    "Bytes. in: read by the program, out: written. u→k, k→u, k→k: copied by the CPU "
+    "(u = user memory, k = kernel memory)."
+)
 _LEAST_RATIO = 0.0001
 _NAME = 40
 _EVENTS = (
@@ -42,10 +46,10 @@ _EVENTS = (
 )
 """The longest name in a table; of longer ones the end says more."""
 _ENDED = {
-    EXITED: "until it ended",
-    TIME: "until the time was up",
-    INTERRUPTED: "until it was told to stop",
-    CLOSED: "in a window of its own",
+    EXITED: "until it exited",
+    TIME: "stopped after --duration",
+    INTERRUPTED: "stopped by Ctrl-C",
+    CLOSED: "in a window that the program opened and closed",
 }
 
 
@@ -59,7 +63,7 @@ def render(answers: Sequence[Answer], console: Console) -> None:
 
 def _one(found: Answer, console: Console) -> None:
     if found.failed:
-        say(console, "CONTROLS FAILED: the numbers are not to be trusted", "bold red")
+        say(console, "SELF-TEST FAILED: do not trust these figures", "bold red")
         for control in found.failed:
             say(console, f"{control.name}: {control.detail}", "red", indent=2)
         say(console)
@@ -73,12 +77,13 @@ def _one(found: Answer, console: Console) -> None:
     _heading(found, console)
     _moved(found, console)
     if found.copied is not None:
+        say(console, _LEGEND)
         _lines(found.calls, "system call", console)
         _lines(found.things, "file, socket or pipe", console, descriptors=True)
         _sites(found, console)
         _stacks(found, console)
     for reason, many in found.reasons:
-        say(console, f"inside the kernel: {many} B: {reason}")
+        say(console, f"copied inside the kernel: {many} B: {reason}")
     _transformed(found, console)
     _beside(found, console)
 
@@ -87,7 +92,7 @@ def _heading(found: Answer, console: Console) -> None:
     subject = found.evidence.request.subject
     assert subject is not None
     first, *others = wording.heading(found.evidence)
-    say(console, f"{_short(subject.words, 200)}; for {found.trace.seconds:.1f} s, "
+    say(console, f"{_short(subject.words, 200)}: traced for {found.trace.seconds:.1f} s, "
         f"{_ENDED[found.trace.ended]}")  # fmt: skip
     say(console, first)
     for line in others:
@@ -113,7 +118,7 @@ def _moved(found: Answer, console: Console) -> None:
         return
     basis, _ = found.basis
     to_kernel, to_user, inside = (found.copied.get(way, 0) for way in program.DIRECTIONS)
-    ratio = "" if found.copies is None else f", {_ratio(found.copies)} for each byte {basis}"
+    ratio = "" if found.copies is None else f", {_ratio(found.copies)} per byte {basis}"
     say(
         console,
         f"copied {found.copied_bytes} B by the CPU{ratio}: "
@@ -122,22 +127,25 @@ def _moved(found: Answer, console: Console) -> None:
     if found.unassigned:
         say(
             console,
-            f"{found.unassigned} B more were copied inside the kernel meanwhile, and nothing "
-            "tells whether for this program",
+            f"A further {found.unassigned} B were copied inside the kernel and could not be "
+            "attributed; they may belong to this program",
             "yellow",
         )
     for part in found.unexplained[:_UNEXPLAINED]:
         way = "out of" if part.way is FlowWay.IN else "into"
         say(
             console,
-            f"of {part.bytes} B that {part.syscall} moved {way} {found.name_of(part.thing)} it "
-            f"is not known whether the CPU copied them: {part.why}",
+            f"unknown whether the CPU copied {part.bytes} B that {part.syscall} moved {way} "
+            f"{found.name_of(part.thing)}: {part.why}",
             "yellow",
         )
     if left := found.unexplained[_UNEXPLAINED:]:
         many = sum(part.bytes for part in left)
         say(
-            console, f"nor of {many} B through {len(left)} things more: --json, --csv", "yellow"
+            console,
+            f"also unknown: {many} B through {len(left)} more files, sockets or pipes; see "
+            "--json, --csv",
+            "yellow",
         )
     say(console)
 
@@ -189,7 +197,7 @@ def _descriptors(line: Line) -> str:
 def _sites(found: Answer, console: Console) -> None:
     if not found.sites:
         return
-    shown = new_table("who copied ← who asked for it, in which call", "copies", "bytes")
+    shown = new_table("copy function ← caller, system call", "copies", "bytes")
     for line in found.sites[:_ROWS]:
         shown.add_row(line.name, str(line.calls), str(line.copied_bytes))
     print_table(shown, console)
@@ -217,12 +225,12 @@ def _stacks(found: Answer, console: Console) -> None:
         copied = sum(stack.bytes for stack in left)
         say(
             console,
-            f"and {len(left)} stacks more, for {copied} B: --folded, --speedscope, --json",
+            f"{len(left)} more stacks, {copied} B copied: see --folded, --speedscope, --json",
         )
     if found.without_stack:
         say(
             console,
-            f"{found.without_stack} B were copied on stacks that there was no room for",
+            f"{found.without_stack} B were copied on stacks that the table had no room for",
             "yellow",
         )
     say(console)
@@ -231,7 +239,7 @@ def _stacks(found: Answer, console: Console) -> None:
 def _more(left: Sequence[Line], console: Console) -> None:
     if left:
         copied = sum(line.copied_bytes for line in left)
-        say(console, f"and {len(left)} more, for which {copied} B were copied: --json, --csv")
+        say(console, f"{len(left)} more, {copied} B copied: see --json, --csv")
         say(console)
 
 
@@ -248,7 +256,7 @@ def _transformed(found: Answer, console: Console) -> None:
     seen = found.transformed
     if seen.by:
         shown = new_table(
-            "transformed by the CPU: who ← for whom, in which call", "calls", "bytes"
+            "transformed by the CPU: function ← caller, system call", "calls", "bytes"
         )
         for part in seen.by[:_ROWS]:
             name = " ← ".join(filter(None, (part.function, part.caller)))
@@ -257,37 +265,37 @@ def _transformed(found: Answer, console: Console) -> None:
             )
         print_table(shown, console)
         if left := seen.by[_ROWS:]:
-            say(console, f"and {len(left)} more, {sum(part.bytes for part in left)} B: --json")
+            say(console, f"{len(left)} more, {sum(part.bytes for part in left)} B: see --json")
     if seen.handed_over:
         say(
             console,
-            f"{seen.handed_over} B more were handed over to an asynchronous cipher: a device "
+            f"A further {seen.handed_over} B were passed to an asynchronous cipher: a device "
             "or another thread encrypts or decrypts them",
             "yellow",
         )
     if seen.unassigned:
         say(
             console,
-            f"{seen.unassigned} B more were transformed meanwhile, by threads of the kernel or "
-            "others; nothing tells whether for this program",
+            f"A further {seen.unassigned} B were transformed by kernel threads or other "
+            "programs and could not be attributed; they may belong to this program",
             "yellow",
         )
     for reason in seen.blind:
-        say(console, f"Not watched, so that more may have been transformed: {reason}", "yellow")
+        say(console, f"Not watched: {reason}. More bytes may have been transformed", "yellow")
 
 
 def _beside(found: Answer, console: Console) -> None:
     if found.beside:
         parts = ", ".join(f"{what} {many} B" for what, many in sorted(found.beside.items()))
-        say(console, f"Copied for other ends, and in no figure above: {parts}")
+        say(console, f"Other copies (not included above): {parts}")
     calls, in_user, in_kernel, voluntary, involuntary = (
         found.events.get(quantity, 0) for quantity in _EVENTS
     )
     say(
         console,
-        f"{calls} system calls, two mode switches each; page faults: {in_user} in user mode, "
-        f"{in_kernel} in the kernel; context switches: {voluntary} because it waited, "
-        f"{involuntary} forced",
+        f"{calls} system calls ({2 * calls} mode switches); page faults: {in_user} in user "
+        f"mode, {in_kernel} in the kernel; context switches: {voluntary} voluntary, "
+        f"{involuntary} involuntary",
     )
     if found.trace.price:
         say(
@@ -296,5 +304,5 @@ def _beside(found: Answer, console: Console) -> None:
         )
     passed = sum(control.passed for control in found.checked)
     rights = found.evidence.rights
-    say(console, f"Controls: {passed} of {len(found.checked)} passed."
-        + (f" It ran with uid {rights['uid']}." if rights else ""))  # fmt: skip
+    say(console, f"Self-tests: {passed} of {len(found.checked)} passed."
+        + (f" The program ran as uid {rights['uid']}." if rights else ""))  # fmt: skip

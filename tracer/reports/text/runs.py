@@ -90,6 +90,11 @@ def _longest(runs: Sequence[Judged]) -> int:
 
 
 def _claims(runs: Sequence[Judged], console: Console) -> None:
+    say(
+        console,
+        "CPU copies per payload byte, and mode switches (two per system call), beside the "
+        "textbook's claims.",
+    )
     narrow = wording.several(runs) or _longest(runs) > _LONG_NAME
     table = new_table(
         *_first_columns(runs),
@@ -120,9 +125,9 @@ def _bytes(runs: Sequence[Judged], console: Console) -> None:
     receivers = {role_name(strategy_named(j.run.strategy).role) for j in runs}
     say(
         console,
-        f"Bytes copied by the CPU for the {' or '.join(sorted(receivers, reverse=True))}, "
-        "u: user, k: kernel memory; metadata: vectors, addresses, headers and offsets of "
-        "system calls; other: user copies beside both",
+        f"Bytes copied by the CPU for the {' or '.join(sorted(receivers, reverse=True))}. "
+        "u = user memory, k = kernel memory. metadata: system-call structures (iovecs, "
+        "addresses, headers). other: remaining copies to or from user memory.",
     )
     ways = wording.ways_watched(runs)
     table = new_table(
@@ -140,12 +145,17 @@ def _bytes(runs: Sequence[Judged], console: Console) -> None:
 def _events(runs: Sequence[Judged], console: Console) -> None:
     say(
         console,
-        "System calls. Beside the mode switches and no part of them: page faults in user "
-        "mode and in the kernel; context switches, because it waited or was forced to; "
-        "irq: interrupts",
+        "System calls, and events that are not counted as switches: page faults (in user "
+        "mode, in the kernel), context switches (voluntary, involuntary), interrupts (irq).",
     )
     table = new_table(
-        *_first_columns(runs), "<calls", "user", "kernel", "waits", "forced", "irq"
+        *_first_columns(runs),
+        "<system calls",
+        "user\nfault",
+        "kernel\nfault",
+        "vol.\nctxsw",
+        "inv.\nctxsw",
+        "irq",
     )
     room = 0 if wording.several(runs) else _NAME_AND_CALLS - _longest(runs)
     for j in runs:
@@ -170,8 +180,8 @@ def _events(runs: Sequence[Judged], console: Console) -> None:
 def _dma(runs: Sequence[Judged], console: Console) -> None:
     say(
         console,
-        "Payload bytes that devices moved by themselves, from the disk to the page cache and "
-        "from there to the network card, headers apart",
+        "Payload bytes moved by DMA: from the disk to the page cache, and from the page cache "
+        "to the network card. Packet headers are not included.",
     )
     table = new_table(
         *_first_columns(runs), "disk→cache", "cache→NIC", "DMA copies", "claim", "<verdict"

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.text import Text
 
-from zctrace import errors
+from zctrace import errors, trust
 from zctrace._version import version as own_version
 from zctrace.commands import (
     check,
@@ -72,6 +72,7 @@ def _main(
 
 def main() -> NoReturn:
     """Run the command line and exit with a code of ``zctrace.errors``."""
+    trust.close_to_others()
     streams.prepare()
     errors.raise_terminated()
     # Whoever reads our output may stop when it has enough; then we end as others do.

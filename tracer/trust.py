@@ -68,6 +68,12 @@ def owners() -> frozenset[int]:
     return frozenset({0, os.getuid(), *([by_sudo.uid] if by_sudo else [])})
 
 
+def close_to_others() -> None:
+    """Whatever root's umask, nobody else can write to what it makes now: as sudo does."""
+    if not os.getuid():
+        os.umask(os.umask(_OTHERS_MAY_WRITE) | _OTHERS_MAY_WRITE)
+
+
 def why_not(path: Path, owners: Collection[int], *, sticky: bool = False) -> str:
     """Why somebody but ``owners`` could change what ``path`` leads to; empty if nobody can.
 

@@ -15,7 +15,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from zctrace import errors
+from zctrace import errors, trust
 from zctrace.errors import KernelError
 
 
@@ -52,6 +52,7 @@ def _attend(uid: int, client: int) -> None:
 def main(arguments: list[str]) -> int:
     """Returns the exit code of ``zctrace.errors``."""
     errors.raise_terminated()
+    trust.close_to_others()
     uid, client = map(int, arguments)
     try:
         _attend(uid, client)

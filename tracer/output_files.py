@@ -23,6 +23,7 @@ from zctrace.errors import OutputError
 
 STDOUT = Path("-")
 _STDOUT_DESCRIPTOR = 1
+_ELSEWHERE = "another folder, or - for standard output"
 _MOST_LINKS = 40
 """As many as the kernel follows (MAXSYMLINKS)."""
 _DESCRIPTORS = re.compile(r"/proc/(self|thread-self|\d+)(/task/\d+)?/fd")
@@ -37,7 +38,7 @@ def check(path: Path, option: str, *, force: bool) -> None:
         with _acting(path) as whose:
             _check(path, option, force=force)
     except OSError as error:
-        raise OutputError(f"{option} {path}: {error.strerror}", whose) from error
+        raise OutputError(f"{option} {path}: {error.strerror}", whose, _ELSEWHERE) from error
 
 
 def _check(path: Path, option: str, *, force: bool) -> None:
@@ -109,7 +110,7 @@ def write(path: Path, text: str) -> None:
         raise OutputError(
             f"{path} could not be written: {error.strerror}",
             whose or "nothing was left behind",
-            "another folder, or - for standard output",
+            _ELSEWHERE,
         ) from error
 
 
@@ -192,7 +193,7 @@ def _require_own_link(path: Path) -> None:
     The kernel follows none in a folder such as /tmp, if so configured: here we follow by
     ourselves, and everywhere.
     """
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         about = os.lstat(path)
         if stat.S_ISLNK(about.st_mode) and about.st_uid not in trust.owners():
             raise PermissionError(0, f"is a link that belongs to user {about.st_uid}")

@@ -13,7 +13,7 @@ from rich.text import Text
 from zctrace import packages
 from zctrace.collect import obstacles
 from zctrace.commands.strategies import performers
-from zctrace.errors import MissingError, RightsError, TraceError
+from zctrace.errors import MissingError, OutputError, RightsError, TraceError
 from zctrace.kernel import facts as kernel
 from zctrace.kernel.facts import KernelFacts
 from zctrace.machine import kernels, kvm, places, qemu
@@ -112,7 +112,10 @@ def _programs() -> Iterator[Finding]:
         else f"missing: {', '.join(what for what, _ in lacking)}",
         "; ".join(remedy for _, remedy in lacking),
     )
-    at_hand = kernels.cached()
+    try:
+        at_hand = kernels.cached()
+    except OutputError:  # told below
+        at_hand = []
     works = kvm.kvm_known(at_hand[-1]) if at_hand else None
     yield Finding(
         "KVM",
@@ -209,7 +212,11 @@ def _text_remedy(facts: KernelFacts) -> str:
 
 
 def _kernels() -> Iterator[Finding]:
-    at_hand = kernels.cached()
+    try:
+        at_hand = kernels.cached()
+    except OutputError as error:
+        yield Finding("stock kernels", fine=False, what=error.what, remedy=error.hint)
+        return
     yield Finding(
         "stock kernels",
         bool(at_hand),

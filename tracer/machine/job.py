@@ -188,7 +188,7 @@ def _prepared(options: Options, say: Say) -> dict[str, Prepared | NotPreparedErr
     """What each performer needs, by its key; or why that cannot be had."""
     if options.plan_only:
         return {}
-    cache = kernels.cache_folder()
+    cache = kernels.trusted_cache()
     return {one.key: performer.attempt(one, cache, say) for one in options.performers}
 
 

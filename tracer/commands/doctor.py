@@ -60,7 +60,11 @@ def show(console: Console) -> None:
             "only root can ask the kernel what it lets be probed",
             "sudo zctrace doctor",
         )
-    needed = ["processor", *(name for name in (*MODULES, *(tool for tool, _ in _TOOLS)))]
+    needed = [
+        "processor",
+        "cache",
+        *(name for name in (*MODULES, *(tool for tool, _ in _TOOLS))),
+    ]
     lacking = [f for f in found if f.topic in needed and not f.fine]
     if not fine["this machine's kernel"]:
         lacking += [f for f in found if f.topic == "virtual machines" and not f.fine]
@@ -215,7 +219,7 @@ def _kernels() -> Iterator[Finding]:
     try:
         at_hand = kernels.cached()
     except OutputError as error:
-        yield Finding("stock kernels", fine=False, what=error.what, remedy=error.hint)
+        yield Finding("cache", fine=False, what=error.what, remedy=error.hint)
         return
     yield Finding(
         "stock kernels",

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from zctrace.commands import doctor
 from zctrace.errors import KernelError, MissingError, OutputError, ResourceError
 from zctrace.machine import kernels, kvm
 from zctrace.machine.debian_archive import StockKernel
@@ -352,3 +353,10 @@ def test_a_cache_that_is_not_there_yet_is_made(tmp_path, monkeypatch, offer):
     monkeypatch.setenv("ZCTRACE_CACHE", str(tmp_path / "new" / "cache"))
     assert kernels.trusted_cache("kernels") == tmp_path / "new" / "cache" / "kernels"
     assert kernels.cached() == []
+
+
+def test_the_doctor_tells_of_a_cache_that_others_can_change(cache):
+    shared(cache)
+    (found,) = doctor._kernels()
+    assert (found.topic, found.fine) == ("cache", False)
+    assert f"others can write to {cache}" in found.what

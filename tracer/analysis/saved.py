@@ -11,7 +11,6 @@ from zctrace.analysis.program import Answer
 from zctrace.analysis.runs import Judged
 from zctrace.errors import UsageError
 
-
 _MOST_BYTES = 256 << 20
 """Many times what any result has; /dev/zero has no end."""
 

@@ -7,34 +7,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from zctrace.analysis.runs import Judged
-from zctrace.printable import csv_cell
 from zctrace.reports import wording
-
-if TYPE_CHECKING:
-    import pandas
 
 
 def summary_csv(judged: Sequence[Judged]) -> str:
     """One row per kernel, strategy and repetition; unmeasured cells are empty."""
     from zctrace.analysis import frames
 
-    return _csv(frames.summary(judged))
+    return frames.csv(frames.summary(judged))
 
 
 def evidence_csv(judged: Sequence[Judged]) -> str:
     """One row per run, role, site, direction and system call."""
     from zctrace.analysis import frames
 
-    return _csv(frames.tidy(wording.evidences_of(judged)))
-
-
-def _csv(frame: pandas.DataFrame) -> str:
-    texts = frame.select_dtypes(exclude="number")
-    shown = frame.assign(**{str(name): texts[name].map(csv_cell) for name in texts})
-    return str(shown.to_csv(index=False, lineterminator="\n"))
+    return frames.csv(frames.tidy(wording.evidences_of(judged)))
 
 
 def result_json(judged: Sequence[Judged]) -> str:

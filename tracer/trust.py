@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+SYSTEM_PATH = f"{os.defpath}:/usr/sbin:/sbin"
+"""Where the distribution's programs are; a user's PATH may lead elsewhere."""
 _MOST_LINKS = 40
 """As many as the kernel follows (MAXSYMLINKS)."""
 _MOST_UID = 2**32 - 2
@@ -26,6 +28,13 @@ class Caller:
 
     uid: int
     gid: int
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Ours, with the user's home and name; raises ``KeyError`` for a user without one."""
+        user = pwd.getpwuid(self.uid)
+        named = {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}
+        return {**os.environ, **named}
 
     @property
     def groups(self) -> list[int]:
@@ -60,6 +69,11 @@ def caller() -> Caller | None:
         return None
     uid, gid = map(int, numbers)
     return Caller(uid, gid) if 0 < uid <= _MOST_UID and gid <= _MOST_UID else None
+
+
+def system_environment() -> dict[str, str]:
+    """For the distribution's programs that root runs: ours, without the PATH."""
+    return {**os.environ, "PATH": SYSTEM_PATH}
 
 
 def owners() -> frozenset[int]:

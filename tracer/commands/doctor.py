@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
-from zctrace import packages
+from zctrace import packages, trust
 from zctrace.collect import obstacles
 from zctrace.commands.strategies import performers
 from zctrace.errors import MissingError, OutputError, RightsError, TraceError
@@ -100,7 +100,7 @@ def _programs() -> Iterator[Finding]:
             packages.remedy(module),
         )
     for tool, need in _TOOLS:
-        there = shutil.which(tool, path=places.SYSTEM_PATH) is not None
+        there = shutil.which(tool, path=trust.SYSTEM_PATH) is not None
         yield Finding(
             tool,
             there,

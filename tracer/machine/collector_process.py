@@ -19,7 +19,6 @@ from zctrace.evidence.schema import Evidence, Request
 from zctrace.machine import observations, own_origin, qemu
 from zctrace.machine import progress as machine_progress
 from zctrace.machine.guardian import RunFolder, write_private
-from zctrace.machine.places import SYSTEM_PATH
 from zctrace.notices import Say
 
 SHARE = "run"
@@ -125,7 +124,11 @@ def _run_here(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", **_QUICK, **run_folder.environment},
+            env={
+                **{"PATH": trust.SYSTEM_PATH, "LANG": "C.UTF-8"},
+                **_QUICK,
+                **run_folder.environment,
+            },
             # A traced command may want the terminal.
             start_new_session=not streams,
             pass_fds=streams,

@@ -339,7 +339,10 @@ def _get(archive: Archive, chosen: StockKernel, home: Path, *, stock: bool, say:
 
 def _unpack(package: Path, folder: Path) -> None:
     result = subprocess.run(
-        ["dpkg-deb", "-x", str(package), str(folder)], capture_output=True, text=True
+        ["dpkg-deb", "-x", str(package), str(folder)],
+        capture_output=True,
+        text=True,
+        env=trust.system_environment(),
     )
     if result.returncode:
         raise KernelError(
@@ -378,7 +381,7 @@ def _index(home: Path, release: str) -> None:
             [_INDEXER, "--basedir", str(home), release],
             capture_output=True,
             text=True,
-            env={**os.environ, "PATH": f"{os.defpath}:/usr/sbin:/sbin"},
+            env=trust.system_environment(),
         )
     except FileNotFoundError as error:
         raise MissingError(

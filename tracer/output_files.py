@@ -122,7 +122,7 @@ def _acting(path: Path) -> Iterator[str]:
         yield ""
         return
     with caller.acting():
-        yield f"with the rights of user {caller.uid}, who called sudo: {why}"
+        yield f"user {caller.uid}, who called sudo, is the one to write it, as {why}"
 
 
 class _Partial:

@@ -1,5 +1,8 @@
-#!/usr/bin/python3
-"""zctrace, with the Typer and the msgspec that it has for itself."""
+#!/usr/bin/python3 -I
+"""zctrace, with the Typer and the msgspec that it has for itself.
+
+Isolated: root imports nothing from the home or the variables of whoever called sudo.
+"""
 
 import sys
 

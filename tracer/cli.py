@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.text import Text
 
-from zctrace import errors
+from zctrace import errors, trust
 from zctrace._version import version as own_version
 from zctrace.commands import (
     check,
@@ -31,7 +31,6 @@ from zctrace.commands import (
 from zctrace.commands.options import TAKES_A_COMMAND
 from zctrace.printable import printable
 from zctrace.reports.text.terminal import Terminal
-from zctrace.signals import Terminated, raise_terminated
 
 _HELP = """Measure how often the CPU really copies data, and how often a program enters
 the kernel, for each way of moving a file to a socket."""
@@ -73,8 +72,9 @@ def _main(
 
 def main() -> NoReturn:
     """Run the command line and exit with a code of ``zctrace.errors``."""
+    trust.close_to_others()
     streams.prepare()
-    raise_terminated()
+    errors.raise_terminated()
     # Whoever reads our output may stop when it has enough; then we end as others do.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(_status())
@@ -100,7 +100,7 @@ def _status() -> int:
         what = "the working folder does not exist any more"
         _complain(errors.UsageError(what, hint="cd to a folder that exists"))
         return errors.UsageError.exit_code
-    except Terminated:
+    except errors.Terminated:
         _complain(errors.ZctraceError("terminated; everything was cleaned up"))
         return errors.TERMINATED
     status = result if isinstance(result, int) else 0

@@ -23,6 +23,7 @@ measure themselves (``zctrace.session.api``), and no command ends in them.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 
 
@@ -104,6 +105,20 @@ class FigureError(ZctraceError):
 
 INTERRUPTED = 130
 TERMINATED = 143
+
+
+class Terminated(BaseException):
+    """SIGTERM, on its way through every context manager: what was taken is given back."""
+
+
+def raise_terminated() -> None:
+    """From now on the first SIGTERM raises :class:`Terminated`; others are ignored."""
+    signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
 
 
 def from_json(message: Mapping[str, object]) -> ZctraceError:

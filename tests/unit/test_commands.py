@@ -15,7 +15,7 @@ import typer
 
 from tests.conftest import HERE, KERNELS, recorded_evidence, recorded_kernel
 from tests.unit.test_kernels import FakeArchive, put
-from zctrace import cli, errors
+from zctrace import cli, errors, trust
 from zctrace.collect import cgroups, obstacles, payload, program, strategies, windows
 from zctrace.evidence.schema import Request
 from zctrace.kernel import facts as kernel
@@ -141,8 +141,9 @@ def installed(collector, monkeypatch, tmp_path):
     tools = tmp_path / "tools"
     tools.mkdir()
     for tool in ("mkfs.ext4", "ip", "ethtool"):
-        (tools / tool).touch(mode=0o755)
-    monkeypatch.setattr(places, "SYSTEM_PATH", str(tools))
+        (tools / tool).write_text("#!/bin/true\n")
+        (tools / tool).chmod(0o755)
+    monkeypatch.setattr(trust, "SYSTEM_PATH", str(tools))
     monkeypatch.setattr(qemu, "missing", list)
     put(tmp_path / "cache", "6.1.0-56-amd64", "6.1.192-2", stock=True)
     offered = StockKernel("6.1.0-56-amd64", "6.1.192-2", (), 1)

@@ -20,7 +20,7 @@ from zctrace.evidence.account import Look
 from zctrace.evidence.schema import Evidence, Request, Subject
 from zctrace.machine import collector_process, job, progress, qemu, staging
 from zctrace.machine.collector_process import SHARE
-from zctrace.machine.guardian import RunFolder, guarded
+from zctrace.machine.guardian import RunFolder, guarded, write_private
 from zctrace.machine.guest_streams import GuestStreams
 from zctrace.machine.places import HOST, Place
 from zctrace.notices import Say
@@ -177,7 +177,9 @@ def _prepared(place: Place, wanted: Wanted, say: Say) -> Iterator[_Prepared]:
     with guarded(run_id) as run_folder:
         code = staging.stage(run_folder.path)
         share = run_folder.path / SHARE
-        share.mkdir(mode=0o755)
+        share.mkdir(mode=0o700)
+        if wanted.subject.marked and not place.kernel:
+            share.chmod(0o711)  # for the socket
         guest = None
         if place.kernel:
             guest = job.make_guest(place, run_folder, _GUEST_BYTES, say)
@@ -202,10 +204,7 @@ def _prepared(place: Place, wanted: Wanted, say: Say) -> Iterator[_Prepared]:
             subject=wanted.subject,
             modules=wanted.modules,
         )
-        with os.fdopen(
-            os.open(share / ENVIRONMENT, os.O_WRONLY | os.O_CREAT, 0o600), "w"
-        ) as file:
-            json.dump(_environment(user), file)
+        write_private(share / ENVIRONMENT, json.dumps(_environment(user)))
         yield _Prepared(request, guest, run_folder, code)
 
 

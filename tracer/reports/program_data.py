@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from zctrace.analysis import border, captures, sentences
 from zctrace.analysis.program import Answer
 from zctrace.evidence.account import Thing
 from zctrace.evidence.origin import FACTS
+from zctrace.printable import csv_cell
 
 COLUMNS = [
     "kernel",
@@ -68,6 +70,13 @@ def flows_csv(answers: Sequence[Answer]) -> str:
     text = io.StringIO()
     rows = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     rows.writeheader()
+    rows.writerows(
+        {name: csv_cell(value) for name, value in row.items()} for row in _rows(answers)
+    )
+    return text.getvalue()
+
+
+def _rows(answers: Sequence[Answer]) -> Iterator[dict[str, Any]]:
     for found in answers:
         things = found.trace.account.things
         common = {
@@ -77,55 +86,46 @@ def flows_csv(answers: Sequence[Answer]) -> str:
         }
 
         for flow in found.trace.account.flows:
-            rows.writerow(
-                {
-                    **common,
-                    **_named(things, flow.thing),
-                    "process": flow.process,
-                    "descriptor": flow.descriptor,
-                    "syscall": flow.syscall,
-                    "way": flow.way,
-                    "calls": flow.calls,
-                    "bytes": flow.bytes,
-                }
-            )
+            yield {
+                **common,
+                **_named(things, flow.thing),
+                "process": flow.process,
+                "descriptor": flow.descriptor,
+                "syscall": flow.syscall,
+                "way": flow.way,
+                "calls": flow.calls,
+                "bytes": flow.bytes,
+            }
         for part in found.unexplained:
-            rows.writerow(
-                {
-                    **common,
-                    **_named(things, part.thing),
-                    "syscall": part.syscall,
-                    "way": "unexplained",
-                    "direction": part.way,
-                    "bytes": part.bytes,
-                }
-            )
+            yield {
+                **common,
+                **_named(things, part.thing),
+                "syscall": part.syscall,
+                "way": "unexplained",
+                "direction": part.way,
+                "bytes": part.bytes,
+            }
         bookings = [*found.trace.account.bookings, *found.explanation.plain]
         for booking in bookings if found.copied is not None else ():
-            rows.writerow(
-                {
-                    **common,
-                    **_named(things, booking.thing),
-                    "syscall": booking.syscall,
-                    "way": "copied",
-                    "direction": booking.direction,
-                    "calls": booking.calls,
-                    "bytes": booking.bytes,
-                }
-            )
+            yield {
+                **common,
+                **_named(things, booking.thing),
+                "syscall": booking.syscall,
+                "way": "copied",
+                "direction": booking.direction,
+                "calls": booking.calls,
+                "bytes": booking.bytes,
+            }
         for done in found.transformed.by:
-            rows.writerow(
-                {
-                    **common,
-                    "syscall": done.syscall,
-                    "way": done.quantity,
-                    "calls": done.calls,
-                    "bytes": done.bytes,
-                    "function": done.function,
-                    "caller": done.caller,
-                }
-            )
-    return text.getvalue()
+            yield {
+                **common,
+                "syscall": done.syscall,
+                "way": done.quantity,
+                "calls": done.calls,
+                "bytes": done.bytes,
+                "function": done.function,
+                "caller": done.caller,
+            }
 
 
 def _named(things: Sequence[Thing], number: int | None) -> dict[str, str]:

@@ -22,6 +22,7 @@ from zctrace.analysis.comparison.model import (
     Result,
     Value,
 )
+from zctrace.printable import csv_cell
 from zctrace.reports.text.layout import new_table, print_table, say
 from zctrace.reports.wording import UNMEASURED, copies
 
@@ -276,7 +277,7 @@ def differences_csv(result: Result) -> str:
     text = io.StringIO()
     rows = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     rows.writeheader()
-    rows.writerows(_rows(result))
+    rows.writerows({k: csv_cell(v) for k, v in row.items()} for row in _rows(result))
     return text.getvalue()
 
 

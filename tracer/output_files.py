@@ -6,11 +6,13 @@ for standard output, /dev/stdout, /dev/fd/N, pipes, devices.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from zctrace.errors import OutputError
@@ -24,10 +26,21 @@ _DESCRIPTORS = re.compile(r"/proc/(self|thread-self|\d+)(/task/\d+)?/fd")
 
 def check(path: Path, option: str, *, force: bool) -> None:
     """Refuse early what would fail late; raises :class:`OutputError`."""
-    try:
+    with _told(option, path):
         _check(path, option, force=force)
+
+
+@contextmanager
+def _told(option: str, path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise OutputError(f"{option} {path}: {error.strerror}") from error
+        os.getcwd()  # raises where it is the working folder that is gone
+        raise OutputError(
+            f"{option} {path}: {error.strerror}",
+            "no file can be written there",
+            f"another path, or {option} - for standard output",
+        ) from error
 
 
 def _check(path: Path, option: str, *, force: bool) -> None:
@@ -54,9 +67,10 @@ def check_distinct(outputs: Iterable[tuple[str, Path]]) -> None:
     """
     places: dict[object, str] = {}
     for option, path in outputs:
-        place: object = _descriptor(path)
-        if place is None and not _is_stream(path):
-            place = _target(path)
+        with _told(option, path):
+            place: object = _descriptor(path)
+            if place is None and not _is_stream(path):
+                place = _target(path)
         if place is None:
             continue
         named = f"{option} {path}"
@@ -118,7 +132,10 @@ def _write_to_stream(path: Path, text: str) -> None:
 
 def _target(path: Path) -> Path:
     """The file itself, behind all symbolic links; it need not be there."""
-    return Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():  # one that leads to itself
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return target
 
 
 def _descriptor(path: Path) -> int | None:

@@ -256,7 +256,7 @@ def _matches(name: str, release: str, version: str) -> bool:
 
 
 def _from_path(image: Path) -> Kernel:
-    if not image.is_file():
+    if not os.path.isfile(image):
         raise KernelError(f"--kernel {image}: no such file", hint="zctrace kernels")
     with image.open("rb") as file:
         head = file.read(0x206)

@@ -101,6 +101,8 @@ def _status() -> int:
         what = "the working folder does not exist any more"
         _complain(errors.UsageError(what, hint="cd to a folder that exists"))
         return errors.UsageError.exit_code
+    except KeyboardInterrupt:  # before Typer takes them, and behind it
+        result = errors.INTERRUPTED
     except Terminated:
         _complain(errors.ZctraceError("terminated; everything was cleaned up"))
         return errors.TERMINATED

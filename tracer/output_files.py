@@ -12,7 +12,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from zctrace.errors import OutputError
@@ -107,14 +107,17 @@ def write(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         _give_to_caller(partial)
         os.replace(partial, target)
+        partial = ""
     except OSError as error:
-        if partial and os.path.exists(partial):
-            os.unlink(partial)
         raise OutputError(
             f"{path} could not be written: {error.strerror}",
             "nothing was left behind",
             "another folder, or - for standard output",
         ) from error
+    finally:
+        if partial:  # also where it was interrupted
+            with suppress(OSError):
+                os.unlink(partial)
 
 
 def _write_to_stream(path: Path, text: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.test_any_input import status_of
 from tests.unit.test_any_saved import RECORDED
 from tests.unit.test_commands import fake_collector, install
-from zctrace import errors
+from zctrace import cli, errors, output_files
 from zctrace.analysis import saved
 
 HUGE = "9" * 5000
@@ -141,3 +141,19 @@ def test_two_names_of_one_file_as_outputs_are_two_files_then(machine, monkeypatc
     assert status_of(monkeypatch, [*compare, "--force"]) in (0, None)
     assert first.read_text().startswith("compared,")
     assert "headline" in json.loads(second.read_text())
+
+
+@pytest.mark.parametrize(
+    "place", [(saved, "read"), (cli, "app"), (output_files, "_give_to_caller"), (os, "fsync")]
+)
+def test_ctrl_c_is_a_word_and_a_status_and_leaves_nothing(machine, monkeypatch, capsys, place):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    folder, _ = machine
+    before = sorted(folder.rglob("*"))
+    monkeypatch.setattr(*place, interrupted)
+    status = status_of(monkeypatch, ["report", "run.json", "--markdown", "page"])
+    assert status == errors.INTERRUPTED
+    assert capsys.readouterr().err == "zctrace: interrupted; everything was cleaned up\n"
+    assert sorted(folder.rglob("*")) == before

@@ -136,9 +136,9 @@ def _complain(error: errors.ZctraceError) -> None:
         Text("zctrace: ").append(printable(error.what), style="bold red"), soft_wrap=True
     )
     if error.why:
-        console.print(Text(f"    why: {error.why}"), soft_wrap=True)
+        console.print(Text(f"    why: {printable(error.why)}"), soft_wrap=True)
     if error.hint:
-        console.print(Text(f"    try: {error.hint}"), soft_wrap=True)
+        console.print(Text(f"    try: {printable(error.hint)}"), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -157,3 +159,21 @@ def test_ctrl_c_is_a_word_and_a_status_and_leaves_nothing(machine, monkeypatch, 
     assert status == errors.INTERRUPTED
     assert capsys.readouterr().err == "zctrace: interrupted; everything was cleaned up\n"
     assert sorted(folder.rglob("*")) == before
+
+
+def test_ctrl_c_while_everything_is_imported_is_a_word_and_a_status():
+    """The first thing that the command line imports interrupts, as somebody may."""
+    code = """
+import os, signal, sys
+
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+from zctrace import __main__
+__main__.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (errors.INTERRUPTED, "zctrace: interrupted\n")

@@ -132,6 +132,18 @@ def test_no_terminal_is_too_small_for_a_word(machine, monkeypatch, capsys, colum
     )
 
 
+@pytest.mark.parametrize("command", ["kernels", "kernels rm x", "kernels fetch 6.1", "doctor"])
+@pytest.mark.parametrize("cache", [HUGE, "report.html", "/proc"])
+def test_a_cache_that_is_none_is_one_error_or_empty(
+    machine, monkeypatch, capsys, command, cache
+):
+    monkeypatch.setenv("ZCTRACE_CACHE", cache)
+    status = status_of(monkeypatch, command.split())
+    told = [line for line in capsys.readouterr().err.splitlines() if line[:9] == "zctrace: "]
+    assert len(told) == (1 if status else 0)
+    assert status or command in ("kernels", "doctor")
+
+
 def test_two_names_of_one_file_as_outputs_are_two_files_then(machine, monkeypatch, tmp_path):
     """A file is replaced as a whole: what another name of it had stays with that name."""
     first, second = tmp_path / "first", tmp_path / "second"

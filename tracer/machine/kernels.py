@@ -67,8 +67,14 @@ def cache_folder() -> Path:
 
 
 def cached() -> list[Kernel]:
-    """Kernels in the cache, oldest first; what is damaged is none, and is fetched anew."""
-    described = (cache_folder() / "kernels").glob("[!.]*/kernel.json")
+    """Kernels in the cache, oldest first; what is damaged is none, and is fetched anew.
+
+    Raises :class:`OutputError` for a cache that cannot be looked into.
+    """
+    try:
+        described = [*(cache_folder() / "kernels").glob("[!.]*/kernel.json")]
+    except OSError as error:
+        raise _unusable(error) from error
     kernels = [kernel for one in described if (kernel := _described(one))]
     return sorted(kernels, key=lambda kernel: version_key(kernel.version))
 
@@ -270,6 +276,14 @@ def _from_path(image: Path) -> Kernel:
     return Kernel(image.name.removeprefix("vmlinuz-"), image.resolve(), "path")
 
 
+def _unusable(error: OSError) -> OutputError:
+    return OutputError(
+        f"the cache {cache_folder()} cannot be used: {error.strerror}",
+        "fetched kernels and what is made of them are in there",
+        "sudo, or ZCTRACE_CACHE=FOLDER",
+    )
+
+
 @contextmanager
 def _locked_cache() -> Iterator[Path]:
     """The cache, with nobody else changing it; half-made kernels of the dead removed."""
@@ -278,10 +292,7 @@ def _locked_cache() -> Iterator[Path]:
         (cache / "kernels").mkdir(parents=True, exist_ok=True)
         lock = (cache / "lock").open("w")
     except OSError as error:
-        raise OutputError(
-            f"the cache {cache} cannot be used: {error.strerror}",
-            hint="sudo, or ZCTRACE_CACHE=FOLDER",
-        ) from error
+        raise _unusable(error) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for partial in (cache / "kernels").glob(".partial-*"):

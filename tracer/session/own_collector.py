@@ -41,7 +41,8 @@ class Attendant:
             command = ["sudo", "-n", "--", *command]
         # No pipe: of a socket a line can be read that need not come.
         ours, theirs = socket.socketpair()
-        with tempfile.TemporaryFile() as complaints, Channel(ours, _START_SECONDS) as channel:
+        self._channel = Channel(ours, _START_SECONDS)
+        with tempfile.TemporaryFile() as complaints:
             with theirs:
                 self._process = subprocess.Popen(
                     command,
@@ -52,7 +53,7 @@ class Attendant:
                     process_group=0,
                 )
             try:
-                self.path = _socket(channel)
+                self.path = _socket(self._channel)
             except GoneError as error:
                 self.close()
                 complaints.seek(0)
@@ -71,6 +72,7 @@ class Attendant:
         stdin = self._process.stdin
         assert stdin is not None
         stdin.close()
+        self._channel.__exit__()
         with suppress(subprocess.TimeoutExpired):
             # It is root's: where it does not end, we could not end it either.
             self._process.wait(_ORDERLY_SECONDS)

@@ -100,6 +100,12 @@ def _status() -> int:
         what = "the working folder does not exist any more"
         _complain(errors.UsageError(what, hint="cd to a folder that exists"))
         return errors.UsageError.exit_code
+    except (MemoryError, OSError) as error:
+        exhausted = errors.exhausted(error)
+        if not exhausted:
+            raise
+        _complain(exhausted)
+        return exhausted.exit_code
     except Terminated:
         _complain(errors.ZctraceError("terminated; everything was cleaned up"))
         return errors.TERMINATED

@@ -6,11 +6,14 @@ for standard output, /dev/stdout, /dev/fd/N, pipes, devices.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import secrets
 import sys
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from zctrace.errors import OutputError
@@ -42,9 +45,10 @@ def _check(path: Path, option: str, *, force: bool) -> None:
     folder = _target(path).parent
     if not folder.is_dir():
         raise OutputError(f"{option} {path}: no folder {folder}", hint=f"mkdir -p {folder}")
-    handle, probe = tempfile.mkstemp(dir=folder, prefix=".zctrace-")
+    handle, probe = _unnamed(folder)
     os.close(handle)
-    os.unlink(probe)
+    if probe:
+        os.unlink(probe)
 
 
 def check_distinct(outputs: Iterable[tuple[str, Path]]) -> None:
@@ -86,13 +90,15 @@ def write(path: Path, text: str) -> None:
             _write_to_stream(path, text)
             return
         target = _target(path)
-        handle, partial = tempfile.mkstemp(dir=target.parent, prefix=".zctrace-")
+        handle, partial = _unnamed(target.parent)
         with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
-        _give_to_caller(partial)
-        os.replace(partial, target)
+            os.fsync(handle)
+            _give_to_caller(handle)
+            partial = partial or _named(handle, target)
+        if partial:
+            os.replace(partial, target)
     except OSError as error:
         if partial and os.path.exists(partial):
             os.unlink(partial)
@@ -101,6 +107,31 @@ def write(path: Path, text: str) -> None:
             "nothing was left behind",
             "another folder, or - for standard output",
         ) from error
+
+
+def _unnamed(folder: Path) -> tuple[int, str]:
+    """A new file that goes with whoever is killed, and no name.
+
+    With a name, which stays then, where the file system has no such files.
+    """
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600), ""
+    except OSError:  # EOPNOTSUPP, or EISDIR of those that do not know of it
+        return tempfile.mkstemp(dir=folder, prefix=".zctrace-")
+
+
+def _named(handle: int, target: Path) -> str:
+    """Name an unnamed file: ``target``, or where that is taken, what is returned."""
+    folder = os.open(target.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        for name in (target.name, f".zctrace-{secrets.token_hex(8)}"):
+            # Only with a folder does Python have the kernel follow the link.
+            with suppress(FileExistsError):
+                os.link(f"/proc/self/fd/{handle}", name, dst_dir_fd=folder)
+                return "" if name == target.name else str(target.parent / name)
+    finally:
+        os.close(folder)
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
 
 
 def _write_to_stream(path: Path, text: str) -> None:
@@ -143,10 +174,10 @@ def _is_stream(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
-def _give_to_caller(path: str) -> None:
+def _give_to_caller(handle: int) -> None:
     mask = os.umask(0)
     os.umask(mask)
-    os.chmod(path, 0o666 & ~mask)
+    os.fchmod(handle, 0o666 & ~mask)
     uid, gid = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
     if os.geteuid() == 0 and uid.isdigit() and gid.isdigit():
-        os.chown(path, int(uid), int(gid))
+        os.fchown(handle, int(uid), int(gid))

@@ -178,3 +178,27 @@ def test_files_are_utf_8_whatever_the_locale(tmp_path):
     }
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True)
     assert (tmp_path / "a").read_bytes() == "–".encode()
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["new", "in place of another"])
+def test_a_kill_while_it_writes_leaves_nothing(tmp_path, there):
+    if there:
+        (tmp_path / "a").write_text("old")
+    killed = """
+import os, sys
+from pathlib import Path
+from zctrace import output_files
+os.fsync = lambda handle: os.kill(os.getpid(), 9)
+output_files.write(Path(sys.argv[1]), "new")
+"""
+    ended = subprocess.run([sys.executable, "-c", killed, tmp_path / "a"])
+    assert ended.returncode == -9
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"] * there
+
+
+def test_a_file_system_without_unnamed_files_gets_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY)
+    for text in ("one", "two"):
+        output_files.check(tmp_path / "a", "--csv", force=True)
+        output_files.write(tmp_path / "a", text)
+        assert [path.read_text() for path in tmp_path.iterdir()] == [text]

@@ -2,8 +2,11 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
 from contextlib import contextmanager
 from errno import EINVAL, ENOENT, ENOSPC
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -148,3 +151,22 @@ def test_only_a_file_that_says_so_is_off(tmp_path):
     paths = [*files.values(), tmp_path / "missing"]
     found = switches.off(tuple(switches.Switch(path, "", "") for path in paths))
     assert [switch.path for switch in found] == [tmp_path / "off"]
+
+
+def test_processes_are_followed_by_number_only_where_the_kernel_has_the_same_numbers(tmp_path):
+    assert [*obstacles.of_numbers(tmp_path / "a kernel without PID namespaces")] == []
+    (tmp_path / "pid").touch()  # of another inode, as a namespace's is
+    (obstacle,) = obstacles.of_numbers(tmp_path / "pid")
+    assert "PID namespace" in obstacle.what
+    assert "--pid=host" in obstacle.hint
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make PID namespaces")
+@pytest.mark.parametrize("own", [False, True], ids=["here", "in its own"])
+def test_a_pid_namespace_is_known_by_its_inode(own):
+    asks = "from zctrace.collect import obstacles; print(len([*obstacles.of_numbers()]))"
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc"] if own else []
+    command = [*unshare, sys.executable, "-c", asks]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    here = Path("/proc/self/ns/pid").stat().st_ino != 0xEFFFFFFC
+    assert int(ended.stdout) == (own or here)

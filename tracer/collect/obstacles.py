@@ -10,6 +10,7 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 from zctrace.collect import cgroups
 from zctrace.collect.attaching import attempt
@@ -20,6 +21,8 @@ from zctrace.plan.attachments import AttachPlan, Choice
 from zctrace.plan.parameters import FLOW_MEMBERS
 from zctrace.probes.model import Quantity
 
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC
+"""PROC_PID_INIT_INO: the inode of the only one whose numbers the kernel's programs see."""
 _LOCKED = "confidentiality"
 """The lockdown that keeps the kernel's memory from everybody: kernel_lockdown(7)."""
 
@@ -92,6 +95,24 @@ def of_programs(facts: KernelFacts) -> Iterator[TraceError]:
             f"Linux {facts.release} does not tell what is behind a descriptor",
             f"unknown: {', '.join(unknown)}: {facts.btf or 'not in its type information'}",
             "a kernel with BTF, in a virtual machine: --kernel 6.1",
+        )
+
+
+def of_numbers(own: Path = Path("/proc/self/ns/pid")) -> Iterator[TraceError]:
+    """What stands in the way of following processes by their numbers: a PID namespace.
+
+    By its numbers nobody would be found, or somebody else.
+    """
+    try:
+        number = own.stat().st_ino
+    except FileNotFoundError:
+        return  # a kernel without them: CONFIG_PID_NS
+    if number != _INITIAL_PID_NAMESPACE:
+        yield TraceError(
+            "zctrace runs in a PID namespace, as in a container",
+            "process numbers in it are not those that the kernel counts by",
+            "zctrace outside of the container, or in one with the host's PID namespace "
+            "(docker run --pid=host); or a command: zctrace trace -- COMMAND",
         )
 
 

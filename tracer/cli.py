@@ -100,7 +100,7 @@ def _status() -> int:
         what = "the working folder does not exist any more"
         _complain(errors.UsageError(what, hint="cd to a folder that exists"))
         return errors.UsageError.exit_code
-    except (MemoryError, OSError) as error:
+    except (MemoryError, OSError, ImportError, RuntimeError) as error:
         exhausted = errors.exhausted(error)
         if not exhausted:
             raise

@@ -110,6 +110,8 @@ _NO_MORE = {
     errno.EDQUOT: ("room in a disk quota", "TMPDIR=FOLDER, outside of the quota"),
 }
 """By error number: what there is no more of, and what to try."""
+_NO_MEMORY = ("failed to map segment from shared object", "can't start new thread")
+"""What the dynamic loader says to an import, and Python where clone(2) fails."""
 
 
 def exhausted(error: BaseException) -> ResourceError | None:
@@ -117,7 +119,8 @@ def exhausted(error: BaseException) -> ResourceError | None:
 
     Copying a folder (:class:`shutil.Error`) tells of numbers by their texts alone.
     """
-    if isinstance(error, MemoryError):
+    other = isinstance(error, ImportError | RuntimeError)
+    if isinstance(error, MemoryError) or (other and any(s in str(error) for s in _NO_MEMORY)):
         numbers = {errno.ENOMEM}
     elif isinstance(error, OSError) and error.errno is not None:
         numbers = {error.errno}

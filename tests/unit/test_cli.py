@@ -362,6 +362,8 @@ def test_what_was_closed_when_we_were_started_is_open_and_empty(closed):
     ("error", "words"),
     [
         (MemoryError(), "no memory left"),
+        (ImportError("/x.so: failed to map segment from shared object"), "no memory left"),
+        (RuntimeError("can't start new thread"), "no memory left"),
         (OSError(12, "Cannot allocate memory"), "no memory left"),
         (OSError(28, "No space left on device", "/tmp/x"), "no room on the disk left"),
         (shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")]), "TMPDIR="),
@@ -377,10 +379,15 @@ def test_memory_or_disk_that_is_used_up_is_said(monkeypatch, capsys, error, word
     assert words in capsys.readouterr().err
 
 
-def test_other_faults_of_the_system_stay_what_they_are(monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [PermissionError(1, "Operation not permitted"), ImportError("no module x"), RuntimeError()],
+    ids=lambda error: type(error).__name__,
+)
+def test_other_faults_stay_what_they_are(monkeypatch, error):
     def app(**_):
-        raise PermissionError(1, "Operation not permitted")
+        raise error
 
     monkeypatch.setattr(cli, "app", app)
-    with pytest.raises(PermissionError):
+    with pytest.raises(type(error)):
         cli._status()

@@ -9,10 +9,11 @@ measured alone: the others' rows stay as they are.
 import argparse
 import compileall
 import datetime
-import importlib.util
+import importlib.metadata
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import zctrace
 from tests.bench.document import renewed
 from tests.kernel_lines import document
 from tests.kernel_lines.judge import Word
@@ -38,7 +40,7 @@ BEGIN, END = "<!-- make test-reliability: begin -->", "<!-- make test-reliabilit
 COUNTED = (*map(str, (Word.EXACT, Word.OPEN, Word.REFUSED)), str(Beside.NONE))
 BAD = (str(Word.WRONG), str(Beside.LEFT))
 COLUMNS = ("what", "tried", *COUNTED, *BAD, "measured", "kernel", "what was seen")
-SEEN = COLUMNS[-1]
+SEEN, FAILED = COLUMNS[-1], "the trial itself failed"
 _LONGEST = 900
 """Of what was seen, in characters."""
 ITEMS = {
@@ -53,8 +55,8 @@ ITEMS = {
     "container": ("namespaces, hidden parts of the kernel, fewer capabilities", 1),
 }
 """By name: the row's title, and how many tries; the guest knows those of a case with 1."""
-PACKAGES = ("typer", "rich", "shellingham", "annotated_doc", "msgspec", "jinja2", "markupsafe")
-"""What zctrace's command imports, beside the standard library and its own."""
+DISTRIBUTIONS = ("typer", "rich", "msgspec", "jinja2")
+"""What zctrace's command needs, with all that these need."""
 _COPYING = ("dd", "if=/dev/zero", "of=/dev/shm/copy", "bs=65536", "count=15", "status=none")
 _COPIED = {"things": {"/dev/shm/copy": {"u2k": 15 * 65536}}}
 _ENDING, _ENDING_BYTES = "/run/programs/ending", 300_007
@@ -62,34 +64,46 @@ _ENDING, _ENDING_BYTES = "/run/programs/ending", 300_007
 _VM_LEFT_SECONDS = 20.0
 
 
-def in_guest(name, asked):
-    """The tries of a case of ``reliability_guest``, and what was seen beside."""
-    options = {
-        key: getattr(asked, key) for key in ("tries", "seconds", "seed", "check", "lasts")
-    }
-    options["tries"] = asked.tries or ITEMS[name][1]
+def needed(names):
+    """Files and folders of Python packages that distributions of these names have."""
+    places, wanted = set(), list(names)
+    for name in wanted:
+        distribution = importlib.metadata.distribution(name)
+        tops = {Path(file).parts[0] for file in distribution.files}
+        places |= {distribution.locate_file(top) for top in tops if top[0] not in "._"}
+        # Not those of extras, nor of other systems.
+        for need in (line for line in distribution.requires or () if ";" not in line):
+            more = re.match(r"[\w.-]+", need)[0]
+            wanted += [more] * (more not in wanted)
+    return sorted(place for place in places if place.suffix in ("", ".py"))
+
+
+def in_guest(names, asked):
+    """What cases of ``reliability_guest`` found, all in one guest: tries, and what beside."""
+    options = {key: getattr(asked, key) for key in ("seconds", "seed", "check", "lasts")}
+    options["tries"] = {name: asked.tries or ITEMS[name][1] for name in names}
     modules = [path for path in HERE.glob("*.py") if not path.name.startswith("__")]
     with tempfile.TemporaryDirectory(prefix="reliability-") as folder:
         site = Path(folder) / "site"
-        for package in ("zctrace", *PACKAGES):
-            source = importlib.util.find_spec(package)
-            shutil.copytree(source.submodule_search_locations[0], site / package)
+        shutil.copytree(zctrace.__path__[0], site / "zctrace")
+        for place in needed(DISTRIBUTIONS):
+            copy = shutil.copytree if place.is_dir() else shutil.copy
+            copy(place, site / place.name)
         version = f"{_version.version()}\n"
         (site / "zctrace" / _version.FILE).write_text(version, encoding="ascii")
         compileall.compile_dir(site, quiet=2)
-        answer = run_in_guest(
+        answers = run_in_guest(
             asked.kernel,
             "reliability_guest.py",
-            name,
             json.dumps(options),
             modules=modules,
             folders=(site,),
-            processors=PROCESSORS,
+            processors=asked.cpus,
         )
-    if answer["failed"]:
-        print(answer["failed"])
-        answer["beside"]["the case itself failed"] = answer["failed"].splitlines()[-1]
-    return answer["tries"], answer["beside"]
+    for name, answer in answers.items():
+        if answer["failed"]:
+            answer["beside"][FAILED] = answer["failed"].splitlines()[-1]
+        yield name, answer["tries"], answer["beside"]
 
 
 def ends_meanwhile(asked):
@@ -106,7 +120,7 @@ def ends_meanwhile(asked):
             file_systems=("ext4", "xfs"),
             room_bytes=64 << 20,
             modules=(HERE / "ending.py", numbers),
-            processors=PROCESSORS,
+            processors=asked.cpus,
         )
     expected = {"at most": {_ENDING: _ENDING_BYTES}}
     tries = [
@@ -130,19 +144,20 @@ def from_outside(asked):
         victim = seeded.choice(("zctrace", "zctrace", "qemu-system"))
         at = time.monotonic()
         # The first lives: its time is that in which the others die.
-        tries.append(_killed(asked.kernel, victim, seeded.uniform(0, lasts) if lasts else None))
+        tries.append(_killed(asked, victim, seeded.uniform(0, lasts) if lasts else None))
         lasts = lasts or time.monotonic() - at
         victims[victim] = victims.get(victim, 0) + (number >= 0)
         print(number, victim, tries[-1]["status"], tries[-1]["left"], flush=True)
     return tries, {"killed": victims, "seconds of a whole trace": round(lasts, 1)}
 
 
-def _killed(line, victim, after):
+def _killed(asked, victim, after):
     """A trace in a guest; ``victim`` is killed ``after`` so many seconds, if any."""
     temporary = Path(tempfile.mkdtemp(prefix="killed-"))
     temporary.chmod(0o755)
     result = temporary.with_suffix(".json")
-    command = [sys.executable, "-m", "zctrace", "trace", "--kernel", line, "--json", result]
+    command = [sys.executable, "-m", "zctrace", "trace", "--kernel", asked.kernel]
+    command += ["--cpus", asked.cpus, "--json", result]
     process = subprocess.Popen(
         [*map(str, command), "--", *_COPYING],
         cwd=ROOT,
@@ -194,24 +209,29 @@ def write(title, new):
 def main():
     """Returns what is wrong, empty if nothing is."""
     parser = argparse.ArgumentParser(prog="make test-reliability ARGS=…")
-    parser.add_argument("names", nargs="*", choices=[[], *ITEMS], metavar="NAME")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(ITEMS))
     parser.add_argument("--tries", type=int, help="of each; the page has what was tried")
     parser.add_argument("--seconds", type=float, default=0, help="no try is begun after these")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--check", type=int, default=1, help="a trace after so many kills")
     parser.add_argument("--lasts", type=float, default=3600, help="of the long trace, seconds")
     parser.add_argument("--kernel", default="6.1")
+    parser.add_argument("--cpus", type=int, default=PROCESSORS, help="of the guests")
     asked = parser.parse_args()
-    release = kernels.resolve(asked.kernel, print).release
+    names = asked.names or [*ITEMS]
+    if unknown := set(names) - ITEMS.keys():
+        return f"{unknown.pop()!r} is none of: {', '.join(ITEMS)}"
+    kernel = f"{kernels.resolve(asked.kernel, print).release}, {asked.cpus} CPU"
+    alone = {"vm-kills": from_outside, "ending": ends_meanwhile}
+    together = [name for name in names if name not in alone]
+    found = [(name, *alone[name](asked)) for name in names if name in alone]
     wrong = []
-    for name in asked.names or ITEMS:
-        how = {"vm-kills": from_outside, "ending": ends_meanwhile}.get(name)
-        tries, beside = how(asked) if how else in_guest(name, asked)
-        new = row(tries, beside, release)
+    for name, tries, beside in (*found, *(in_guest(together, asked) if together else ())):
+        new = row(tries, beside, kernel)
         print(name, new, flush=True)
         write(ITEMS[name][0], new)
-        wrong += [f"{name}: {new[SEEN]}"] * any(int(new[word]) for word in BAD)
-        wrong += [f"{name}: it failed itself"] * ("the case itself failed" in beside)
+        if FAILED in beside or any(int(new[word]) for word in BAD):
+            wrong.append(f"{name}: {new[SEEN]}")
     return "\n".join(wrong)
 
 

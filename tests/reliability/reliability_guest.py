@@ -1,8 +1,8 @@
 """In a guest that plays the host, as root: zctrace where it is killed, starved or confined.
 
-``reliability_guest CODE ANSWER STEPS CASE OPTIONS``: CASE is a function here. OPTIONS, as JSON:
-how many ``tries``, after how many ``seconds`` none is begun any more, the ``seed``. Answers
-with the tries, as ``judge`` takes them, with what was seen beside, and with what failed.
+``reliability_guest CODE ANSWER STEPS OPTIONS``. OPTIONS, as JSON: how many ``tries`` of which
+function here, after how many ``seconds`` of each none is begun any more, the ``seed``. Answers,
+by function, with the tries, with what was seen beside, and with what failed.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import traceback
 from pathlib import Path
 
 CODE, ANSWER, STEPS = map(Path, sys.argv[1:4])
-CASE, OPTIONS = sys.argv[4], json.loads(sys.argv[5])
+OPTIONS = json.loads(sys.argv[4])
 sys.path.insert(0, str(CODE))
 
 import bpf_rows
@@ -37,7 +37,7 @@ DOCKER = (
     "sys_chroot,mknod,audit_write,setfcap"
 )
 """The capabilities of its containers."""
-began, beside = time.monotonic(), {}
+beside, case, began = {}, "", 0.0
 
 
 def say(step):
@@ -52,7 +52,7 @@ def trace(what, *then, expected=tries.COPIED, words=(), **options):
 
 def going_on(number):
     late = OPTIONS["seconds"] and time.monotonic() - began > OPTIONS["seconds"]
-    return number < OPTIONS["tries"] and not late
+    return number < OPTIONS["tries"][case] and not late
 
 
 def kills():
@@ -218,6 +218,19 @@ def container():
         command.ended(name, say, {"some": [str(SOURCE)]})
 
 
+def of_case(name):
+    global case, began
+    case, began, failed = name, time.monotonic(), ""
+    tries.done.clear()
+    beside.clear()
+    try:
+        globals()[name]()
+    except Exception:
+        failed = traceback.format_exc()
+        say(failed)
+    return {"tries": tries.done.copy(), "beside": beside.copy(), "failed": failed}
+
+
 def alive():
     """Whoever waits takes long silence for a hung machine."""
     while True:
@@ -236,16 +249,13 @@ def main():
     subprocess.run(["modprobe", "-q", "loop"])
     # What systemd does at boot.
     cgroups.enable_perf_event(Path("/sys/fs/cgroup"))
-    failed = ""
-    try:
-        # Some of what is there stays for good once it was first needed.
-        trace("first")
-        tries.done.clear()
-        globals()[CASE]()
-    except Exception:
-        failed = traceback.format_exc()
+    # Some of what is there stays for good once it was first needed.
+    trace("first")
+    answer = {}
+    for name in OPTIONS["tries"]:
+        answer[name] = of_case(name)
     partial = ANSWER.with_suffix(".partial")
-    partial.write_text(json.dumps({"tries": tries.done, "beside": beside, "failed": failed}))
+    partial.write_text(json.dumps(answer))
     partial.rename(ANSWER)
 
 

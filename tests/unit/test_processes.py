@@ -1,6 +1,8 @@
 """Processes, and our own priority among them."""
 
 import os
+import socket
+import subprocess
 import threading
 from collections import namedtuple
 from types import SimpleNamespace
@@ -8,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from tests.conftest import or_skip
-from zctrace.collect import processes, threads
+from zctrace.collect import launcher, processes, threads
+from zctrace.errors import WorkloadError
 
 CHEAP = os.SCHED_BATCH
 
@@ -93,3 +96,13 @@ def test_windows_are_not_open_before_they_are_gone():
         windows[Key(number)] = SimpleNamespace(opener=opener)
     assert threads.not_open(windows) == {11, 13}
     assert [window.opener for window in windows.values()] == [threads.ABOUT_TO_OPEN] * 3
+
+
+def test_controls_without_loopback_say_what_to_do():
+    """As in a network namespace in which nobody has configured anything."""
+    near, far = socket.socketpair()
+    with near, far, subprocess.Popen(["true"]) as process:
+        far.sendall(b'{"error": "[Errno 101] Network is unreachable"}\n')
+        with pytest.raises(WorkloadError, match="the controls failed") as caught:
+            launcher.Launcher(process, near).control()
+    assert caught.value.hint == "ip link set lo up"

@@ -220,11 +220,13 @@ class Tracer:
     ) -> _Watched:
         """What runs already; ``there`` is whose windows are about to open."""
         opened: set[int] = set()
-        # Once more, for those that were started meanwhile by who had no window yet.
-        while new := self._there(subject) - opened:
+        # Once more, for those that were started meanwhile by who had no window yet. Whoever has
+        # one gives it to what it starts, which may be faster than we look.
+        while new := self._windowless(now := self._there(subject) - opened):
             for pid in new:
                 self._meter.open_window(pid, Role.PROGRAM, scope)
-            opened |= new
+            opened |= now
+        opened |= now
         self.rights = _rights(there)
         began = time.monotonic()
         ended = self._wait(
@@ -235,6 +237,9 @@ class Tracer:
         seconds = time.monotonic() - began
         self._close()
         return _Watched(controls, seconds, ended)
+
+    def _windowless(self, pids: set[int]) -> set[int]:
+        return {pid for pid in pids if not self._meter.has_window(pid)}
 
     def _close(self) -> None:
         self._meter.close_windows()

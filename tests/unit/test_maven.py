@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from tests.conftest import walked_by_everybody
 from tests.systems import gather
 from zctrace import trust
 from zctrace.workloads.jvm import maven, netty
@@ -83,8 +84,7 @@ def sudo(monkeypatch, tmp_path):
     known = {CALLER: user}.__getitem__
     monkeypatch.setattr(trust.pwd, "getpwuid", known)
     monkeypatch.setattr(trust.os, "getgrouplist", lambda name, gid: [gid])
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(folder.stat().st_mode | 0o011)
+    walked_by_everybody(tmp_path)
 
 
 def test_what_maven_fetches_runs_as_whoever_called_sudo(project, tmp_path, install, sudo):

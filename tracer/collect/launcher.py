@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -21,6 +22,10 @@ from zctrace.workloads.known import Controls
 _ORDERLY_SECONDS = 5.0
 _FOLDERS = ("/dev/shm", "/run", "/tmp")
 """Where the controls' files may live: in memory, if possible."""
+_NO_LOOPBACK = (
+    "they send known bytes over loopback, which is down, as in a new network namespace",
+    "ip link set lo up",
+)
 
 
 class ProgramGroup:
@@ -148,7 +153,8 @@ class Launcher:
         if "error" in answer and what == "exec":
             raise UsageError(f"the command could not be started: {answer['error']}")
         if "error" in answer:
-            raise WorkloadError(f"{what} failed: {answer['error']}")
+            down = os.strerror(errno.ENETUNREACH) in answer["error"]
+            raise WorkloadError(f"{what} failed: {answer['error']}", *(_NO_LOOPBACK * down))
         return answer
 
     def _died(self, what: str) -> dict[str, Any]:

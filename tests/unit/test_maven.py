@@ -85,7 +85,7 @@ def sudo(monkeypatch, tmp_path):
     known = {CALLER: user}.__getitem__
     monkeypatch.setattr(trust.pwd, "getpwuid", known)
     monkeypatch.setattr(trust.os, "getgrouplist", lambda name, gid: [gid])
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(folder.stat().st_mode | 0o011)
 
 

@@ -189,7 +189,7 @@ def sudo(monkeypatch, tmp_path):
     """We are root, and CALLER has called sudo; folders above can be walked by everybody."""
     monkeypatch.setenv("SUDO_UID", str(CALLER))
     monkeypatch.setenv("SUDO_GID", str(CALLER))
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(folder.stat().st_mode | 0o011)
     return tmp_path
 

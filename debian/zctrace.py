@@ -8,6 +8,6 @@ import sys
 
 sys.path.insert(0, "/usr/lib/zctrace/vendored")
 
-from zctrace.cli import main
+from zctrace.__main__ import main
 
 main()

@@ -28,7 +28,7 @@ from zctrace.commands import (
     streams,
     trace,
 )
-from zctrace.commands.options import TAKES_A_COMMAND
+from zctrace.commands.options import TAKES_A_COMMAND, Once
 from zctrace.printable import printable
 from zctrace.reports.text.terminal import Terminal
 
@@ -42,15 +42,15 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(run.command)
-app.command("trace", context_settings=TAKES_A_COMMAND)(trace.command)
-app.command("check", context_settings=TAKES_A_COMMAND)(check.command)
-app.command("serve", context_settings=TAKES_A_COMMAND)(serve.command)
-app.command("strategies")(strategies.command)
-app.command("plan")(plan.command)
-app.command("doctor")(doctor.command)
-app.command("report")(report.command)
-app.command("compare")(compare.command)
+app.command("run", cls=Once)(run.command)
+app.command("trace", cls=Once, context_settings=TAKES_A_COMMAND)(trace.command)
+app.command("check", cls=Once, context_settings=TAKES_A_COMMAND)(check.command)
+app.command("serve", cls=Once, context_settings=TAKES_A_COMMAND)(serve.command)
+app.command("strategies", cls=Once)(strategies.command)
+app.command("plan", cls=Once)(plan.command)
+app.command("doctor", cls=Once)(doctor.command)
+app.command("report", cls=Once)(report.command)
+app.command("compare", cls=Once)(compare.command)
 app.add_typer(kernels.app, name="kernels")
 
 
@@ -81,6 +81,7 @@ def main() -> NoReturn:
 
 
 def _status() -> int:
+    streams.forget_sizes()
     try:
         # Typer turns an interrupt into its status itself.
         result = app(standalone_mode=False)
@@ -100,6 +101,8 @@ def _status() -> int:
         what = "the working folder does not exist any more"
         _complain(errors.UsageError(what, hint="cd to a folder that exists"))
         return errors.UsageError.exit_code
+    except KeyboardInterrupt:  # before Typer takes them, and behind it
+        result = errors.INTERRUPTED
     except errors.Terminated:
         _complain(errors.ZctraceError("terminated; everything was cleaned up"))
         return errors.TERMINATED
@@ -133,9 +136,9 @@ def _complain(error: errors.ZctraceError) -> None:
         Text("zctrace: ").append(printable(error.what), style="bold red"), soft_wrap=True
     )
     if error.why:
-        console.print(Text(f"    why: {error.why}"), soft_wrap=True)
+        console.print(Text(f"    why: {printable(error.why)}"), soft_wrap=True)
     if error.hint:
-        console.print(Text(f"    try: {error.hint}"), soft_wrap=True)
+        console.print(Text(f"    try: {printable(error.hint)}"), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -121,9 +121,9 @@ def _terminate(*_: object) -> None:
     raise Terminated
 
 
-def from_json(message: Mapping[str, object]) -> ZctraceError:
-    """The error that :meth:`ZctraceError.to_json` described; what is missing stays empty."""
+def from_json(message: Mapping[str, object], why: str = "", hint: str = "") -> ZctraceError:
+    """The error that :meth:`ZctraceError.to_json` described, with these where it has none."""
     kinds = {kind.__name__: kind for kind in ZctraceError.__subclasses__()}
     kind = kinds.get(str(message.get("error")), ZctraceError)
-    what, why, hint = (str(message.get(key, "")) for key in ("what", "why", "hint"))
-    return kind(what or "the other side failed and did not say how", why, hint)
+    what = message.get("what") or "the other side failed and did not say how"
+    return kind(str(what), str(message.get("why") or why), str(message.get("hint") or hint))

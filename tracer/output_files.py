@@ -9,6 +9,7 @@ root could change what the path leads to: then as root, and the file is given to
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -33,12 +34,22 @@ def check(path: Path, option: str, *, force: bool) -> None:
     """Refuse early what would fail late; raises :class:`OutputError`."""
     if _descriptor(path) is not None:
         return
-    whose = ""
+    with _told(path, f"{option} {path}"), _acting(path):
+        _check(path, option, force=force)
+
+
+@contextmanager
+def _told(path: Path, what: str) -> Iterator[None]:
+    """Raise :class:`OutputError` for an ``OSError``; ``what`` could not be written."""
     try:
-        with _acting(path) as whose:
-            _check(path, option, force=force)
+        yield
     except OSError as error:
-        raise OutputError(f"{option} {path}: {error.strerror}", whose, _ELSEWHERE) from error
+        os.getcwd()  # raises where it is the working folder that is gone
+        why = "nothing was left behind"
+        if whose := _whose(path):
+            user, others = whose
+            why = f"user {user.uid}, who called sudo, is the one to write it, as {others}"
+        raise OutputError(f"{what}: {error.strerror}", why, _ELSEWHERE) from error
 
 
 def _check(path: Path, option: str, *, force: bool) -> None:
@@ -67,9 +78,10 @@ def check_distinct(outputs: Iterable[tuple[str, Path]]) -> None:
     """
     places: dict[object, str] = {}
     for option, path in outputs:
-        place: object = _descriptor(path)
-        if place is None and not _is_stream(path):
-            place = _target(path)
+        with _told(path, f"{option} {path}"):
+            place: object = _descriptor(path)
+            if place is None and not _is_stream(path):
+                place = _target(path)
         if place is None:
             continue
         named = f"{option} {path}"
@@ -92,12 +104,11 @@ def write(path: Path, text: str) -> None:
 
     In UTF-8, whatever the locale; names that are not UTF-8 are escaped.
     """
-    whose = ""
-    try:
+    with _told(path, f"{path} could not be written"):
         if _descriptor(path) is not None:
             _write_to_stream(path, text)
             return
-        with _acting(path) as whose:
+        with _acting(path):
             _require_own_link(path)
             if _is_stream(path):
                 _write_to_stream(path, text)
@@ -106,23 +117,24 @@ def write(path: Path, text: str) -> None:
             with _Partial(target.parent) as partial:
                 partial.write(text)
                 partial.take_the_place_of(target.name)
-    except OSError as error:
-        raise OutputError(
-            f"{path} could not be written: {error.strerror}",
-            whose or "nothing was left behind",
-            _ELSEWHERE,
-        ) from error
+
+
+def _whose(path: Path) -> tuple[trust.Caller, str] | None:
+    """With whose rights ``path`` is written if not with ours, and why."""
+    caller = trust.caller()
+    why = trust.why_not(path, {0}) if caller else ""
+    return (caller, why) if caller and why else None
 
 
 @contextmanager
-def _acting(path: Path) -> Iterator[str]:
-    """With whose rights ``path`` is written; yields the reason, empty if there is none."""
-    caller = trust.caller()
-    if not caller or not (why := trust.why_not(path, {0})):
-        yield ""
+def _acting(path: Path) -> Iterator[None]:
+    """What is done meanwhile is done with these rights."""
+    whose = _whose(path)
+    if not whose:
+        yield
         return
-    with caller.acting():
-        yield f"user {caller.uid}, who called sudo, is the one to write it, as {why}"
+    with whose[0].acting():
+        yield
 
 
 class _Partial:
@@ -133,11 +145,19 @@ class _Partial:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._name = f".zctrace-{secrets.token_hex(8)}"
         self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        self._name = ""
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            self._file = os.open(self._name, flags, 0o600, dir_fd=self._folder)
+            # It goes with whoever is killed.
+            self._file = os.open(".", os.O_TMPFILE | os.O_WRONLY, 0o600, dir_fd=self._folder)
+        except OSError:  # EOPNOTSUPP, or EISDIR of file systems that do not know of it
+            self._file = self._with_a_name()
+
+    def _with_a_name(self) -> int:
+        self._name = f".zctrace-{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            return os.open(self._name, flags, 0o600, dir_fd=self._folder)
         except BaseException:
             os.close(self._folder)
             raise
@@ -146,8 +166,9 @@ class _Partial:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(FileNotFoundError):
-            os.unlink(self._name, dir_fd=self._folder)
+        if self._name:
+            with suppress(FileNotFoundError):
+                os.unlink(self._name, dir_fd=self._folder)
         os.close(self._file)
         os.close(self._folder)
 
@@ -166,7 +187,19 @@ class _Partial:
             os.fchown(self._file, caller.uid, caller.gid)
 
     def take_the_place_of(self, name: str) -> None:
+        """Be the file of that name, in one step."""
+        if not self._name:
+            with suppress(FileExistsError):
+                self._call_it(name)
+                return
+            another = f".zctrace-{secrets.token_hex(8)}"
+            self._call_it(another)
+            self._name = another
         os.replace(self._name, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+
+    def _call_it(self, name: str) -> None:
+        # Only with a folder does Python have the kernel follow the link.
+        os.link(f"/proc/self/fd/{self._file}", name, dst_dir_fd=self._folder)
 
 
 def _write_to_stream(path: Path, text: str) -> None:
@@ -184,7 +217,10 @@ def _write_to_stream(path: Path, text: str) -> None:
 
 def _target(path: Path) -> Path:
     """The file itself, behind all symbolic links; it need not be there."""
-    return Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():  # one that leads to itself
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return target
 
 
 def _require_own_link(path: Path) -> None:

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -189,7 +190,9 @@ def sudo(monkeypatch, tmp_path):
     """We are root, and CALLER has called sudo; folders above can be walked by everybody."""
     monkeypatch.setenv("SUDO_UID", str(CALLER))
     monkeypatch.setenv("SUDO_GID", str(CALLER))
-    for folder in (tmp_path, *tmp_path.parents[:3]):
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder == Path(tempfile.gettempdir()):
+            break
         folder.chmod(folder.stat().st_mode | 0o011)
     return tmp_path
 

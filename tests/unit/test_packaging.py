@@ -263,7 +263,7 @@ def test_it_brings_a_command_and_a_plugin(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith("/entry_points.txt"))
         points = archive.read(name).decode()
-    assert "[console_scripts]\nzctrace = zctrace.cli:main\n" in points
+    assert "[console_scripts]\nzctrace = zctrace.__main__:main\n" in points
     assert "[pytest11]\nzctrace.pytest_plugin = zctrace.pytest_plugin\n" in points
 
 

@@ -32,7 +32,7 @@ def read(path: Path) -> Saved:
         with path.open("rb") as file:
             text = file.read(_MOST_BYTES + 1)
         if len(text) > _MOST_BYTES:
-            raise saved_form.refused("the file", f"it has more than {_MOST_BYTES >> 20} MiB")
+            raise saved_form.refused("its size", f"it has more than {_MOST_BYTES >> 20} MiB")
         evidences = saved_form.evidence_of(text)
         if not any(evidence.runs or evidence.trace for evidence in evidences):
             raise saved_form.refused("evidence", "there are no runs in it")

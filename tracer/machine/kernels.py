@@ -89,9 +89,12 @@ def trusted_cache(*names: str) -> Path:
 def cached() -> list[Kernel]:
     """Kernels in the cache, oldest first; what is damaged is none, and is fetched anew.
 
-    Raises :class:`OutputError` where the cache is not ours alone.
+    Raises :class:`OutputError` for a cache that cannot be looked into, or is not ours alone.
     """
-    described = trusted_cache("kernels").glob("[!.]*/kernel.json")
+    try:
+        described = [*trusted_cache("kernels").glob("[!.]*/kernel.json")]
+    except OSError as error:
+        raise _unusable(error) from error
     kernels = [kernel for one in described if (kernel := _described(one))]
     return sorted(kernels, key=lambda kernel: version_key(kernel.version))
 
@@ -279,7 +282,7 @@ def _matches(name: str, release: str, version: str) -> bool:
 
 
 def _from_path(image: Path) -> Kernel:
-    if not image.is_file():
+    if not os.path.isfile(image):
         raise KernelError(f"--kernel {image}: no such file", hint="zctrace kernels")
     with image.open("rb") as file:
         head = file.read(0x206)
@@ -293,6 +296,14 @@ def _from_path(image: Path) -> Kernel:
     return Kernel(image.name.removeprefix("vmlinuz-"), image.resolve(), "path")
 
 
+def _unusable(error: OSError) -> OutputError:
+    return OutputError(
+        f"the cache {cache_folder()} cannot be used: {error.strerror}",
+        "fetched kernels and what is made of them are in there",
+        "sudo, or ZCTRACE_CACHE=FOLDER",
+    )
+
+
 @contextmanager
 def _locked_cache() -> Iterator[Path]:
     """The cache, with nobody else changing it; half-made kernels of the dead removed."""
@@ -301,10 +312,7 @@ def _locked_cache() -> Iterator[Path]:
         (cache / "kernels").mkdir(parents=True, exist_ok=True)
         lock = (cache / "lock").open("w")
     except OSError as error:
-        raise OutputError(
-            f"the cache {cache} cannot be used: {error.strerror}",
-            hint="sudo, or ZCTRACE_CACHE=FOLDER",
-        ) from error
+        raise _unusable(error) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for partial in (cache / "kernels").glob(".partial-*"):

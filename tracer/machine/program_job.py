@@ -50,7 +50,7 @@ class Wanted:
 def check_processes(pids: tuple[int, ...]) -> None:
     """Raise :class:`UsageError` for a process that is not there, or is ourselves."""
     for pid in pids:
-        if not Path(f"/proc/{pid}").is_dir():
+        if not os.path.isdir(f"/proc/{pid}"):
             raise UsageError(f"-p {pid}: there is no such process", hint="pgrep -a NAME")
         if pid == os.getpid():
             raise UsageError(f"-p {pid}: that is zctrace itself")
@@ -59,7 +59,7 @@ def check_processes(pids: tuple[int, ...]) -> None:
 def check_cgroup(path: str) -> str:
     """The cgroup's folder; raises :class:`UsageError`."""
     for folder in (Path(path), cgroups.hierarchy() / path.lstrip("/")):
-        if (folder / "cgroup.procs").is_file():
+        if os.path.isfile(folder / "cgroup.procs"):
             return str(folder)
     raise UsageError(
         f"--cgroup {path}: there is no such cgroup",

@@ -200,7 +200,7 @@ def _save(
 
 
 def _processor() -> list[str]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     return [line for line in lines if line.startswith("model name")][:1]
 
 

@@ -122,7 +122,7 @@ def _row(*cells: str) -> str:
 
 
 def _list(items: Iterable[str]) -> list[str]:
-    return [f"* {item}" for item in items]
+    return [f"* {printable(item)}" for item in items]
 
 
 def _coverage(evidence: Evidence, runs: Sequence[Judged]) -> list[str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from zctrace.analysis import border, captures, sentences
 from zctrace.analysis.program import Answer
 from zctrace.evidence.account import Thing
 from zctrace.evidence.origin import FACTS
-from zctrace.printable import csv_cell
+from zctrace.reports import csv_rows
 
 COLUMNS = [
     "kernel",
@@ -67,65 +66,58 @@ def result_json(answers: Sequence[Answer]) -> str:
 
 def flows_csv(answers: Sequence[Answer]) -> str:
     """A row for what each call moved through each descriptor, and for what was copied."""
-    text = io.StringIO()
-    rows = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    rows.writeheader()
-    rows.writerows(
-        {name: csv_cell(value) for name, value in row.items()} for row in _rows(answers)
-    )
-    return text.getvalue()
+    return csv_rows.table(COLUMNS, itertools.chain.from_iterable(map(_rows, answers)))
 
 
-def _rows(answers: Sequence[Answer]) -> Iterator[dict[str, Any]]:
-    for found in answers:
-        things = found.trace.account.things
-        common = {
-            "kernel": found.evidence.kernel["release"],
-            "machine": found.evidence.machine["kind"],
-            **(found.evidence.origin.facts if found.evidence.origin else {}),
+def _rows(found: Answer) -> Iterator[dict[str, Any]]:
+    things = found.trace.account.things
+    common = {
+        "kernel": found.evidence.kernel["release"],
+        "machine": found.evidence.machine["kind"],
+        **(found.evidence.origin.facts if found.evidence.origin else {}),
+    }
+
+    for flow in found.trace.account.flows:
+        yield {
+            **common,
+            **_named(things, flow.thing),
+            "process": flow.process,
+            "descriptor": flow.descriptor,
+            "syscall": flow.syscall,
+            "way": flow.way,
+            "calls": flow.calls,
+            "bytes": flow.bytes,
         }
-
-        for flow in found.trace.account.flows:
-            yield {
-                **common,
-                **_named(things, flow.thing),
-                "process": flow.process,
-                "descriptor": flow.descriptor,
-                "syscall": flow.syscall,
-                "way": flow.way,
-                "calls": flow.calls,
-                "bytes": flow.bytes,
-            }
-        for part in found.unexplained:
-            yield {
-                **common,
-                **_named(things, part.thing),
-                "syscall": part.syscall,
-                "way": "unexplained",
-                "direction": part.way,
-                "bytes": part.bytes,
-            }
-        bookings = [*found.trace.account.bookings, *found.explanation.plain]
-        for booking in bookings if found.copied is not None else ():
-            yield {
-                **common,
-                **_named(things, booking.thing),
-                "syscall": booking.syscall,
-                "way": "copied",
-                "direction": booking.direction,
-                "calls": booking.calls,
-                "bytes": booking.bytes,
-            }
-        for done in found.transformed.by:
-            yield {
-                **common,
-                "syscall": done.syscall,
-                "way": done.quantity,
-                "calls": done.calls,
-                "bytes": done.bytes,
-                "function": done.function,
-                "caller": done.caller,
-            }
+    for part in found.unexplained:
+        yield {
+            **common,
+            **_named(things, part.thing),
+            "syscall": part.syscall,
+            "way": "unexplained",
+            "direction": part.way,
+            "bytes": part.bytes,
+        }
+    bookings = [*found.trace.account.bookings, *found.explanation.plain]
+    for booking in bookings if found.copied is not None else ():
+        yield {
+            **common,
+            **_named(things, booking.thing),
+            "syscall": booking.syscall,
+            "way": "copied",
+            "direction": booking.direction,
+            "calls": booking.calls,
+            "bytes": booking.bytes,
+        }
+    for done in found.transformed.by:
+        yield {
+            **common,
+            "syscall": done.syscall,
+            "way": done.quantity,
+            "calls": done.calls,
+            "bytes": done.bytes,
+            "function": done.function,
+            "caller": done.caller,
+        }
 
 
 def _named(things: Sequence[Thing], number: int | None) -> dict[str, str]:

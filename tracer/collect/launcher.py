@@ -18,6 +18,7 @@ from zctrace.collect.describe import ISOLATED
 from zctrace.errors import UsageError, WorkloadError
 from zctrace.evidence.schema import Request, Subject
 from zctrace.workloads.known import Controls
+from zctrace.workloads.marker import NONCE
 
 _ORDERLY_SECONDS = 5.0
 _FOLDERS = ("/dev/shm", "/run", "/tmp")
@@ -75,7 +76,7 @@ class ProgramGroup:
         """The launcher, as the user whose program it is, waiting."""
         request = self._request
         own = [sys.executable, "-I", ISOLATED, "zctrace.workloads.launch"]
-        own += ["--nonce", str(request.nonce), "--channel", str(channel)]
+        own += ["--channel", str(channel)]
         own += ["--folder", _writable(request.uid), "--control", when]
         streams = [subprocess.DEVNULL] * 3
         folder, environment = "/", {"PATH": os.defpath}
@@ -92,7 +93,7 @@ class ProgramGroup:
                 user=request.uid,
                 group=request.gid,
                 extra_groups=request.groups,
-                env=environment,
+                env={**environment, NONCE: str(request.nonce)},
                 pass_fds=[channel],
             )
         except OSError as error:

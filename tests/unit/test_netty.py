@@ -372,7 +372,7 @@ def test_evidence_has_the_version(tmp_path, driver, monkeypatch):
 
 def test_the_list_says_whether_it_is_possible(tmp_path, driver, monkeypatch):
     monkeypatch.setattr(java, "find", lambda: driver.jdk)
-    monkeypatch.setattr(kernels, "trusted_cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(kernels, "cache_folder", lambda: tmp_path / "cache")
 
     def last():
         console = Console(file=io.StringIO(), width=200)

@@ -32,7 +32,8 @@ SYSTEMS_PACKAGES := maven $(JDK)
 # The tests of a file are one worker's, for they share guests; the order is tests/conftest.py's.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run results record bench deb test test-bcc test-beside test-deb test-fresh test-systems test-kernels check
+.PHONY: help run results record bench deb test test-bcc test-beside test-deb test-fresh test-systems test-kernels
+.PHONY: test-reliability check
 .PHONY: install uninstall clean system
 help:
 	@echo "make run        set up what is missing, then: zctrace run"
@@ -43,6 +44,7 @@ help:
 	@echo "make test-fresh what README says, on a minimal Debian 12, 13 and sid, as root and with sudo"
 	@echo "make test-systems  a Kafka broker, fetched, traced in a virtual machine: eight minutes"
 	@echo "make test-kernels  known transfers on every kernel line and on unusual machines: an hour; write docs/reach.md"
+	@echo "make test-reliability  zctrace killed, starved and confined, again and again: hours; write docs/reliability.md"
 	@echo "make bench      what tracing costs, in instructions, on two kernels; write docs/cost.md"
 	@echo "make record     measure anew what the unit tests have recorded of kernels and runs"
 	@echo "make check      ruff, mypy and the tests that need neither root, kernel nor browser"
@@ -103,6 +105,11 @@ test-systems: $(VENV)/.installed
 # Fetches each kernel that is missing, 100 to 170 MB, into zctrace's cache.
 test-kernels: $(VENV)/.installed
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.kernel_lines $(ARGS)
+
+# Hours, emulated. ARGS="kills --tries 20" takes these alone, so often, and keeps the other rows;
+# ARGS=--help tells of the others.
+test-reliability: $(VENV)/.installed
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.reliability $(ARGS)
 
 # What unit tests know of kernels and runs, measured anew: a quarter of an hour. ARGS names what:
 # kernels, evidence, programs.
@@ -165,6 +172,8 @@ SOURCES := pyproject.toml setup.py README.md LICENSE $(wildcard .git/logs/HEAD) 
 SHARED := man/man1/zctrace.1 bash-completion/completions/zctrace \
 	zsh/site-functions/_zctrace fish/vendor_completions.d/zctrace.fish
 
+ISOLATED := '1s|^\(\#!.*/python[0-9.]*\)$$|\1 -I|'
+
 install: $(LIBDIR)/.installed
 $(LIBDIR)/.installed: $(SOURCES) | system
 	@echo "installing into $(LIBDIR): zctrace and its Python packages"
@@ -176,6 +185,8 @@ $(LIBDIR)/.installed: $(SOURCES) | system
 		$(SUDO) sh -c 'umask 022 && "$$0" -m pip install $(PIP_FLAGS) "$$1" && \
 			"$$0" -m pip install $(PIP_FLAGS) --force-reinstall --no-deps "$$1"' \
 			$(LIBDIR)/bin/python "$$copy"
+	@# Isolated, for root: neither the home nor the variables of whoever calls sudo have a say.
+	@$(SUDO) sed -i $(ISOLATED) $(LIBDIR)/bin/zctrace
 	@$(SUDO) mkdir -p $(PREFIX)/bin
 	@$(SUDO) ln -sf $(LIBDIR)/bin/zctrace $(PREFIX)/bin/zctrace
 	@for name in $(SHARED); do \

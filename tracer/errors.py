@@ -23,6 +23,9 @@ measure themselves (``zctrace.session.api``), and no command ends in them.
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 from collections.abc import Mapping
 
 
@@ -102,13 +105,62 @@ class FigureError(ZctraceError):
     exit_code = 14
 
 
+_NO_MORE = {
+    errno.ENOMEM: ("memory", "more memory for zctrace: ulimit -v, memory.max of its cgroup"),
+    errno.ENOSPC: ("room on the disk", "TMPDIR=FOLDER, on a disk with more room"),
+    errno.EDQUOT: ("room in a disk quota", "TMPDIR=FOLDER, outside of the quota"),
+}
+"""By error number: what there is no more of, and what to try."""
+_NO_MEMORY = ("failed to map segment from shared object", "can't start new thread")
+"""What the dynamic loader says to an import, and Python where clone(2) fails."""
+
+
+def exhausted(error: BaseException) -> ResourceError | None:
+    """The error where memory or disk were used up; ``None`` for any other ``error``.
+
+    Copying a folder (:class:`shutil.Error`) tells of numbers by their texts alone.
+    """
+    other = isinstance(error, ImportError | RuntimeError)
+    if isinstance(error, MemoryError) or (other and any(s in str(error) for s in _NO_MEMORY)):
+        numbers = {errno.ENOMEM}
+    elif isinstance(error, OSError) and error.errno is not None:
+        numbers = {error.errno}
+    elif isinstance(error, OSError):
+        numbers = {number for number in _NO_MORE if os.strerror(number) in str(error)}
+    else:
+        return None
+    for number in numbers & _NO_MORE.keys():
+        what, hint = _NO_MORE[number]
+        file = getattr(error, "filename", None)
+        return ResourceError(
+            f"there is no {what} left",
+            os.strerror(number) + (f": {file}" if file else ""),
+            hint,
+        )
+    return None
+
+
 INTERRUPTED = 130
 TERMINATED = 143
 
 
-def from_json(message: Mapping[str, object]) -> ZctraceError:
-    """The error that :meth:`ZctraceError.to_json` described; what is missing stays empty."""
+class Terminated(BaseException):
+    """SIGTERM, on its way through every context manager: what was taken is given back."""
+
+
+def raise_terminated() -> None:
+    """From now on the first SIGTERM raises :class:`Terminated`; others are ignored."""
+    signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
+
+
+def from_json(message: Mapping[str, object], why: str = "", hint: str = "") -> ZctraceError:
+    """The error that :meth:`ZctraceError.to_json` described, with these where it has none."""
     kinds = {kind.__name__: kind for kind in ZctraceError.__subclasses__()}
     kind = kinds.get(str(message.get("error")), ZctraceError)
-    what, why, hint = (str(message.get(key, "")) for key in ("what", "why", "hint"))
-    return kind(what or "the other side failed and did not say how", why, hint)
+    what = message.get("what") or "the other side failed and did not say how"
+    return kind(str(what), str(message.get("why") or why), str(message.get("hint") or hint))

@@ -299,8 +299,7 @@ class Meter:
     ) -> None:
         """Their windows will be opened: what they are in the middle of is noted from now on.
 
-        A copy that begins before its window is opened, and ends behind that, is not counted, by
-        no mechanism. See :data:`SETTLING_SECONDS`.
+        No mechanism counts a copy that such a window opens in. See :data:`SETTLING_SECONDS`.
         """
         table = self._bpf["windows"]
         for process in processes:
@@ -316,6 +315,10 @@ class Meter:
             self._windows_changed()
             if role in marker.WATCHED:
                 self._bpf["tracked_role"][ctypes.c_int(0)] = ctypes.c_ulonglong(role)
+
+    def has_window(self, process: int) -> bool:
+        """Whether its window is open, and not only about to be."""
+        return threads.is_open(self._bpf["windows"], process)
 
     def saw_window(self, role: marker.Role, process: int) -> bool:
         """Whether one of a watched role has been opened, and ``process`` closed its own.

@@ -15,8 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from zctrace import packages
+from zctrace import packages, trust
 from zctrace.errors import KernelError, MissingError, OutputError, ResourceError
+from zctrace.machine.cache import cache_folder as cache_folder
+from zctrace.machine.cache import trusted_cache as trusted_cache
 from zctrace.machine.debian_archive import (
     Archive,
     StockKernel,
@@ -61,14 +63,12 @@ class Kernel:
         return f"{self.release}-{hashlib.sha256(which.encode()).hexdigest()[:12]}"
 
 
-def cache_folder() -> Path:
-    """Where fetched kernels live: $ZCTRACE_CACHE, else /var/cache/zctrace."""
-    return Path(os.environ.get("ZCTRACE_CACHE") or "/var/cache/zctrace")
-
-
 def cached() -> list[Kernel]:
-    """Kernels in the cache, oldest first; what is damaged is none, and is fetched anew."""
-    described = (cache_folder() / "kernels").glob("[!.]*/kernel.json")
+    """Kernels in the cache, oldest first; what is damaged is none, and is fetched anew.
+
+    Raises :class:`OutputError` for a cache that cannot be looked into, or is not ours alone.
+    """
+    described = trusted_cache("kernels").glob("[!.]*/kernel.json")
     kernels = [kernel for one in described if (kernel := _described(one))]
     return sorted(kernels, key=lambda kernel: version_key(kernel.version))
 
@@ -100,7 +100,7 @@ def installed() -> list[Kernel]:
 
 def machine_folder(kernel: Kernel) -> Path:
     """Where what is made to boot a kernel is kept: beside the kernels, by its image."""
-    return cache_folder() / "machines" / kernel.identity
+    return trusted_cache("machines") / kernel.identity
 
 
 def stock(say: Say) -> Kernel:
@@ -256,7 +256,7 @@ def _matches(name: str, release: str, version: str) -> bool:
 
 
 def _from_path(image: Path) -> Kernel:
-    if not image.is_file():
+    if not os.path.isfile(image):
         raise KernelError(f"--kernel {image}: no such file", hint="zctrace kernels")
     with image.open("rb") as file:
         head = file.read(0x206)
@@ -273,7 +273,7 @@ def _from_path(image: Path) -> Kernel:
 @contextmanager
 def _locked_cache() -> Iterator[Path]:
     """The cache, with nobody else changing it; half-made kernels of the dead removed."""
-    cache = cache_folder()
+    cache = trusted_cache("kernels").parent
     try:
         (cache / "kernels").mkdir(parents=True, exist_ok=True)
         lock = (cache / "lock").open("w")
@@ -316,7 +316,10 @@ def _get(archive: Archive, chosen: StockKernel, home: Path, *, stock: bool, say:
 
 def _unpack(package: Path, folder: Path) -> None:
     result = subprocess.run(
-        ["dpkg-deb", "-x", str(package), str(folder)], capture_output=True, text=True
+        ["dpkg-deb", "-x", str(package), str(folder)],
+        capture_output=True,
+        text=True,
+        env=trust.system_environment(),
     )
     if result.returncode:
         raise KernelError(
@@ -355,7 +358,7 @@ def _index(home: Path, release: str) -> None:
             [_INDEXER, "--basedir", str(home), release],
             capture_output=True,
             text=True,
-            env={**os.environ, "PATH": f"{os.defpath}:/usr/sbin:/sbin"},
+            env=trust.system_environment(),
         )
     except FileNotFoundError as error:
         raise MissingError(

@@ -85,7 +85,7 @@ class Built:
             {"java": self.jdk.version},
         )
 
-    def command(self, nonce: int, step: int) -> list[str]:
+    def command(self, step: int) -> list[str]:
         """How to start it, for calls that move ``step`` bytes at most.
 
         Interpreted, with one collector's one thread: what is copied is then copied by
@@ -118,7 +118,6 @@ class Built:
             "-cp",
             str(self.classes),
             _MAIN,
-            str(nonce),
         ]
 
 
@@ -212,6 +211,8 @@ def compile_into(folder: Path, jdk: Jdk, sources: list[Path], options: list[str]
     Raises :class:`NotPreparedError` and ``OSError``.
     """
     command = [str(jdk.home / "bin" / "javac"), "-J-XX:-UsePerfData", "-nowarn"]
+    # Root compiles: nothing of what was fetched is to run meanwhile.
+    command += ["-proc:none"]
     # Concatenating strings by a call that is linked when it first runs loads 100 classes.
     command += [*options, "-XDstringConcat=inline", "-d"]
 

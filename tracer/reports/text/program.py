@@ -17,7 +17,7 @@ from zctrace.evidence.account import (
     FlowWay,
     ThingKind,
 )
-from zctrace.probes.model import Quantity
+from zctrace.probes.model import Direction, Quantity
 from zctrace.reports import flamegraph, wording
 from zctrace.reports.text.layout import new_table, print_table, say, size
 
@@ -35,6 +35,7 @@ _LEGEND = (
     "Bytes. in: read by the program, out: written. u→k, k→u, k→k: copied by the CPU "
     "(u = user memory, k = kernel memory)."
 )
+_WAYS = {way: wording.WAYS[way] for way in program.DIRECTIONS} | {None: "?→?"}
 _LEAST_RATIO = 0.0001
 _NAME = 40
 _EVENTS = (
@@ -122,7 +123,8 @@ def _moved(found: Answer, console: Console) -> None:
     say(
         console,
         f"copied {found.copied_bytes} B by the CPU{ratio}: "
-        f"user→kernel {to_kernel}, kernel→user {to_user}, inside the kernel {inside}",
+        f"user→kernel {to_kernel}, kernel→user {to_user}, inside the kernel {inside}"
+        + (f", direction not known {untold}" if (untold := found.copied.get(None)) else ""),
     )
     if found.unassigned:
         say(
@@ -161,15 +163,17 @@ def _lines(
     if not rows:
         return
     columns = ["fd", "calls"] if descriptors else ["calls"]
-    shown = new_table(heading, *columns, "in", "out", "u→k", "k→u", "k→k")
     kept, left = _split(rows)
+    ways: list[Direction | None] = [*program.DIRECTIONS]
+    ways += [None] if any(line.copied.get(None) for line in kept) else []
+    shown = new_table(heading, *columns, "in", "out", *map(_WAYS.__getitem__, ways))
     for line in kept:
         shown.add_row(
             _short(line.name, _NAME),
             *([_descriptors(line)] if descriptors else []),
             str(line.calls),
             *(size(many) for many in (line.received, line.delivered)),
-            *(size(line.copied.get(way, 0)) for way in program.DIRECTIONS),
+            *(size(line.copied.get(way, 0)) for way in ways),
         )
     print_table(shown, console)
     _more(left, console)
@@ -288,12 +292,15 @@ def _beside(found: Answer, console: Console) -> None:
     if found.beside:
         parts = ", ".join(f"{what} {many} B" for what, many in sorted(found.beside.items()))
         say(console, f"Other copies (not included above): {parts}")
+    watched = found.evidence.events
     calls, in_user, in_kernel, voluntary, involuntary = (
-        found.events.get(quantity, 0) for quantity in _EVENTS
+        found.events.get(quantity, 0) if quantity in watched else wording.UNMEASURED
+        for quantity in _EVENTS
     )
+    switches = f" ({2 * calls} mode switches)" if isinstance(calls, int) else ""
     say(
         console,
-        f"{calls} system calls ({2 * calls} mode switches); page faults: {in_user} in user "
+        f"{calls} system calls{switches}; page faults: {in_user} in user "
         f"mode, {in_kernel} in the kernel; context switches: {voluntary} voluntary, "
         f"{involuntary} involuntary",
     )

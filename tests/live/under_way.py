@@ -1,8 +1,8 @@
 """A suite of tracing_guest: copies that are under way when tracing begins, and when it ends.
 
 By both mechanisms: where the one begins to count a copy, the other may have it behind it. The
-collector takes its time between saying that windows are not open and telling threads so: whatever
-does not go by what the thread knows shows then.
+collector waits between saying that windows are not open and telling threads so: a counter that
+does not go by what the thread knows is found then.
 """
 
 import time

@@ -1,5 +1,6 @@
 """What the documents promise is there, and what they show is what the program prints."""
 
+import functools
 import importlib.util
 import os
 import re
@@ -186,10 +187,15 @@ def commands(text):
             yield found[1].strip()
 
 
+@functools.cache
+def program():
+    return typer.main.get_command(cli.app)
+
+
 def parsed(line):
     """Raise what the command line raises for these arguments; nothing is run."""
     words = shlex.split(re.sub(r'"?\$\([^)]*\)"?', "1", line), comments=True)
-    command, name = typer.main.get_command(cli.app), "zctrace"
+    command, name = program(), "zctrace"
     while words and words[0] in getattr(command, "commands", ()):
         name, words = words[0], words[1:]
         command = command.commands[name]

@@ -177,6 +177,8 @@ SOURCES := pyproject.toml setup.py README.md LICENSE $(wildcard .git/logs/HEAD) 
 SHARED := man/man1/zctrace.1 bash-completion/completions/zctrace \
 	zsh/site-functions/_zctrace fish/vendor_completions.d/zctrace.fish
 
+ISOLATED := '1s|^\(\#!.*/python[0-9.]*\)$$|\1 -I|'
+
 install: $(LIBDIR)/.installed
 $(LIBDIR)/.installed: $(SOURCES) | system
 	@echo "installing into $(LIBDIR): zctrace and its Python packages"
@@ -188,6 +190,8 @@ $(LIBDIR)/.installed: $(SOURCES) | system
 		$(SUDO) sh -c 'umask 022 && "$$0" -m pip install $(PIP_FLAGS) "$$1" && \
 			"$$0" -m pip install $(PIP_FLAGS) --force-reinstall --no-deps "$$1"' \
 			$(LIBDIR)/bin/python "$$copy"
+	@# Isolated, for root: neither the home nor the variables of whoever calls sudo have a say.
+	@$(SUDO) sed -i $(ISOLATED) $(LIBDIR)/bin/zctrace
 	@$(SUDO) mkdir -p $(PREFIX)/bin
 	@$(SUDO) ln -sf $(LIBDIR)/bin/zctrace $(PREFIX)/bin/zctrace
 	@for name in $(SHARED); do \

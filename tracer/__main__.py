@@ -1,5 +1,21 @@
-"""``python -m zctrace`` is ``zctrace``."""
+"""``zctrace``, which ``python -m zctrace`` is, too: Ctrl-C while it is imported is a word."""
 
-from zctrace.cli import main
+import os
+from typing import NoReturn
 
-main()
+_INTERRUPTED = 130
+"""As ``zctrace.errors`` has it, which may be what was not imported."""
+
+
+def main() -> NoReturn:
+    try:
+        from zctrace import cli
+
+        cli.main()
+    except KeyboardInterrupt:
+        os.write(2, b"zctrace: interrupted\n")
+        os._exit(_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

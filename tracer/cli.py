@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.text import Text
 
-from zctrace import errors
+from zctrace import errors, trust
 from zctrace._version import version as own_version
 from zctrace.commands import (
     check,
@@ -28,10 +28,9 @@ from zctrace.commands import (
     streams,
     trace,
 )
-from zctrace.commands.options import TAKES_A_COMMAND
+from zctrace.commands.options import TAKES_A_COMMAND, Once
 from zctrace.printable import printable
 from zctrace.reports.text.terminal import Terminal
-from zctrace.signals import Terminated, raise_terminated
 
 _HELP = """Measure how often the CPU really copies data, and how often a program enters
 the kernel, for each way of moving a file to a socket."""
@@ -43,15 +42,15 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(run.command)
-app.command("trace", context_settings=TAKES_A_COMMAND)(trace.command)
-app.command("check", context_settings=TAKES_A_COMMAND)(check.command)
-app.command("serve", context_settings=TAKES_A_COMMAND)(serve.command)
-app.command("strategies")(strategies.command)
-app.command("plan")(plan.command)
-app.command("doctor")(doctor.command)
-app.command("report")(report.command)
-app.command("compare")(compare.command)
+app.command("run", cls=Once)(run.command)
+app.command("trace", cls=Once, context_settings=TAKES_A_COMMAND)(trace.command)
+app.command("check", cls=Once, context_settings=TAKES_A_COMMAND)(check.command)
+app.command("serve", cls=Once, context_settings=TAKES_A_COMMAND)(serve.command)
+app.command("strategies", cls=Once)(strategies.command)
+app.command("plan", cls=Once)(plan.command)
+app.command("doctor", cls=Once)(doctor.command)
+app.command("report", cls=Once)(report.command)
+app.command("compare", cls=Once)(compare.command)
 app.add_typer(kernels.app, name="kernels")
 
 
@@ -73,14 +72,16 @@ def _main(
 
 def main() -> NoReturn:
     """Run the command line and exit with a code of ``zctrace.errors``."""
+    trust.close_to_others()
     streams.prepare()
-    raise_terminated()
+    errors.raise_terminated()
     # Whoever reads our output may stop when it has enough; then we end as others do.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(_status())
 
 
 def _status() -> int:
+    streams.forget_sizes()
     try:
         # Typer turns an interrupt into its status itself.
         result = app(standalone_mode=False)
@@ -100,7 +101,9 @@ def _status() -> int:
         what = "the working folder does not exist any more"
         _complain(errors.UsageError(what, hint="cd to a folder that exists"))
         return errors.UsageError.exit_code
-    except Terminated:
+    except KeyboardInterrupt:  # before Typer takes them, and behind it
+        result = errors.INTERRUPTED
+    except errors.Terminated:
         _complain(errors.ZctraceError("terminated; everything was cleaned up"))
         return errors.TERMINATED
     status = result if isinstance(result, int) else 0
@@ -133,9 +136,9 @@ def _complain(error: errors.ZctraceError) -> None:
         Text("zctrace: ").append(printable(error.what), style="bold red"), soft_wrap=True
     )
     if error.why:
-        console.print(Text(f"    why: {error.why}"), soft_wrap=True)
+        console.print(Text(f"    why: {printable(error.why)}"), soft_wrap=True)
     if error.hint:
-        console.print(Text(f"    try: {error.hint}"), soft_wrap=True)
+        console.print(Text(f"    try: {printable(error.hint)}"), soft_wrap=True)
 
 
 if __name__ == "__main__":

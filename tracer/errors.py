@@ -23,6 +23,7 @@ measure themselves (``zctrace.session.api``), and no command ends in them.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 
 
@@ -106,9 +107,23 @@ INTERRUPTED = 130
 TERMINATED = 143
 
 
-def from_json(message: Mapping[str, object]) -> ZctraceError:
-    """The error that :meth:`ZctraceError.to_json` described; what is missing stays empty."""
+class Terminated(BaseException):
+    """SIGTERM, on its way through every context manager: what was taken is given back."""
+
+
+def raise_terminated() -> None:
+    """From now on the first SIGTERM raises :class:`Terminated`; others are ignored."""
+    signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
+
+
+def from_json(message: Mapping[str, object], why: str = "", hint: str = "") -> ZctraceError:
+    """The error that :meth:`ZctraceError.to_json` described, with these where it has none."""
     kinds = {kind.__name__: kind for kind in ZctraceError.__subclasses__()}
     kind = kinds.get(str(message.get("error")), ZctraceError)
-    what, why, hint = (str(message.get(key, "")) for key in ("what", "why", "hint"))
-    return kind(what or "the other side failed and did not say how", why, hint)
+    what = message.get("what") or "the other side failed and did not say how"
+    return kind(str(what), str(message.get("why") or why), str(message.get("hint") or hint))

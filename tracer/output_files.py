@@ -2,21 +2,29 @@
 
 A symbolic link stays: its target is written. A stream is written to and never replaced: ``-``
 for standard output, /dev/stdout, /dev/fd/N, pipes, devices.
+
+Under sudo everything here is done with the rights of whoever called it, but where nobody except
+root could change what the path leads to: then as root, and the file is given to the caller.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import secrets
+import stat
 import sys
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from zctrace import trust
 from zctrace.errors import OutputError
 
 STDOUT = Path("-")
 _STDOUT_DESCRIPTOR = 1
+_ELSEWHERE = "another folder, or - for standard output"
 _MOST_LINKS = 40
 """As many as the kernel follows (MAXSYMLINKS)."""
 _DESCRIPTORS = re.compile(r"/proc/(self|thread-self|\d+)(/task/\d+)?/fd")
@@ -24,13 +32,30 @@ _DESCRIPTORS = re.compile(r"/proc/(self|thread-self|\d+)(/task/\d+)?/fd")
 
 def check(path: Path, option: str, *, force: bool) -> None:
     """Refuse early what would fail late; raises :class:`OutputError`."""
-    try:
+    if _descriptor(path) is not None:
+        return
+    with _told(path, f"{option} {path}"), _acting(path):
         _check(path, option, force=force)
+
+
+@contextmanager
+def _told(path: Path, what: str) -> Iterator[None]:
+    """Raise :class:`OutputError` for an ``OSError``; ``what`` could not be written."""
+    try:
+        yield
     except OSError as error:
-        raise OutputError(f"{option} {path}: {error.strerror}") from error
+        os.getcwd()  # raises where it is the working folder that is gone
+        why = "nothing was left behind"
+        if whose := _whose(path):
+            user, others = whose
+            why = f"user {user.uid}, who called sudo, is the one to write it, as {others}"
+        raise OutputError(f"{what}: {error.strerror}", why, _ELSEWHERE) from error
 
 
 def _check(path: Path, option: str, *, force: bool) -> None:
+    _require_own_link(path)
+    if path.is_block_device():
+        raise OutputError(f"{option} {path}: is a disk", hint=f"{option} FILE")
     if _is_stream(path):
         return
     if path.is_dir():
@@ -42,9 +67,8 @@ def _check(path: Path, option: str, *, force: bool) -> None:
     folder = _target(path).parent
     if not folder.is_dir():
         raise OutputError(f"{option} {path}: no folder {folder}", hint=f"mkdir -p {folder}")
-    handle, probe = tempfile.mkstemp(dir=folder, prefix=".zctrace-")
-    os.close(handle)
-    os.unlink(probe)
+    with _Partial(folder):
+        pass
 
 
 def check_distinct(outputs: Iterable[tuple[str, Path]]) -> None:
@@ -54,9 +78,10 @@ def check_distinct(outputs: Iterable[tuple[str, Path]]) -> None:
     """
     places: dict[object, str] = {}
     for option, path in outputs:
-        place: object = _descriptor(path)
-        if place is None and not _is_stream(path):
-            place = _target(path)
+        with _told(path, f"{option} {path}"):
+            place: object = _descriptor(path)
+            if place is None and not _is_stream(path):
+                place = _target(path)
         if place is None:
             continue
         named = f"{option} {path}"
@@ -77,30 +102,104 @@ def is_stdout(path: Path) -> bool:
 def write(path: Path, text: str) -> None:
     """Put ``text`` in place of ``path`` in one step; raises :class:`OutputError`.
 
-    In UTF-8, whatever the locale; names that are not UTF-8 are escaped. Under sudo the file
-    belongs to the user who called it.
+    In UTF-8, whatever the locale; names that are not UTF-8 are escaped.
     """
-    partial = ""
-    try:
-        if _is_stream(path):
+    with _told(path, f"{path} could not be written"):
+        if _descriptor(path) is not None:
             _write_to_stream(path, text)
             return
-        target = _target(path)
-        handle, partial = tempfile.mkstemp(dir=target.parent, prefix=".zctrace-")
-        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+        with _acting(path):
+            _require_own_link(path)
+            if _is_stream(path):
+                _write_to_stream(path, text)
+                return
+            target = _target(path)
+            with _Partial(target.parent) as partial:
+                partial.write(text)
+                partial.take_the_place_of(target.name)
+
+
+def _whose(path: Path) -> tuple[trust.Caller, str] | None:
+    """With whose rights ``path`` is written if not with ours, and why."""
+    caller = trust.caller()
+    why = trust.why_not(path, {0}) if caller else ""
+    return (caller, why) if caller and why else None
+
+
+@contextmanager
+def _acting(path: Path) -> Iterator[None]:
+    """What is done meanwhile is done with these rights."""
+    whose = _whose(path)
+    if not whose:
+        yield
+        return
+    with whose[0].acting():
+        yield
+
+
+class _Partial:
+    """A file without a name of its own yet; gone at the end of the ``with`` if it has got none.
+
+    By descriptors alone: whoever can rename files in the folder, or the folder, could have us
+    change another file by its path.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        self._name = ""
+        try:
+            # It goes with whoever is killed.
+            self._file = os.open(".", os.O_TMPFILE | os.O_WRONLY, 0o600, dir_fd=self._folder)
+        except OSError:  # EOPNOTSUPP, or EISDIR of file systems that do not know of it
+            self._file = self._with_a_name()
+
+    def _with_a_name(self) -> int:
+        self._name = f".zctrace-{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            return os.open(self._name, flags, 0o600, dir_fd=self._folder)
+        except BaseException:
+            os.close(self._folder)
+            raise
+
+    def __enter__(self) -> _Partial:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._name:
+            with suppress(FileNotFoundError):
+                os.unlink(self._name, dir_fd=self._folder)
+        os.close(self._file)
+        os.close(self._folder)
+
+    def write(self, text: str) -> None:
+        """All of it, to the disk; and for the caller."""
+        with open(
+            self._file, "w", encoding="utf-8", errors="backslashreplace", closefd=False
+        ) as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        _give_to_caller(partial)
-        os.replace(partial, target)
-    except OSError as error:
-        if partial and os.path.exists(partial):
-            os.unlink(partial)
-        raise OutputError(
-            f"{path} could not be written: {error.strerror}",
-            "nothing was left behind",
-            "another folder, or - for standard output",
-        ) from error
+        os.fsync(self._file)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.fchmod(self._file, 0o666 & ~mask)
+        caller = trust.caller()
+        if caller and not os.geteuid():
+            os.fchown(self._file, caller.uid, caller.gid)
+
+    def take_the_place_of(self, name: str) -> None:
+        """Be the file of that name, in one step."""
+        if not self._name:
+            with suppress(FileExistsError):
+                self._call_it(name)
+                return
+            another = f".zctrace-{secrets.token_hex(8)}"
+            self._call_it(another)
+            self._name = another
+        os.replace(self._name, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+
+    def _call_it(self, name: str) -> None:
+        # Only with a folder does Python have the kernel follow the link.
+        os.link(f"/proc/self/fd/{self._file}", name, dst_dir_fd=self._folder)
 
 
 def _write_to_stream(path: Path, text: str) -> None:
@@ -118,7 +217,22 @@ def _write_to_stream(path: Path, text: str) -> None:
 
 def _target(path: Path) -> Path:
     """The file itself, behind all symbolic links; it need not be there."""
-    return Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():  # one that leads to itself
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return target
+
+
+def _require_own_link(path: Path) -> None:
+    """Raise ``OSError`` for a link that somebody has put there who is not to be believed.
+
+    The kernel follows none in a folder such as /tmp, if so configured: here we follow by
+    ourselves, and everywhere.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError):
+        about = os.lstat(path)
+        if stat.S_ISLNK(about.st_mode) and about.st_uid not in trust.owners():
+            raise PermissionError(0, f"is a link that belongs to user {about.st_uid}")
 
 
 def _descriptor(path: Path) -> int | None:
@@ -141,12 +255,3 @@ def _is_stream(path: Path) -> bool:
     if _descriptor(path) is not None:
         return True
     return path.exists() and not path.is_file() and not path.is_dir()
-
-
-def _give_to_caller(path: str) -> None:
-    mask = os.umask(0)
-    os.umask(mask)
-    os.chmod(path, 0o666 & ~mask)
-    uid, gid = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
-    if os.geteuid() == 0 and uid.isdigit() and gid.isdigit():
-        os.chown(path, int(uid), int(gid))

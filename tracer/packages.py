@@ -116,6 +116,6 @@ def _os_release() -> Mapping[str, str]:
     """See os-release(5)."""
     import platform  # only where something is missing
 
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # it may be in any encoding
         return platform.freedesktop_os_release()
     return {}

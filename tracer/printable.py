@@ -17,6 +17,13 @@ def printable(text: str) -> str:
     return "".join(map(_character, text))
 
 
+def csv_cell(value: object) -> object:
+    """As a spreadsheet takes it for a text and no formula; what is no text stays as it is."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return value
+
+
 def _character(one: str) -> str:
     import unicodedata  # late: a collector in a guest has no use for it
 

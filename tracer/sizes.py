@@ -7,7 +7,7 @@ import re
 from zctrace.errors import UsageError
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_SIZE = re.compile(r"(\d+)([KMG]?)(?:i?B)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,40})([KMG]?)(?:i?B)?", re.IGNORECASE)
 
 
 def parse_size(text: str, option: str) -> int:

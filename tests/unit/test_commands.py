@@ -15,7 +15,7 @@ import typer
 
 from tests.conftest import HERE, KERNELS, recorded_evidence, recorded_kernel
 from tests.unit.test_kernels import FakeArchive, put
-from zctrace import cli, errors
+from zctrace import cli, errors, trust
 from zctrace.collect import cgroups, obstacles, payload, program, strategies, windows
 from zctrace.evidence.schema import Request
 from zctrace.kernel import facts as kernel
@@ -61,6 +61,10 @@ class FakeCollector:
 
 @pytest.fixture
 def collector(monkeypatch, tmp_path):
+    return fake_collector(monkeypatch, tmp_path)
+
+
+def fake_collector(monkeypatch, folder):
     """A machine whose own kernel, the recorded 6.1, can be measured, by a fake collector."""
     fake = FakeCollector()
     monkeypatch.setattr(collector_process, "answered", fake.answered)
@@ -74,8 +78,8 @@ def collector(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     for name in ("SUDO_UID", "SUDO_GID", "SUDO_USER"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ZCTRACE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ZCTRACE_CACHE", str(folder / "cache"))
+    monkeypatch.chdir(folder)
     return fake
 
 
@@ -134,22 +138,24 @@ INVOCATIONS = {
 
 @pytest.fixture
 def installed(collector, monkeypatch, tmp_path):
-    """All that any command looks for: programs, a fetched kernel, an archive, a result.
+    install(monkeypatch, tmp_path)
+    return collector
 
-    Returns the collector.
-    """
-    tools = tmp_path / "tools"
+
+def install(monkeypatch, folder):
+    """All that any command looks for: programs, a fetched kernel, an archive, a result."""
+    tools = folder / "tools"
     tools.mkdir()
     for tool in ("mkfs.ext4", "ip", "ethtool"):
-        (tools / tool).touch(mode=0o755)
-    monkeypatch.setattr(places, "SYSTEM_PATH", str(tools))
+        (tools / tool).write_text("#!/bin/true\n")
+        (tools / tool).chmod(0o755)
+    monkeypatch.setattr(trust, "SYSTEM_PATH", str(tools))
     monkeypatch.setattr(qemu, "missing", list)
-    put(tmp_path / "cache", "6.1.0-56-amd64", "6.1.192-2", stock=True)
+    put(folder / "cache", "6.1.0-56-amd64", "6.1.192-2", stock=True)
     offered = StockKernel("6.1.0-56-amd64", "6.1.192-2", (), 1)
     monkeypatch.setattr(kernels, "all_releases", lambda _: FakeArchive(offered))
     result = {"evidence": [recorded_evidence("6.1").to_json()]}
-    (tmp_path / "run.json").write_text(json.dumps(result))
-    return collector
+    (folder / "run.json").write_text(json.dumps(result))
 
 
 def test_every_command_is_run_here():

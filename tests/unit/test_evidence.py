@@ -3,7 +3,11 @@
 import ast
 import json
 import math
+import os
 import re
+import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -292,3 +296,22 @@ def test_every_role_has_a_name_and_watched_ones_another():
     tapped = {role_name(role | TAPPED) for role in WATCHED}
     assert {name.tapped for name in map(role_name, WATCHED)} == tapped
     assert names | outside | tapped | {RoleName.EVERYBODY} == set(RoleName)
+
+
+@pytest.mark.parametrize("make", ["device", "sparse", "pipe"])
+def test_what_has_no_end_is_not_read_to_it(tmp_path, make, monkeypatch):
+    path = tmp_path / "result.json"
+    monkeypatch.setattr(saved, "_MOST_BYTES", 1 << 20)
+    if make == "device":
+        path = Path("/dev/zero")
+    elif make == "sparse":
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    else:
+        os.mkfifo(path)
+        script = 'exec 2>/dev/null; exec cat /dev/zero >"$1"'
+        writer = subprocess.Popen(["sh", "-c", script, "sh", path])
+    with pytest.raises(UsageError, match="more than 1 MiB"):
+        saved.read(path)
+    if make == "pipe":
+        assert writer.wait(10) == -signal.SIGPIPE

@@ -1,11 +1,13 @@
 """The cache of kernels, and what --kernel means."""
 
 import json
+import os
 
 import pytest
 
+from zctrace.commands import doctor
 from zctrace.errors import KernelError, MissingError, OutputError, ResourceError
-from zctrace.machine import kernels
+from zctrace.machine import kernels, kvm
 from zctrace.machine.debian_archive import StockKernel
 
 
@@ -295,3 +297,66 @@ def test_an_unusable_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("ZCTRACE_CACHE", str(tmp_path / "file"))
     with pytest.raises(OutputError, match="cannot be used"):
         kernels.fetch("6.1", print)
+
+
+STRANGER = 61234
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+
+
+def theirs(folder):
+    os.chown(folder, STRANGER, STRANGER)
+
+
+def shared(folder):
+    folder.chmod(0o777)
+
+
+@as_root
+@pytest.mark.parametrize("spoil", [theirs, shared])
+@pytest.mark.parametrize("name", [".", "kernels"])
+def test_root_boots_no_kernel_that_others_can_replace(cache, offer, spoil, name):
+    put(cache, "6.1.0-56-amd64", "6.1.192-2", stock=True)
+    offer(NEW)
+    spoil(cache / name)
+    for use in (
+        lambda: kernels.resolve("6.1", print),
+        lambda: kernels.stock(print),
+        lambda: kernels.fetch("6.1", print),
+        lambda: kernels.remove("6.1.0-56-amd64"),
+    ):
+        with pytest.raises(OutputError, match="cannot be used") as refused:
+            use()
+        assert str(cache) in refused.value.what
+        assert not (cache / "lock").exists()
+
+
+@as_root
+def test_a_saved_machine_that_others_can_replace_is_not_used(cache):
+    image = cache / "image"
+    image.write_text("")
+    (cache / "machines").mkdir()
+    shared(cache / "machines")
+    with pytest.raises(OutputError, match="others can write"):
+        kernels.machine_folder(kernels.Kernel("6.1", image, "path"))
+
+
+@as_root
+def test_what_is_known_of_kvm_is_not_written_through_a_stranger_s_link(cache, tmp_path_factory):
+    victim = tmp_path_factory.mktemp("victim") / "file"
+    (cache / "kvm.json").symlink_to(victim)
+    theirs(cache)
+    with pytest.raises(OutputError, match="cannot be used"):
+        kvm._kvm_memory()
+
+
+def test_a_cache_that_is_not_there_yet_is_made(tmp_path, monkeypatch, offer):
+    monkeypatch.setenv("ZCTRACE_CACHE", str(tmp_path / "new" / "cache"))
+    assert kernels.trusted_cache("kernels") == tmp_path / "new" / "cache" / "kernels"
+    assert kernels.cached() == []
+
+
+def test_the_doctor_tells_of_a_cache_that_others_can_change(cache):
+    shared(cache)
+    (found,) = doctor._kernels()
+    assert (found.topic, found.fine) == ("cache", False)
+    assert f"others can write to {cache}" in found.what

@@ -1,11 +1,13 @@
 """What Maven is asked for, and what becomes of its answers; no network, no Maven."""
 
+import os
 import pwd
 import re
 
 import pytest
 
 from tests.systems import gather
+from zctrace import trust
 from zctrace.workloads.jvm import maven, netty
 from zctrace.workloads.prepared import NotPreparedError
 
@@ -13,9 +15,10 @@ PROJECT = "<dependency><version>{}</version></dependency>"
 MVN = """#!/bin/sh
 echo "$@" >> {log}
 for word; do
-    folder="${{word#-DoutputDirectory=}}"
-    [ "$folder" = "$word" ] || {{ mkdir -p "$folder"; echo code > "$folder/a.jar"; }}
+    case "$word" in -DoutputDirectory=*) folder="${{word#*=}}" ;; esac
 done
+mkdir -p "$folder"
+echo code > "$folder/a.jar"
 {ending}
 """
 
@@ -33,11 +36,11 @@ def install(tmp_path, monkeypatch):
     log, programs = tmp_path / "log", tmp_path / "bin"
     programs.mkdir()
     monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
-    monkeypatch.delenv("SUDO_USER", raising=False)
+    monkeypatch.delenv("SUDO_UID", raising=False)
 
     def put(ending=""):
         program = programs / "mvn"
-        program.write_text(MVN.format(log=log, ending=ending))
+        program.write_text(MVN.format(log=log, ending=ending.replace("{log}", str(log))))
         program.chmod(0o755)
         return log
 
@@ -63,22 +66,52 @@ def test_what_is_fetched_is_added_to(project, tmp_path, install):
     maven.fetch(project, folder, "It", lambda filled: (filled / "b").write_text("more"))
     assert sorted(path.name for path in folder.iterdir()) == ["a.jar", "b"]
     (called,) = log.read_text().splitlines()
-    assert f"--file {project} dependency:copy-dependencies" in called
-    assert "--settings" not in called
+    assert re.search(r"--file \S+/pom.xml dependency:copy-dependencies", called)
 
 
-def test_settings_are_of_whoever_called_sudo(project, tmp_path, install, monkeypatch):
-    log, settings = install(), tmp_path / ".m2" / "settings.xml"
-    user = pwd.getpwuid(0)
-    home = pwd.struct_passwd((*user[:5], str(tmp_path), user.pw_shell))
-    monkeypatch.setenv("SUDO_USER", user.pw_name)
-    monkeypatch.setattr(maven.pwd, "getpwnam", {user.pw_name: home}.__getitem__)
-    maven.fetch(project, tmp_path / "one", "It")
-    assert "--settings" not in log.read_text()
-    settings.parent.mkdir()
-    settings.write_text("<settings/>")
-    maven.fetch(project, tmp_path / "other", "It")
-    assert f"--settings {settings} dependency" in log.read_text()
+CALLER = 61235
+
+
+@pytest.fixture
+def sudo(monkeypatch, tmp_path):
+    """Root, called by a user who may look into the folders of this test."""
+    if os.geteuid():
+        pytest.skip("only root can act as somebody else")
+    monkeypatch.setenv("SUDO_UID", str(CALLER))
+    monkeypatch.setenv("SUDO_GID", str(CALLER))
+    user = pwd.struct_passwd(("caller", "x", CALLER, CALLER, "", str(tmp_path), "/bin/sh"))
+    known = {CALLER: user}.__getitem__
+    monkeypatch.setattr(trust.pwd, "getpwuid", known)
+    monkeypatch.setattr(trust.os, "getgrouplist", lambda name, gid: [gid])
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+
+
+def test_what_maven_fetches_runs_as_whoever_called_sudo(project, tmp_path, install, sudo):
+    log = install('echo "$HOME" $(id -u) $(id -G) >> {log}; id -u > "$folder/b.jar"')
+    log.write_text("")
+    log.chmod(0o666)
+    project.chmod(0o600)  # as in root's home
+    maven.fetch(project, tmp_path / "cache" / "it", "It")
+    assert log.read_text().splitlines()[-1] == f"{tmp_path} {CALLER} {CALLER}"
+    fetched = tmp_path / "cache" / "it"
+    assert (fetched / "b.jar").read_text() == f"{CALLER}\n"
+    assert {path.stat().st_uid for path in (fetched, *fetched.iterdir())} == {0}
+
+
+@pytest.mark.parametrize("trick", ["ln -s {secret}", "mkfifo"])
+def test_root_takes_files_alone_from_what_the_caller_fetched(
+    project, tmp_path, install, sudo, trick
+):
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    secret.chmod(0o600)
+    log = install(f'{trick.format(secret=secret)} "$folder/b.jar"')
+    log.write_text("")
+    log.chmod(0o666)
+    with pytest.raises(OSError, match=r"symbolic links|is no file"):
+        maven.fetch(project, tmp_path / "cache" / "it", "It")
+    assert [*(tmp_path / "cache").iterdir()] == []
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,9 @@ def test_a_folder_is_ours_whatever_the_umask(cache, image, umask):
         os.umask(before)
 
 
-@pytest.mark.parametrize("change", ["writable", "parent writable", "foreign"])
+@pytest.mark.parametrize(
+    "change", ["writable", "observed writable", "cache writable", "foreign"]
+)
 def test_a_folder_that_others_can_write_in_is_not_used(cache, image, run_folder, change):
     home = observations.home(None)
     remembered.write(home / NAMES[0], {"found": 1})
@@ -137,7 +139,8 @@ def test_a_folder_that_others_can_write_in_is_not_used(cache, image, run_folder,
             or_skip("only root can give a folder away")
         os.chown(home, 12345, 12345)
     else:
-        (home if change == "writable" else home.parent).chmod(0o777)
+        changed = {"observed writable": home.parent, "cache writable": cache}
+        changed.get(change, home).chmod(0o777)
     assert observations.home(None) is None
     observations.lend(None, run_folder)
     assert not run_folder.exists()

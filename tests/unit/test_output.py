@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,116 @@ def test_files_are_utf_8_whatever_the_locale(tmp_path):
     }
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True)
     assert (tmp_path / "a").read_bytes() == "–".encode()
+
+
+STRANGER, CALLER = 61234, 61235
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as somebody else")
+
+
+@pytest.fixture
+def sudo(monkeypatch, tmp_path):
+    """We are root, and CALLER has called sudo; folders above can be walked by everybody."""
+    monkeypatch.setenv("SUDO_UID", str(CALLER))
+    monkeypatch.setenv("SUDO_GID", str(CALLER))
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder == Path(tempfile.gettempdir()):
+            break
+        folder.chmod(folder.stat().st_mode | 0o011)
+    return tmp_path
+
+
+def given(folder, uid, mode=0o755):
+    folder.mkdir()
+    os.chown(folder, uid, uid)
+    folder.chmod(mode)
+    return folder
+
+
+@as_root
+@pytest.mark.parametrize("option", ["--csv"])
+def test_root_writes_into_nobody_s_folder_where_the_caller_may_not(sudo, option):
+    theirs = given(sudo / "theirs", STRANGER)
+    with pytest.raises(OutputError, match="Permission denied") as refused:
+        output_files.check(theirs / "a", option, force=True)
+    assert f"user {CALLER}" in refused.value.why
+    with pytest.raises(OutputError, match="Permission denied"):
+        output_files.write(theirs / "a", "text")
+    assert list(theirs.iterdir()) == []
+
+
+@as_root
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_a_link_cannot_lead_root_to_where_the_caller_may_not_write(sudo, mode):
+    """A stranger has put it there before, or while the measurement was under way."""
+    shared, secret = given(sudo / "shared", STRANGER, mode), sudo / "root's"
+    (shared / "a").symlink_to(secret)
+    os.lchown(shared / "a", STRANGER, STRANGER)
+    for refused in (
+        lambda: output_files.check(shared / "a", "--csv", force=True),
+        lambda: output_files.write(shared / "a", "text"),
+    ):
+        with pytest.raises(OutputError):
+            refused()
+    assert not secret.exists()
+
+
+@as_root
+def test_a_stranger_s_link_is_not_followed_by_root_itself(tmp_path, monkeypatch):
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    (tmp_path / "a").symlink_to("b")
+    os.lchown(tmp_path / "a", STRANGER, STRANGER)
+    with pytest.raises(OutputError, match="link"):
+        output_files.check(tmp_path / "a", "--csv", force=True)
+    with pytest.raises(OutputError, match="link"):
+        output_files.write(tmp_path / "a", "text")
+    assert not (tmp_path / "b").exists()
+
+
+@as_root
+def test_the_unfinished_file_cannot_be_swapped_for_a_link(sudo, monkeypatch):
+    """Whoever owns the folder has us give away what a link leads to, if we go by the path."""
+    monkeypatch.setattr(output_files.trust, "why_not", lambda path, owners: "")
+    folder, victim = given(sudo / "theirs", STRANGER), sudo / "victim"
+    victim.write_text("secret")
+    victim.chmod(0o600)
+    sync = os.fsync
+
+    def swap(file):
+        sync(file)
+        for path in folder.iterdir():
+            path.unlink()
+            path.symlink_to(victim)
+
+    monkeypatch.setattr(os, "fsync", swap)
+    output_files.write(folder / "a", "text")
+    assert (victim.stat().st_mode & 0o777, victim.stat().st_uid) == (0o600, 0)
+    assert victim.read_text() == "secret"
+
+
+@as_root
+def test_the_caller_s_own_folder_is_written_with_the_caller_s_rights(sudo):
+    own = given(sudo / "own", CALLER, 0o700)
+    (own / "a").write_text("old")
+    output_files.check(own / "a", "--csv", force=True)
+    output_files.write(own / "a", "new")
+    about = (own / "a").stat()
+    assert (about.st_uid, about.st_gid, (own / "a").read_text()) == (CALLER, CALLER, "new")
+    assert os.geteuid() == 0
+    with pytest.raises(OutputError):
+        output_files.write(own / "no" / "b", "text")
+    assert os.geteuid() == 0
+
+
+def test_a_disk_is_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "is_block_device", lambda path: path.name == "disk")
+    with pytest.raises(OutputError, match="is a disk"):
+        output_files.check(tmp_path / "disk", "--csv", force=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("number", ["99999999999999999999", "²", "-5"])
+def test_a_caller_that_sudo_never_names_is_none(tmp_path, monkeypatch, number):
+    monkeypatch.setenv("SUDO_UID", number)
+    monkeypatch.setenv("SUDO_GID", number)
+    output_files.write(tmp_path / "a", "text")
+    assert (tmp_path / "a").stat().st_uid == 0

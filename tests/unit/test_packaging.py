@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import re
 import shutil
+import site
 import subprocess
 import sys
 import tarfile
@@ -262,7 +263,7 @@ def test_it_brings_a_command_and_a_plugin(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith("/entry_points.txt"))
         points = archive.read(name).decode()
-    assert "[console_scripts]\nzctrace = zctrace.cli:main\n" in points
+    assert "[console_scripts]\nzctrace = zctrace.__main__:main\n" in points
     assert "[pytest11]\nzctrace.pytest_plugin = zctrace.pytest_plugin\n" in points
 
 
@@ -323,3 +324,40 @@ def test_the_debian_package_brings_what_make_run_installs():
 
 def test_make_installs_the_same_man_page_and_completions():
     assert _assigned("SHARED") == PLACES.keys()
+
+
+@pytest.fixture
+def home(tmp_path):
+    """Whoever imports from there says so."""
+    place = site.getusersitepackages().replace(str(Path.home()), str(tmp_path))
+    Path(place).mkdir(parents=True)
+    (Path(place) / "evil.pth").write_text("import sys; print('imported')\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("way", ["package", "make"])
+def test_root_imports_nothing_from_the_home_of_whoever_called_sudo(way, home, tmp_path):
+    script = tmp_path / "zctrace"
+    if way == "package":
+        shutil.copy(ROOT / "debian" / "zctrace.py", script)
+    else:
+        # As pip writes it, and as make changes that.
+        script.write_text("#!/usr/bin/python3\nprint('started')\n")
+        edit = _made("ISOLATED")
+        subprocess.run(["sed", "-i", edit, script], check=True)
+    script.chmod(0o755)
+    environment = {"PATH": os.defpath, "HOME": str(home), "PYTHONPATH": str(home)}
+    said = subprocess.run([script], env=environment, capture_output=True, text=True).stdout
+    assert "imported" not in said
+    if way == "make":
+        assert said == "started\n"
+        script.write_text("#!/bin/sh\necho started\n")
+        subprocess.run(["sed", "-i", edit, script], check=True)
+        assert script.read_text() == "#!/bin/sh\necho started\n"
+
+
+def _made(name):
+    """A variable as make has it for the shell, and the shell for a command."""
+    show = f"include {ROOT / 'Makefile'}\nshow:\n\t@printf %s $({name})\n"
+    command = ["make", "-s", "-f", "-", "show"]
+    return subprocess.check_output(command, input=show, cwd=ROOT, text=True)

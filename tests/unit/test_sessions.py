@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -104,6 +105,22 @@ def test_the_program_marks_the_window_by_itself(collector, monkeypatch):
             ]
             said.clear()
     assert [subject.follow for subject in collector.subjects] == [True, False]
+
+
+def test_a_client_is_not_told_where_the_kernel_lies(path):
+    """It may be a user from whom /proc/kallsyms hides that."""
+    place = 0xFFFFFFFF81000000
+    found = recorded()
+    sites = tuple(dataclasses.replace(site, address=hex(place + 1)) for site in found.sites)
+    functions = {"copy": {"address": place + 2}}
+    kernel = {**found.kernel, "functions": functions, "calls": {"copy": [[place + 3, "f"]]}}
+    evidence = dataclasses.replace(found, sites=sites, kernel=kernel)
+    with collecting(path, evidence), Session() as session, session.window() as window:
+        pass
+    told = json.dumps(window.answer.evidence.to_json())
+    assert not re.search(r"0xffffffff|\b1844674\d{13}\b", told)
+    assert re.search(r"0xffffffff", json.dumps(evidence.to_json()))
+    assert window.copied_bytes > 0
 
 
 def test_figures_are_known_behind_the_window(collector):

@@ -221,7 +221,7 @@ def test_lines_are_of_what_is_new():
     assert heading.split() == [
         "time", "received", "delivered", "copied", "per", "byte", "most", "by",
     ]  # fmt: skip
-    assert first.split() == ["1.0", "s", "953.7M", "0", "500", "0.00", "read", "500"]
+    assert first.split() == ["1.0", "s", "953.7M", "0", "500", "<0.01", "read", "500"]
     (second,) = lines.next(2.0, Look({"read": 10**9}, {"write": 40}, {"read": 520}, 0))
     assert second.split() == ["2.0", "s", "0", "40", "20", "0.50", "read", "20"]
     third, warning = lines.next(3.0, Look({"read": 10**9}, {"write": 40}, {"read": 520}, 8))

@@ -25,6 +25,7 @@ from zctrace.analysis.saved import Saved
 from zctrace.analysis.verdicts import Word
 from zctrace.evidence.account import FlowWay
 from zctrace.evidence.schema import Evidence, Run
+from zctrace.printable import csv_cell
 from zctrace.probes.model import Direction, Kind, Purpose, plain
 
 _Types = Mapping[str, Any]
@@ -209,6 +210,13 @@ def tidy(evidences: Iterable[Evidence]) -> pd.DataFrame:
     """The rows of :func:`tidy_rows`: run, role, site, direction, system call and caller."""
     rows = (row for e in evidences for run in e.runs for row in tidy_rows(e, run))
     return _frame((row._asdict() for row in rows), _ROW)
+
+
+def csv(frame: pd.DataFrame) -> str:
+    """One of them as a file has it: what was not measured is empty."""
+    texts = frame.select_dtypes(exclude="number")
+    shown = frame.assign(**{str(name): texts[name].map(csv_cell) for name in texts})
+    return str(shown.to_csv(index=False, lineterminator="\n"))
 
 
 def _frame(rows: Iterable[Mapping[str, Any]], types: _Types) -> pd.DataFrame:

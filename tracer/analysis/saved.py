@@ -11,6 +11,9 @@ from zctrace.analysis.program import Answer
 from zctrace.analysis.runs import Judged
 from zctrace.errors import UsageError
 
+_MOST_BYTES = 256 << 20
+"""Many times what any result has; /dev/zero has no end."""
+
 
 @dataclass(frozen=True)
 class Saved:
@@ -26,7 +29,11 @@ def read(path: Path) -> Saved:
     from zctrace.analysis import saved_form
 
     try:
-        evidences = saved_form.evidence_of(path.read_bytes())
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES + 1)
+        if len(text) > _MOST_BYTES:
+            raise saved_form.refused("its size", f"it has more than {_MOST_BYTES >> 20} MiB")
+        evidences = saved_form.evidence_of(text)
         if not any(evidence.runs or evidence.trace for evidence in evidences):
             raise saved_form.refused("evidence", "there are no runs in it")
     except UsageError as error:

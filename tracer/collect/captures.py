@@ -27,8 +27,16 @@ def _capturing() -> Iterator[Capture]:
     sockets = {f"socket:[{inode}]" for inode in _packet_sockets()}
     for folder in _PROCESSES.glob("[0-9]*") if sockets else ():
         with suppress(OSError):
-            if any(str(fd.readlink()) in sockets for fd in (folder / "fd").iterdir()):
-                yield Capture(int(folder.name), (folder / "comm").read_text().strip())
+            if any(_leads_to(fd) in sockets for fd in (folder / "fd").iterdir()):
+                name = (folder / "comm").read_bytes().decode(errors="replace").strip()
+                yield Capture(int(folder.name), name)
+
+
+def _leads_to(descriptor: Path) -> str:
+    """What it is of; nothing where it was closed meanwhile."""
+    with suppress(OSError):
+        return str(descriptor.readlink())
+    return ""
 
 
 def _packet_sockets() -> set[str]:

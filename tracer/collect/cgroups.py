@@ -38,11 +38,23 @@ def hierarchy() -> Path:
 
 def hierarchy_number() -> int:
     """What the kernel calls the one of :func:`hierarchy`; version 2 is 0."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        number, controllers, _ = line.split(":", 2)
-        if "perf_event" in controllers.split(","):
-            return int(number)
+    for number, controllers, _ in _memberships("self"):
+        if "perf_event" in controllers:
+            return number
     return 0
+
+
+def _memberships(process: int | str) -> Iterator[tuple[int, list[str], str]]:
+    """The hierarchies that a process is in: number, controllers, and path inside.
+
+    Version 2 has no controllers. Raises ``OSError``.
+    """
+    # A path may have every byte but the one that ends the line.
+    for line in Path(f"/proc/{process}/cgroup").read_bytes().split(b"\n"):
+        number, _, rest = os.fsdecode(line).partition(":")
+        controllers, _, path = rest.partition(":")
+        if path.startswith("/"):
+            yield int(number), controllers.split(",") if controllers else [], path
 
 
 def enable_perf_event(root: Path) -> None:
@@ -68,14 +80,10 @@ def common_cgroup(pids: Iterable[int]) -> Path | None:
     unified = (root / "cgroup.controllers").exists()
     found = set()
     for pid in pids:
-        try:
-            lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-        except OSError:
-            continue
-        for line in lines:
-            _, controllers, path = line.split(":", 2)
-            if "perf_event" in controllers.split(",") or (unified and not controllers):
-                found.add(path)
+        with suppress(OSError):
+            for _, controllers, path in _memberships(pid):
+                if "perf_event" in controllers or (unified and not controllers):
+                    found.add(path)
     folder = root / found.pop().lstrip("/") if len(found) == 1 else root
     return folder if folder != root and folder.is_dir() else None
 
@@ -156,10 +164,10 @@ def _identity(entry: pwd.struct_passwd) -> tuple[int, int, tuple[int, ...], str]
 def rights(pid: int) -> dict[str, Any]:
     """What the process ``pid`` may do, as far as it changes how data moves."""
     status = {}
-    with open(f"/proc/{pid}/status") as file:
-        for line in file:
-            name, _, value = line.partition(":")
-            status[name] = value.strip()
+    # The process may have called itself anything, also in bytes that are no text.
+    for line in Path(f"/proc/{pid}/status").read_bytes().split(b"\n"):
+        name, _, value = line.decode(errors="replace").partition(":")
+        status[name] = value.strip()
     locked, _ = resource.prlimit(pid, resource.RLIMIT_MEMLOCK)
     return {
         "uid": int(status["Uid"].split()[1]),
@@ -173,7 +181,7 @@ def rights(pid: int) -> dict[str, Any]:
 def members(folder: Path) -> list[int]:
     """Who is in a cgroup, or in one inside it."""
     found: list[int] = []
-    for file in folder.glob("**/cgroup.procs"):
+    for inside, _, _ in os.walk(folder):  # of one that has gone meanwhile: nothing
         with suppress(OSError):
-            found += map(int, file.read_text().split())
+            found += map(int, Path(inside, "cgroup.procs").read_text().split())
     return found

@@ -49,17 +49,18 @@ def done() -> dict[str, int]:
     found = {"descriptors": len([*_DESCRIPTORS.iterdir()]) * _DESCRIPTOR_BYTES}
     us = str(threading.get_native_id())
     for pid in processes.family((os.getpid(),)):
-        for task in Path(f"/proc/{pid}/task").glob("[0-9]*"):
-            # It may be gone, and a kernel need not count what is read and written.
-            with suppress(OSError):
-                if task.name != us:
-                    found[f"memory of {task.name}"] = _touched(task)
-                    found[f"bytes of {task.name}"] = _moved(task)
+        # It may be gone, and a kernel need not count what is read and written.
+        with suppress(OSError):
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                with suppress(OSError, ValueError):
+                    if task.name != us:
+                        found[f"memory of {task.name}"] = _touched(task)
+                        found[f"bytes of {task.name}"] = _moved(task)
     return found
 
 
 def _touched(task: Path) -> int:
-    minor, _, major = (task / "stat").read_text().rpartition(")")[2].split()[7:10]
+    minor, _, major = processes.behind_name(task / "stat")[7:10]
     return (int(minor) + int(major)) * resource.getpagesize()
 
 

@@ -31,7 +31,6 @@ from zctrace.collect.windows import serve
 from zctrace.evidence.account import Look
 from zctrace.evidence.schema import Request
 from zctrace.notices import Say
-from zctrace.signals import Terminated, raise_terminated
 
 
 def _program(
@@ -66,7 +65,7 @@ def _both(*listeners: Say) -> Say:
 def main(arguments: list[str]) -> int:
     """Returns the exit code of ``zctrace.errors``."""
     request, evidence, progress = map(Path, arguments[:3])
-    raise_terminated()
+    errors.raise_terminated()
     began = time.monotonic()
     one_at_a_time = threading.Lock()
 
@@ -99,7 +98,7 @@ def main(arguments: list[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return errors.INTERRUPTED
-    except Terminated:
+    except errors.Terminated:
         return errors.TERMINATED
     except Exception as error:
         traceback.print_exc()

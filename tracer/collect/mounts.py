@@ -43,10 +43,12 @@ def parse(lines: Iterable[bytes]) -> Iterator[Mount]:
     for line in lines:
         before, _, after = line.partition(b" - ")
         _, _, device, root, point, *_ = map(_text, before.split(b" "))
-        kind, source, options = map(_text, after.split(b" "))
+        kind, source, options = after.split(b" ", 2)
         major, _, minor = device.partition(":")
         number = int(major) << _DEVICE_BITS | int(minor)
-        yield Mount(number, root, Path(point), kind, source, tuple(options.split(",")))
+        # A comma within an option is escaped: first the options, then what they say.
+        each = tuple(map(_text, options.split(b",")))
+        yield Mount(number, root, Path(point), _text(kind), _text(source), each)
 
 
 def _text(field: bytes) -> str:

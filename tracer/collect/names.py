@@ -6,6 +6,8 @@ Imported only where somebody asks for such names: BCC takes more memory than all
 from __future__ import annotations
 
 import ctypes
+import os
+from contextlib import suppress
 from typing import Any
 
 import bcc
@@ -16,7 +18,7 @@ _BUILD_ID_DIGITS = 40
 def build_id(path: str) -> str:
     """Of a program or library, in hexadecimal digits; empty if it has none."""
     digits = ctypes.create_string_buffer(_BUILD_ID_DIGITS + 1)
-    found = bcc.lib.bcc_elf_get_buildid(path.encode(), digits) == 0
+    found = bcc.lib.bcc_elf_get_buildid(os.fsencode(path), digits) == 0
     return digits.value.decode() if found else ""
 
 
@@ -24,7 +26,7 @@ def offset_of(path: str, name: str) -> int | None:
     """Where in the file a function's code is; ``None`` if there is no such symbol."""
     symbol = bcc.bcc_symbol()
     found = bcc.lib.bcc_resolve_symname(
-        path.encode(), name.encode(), 0, 0, None, ctypes.byref(symbol)
+        os.fsencode(path), name.encode(), 0, 0, None, ctypes.byref(symbol)
     )
     if found < 0:
         return None
@@ -34,7 +36,10 @@ def offset_of(path: str, name: str) -> int | None:
 
 def add_file(path: str) -> None:
     """Have :func:`name` know the functions of a program or library."""
-    bcc.BPF.add_module(path)
+    # BCC takes text alone, and prints a complaint about what is none.
+    with suppress(UnicodeEncodeError):
+        path.encode()
+        bcc.BPF.add_module(path)
 
 
 def name(place: Any, process: int = -1) -> str:

@@ -44,7 +44,7 @@ def mounted(request: Request) -> Iterator[dict[str, Path]]:
         libc.unshare(libc.CLONE_NEWNS)
         _run("mount", "--make-rprivate", "/")
     mount = Path(request.mount)
-    mount.mkdir(exist_ok=True)
+    _make(mount)
     with ExitStack() as stack:
         stack.callback(mount.rmdir)
         yield {
@@ -58,7 +58,7 @@ def _payload(request: Request, kind: str, image: str, mount: Path) -> Iterator[P
     options = "noatime"
     if image and request.machine == "host":
         options += ",loop"
-    mount.mkdir(exist_ok=True)
+    _make(mount)
     try:
         source = image or kind
         if image and request.machine != "host":
@@ -78,6 +78,12 @@ def _payload(request: Request, kind: str, image: str, mount: Path) -> Iterator[P
             _run("umount", "--lazy", str(mount))
     finally:
         mount.rmdir()
+
+
+def _make(folder: Path) -> None:
+    """One that the strategies' user can go through, whatever the umask."""
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o755)
 
 
 def _read_past_cache(mount: Path) -> None:

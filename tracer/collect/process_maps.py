@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +20,8 @@ class Mapping:
 def mappings(process: int | str) -> list[Mapping]:
     """What the process has mapped to be executed, of files; raises ``OSError``."""
     found = []
-    for line in Path(f"/proc/{process}/maps").read_text().splitlines():
-        fields = line.split(maxsplit=5)
+    for line in Path(f"/proc/{process}/maps").read_bytes().split(b"\n"):
+        fields = os.fsdecode(line).split(maxsplit=5)
         if len(fields) == 6 and "x" in fields[1] and fields[5].startswith("/"):
             start, _, end = fields[0].partition("-")
             found.append(Mapping(int(start, 16), int(end, 16), int(fields[2], 16), fields[5]))

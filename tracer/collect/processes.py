@@ -11,8 +11,16 @@ from pathlib import Path
 def alive(pid: int) -> bool:
     """Whether there is such a process; one that waits to be waited for is none."""
     with suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return behind_name(Path(f"/proc/{pid}/stat"))[0] not in b"ZX"
     return False
+
+
+def behind_name(stat: Path) -> list[bytes]:
+    """The fields of such a file from the state on; what comes before may be of any bytes.
+
+    Raises ``OSError``.
+    """
+    return stat.read_bytes().rpartition(b")")[2].split()
 
 
 def numbers() -> set[int]:
@@ -25,9 +33,7 @@ def family(pids: Iterable[int]) -> set[int]:
     parents = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError, IndexError, ValueError):
-            parents[int(entry.parent.name)] = int(
-                entry.read_text().rpartition(")")[2].split()[1]
-            )
+            parents[int(entry.parent.name)] = int(behind_name(entry)[1])
     found = set(pids)
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more

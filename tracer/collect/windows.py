@@ -36,6 +36,8 @@ _POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = 5.0
 """For a client that has connected and has to say what it wants, or to take its answer."""
 _BACKLOG = 64
+_ADDRESSES = ("functions", "calls")
+"""Members of what was found in the kernel that say where something lies in its memory."""
 
 
 def serve(
@@ -108,6 +110,13 @@ def _lasting(
         return launcher.runs()
 
     return runs
+
+
+def _without_addresses(evidence: Evidence) -> Evidence:
+    """For a client, from whom the kernel hides where it lies. No figure depends on that."""
+    kernel = {name: v for name, v in evidence.kernel.items() if name not in _ADDRESSES}
+    sites = tuple(dataclasses.replace(site, address=None) for site in evidence.sites)
+    return dataclasses.replace(evidence, kernel=kernel, sites=sites)
 
 
 @contextmanager
@@ -183,7 +192,7 @@ class Server:
             evidence = self._trace(subject, lambda: self._window(channel, process, goes_on))
         finally:
             os.close(process)
-        channel.send(evidence.to_json())
+        channel.send(_without_addresses(evidence).to_json())
 
     def _admitted(self, channel: Channel) -> int:
         """The pid of who has connected; raises :class:`RightsError` for somebody else."""

@@ -46,7 +46,7 @@ def command(
     ] = 0.01,
     duration: Duration = None,
     no_follow: NoFollow = False,
-    user: User = "",
+    user: User = None,
     kernel: Kernel = AUTO,
     cpus: Cpus = None,
     mechanism: Mechanism = Choice.AUTO,

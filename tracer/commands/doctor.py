@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
-from zctrace import packages
+from zctrace import packages, trust
 from zctrace.collect import obstacles
 from zctrace.commands.strategies import performers
-from zctrace.errors import MissingError, RightsError, TraceError
+from zctrace.errors import MissingError, OutputError, RightsError, TraceError
 from zctrace.kernel import facts as kernel
 from zctrace.kernel.facts import KernelFacts
 from zctrace.machine import kernels, kvm, places, qemu
@@ -60,7 +60,11 @@ def show(console: Console) -> None:
             "only root can ask the kernel what it lets be probed",
             "sudo zctrace doctor",
         )
-    needed = ["processor", *(name for name in (*MODULES, *(tool for tool, _ in _TOOLS)))]
+    needed = [
+        "processor",
+        "cache",
+        *(name for name in (*MODULES, *(tool for tool, _ in _TOOLS))),
+    ]
     lacking = [f for f in found if f.topic in needed and not f.fine]
     if not fine["this machine's kernel"]:
         lacking += [f for f in found if f.topic == "virtual machines" and not f.fine]
@@ -96,7 +100,7 @@ def _programs() -> Iterator[Finding]:
             packages.remedy(module),
         )
     for tool, need in _TOOLS:
-        there = shutil.which(tool, path=places.SYSTEM_PATH) is not None
+        there = shutil.which(tool, path=trust.SYSTEM_PATH) is not None
         yield Finding(
             tool,
             there,
@@ -112,7 +116,10 @@ def _programs() -> Iterator[Finding]:
         else f"missing: {', '.join(what for what, _ in lacking)}",
         "; ".join(remedy for _, remedy in lacking),
     )
-    at_hand = kernels.cached()
+    try:
+        at_hand = kernels.cached()
+    except OutputError:  # told below
+        at_hand = []
     works = kvm.kvm_known(at_hand[-1]) if at_hand else None
     yield Finding(
         "KVM",
@@ -209,7 +216,11 @@ def _text_remedy(facts: KernelFacts) -> str:
 
 
 def _kernels() -> Iterator[Finding]:
-    at_hand = kernels.cached()
+    try:
+        at_hand = kernels.cached()
+    except OutputError as error:
+        yield Finding("cache", fine=False, what=error.what, remedy=error.hint)
+        return
     yield Finding(
         "stock kernels",
         bool(at_hand),

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from zctrace.commands.options import Quiet
+from zctrace.commands.options import Once, Quiet
 from zctrace.commands.progress import shown
 from zctrace.machine import kernels
 from zctrace.reports.text.terminal import Terminal
@@ -22,7 +22,7 @@ def _list(context: typer.Context) -> None:
         show(Terminal())
 
 
-@app.command("fetch")
+@app.command("fetch", cls=Once)
 def _fetch(
     version: Annotated[str, typer.Argument(help="A version such as 6.1 or 6.1-rt, or stock.")],
     quiet: Quiet = False,
@@ -31,7 +31,7 @@ def _fetch(
     fetch(version, Terminal(), quiet=quiet)
 
 
-@app.command("rm")
+@app.command("rm", cls=Once)
 def _remove(
     version: Annotated[str, typer.Argument(help="The whole release or version.")],
 ) -> None:

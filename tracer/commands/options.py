@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from zctrace.collect import cgroups
+from zctrace.errors import UsageError
 from zctrace.evidence.schema import Subject
 from zctrace.machine import modules
 from zctrace.machine.program_job import Wanted
 from zctrace.plan.attachments import Choice
+
+
+class Once(TyperCommand):
+    """A command that refuses a value that another one would replace without a word."""
+
+    def make_parser(self, ctx: Any) -> Any:
+        parser: Any = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def parsed(args: list[str]) -> Any:
+            values, rest, order = parse(args)
+            for option, times in Counter(order).items():
+                if times > 1 and not option.multiple and not option.is_flag:
+                    name = max(option.opts, key=len)
+                    raise UsageError(
+                        f"{name} is given {times} times", "it has one value", f"one {name}"
+                    )
+            return values, rest, order
+
+        parser.parse_args = parsed
+        return parser
 
 
 def seconds(text: str) -> float:
@@ -37,6 +62,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def word(text: str) -> str:
+    """Anything but nothing, as where a variable of the shell's is not set."""
+    if not text:
+        raise typer.BadParameter("empty.")
+    return text
+
+
 def _number(text: str) -> float:
     try:
         return float(text)
@@ -46,7 +78,7 @@ def _number(text: str) -> float:
 
 def wanted(
     subject: Subject,
-    user: str,
+    user: str | None,
     mechanism: Choice,
     *,
     keep: bool,
@@ -54,10 +86,15 @@ def wanted(
     sabotage: Sequence[str] | None = None,
     module: Sequence[str] | None = None,
 ) -> Wanted:
-    """What to trace, and how, from what was given for the options below."""
+    """What to trace, and how, from what was given for the options below.
+
+    Raises :class:`UsageError` for a user that there is not.
+    """
+    if user:
+        cgroups.caller(user)
     return Wanted(
         subject,
-        user,
+        user or "",
         mechanism.value,
         tuple(sabotage or ()),
         keep,
@@ -105,7 +142,12 @@ NoFollow = Annotated[
     bool, typer.Option("--no-follow", help="Do not count what the program starts.")
 ]
 User = Annotated[
-    str, typer.Option(help="Whom a command runs as; whoever called sudo, or root.")
+    str | None,
+    typer.Option(
+        parser=word,
+        metavar="NAME",
+        help="Whom a command runs as; whoever called sudo, or root.",
+    ),
 ]
 Cpus = Annotated[
     int | None,

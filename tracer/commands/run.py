@@ -32,6 +32,7 @@ from zctrace.commands.options import (
     Quiet,
     Sabotage,
     count,
+    word,
 )
 from zctrace.commands.outputs import NOWHERE, writes
 from zctrace.commands.progress import Steps, notice, shown
@@ -126,12 +127,14 @@ def command(
         ),
     ] = None,
     to: Annotated[
-        str,
+        str | None,
         typer.Option(
+            parser=word,
+            metavar="HOST:PORT",
             help="HOST:PORT to send to, through your own network card; something must accept "
-            "connections there and read to the end. This machine's kernel only."
+            "connections there and read to the end. This machine's kernel only.",
         ),
-    ] = "",
+    ] = None,
     fs: Annotated[
         str | None,
         typer.Option(
@@ -162,10 +165,10 @@ def command(
     wanted = Options(
         settings=choices.choose_settings(
             chosen,
-            choices.choose_device(to, nic or [], chosen),
+            choices.choose_device(to or "", nic or [], chosen),
             [state.value for state in cache or []],
             every=every,
-            to=to,
+            to=to or "",
         ),
         everything=every and not (nic or cache or to),
         file_systems=choices.choose_file_systems(fs, chosen),
@@ -174,7 +177,7 @@ def command(
             file, list(dict.fromkeys(parse_size(one, "--size") for one in size or []))
         ),
         file=None if file is None else file.absolute(),
-        to=to,
+        to=to or "",
         chunk=None if chunk is None else parse_size(chunk, "--chunk"),
         pipe_size=None if pipe_size is None else parse_size(pipe_size, "--pipe-size"),
         user_copies=choices.choose_user_copies(parse_size(user_copies, "--user-copies")),

@@ -31,7 +31,7 @@ from zctrace.plan.attachments import Choice
 
 def command(
     words: Command = None,
-    user: User = "",
+    user: User = None,
     kernel: Kernel = AUTO,
     cpus: Cpus = None,
     mechanism: Mechanism = Choice.AUTO,

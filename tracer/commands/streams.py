@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import select
 import sys
 from typing import TYPE_CHECKING, TextIO
@@ -12,6 +13,8 @@ from zctrace.errors import OutputError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+_SIZE = re.compile("0*[1-9][0-9]{0,3}")
 
 
 def prepare() -> None:
@@ -33,6 +36,13 @@ def open_descriptors() -> None:
         except OSError:
             # The least number that is free.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
+def forget_sizes() -> None:
+    """Of a terminal of no width, as some consoles say they have, nothing would be seen."""
+    for name in ("COLUMNS", "LINES"):
+        if not _SIZE.fullmatch(os.environ.get(name, "")):
+            os.environ.pop(name, None)
 
 
 class _Stream(io.FileIO):

@@ -33,6 +33,7 @@ from zctrace.commands.options import (
     User,
     seconds,
     wanted,
+    word,
 )
 from zctrace.commands.outputs import NOWHERE, writes
 from zctrace.commands.progress import shown
@@ -63,11 +64,16 @@ def command(
         ),
     ] = None,
     cgroup: Annotated[
-        str, typer.Option(help="All processes of a cgroup: a service, a container.")
-    ] = "",
+        str | None,
+        typer.Option(
+            parser=word,
+            metavar="PATH",
+            help="All processes of a cgroup: a service, a container.",
+        ),
+    ] = None,
     duration: Duration = None,
     no_follow: NoFollow = False,
-    user: User = "",
+    user: User = None,
     kernel: Kernel = AUTO,
     cpus: Cpus = None,
     mechanism: Mechanism = Choice.AUTO,
@@ -99,7 +105,7 @@ def command(
     subject = subject_of(
         words or [],
         pid or [],
-        cgroup,
+        cgroup or "",
         duration,
         follow=not no_follow,
         stacks=stacks or outputs.stacks,

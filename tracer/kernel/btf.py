@@ -21,6 +21,8 @@ _STRUCT, _UNION, _ENUM, _FUNC = 4, 5, 6, 12
 _KIND, _KIND_SHIFT, _BIT_FIELDS_SHIFT, _COUNT = 0x1F, 24, 31, 0xFFFF
 _BIT_OFFSET = 0xFFFFFF
 _MAX_ERRNO = 4095
+_MOST_MEMBERS = 1 << 17
+"""More than a structure has, with all inside it."""
 
 
 class BtfError(Exception):
@@ -82,7 +84,8 @@ class Btf:
         """Names and values of ``enum name``."""
         for found in self._named(name, _ENUM):
             items = found.items(_Enumerator)
-            return {self._name(item.name).decode(): item.value for item in items}
+            names = (self._name(item.name).decode(errors="replace") for item in items)
+            return dict(zip(names, (item.value for item in items), strict=True))
         raise BtfError(f"no enum {name}")
 
     def function(self, name: str) -> int:
@@ -116,15 +119,21 @@ class Btf:
         return _Type.from_address(address)
 
     def _offsets(self, type_: _Type, wanted: bytes) -> Iterator[int]:
-        mask = _BIT_OFFSET if type_.info >> _BIT_FIELDS_SHIFT else ~0
-        for member in type_.items(_Member):
-            bits = member.offset & mask
-            if not member.name:
-                inner = self._type(member.type)
-                if inner.kind in (_STRUCT, _UNION):
-                    yield from (bits // 8 + at for at in self._offsets(inner, wanted))
-            elif bits % 8 == 0 and self._name(member.name) == wanted:
-                yield bits // 8
+        inside, looked = [(type_, 0)], 0
+        while inside:
+            outer, begin = inside.pop()
+            mask = _BIT_OFFSET if outer.info >> _BIT_FIELDS_SHIFT else ~0
+            for member in outer.items(_Member):
+                looked += 1
+                if looked > _MOST_MEMBERS:
+                    raise BtfError("a structure that is part of itself")
+                bits = member.offset & mask
+                if not member.name:
+                    inner = self._type(member.type)
+                    if inner.kind in (_STRUCT, _UNION):
+                        inside.append((inner, begin + bits // 8))
+                elif bits % 8 == 0 and self._name(member.name) == wanted:
+                    yield begin + bits // 8
 
     def _name(self, number: int) -> bytes:
         name: bytes | None = self._libbpf.btf__name_by_offset(self._types, number)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from zctrace.kernel import bpf_syscall, btf, perf_events, remembered, symbols, text_facts
+from zctrace.kernel.text import TextError
 from zctrace.kernel.text_facts import TextFacts
 from zctrace.probes.model import Call, Catalogue, CopySite, EventSite, Mechanism, Member
 
@@ -236,14 +237,16 @@ def observe(catalogue: Catalogue, memory: Path | None = None) -> KernelFacts:
 def _loaded(catalogue: Catalogue) -> frozenset[str]:
     """Those of the modules named there that are loaded."""
     loaded: set[str] = set()
-    with suppress(OSError):  # a kernel without modules
+    # A kernel without modules; a list that is damaged is told by the search of the text.
+    with suppress(OSError, TextError):
         loaded = {module.name for module in symbols.modules()}
     return frozenset(target.module for target in catalogue.calls) & loaded
 
 
 def _processor() -> tuple[str, frozenset[str]]:
     model, flags = "unknown", frozenset[str]()
-    with open("/proc/cpuinfo") as file:
+    # A hypervisor may give a processor any name.
+    with remembered.CPUINFO.open(errors="replace") as file:
         for line in file:
             name, _, value = line.partition(":")
             if name.strip() == "model name":

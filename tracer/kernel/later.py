@@ -26,7 +26,7 @@ class Loading(NamedTuple):
 def loadings() -> frozenset[Loading]:
     """Those of all modules that are there now."""
     found = set()
-    with suppress(OSError):  # a kernel without modules
+    with suppress(OSError, TextError):  # a kernel without modules
         for module in symbols.modules():
             with suppress(OSError):  # it has gone meanwhile
                 inode = (remembered.SYS_MODULES / module.name).stat().st_ino

@@ -226,8 +226,8 @@ def _key(wanted: Wanted) -> dict[str, Any] | None:
     """What the answer depends on, but for modules; ``None`` for a kernel without a build id."""
     try:
         build = _build_id(NOTES.read_bytes())
-        processor = CPUINFO.read_text().partition("\n\n")[0].splitlines()
-        options = CMDLINE.read_text().split()
+        processor = os.fsdecode(CPUINFO.read_bytes()).partition("\n\n")[0].splitlines()
+        options = os.fsdecode(CMDLINE.read_bytes()).split()
         sources = b"".join(Path(source).read_bytes() for source in _SOURCES)
     except OSError:
         return None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from zctrace.kernel.text import TextError, address_before
+from zctrace.kernel.text import TextError, address_before, understood
 
 _MODULES = Path("/proc/modules")
 
@@ -201,8 +201,9 @@ class Module:
     size: int
 
 
+@understood(_MODULES)
 def modules() -> list[Module]:
-    """Those that are loaded, in order of addresses."""
+    """Those that are loaded, in order of addresses; raises :class:`TextError`, ``OSError``."""
     found = []
     for line in _MODULES.read_text().splitlines():
         name, size, *_, address = line.split()[:6]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +24,15 @@ class TextError(Exception):
     """Kernel text cannot be read or understood."""
 
 
+@contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Raise :class:`TextError` where what ``path`` says is not in the form that it has."""
+    try:
+        yield
+    except (ValueError, IndexError) as error:
+        raise TextError(f"{path} is cut off or damaged") from error
+
+
 @dataclass(frozen=True)
 class Symbol:
     """A function's first address and its size in bytes, up to the next symbol."""
@@ -32,10 +41,12 @@ class Symbol:
     size: int
 
 
+@understood(KALLSYMS)
 def find_symbols(names: Iterable[str], kallsyms: bytes) -> dict[str, Symbol]:
     """Those of ``names`` that the kernel has, with their ``.cold`` halves and thunks.
 
-    Raises :class:`TextError` where addresses are hidden (kernel.kptr_restrict).
+    Raises :class:`TextError` where addresses are hidden (kernel.kptr_restrict), and for a list
+    that is damaged.
     """
     wanted = "|".join(re.escape(name) for name in names)
     line = re.compile(rf" [tTwW] ((?:{wanted})(?:\.cold)?|{_RETURN_THUNK})$".encode(), re.M)
@@ -108,9 +119,13 @@ class LiveText:
 
     def read(self, symbol: Symbol) -> bytes:
         for address, length, offset in self._segments:
-            if address <= symbol.address < address + length:
-                self._file.seek(offset + symbol.address - address)
-                return self._file.read(symbol.size)
+            left = address + length - symbol.address
+            if 0 < left <= length:
+                try:
+                    self._file.seek(offset + symbol.address - address)
+                    return self._file.read(min(symbol.size, left))
+                except (OSError, OverflowError, MemoryError) as error:
+                    raise TextError(f"{symbol.address:#x} cannot be read: {error}") from error
         raise TextError(f"{symbol.address:#x} is in no segment of {self._file.name}")
 
     def close(self) -> None:
@@ -155,9 +170,10 @@ def find_exits(name: str, symbols: dict[str, Symbol], text: Text) -> Exits:
             instruction = code[decoded : decoded + size]
             decoded += size
             offset = address - start.address
-            if mnemonic.startswith("ret"):
+            plain = mnemonic.rpartition(" ")[2]  # behind prefixes that are part of it
+            if plain.startswith("ret"):
                 returns[offset] = instruction
-            elif mnemonic.startswith("j"):
+            elif plain.startswith("j"):
                 target = int(operands, 16) if operands.startswith("0x") else None
                 if target in thunks:
                     returns[offset] = instruction

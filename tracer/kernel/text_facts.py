@@ -143,12 +143,13 @@ def _look(wanted: Wanted) -> TextFacts:
     return TextFacts(symbols, exits, calls, trouble, callers)
 
 
+@kernel_text.understood(kernel_text.KALLSYMS)
 def find_calls(
     wanted: Wanted, kallsyms: bytes, text: Text, only: Container[str] | None = None
 ) -> tuple[dict[str, tuple[Call, ...]], dict[str, frozenset[str]]]:
     """Those of :func:`callsites.find_calls`, and ``callers`` as :class:`TextFacts` has them.
 
-    With ``only``, names of modules, both are those of these alone.
+    With ``only``, names of modules, both are those of these alone. Raises :class:`TextError`.
     """
     table = call_sites.SymbolTable(kallsyms)
     table.look_up([*wanted.calls, *wanted.callers])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -12,13 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from zctrace import errors
-from zctrace.collect.describe import MEMORY, SERVING, TRACING
+from zctrace import errors, trust
+from zctrace.collect.describe import ENVIRONMENT, MEMORY, SERVING, TRACING
 from zctrace.evidence.schema import Evidence, Request
 from zctrace.machine import observations, own_origin, qemu
 from zctrace.machine import progress as machine_progress
-from zctrace.machine.guardian import RunFolder
-from zctrace.machine.places import SYSTEM_PATH
+from zctrace.machine.guardian import RunFolder, write_private
 from zctrace.notices import Say
 
 SHARE = "run"
@@ -69,7 +69,7 @@ def answered(
     """
     share = run_folder.path / SHARE
     files = {name: share / name for name in ("request.json", "evidence.json", "progress")}
-    files["request.json"].write_text(json.dumps(dataclasses.asdict(request)))
+    write_private(files["request.json"], json.dumps(dataclasses.asdict(request)))
     collector = [
         qemu.PYTHON,
         "-I",
@@ -124,7 +124,11 @@ def _run_here(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", **_QUICK, **run_folder.environment},
+            env={
+                **{"PATH": trust.SYSTEM_PATH, "LANG": "C.UTF-8"},
+                **_QUICK,
+                **run_folder.environment,
+            },
             # A traced command may want the terminal.
             start_new_session=not streams,
             pass_fds=streams,
@@ -145,8 +149,14 @@ def _run_here(
 
 
 def _keep(folder: Path, run_id: str) -> Path:
+    """Copies of a run's logs, for whoever called; without the environment of a command."""
     kept = Path(tempfile.gettempdir()) / f"zctrace-kept-{run_id}"
-    kept.mkdir()
-    for log in (*folder.glob("*.log"), *folder.glob("run/*")):
-        shutil.copy(log, kept)
+    kept.mkdir(mode=0o700)
+    for log in (*folder.glob("*.log"), *folder.glob(f"{SHARE}/*")):
+        # What is no file, a guest may have put there, or is the socket of a session.
+        if log.is_file() and not log.is_symlink() and log.name != ENVIRONMENT:
+            shutil.copy(log, kept)
+    if caller := trust.caller():
+        for path in (*kept.iterdir(), kept):
+            os.chown(path, caller.uid, caller.gid)
     return kept

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
+from zctrace import trust
 from zctrace.errors import KernelError
 from zctrace.notices import Say
 
@@ -109,6 +110,7 @@ class Archive:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            env=trust.system_environment(),
         )
         try:
             while apt.poll() is None:
@@ -196,6 +198,7 @@ class Archive:
                 capture_output=True,
                 text=True,
                 stdin=subprocess.DEVNULL,
+                env=trust.system_environment(),
             )
         except FileNotFoundError as error:
             raise KernelError(
@@ -318,6 +321,7 @@ def _configured() -> list[tuple[str, str]]:
             ],
             capture_output=True,
             text=True,
+            env=trust.system_environment(),
         ).stdout
     except FileNotFoundError:
         return []

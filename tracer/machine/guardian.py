@@ -17,12 +17,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from zctrace import trust
 from zctrace.collect import cgroups
+from zctrace.errors import UsageError
 
 _RUN = "ZCTRACE_RUN"
 _PASSES, _QUIET_PASSES, _PAUSE_SECONDS = 100, 3, 0.02
 """Processes start others while they are being killed, and in the middle of an exec a process
 shows no environment: only several looks without a find are proof."""
+
+
+def write_private(path: Path, text: str) -> None:
+    """What nobody else is to read, from the first moment on."""
+    with open(path, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(text)
 
 
 class RunFolder:
@@ -38,9 +46,18 @@ class RunFolder:
 def guarded(run_id: str) -> Iterator[RunFolder]:
     """A temporary folder for a run, world-readable, gone afterwards whatever happens.
 
-    Also gone: every process that carries the run's mark, and the cgroup of ``run_id``.
+    Also gone: every process that carries the run's mark, and the cgroup of ``run_id``. Raises
+    :class:`UsageError` where somebody else could put another folder in its place: root runs the
+    code in it.
     """
-    folder = Path(tempfile.gettempdir()) / f"zctrace-{run_id}"
+    temporary = Path(tempfile.gettempdir())
+    if why := trust.why_not(temporary, trust.owners(), sticky=True):
+        raise UsageError(
+            f"{temporary} is no folder for root's temporary files",
+            why,
+            "TMPDIR=/var/tmp, or another folder that nobody else can change",
+        )
+    folder = temporary / f"zctrace-{run_id}"
     end, alive = os.pipe()
     out_of_reach, says_so = os.pipe()
     # First the guardian, then the folder: there is no moment without one.
@@ -56,7 +73,8 @@ def guarded(run_id: str) -> Iterator[RunFolder]:
         # Until then it dies with us where the whole process group is killed.
         os.read(out_of_reach, 1)
         os.close(out_of_reach)
-        folder.mkdir(mode=0o755)
+        folder.mkdir(mode=0o700)
+        folder.chmod(0o755)  # whatever the umask
         yield RunFolder(folder, run_id)
     finally:
         os.close(alive)

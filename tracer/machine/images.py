@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from zctrace import packages
+from zctrace import packages, trust
 from zctrace.errors import MissingError, ResourceError
 from zctrace.machine import qemu
-from zctrace.machine.places import SYSTEM_PATH, Place
+from zctrace.machine.places import Place
 
 _DISK_RESERVE = 64 << 20
 FILE_SYSTEMS = {
@@ -82,7 +81,7 @@ def make_image(image: Path, kind: str, payload_bytes: int) -> None:
             [*program.split(), str(image)],
             capture_output=True,
             text=True,
-            env={**os.environ, "PATH": SYSTEM_PATH},
+            env=trust.system_environment(),
         )
     except FileNotFoundError as error:
         raise MissingError(

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from zctrace import packages
+from zctrace import packages, trust
 from zctrace.errors import MachineError, MissingError
 from zctrace.machine import guest_init
 from zctrace.machine.kernels import Kernel, line_of
@@ -199,7 +199,14 @@ def _unpacked(driver: Path) -> bytes:
     if program := _UNPACKERS.get(driver.suffix):
         command = [program, "--decompress", "--stdout"]
         try:
-            return subprocess.run(command, input=data, capture_output=True, check=True).stdout
+            unpacked = subprocess.run(
+                command,
+                input=data,
+                capture_output=True,
+                check=True,
+                env=trust.system_environment(),
+            )
+            return unpacked.stdout
         except FileNotFoundError as error:
             raise MissingError(
                 f"{program} is not installed",

@@ -164,7 +164,7 @@ def prepared(place: Place, options: Options, say: Say) -> Iterator[PreparedRun]:
     run_id = secrets.token_hex(8)
     with guarded(run_id) as run_folder:
         code = staging.stage(run_folder.path, _prepared(options, say))
-        (run_folder.path / collector_process.SHARE).mkdir(mode=0o755)
+        (run_folder.path / collector_process.SHARE).mkdir(mode=0o700)
         guest = None
         if place.kernel:
             disks = (
@@ -188,7 +188,7 @@ def _prepared(options: Options, say: Say) -> dict[str, Prepared | NotPreparedErr
     """What each performer needs, by its key; or why that cannot be had."""
     if options.plan_only:
         return {}
-    cache = kernels.cache_folder()
+    cache = kernels.trusted_cache()
     return {one.key: performer.attempt(one, cache, say) for one in options.performers}
 
 

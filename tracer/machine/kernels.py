@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from zctrace import packages
+from zctrace import packages, trust
 from zctrace.errors import KernelError, MissingError, OutputError, ResourceError
 from zctrace.machine.debian_archive import (
     Archive,
@@ -66,9 +66,35 @@ def cache_folder() -> Path:
     return Path(os.environ.get("ZCTRACE_CACHE") or "/var/cache/zctrace")
 
 
+def trusted_cache(*names: str) -> Path:
+    """A folder or file in the cache; raises :class:`OutputError` where it is not ours alone.
+
+    Root boots the kernels in there, and goes on from the machines that were saved there.
+    """
+    path = cache_folder().joinpath(*names)
+    try:
+        why = trust.why_not(path, trust.owners())
+    except OSError as error:
+        why = f"{error.filename}: {error.strerror}"
+    if why:
+        raise OutputError(
+            f"the cache {cache_folder()} cannot be used: {why}",
+            "kernels and code that root runs are kept in there",
+            "chown it to root and chmod go-w; or ZCTRACE_CACHE=FOLDER, one that is there and "
+            "that nobody else can change",
+        )
+    return path
+
+
 def cached() -> list[Kernel]:
-    """Kernels in the cache, oldest first; what is damaged is none, and is fetched anew."""
-    described = (cache_folder() / "kernels").glob("[!.]*/kernel.json")
+    """Kernels in the cache, oldest first; what is damaged is none, and is fetched anew.
+
+    Raises :class:`OutputError` for a cache that cannot be looked into, or is not ours alone.
+    """
+    try:
+        described = [*trusted_cache("kernels").glob("[!.]*/kernel.json")]
+    except OSError as error:
+        raise _unusable(error) from error
     kernels = [kernel for one in described if (kernel := _described(one))]
     return sorted(kernels, key=lambda kernel: version_key(kernel.version))
 
@@ -100,7 +126,7 @@ def installed() -> list[Kernel]:
 
 def machine_folder(kernel: Kernel) -> Path:
     """Where what is made to boot a kernel is kept: beside the kernels, by its image."""
-    return cache_folder() / "machines" / kernel.identity
+    return trusted_cache("machines") / kernel.identity
 
 
 def stock(say: Say) -> Kernel:
@@ -256,7 +282,7 @@ def _matches(name: str, release: str, version: str) -> bool:
 
 
 def _from_path(image: Path) -> Kernel:
-    if not image.is_file():
+    if not os.path.isfile(image):
         raise KernelError(f"--kernel {image}: no such file", hint="zctrace kernels")
     with image.open("rb") as file:
         head = file.read(0x206)
@@ -270,18 +296,23 @@ def _from_path(image: Path) -> Kernel:
     return Kernel(image.name.removeprefix("vmlinuz-"), image.resolve(), "path")
 
 
+def _unusable(error: OSError) -> OutputError:
+    return OutputError(
+        f"the cache {cache_folder()} cannot be used: {error.strerror}",
+        "fetched kernels and what is made of them are in there",
+        "sudo, or ZCTRACE_CACHE=FOLDER",
+    )
+
+
 @contextmanager
 def _locked_cache() -> Iterator[Path]:
     """The cache, with nobody else changing it; half-made kernels of the dead removed."""
-    cache = cache_folder()
+    cache = trusted_cache("kernels").parent
     try:
         (cache / "kernels").mkdir(parents=True, exist_ok=True)
         lock = (cache / "lock").open("w")
     except OSError as error:
-        raise OutputError(
-            f"the cache {cache} cannot be used: {error.strerror}",
-            hint="sudo, or ZCTRACE_CACHE=FOLDER",
-        ) from error
+        raise _unusable(error) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for partial in (cache / "kernels").glob(".partial-*"):
@@ -316,7 +347,10 @@ def _get(archive: Archive, chosen: StockKernel, home: Path, *, stock: bool, say:
 
 def _unpack(package: Path, folder: Path) -> None:
     result = subprocess.run(
-        ["dpkg-deb", "-x", str(package), str(folder)], capture_output=True, text=True
+        ["dpkg-deb", "-x", str(package), str(folder)],
+        capture_output=True,
+        text=True,
+        env=trust.system_environment(),
     )
     if result.returncode:
         raise KernelError(
@@ -355,7 +389,7 @@ def _index(home: Path, release: str) -> None:
             [_INDEXER, "--basedir", str(home), release],
             capture_output=True,
             text=True,
-            env={**os.environ, "PATH": f"{os.defpath}:/usr/sbin:/sbin"},
+            env=trust.system_environment(),
         )
     except FileNotFoundError as error:
         raise MissingError(

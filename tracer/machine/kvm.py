@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from zctrace.machine.guardian import RunFolder
-from zctrace.machine.kernels import Kernel, cache_folder
+from zctrace.machine.kernels import Kernel, trusted_cache
 from zctrace.machine.progress import POLL_SECONDS
 from zctrace.machine.qemu import MIN_MEMORY, Guest, end, start
 from zctrace.notices import Say
@@ -53,7 +53,7 @@ def _kvm_tried() -> dict[str, bool]:
 
 
 def _kvm_memory() -> Path:
-    return cache_folder() / "kvm.json"
+    return trusted_cache("kvm.json")
 
 
 def _boot_id() -> str:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import stat
 from contextlib import suppress
 from pathlib import Path
 
+from zctrace import trust
 from zctrace.kernel import remembered
 from zctrace.machine.kernels import Kernel, cache_folder
 
@@ -38,9 +38,10 @@ def home(kernel: Kernel | None) -> Path | None:
     with suppress(OSError):
         folder = cache_folder() / _FOLDER / (kernel.identity if kernel else _HOST)
         # The mode is not for parents: with a umask of 002 the group could write there.
-        folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        cache_folder().mkdir(mode=0o755, parents=True, exist_ok=True)
+        folder.parent.mkdir(mode=0o755, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
-        return folder if _is_ours(folder) else None
+        return None if trust.why_not(folder, trust.owners()) else folder
     return None
 
 
@@ -80,11 +81,3 @@ def _files(folder: Path) -> list[list[Path]]:
     """Of each kind, newest first."""
     there = sorted(folder.iterdir(), key=lambda path: path.lstat().st_mtime, reverse=True)
     return [[path for path in there if kind.fullmatch(path.name)] for kind in _KINDS]
-
-
-def _is_ours(folder: Path) -> bool:
-    """Whether nobody else can put files there, or another folder in its place."""
-    return all(
-        about.st_uid == os.geteuid() and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        for about in (folder.lstat(), folder.parent.stat())
-    )

@@ -20,8 +20,6 @@ from zctrace.probes.model import Path as DataPath
 
 AUTO, HOST = "auto", "host"
 ARCHITECTURE = "x86_64"
-SYSTEM_PATH = f"{os.defpath}:/usr/sbin:/sbin"
-"""Where the system's own programs are, whatever the caller's PATH says."""
 COMPILER = "bcc"
 MODULES = (COMPILER, "capstone")
 """What collecting imports beside the standard library."""

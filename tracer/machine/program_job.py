@@ -20,7 +20,7 @@ from zctrace.evidence.account import Look
 from zctrace.evidence.schema import Evidence, Request, Subject
 from zctrace.machine import collector_process, job, progress, qemu, staging
 from zctrace.machine.collector_process import SHARE
-from zctrace.machine.guardian import RunFolder, guarded
+from zctrace.machine.guardian import RunFolder, guarded, write_private
 from zctrace.machine.guest_streams import GuestStreams
 from zctrace.machine.places import HOST, Place
 from zctrace.notices import Say
@@ -50,7 +50,7 @@ class Wanted:
 def check_processes(pids: tuple[int, ...]) -> None:
     """Raise :class:`UsageError` for a process that is not there, or is ourselves."""
     for pid in pids:
-        if not Path(f"/proc/{pid}").is_dir():
+        if not os.path.isdir(f"/proc/{pid}"):
             raise UsageError(f"-p {pid}: there is no such process", hint="pgrep -a NAME")
         if pid == os.getpid():
             raise UsageError(f"-p {pid}: that is zctrace itself")
@@ -59,7 +59,7 @@ def check_processes(pids: tuple[int, ...]) -> None:
 def check_cgroup(path: str) -> str:
     """The cgroup's folder; raises :class:`UsageError`."""
     for folder in (Path(path), cgroups.hierarchy() / path.lstrip("/")):
-        if (folder / "cgroup.procs").is_file():
+        if os.path.isfile(folder / "cgroup.procs"):
             return str(folder)
     raise UsageError(
         f"--cgroup {path}: there is no such cgroup",
@@ -177,7 +177,9 @@ def _prepared(place: Place, wanted: Wanted, say: Say) -> Iterator[_Prepared]:
     with guarded(run_id) as run_folder:
         code = staging.stage(run_folder.path)
         share = run_folder.path / SHARE
-        share.mkdir(mode=0o755)
+        share.mkdir(mode=0o700)
+        if wanted.subject.marked and not place.kernel:
+            share.chmod(0o711)  # for the socket
         guest = None
         if place.kernel:
             guest = job.make_guest(place, run_folder, _GUEST_BYTES, say)
@@ -202,10 +204,7 @@ def _prepared(place: Place, wanted: Wanted, say: Say) -> Iterator[_Prepared]:
             subject=wanted.subject,
             modules=wanted.modules,
         )
-        with os.fdopen(
-            os.open(share / ENVIRONMENT, os.O_WRONLY | os.O_CREAT, 0o600), "w"
-        ) as file:
-            json.dump(_environment(user), file)
+        write_private(share / ENVIRONMENT, json.dumps(_environment(user)))
         yield _Prepared(request, guest, run_folder, code)
 
 

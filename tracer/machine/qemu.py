@@ -31,7 +31,7 @@ from zctrace.machine.emulator import Guest as Guest
 from zctrace.machine.emulator import command as command
 from zctrace.machine.emulator import disk_name as disk_name
 from zctrace.machine.emulator import memory_for as memory_for
-from zctrace.machine.guardian import RunFolder
+from zctrace.machine.guardian import RunFolder, write_private
 from zctrace.machine.initramfs import PYTHON as PYTHON
 from zctrace.machine.progress import POLL_SECONDS, Progress
 
@@ -200,7 +200,7 @@ def _save(
 
 
 def _processor() -> list[str]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     return [line for line in lines if line.startswith("model name")][:1]
 
 
@@ -260,9 +260,7 @@ def _write_job(guest: Guest, collector: list[str], log: Path) -> None:
         "nics": len(guest.nics),
         "seed": secrets.token_hex(_SEED_BYTES),
     }
-    path = guest.folder / guest_init.JOB
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(job, file)
+    write_private(guest.folder / guest_init.JOB, json.dumps(job))
 
 
 def _process(

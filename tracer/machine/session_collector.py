@@ -15,9 +15,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from zctrace import errors
+from zctrace import errors, trust
 from zctrace.errors import KernelError
-from zctrace.signals import Terminated, raise_terminated
 
 
 def _attend(uid: int, client: int) -> None:
@@ -52,7 +51,8 @@ def _attend(uid: int, client: int) -> None:
 
 def main(arguments: list[str]) -> int:
     """Returns the exit code of ``zctrace.errors``."""
-    raise_terminated()
+    errors.raise_terminated()
+    trust.close_to_others()
     uid, client = map(int, arguments)
     try:
         _attend(uid, client)
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
         with suppress(BrokenPipeError):
             print(json.dumps(error.to_json()), flush=True)
         return error.exit_code
-    except Terminated:
+    except errors.Terminated:
         return errors.TERMINATED
     return 0
 

@@ -16,15 +16,14 @@ def summary_csv(judged: Sequence[Judged]) -> str:
     """One row per kernel, strategy and repetition; unmeasured cells are empty."""
     from zctrace.analysis import frames
 
-    return str(frames.summary(judged).to_csv(index=False, lineterminator="\n"))
+    return frames.csv(frames.summary(judged))
 
 
 def evidence_csv(judged: Sequence[Judged]) -> str:
     """One row per run, role, site, direction and system call."""
     from zctrace.analysis import frames
 
-    frame = frames.tidy(wording.evidences_of(judged))
-    return str(frame.to_csv(index=False, lineterminator="\n"))
+    return frames.csv(frames.tidy(wording.evidences_of(judged)))
 
 
 def result_json(judged: Sequence[Judged]) -> str:

@@ -31,7 +31,12 @@ def document(judged: Sequence[Judged]) -> str:
     lines += ["## How it was measured", ""]
     for evidence in evidences:
         lines += _coverage(evidence, [j for j in judged if j.evidence is evidence])
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join(map(_harmless, lines)).rstrip() + "\n"
+
+
+def _harmless(line: str) -> str:
+    """Without tags and links: none are ours, but a name in a saved result may have some."""
+    return printable(line).replace("<", "&lt;").replace("](", "]\\(")
 
 
 def _sentence(text: str) -> str:
@@ -112,12 +117,12 @@ _TEXTS = ("verdict", "system calls")
 
 
 def _row(*cells: str) -> str:
-    escaped = (printable(cell).replace("|", "\\|") for cell in cells)
+    escaped = (cell.replace("|", "\\|") for cell in cells)
     return f"| {' | '.join(escaped)} |"
 
 
 def _list(items: Iterable[str]) -> list[str]:
-    return [f"* {item}" for item in items]
+    return [f"* {printable(item)}" for item in items]
 
 
 def _coverage(evidence: Evidence, runs: Sequence[Judged]) -> list[str]:

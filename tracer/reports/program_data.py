@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from zctrace.analysis import border, captures, sentences
 from zctrace.analysis.program import Answer
 from zctrace.evidence.account import Thing
 from zctrace.evidence.origin import FACTS
+from zctrace.reports import csv_rows
 
 COLUMNS = [
     "kernel",
@@ -65,67 +66,58 @@ def result_json(answers: Sequence[Answer]) -> str:
 
 def flows_csv(answers: Sequence[Answer]) -> str:
     """A row for what each call moved through each descriptor, and for what was copied."""
-    text = io.StringIO()
-    rows = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    rows.writeheader()
-    for found in answers:
-        things = found.trace.account.things
-        common = {
-            "kernel": found.evidence.kernel["release"],
-            "machine": found.evidence.machine["kind"],
-            **(found.evidence.origin.facts if found.evidence.origin else {}),
-        }
+    return csv_rows.table(COLUMNS, itertools.chain.from_iterable(map(_rows, answers)))
 
-        for flow in found.trace.account.flows:
-            rows.writerow(
-                {
-                    **common,
-                    **_named(things, flow.thing),
-                    "process": flow.process,
-                    "descriptor": flow.descriptor,
-                    "syscall": flow.syscall,
-                    "way": flow.way,
-                    "calls": flow.calls,
-                    "bytes": flow.bytes,
-                }
-            )
-        for part in found.unexplained:
-            rows.writerow(
-                {
-                    **common,
-                    **_named(things, part.thing),
-                    "syscall": part.syscall,
-                    "way": "unexplained",
-                    "direction": part.way,
-                    "bytes": part.bytes,
-                }
-            )
-        bookings = [*found.trace.account.bookings, *found.explanation.plain]
-        for booking in bookings if found.copied is not None else ():
-            rows.writerow(
-                {
-                    **common,
-                    **_named(things, booking.thing),
-                    "syscall": booking.syscall,
-                    "way": "copied",
-                    "direction": booking.direction,
-                    "calls": booking.calls,
-                    "bytes": booking.bytes,
-                }
-            )
-        for done in found.transformed.by:
-            rows.writerow(
-                {
-                    **common,
-                    "syscall": done.syscall,
-                    "way": done.quantity,
-                    "calls": done.calls,
-                    "bytes": done.bytes,
-                    "function": done.function,
-                    "caller": done.caller,
-                }
-            )
-    return text.getvalue()
+
+def _rows(found: Answer) -> Iterator[dict[str, Any]]:
+    things = found.trace.account.things
+    common = {
+        "kernel": found.evidence.kernel["release"],
+        "machine": found.evidence.machine["kind"],
+        **(found.evidence.origin.facts if found.evidence.origin else {}),
+    }
+
+    for flow in found.trace.account.flows:
+        yield {
+            **common,
+            **_named(things, flow.thing),
+            "process": flow.process,
+            "descriptor": flow.descriptor,
+            "syscall": flow.syscall,
+            "way": flow.way,
+            "calls": flow.calls,
+            "bytes": flow.bytes,
+        }
+    for part in found.unexplained:
+        yield {
+            **common,
+            **_named(things, part.thing),
+            "syscall": part.syscall,
+            "way": "unexplained",
+            "direction": part.way,
+            "bytes": part.bytes,
+        }
+    bookings = [*found.trace.account.bookings, *found.explanation.plain]
+    for booking in bookings if found.copied is not None else ():
+        yield {
+            **common,
+            **_named(things, booking.thing),
+            "syscall": booking.syscall,
+            "way": "copied",
+            "direction": booking.direction,
+            "calls": booking.calls,
+            "bytes": booking.bytes,
+        }
+    for done in found.transformed.by:
+        yield {
+            **common,
+            "syscall": done.syscall,
+            "way": done.quantity,
+            "calls": done.calls,
+            "bytes": done.bytes,
+            "function": done.function,
+            "caller": done.caller,
+        }
 
 
 def _named(things: Sequence[Thing], number: int | None) -> dict[str, str]:

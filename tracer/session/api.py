@@ -80,7 +80,11 @@ class Session:
         ``thread``, only the thread that enters it, which is the one to leave it, too.
         """
         if scope not in ("process", "thread"):
-            raise UsageError(f"a window of scope {scope!r}: process or thread")
+            raise UsageError(
+                f"a window of scope {scope!r}: there is no such scope",
+                "a window covers the process, or the thread that enters it",
+                'session.window(), or session.window("thread")',
+            )
         return Window(self._path, scope, self._seconds)
 
 
@@ -110,7 +114,11 @@ class Window:
         from zctrace.workloads import marker
 
         if self._pid:
-            raise UsageError("a window can be entered only once")
+            raise UsageError(
+                "a window can be entered only once",
+                "its figures are those of one stretch of the program",
+                "session.window() gives another one",
+            )
         if sys.maxsize < _NONCE:
             raise SessionError(
                 "a 32-bit Python cannot open a window",
@@ -169,6 +177,7 @@ class Window:
         raise self._failure or UsageError(
             "the window has not been closed",
             "what was counted is known behind the with block",
+            "its figures behind the with block",
         )
 
     @property
@@ -239,7 +248,11 @@ class Window:
         seen = self._sure().transformed
         if seen.bytes is None:
             reason = seen.blind[0] if seen.blind else "the collector is of an older version"
-            raise FigureError("what the CPU transformed was not measured", reason)
+            raise FigureError(
+                "what the CPU transformed was not measured",
+                reason,
+                "answer.transformed has what is known",
+            )
         for size, whose in (
             (seen.unassigned, "were transformed meanwhile, and nothing tells for whom"),
             (seen.handed_over, "were handed over to a device or to another thread"),
@@ -311,7 +324,8 @@ class Window:
                 "the collector does not answer", f"{self._path}: {error}", _TRY
             ) from error
         if "error" in answer:
-            raise errors.from_json(answer)
+            why = f"the collector at {self._path} does not say why"
+            raise errors.from_json(answer, why, _TRY)
         return answer
 
 
@@ -325,8 +339,10 @@ def _answer(evidence: dict[str, Any], path: str) -> Answer:
 
     try:
         return program.answer(Evidence.from_json(evidence))
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        why = f"its evidence cannot be read ({type(error).__name__}: {error})"
+    except errors.ZctraceError:
+        raise
+    except Exception as error:
+        why = "its evidence cannot be read: it is damaged, or of another version"
         raise _not_a_collector(path, why) from error
 
 

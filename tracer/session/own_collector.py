@@ -7,10 +7,9 @@ the socket is, or what went wrong.
 
 from __future__ import annotations
 
-import json
 import os
-import select
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,9 +19,12 @@ from pathlib import Path
 import zctrace
 from zctrace import errors
 from zctrace.errors import RightsError, SessionError
+from zctrace.evidence.session_protocol import Channel, GoneError
 
 _START_SECONDS = 300.0
 _ORDERLY_SECONDS = 60.0
+_ANSWER_BYTES = 1 << 16
+"""More than a path or an error has."""
 _SERVE = "sudo zctrace serve -- pytest …"
 
 
@@ -37,23 +39,28 @@ class Attendant:
             if not shutil.which("sudo"):
                 raise _no_rights("there is no sudo here")
             command = ["sudo", "-n", "--", *command]
+        # No pipe: of a socket a line can be read that need not come.
+        ours, theirs = socket.socketpair()
+        self._channel = Channel(ours, _START_SECONDS)
         with tempfile.TemporaryFile() as complaints:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=complaints,
-                # Ctrl-C is for the program.
-                process_group=0,
-            )
+            with theirs:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=theirs.fileno(),
+                    stderr=complaints,
+                    # Ctrl-C is for the program.
+                    process_group=0,
+                )
             try:
-                self.path = self._socket()
-            except GaveNothingError:
+                self.path = _socket(self._channel)
+            except GoneError as error:
                 self.close()
                 complaints.seek(0)
                 last = complaints.read().decode(errors="replace").strip().splitlines()[-1:]
-                why = last[0] if last else f"it ended with status {self._process.returncode}"
-                if os.geteuid():
+                status = self._process.returncode
+                why = last[0] if last else f"{error}; its status: {status}"
+                if os.geteuid() and status:
                     raise _no_rights(why) from None
                 raise SessionError("no collector could be started", why, _SERVE) from None
             except BaseException:
@@ -62,33 +69,24 @@ class Attendant:
 
     def close(self) -> None:
         """Have it end, and wait until it has taken its probes back."""
-        stdin, stdout = self._process.stdin, self._process.stdout
+        stdin = self._process.stdin
         assert stdin is not None
-        assert stdout is not None
         stdin.close()
-        stdout.close()
+        self._channel.__exit__()
         with suppress(subprocess.TimeoutExpired):
             # It is root's: where it does not end, we could not end it either.
             self._process.wait(_ORDERLY_SECONDS)
 
-    def _socket(self) -> str:
-        stdout = self._process.stdout
-        assert stdout is not None
-        if not select.select([stdout], [], [], _START_SECONDS)[0]:
-            raise SessionError(
-                f"the collector was not ready after {_START_SECONDS:g} s", hint=_SERVE
-            )
-        line = stdout.readline()
-        if not line:
-            raise GaveNothingError
-        answer: dict[str, str] = json.loads(line)
-        if "error" in answer:
-            raise errors.from_json(answer)
-        return answer["socket"]
 
-
-class GaveNothingError(Exception):
-    """It has ended without a word on standard output."""
+def _socket(channel: Channel) -> str:
+    """Where it is, as the collector says; raises :class:`GoneError`, or what that raised."""
+    answer = channel.receive(_ANSWER_BYTES)
+    if "error" in answer:
+        raise errors.from_json(answer, "it does not say why", _SERVE)
+    path = answer.get("socket")
+    if not isinstance(path, str):
+        raise GoneError("what it said names no socket")
+    return path
 
 
 def _no_rights(why: str) -> RightsError:

@@ -212,6 +212,8 @@ def compile_into(folder: Path, jdk: Jdk, sources: list[Path], options: list[str]
     Raises :class:`NotPreparedError` and ``OSError``.
     """
     command = [str(jdk.home / "bin" / "javac"), "-J-XX:-UsePerfData", "-nowarn"]
+    # Root compiles: nothing of what was fetched is to run meanwhile.
+    command += ["-proc:none"]
     # Concatenating strings by a call that is linked when it first runs loads 100 classes.
     command += [*options, "-XDstringConcat=inline", "-d"]
 

@@ -1,23 +1,26 @@
 """What Maven fetches: the archives that a project file names, once, into a cache.
 
-Where from is up to Maven's settings: the user's, also where that user has called sudo.
+Where from is up to Maven's settings. It runs code that it fetches, too: so under sudo it is not
+root that runs it, but whoever called sudo, with the settings of that user.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import pwd
 import re
 import shutil
+import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from zctrace import packages
+from zctrace import packages, trust
 from zctrace.workloads.prepared import NotPreparedError, whole
 
 _SECONDS = 900
+_PROJECT, _FETCHED = "pom.xml", "fetched"
 _LAST_WORDS = 300
 """Characters of what Maven has said that are shown."""
 _REMEDY = "connect to Maven Central, or name a mirror of it in ~/.m2/settings.xml"
@@ -57,9 +60,28 @@ def fetch(
         raise NotPreparedError(reason)
 
     def fill(filled: Path) -> None:
-        command = ["mvn", "--batch-mode", "--quiet", "--file", str(project), *_settings()]
+        import tempfile  # late, as in whole()
+
+        with tempfile.TemporaryDirectory(prefix="zctrace-maven-") as workshop:
+            place = Path(workshop)
+            run(place)
+            filled.mkdir()
+            for archive in sorted((place / _FETCHED).iterdir()):
+                (filled / archive.name).write_bytes(_content(archive))
+        add(filled)
+
+    def run(place: Path) -> None:
+        # The user may not be able to read the project where it is.
+        shutil.copyfile(project, place / _PROJECT)
+        as_caller: dict[str, Any] = {}
+        if caller := trust.caller():
+            ids = {"user": caller.uid, "group": caller.gid, "extra_groups": caller.groups}
+            as_caller = {**ids, "env": caller.environment}
+            os.chown(place / _PROJECT, caller.uid, caller.gid)
+            os.chown(place, caller.uid, caller.gid)
+        command = ["mvn", "--batch-mode", "--quiet", "--file", str(place / _PROJECT)]
         command += ["dependency:copy-dependencies", "-DincludeScope=runtime"]
-        command += [f"-DoutputDirectory={filled}"]
+        command += [f"-DoutputDirectory={place / _FETCHED}"]
         try:
             result = subprocess.run(
                 command,
@@ -67,6 +89,8 @@ def fetch(
                 capture_output=True,
                 text=True,
                 timeout=_SECONDS,
+                cwd=place,
+                **as_caller,
             )
         except subprocess.TimeoutExpired as error:
             raise NotPreparedError(
@@ -76,14 +100,14 @@ def fetch(
             said = [line for line in result.stdout.splitlines() if line.startswith("[ERROR]")]
             why = (said[0] if said else result.stdout + result.stderr).strip()[:_LAST_WORDS]
             raise NotPreparedError(f"Maven could not fetch {what}: {why}: {_REMEDY}")
-        add(filled)
 
     whole(folder, fill)
 
 
-def _settings() -> list[str]:
-    """Those of whoever called sudo; otherwise Maven finds them by itself."""
-    if not (name := os.environ.get("SUDO_USER")):
-        return []
-    file = Path(pwd.getpwnam(name).pw_dir) / ".m2" / "settings.xml"
-    return ["--settings", str(file)] if file.exists() else []
+def _content(archive: Path) -> bytes:
+    """Of a file itself: root reads it, and whoever fetched it could have put a link there."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    with open(os.open(archive, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(f"{archive.name} is no file")
+        return file.read()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -22,6 +20,7 @@ from zctrace.analysis.comparison.model import (
     Result,
     Value,
 )
+from zctrace.reports import csv_rows
 from zctrace.reports.text.layout import new_table, print_table, say
 from zctrace.reports.wording import UNMEASURED, copies
 
@@ -273,11 +272,7 @@ def _row(comparison: Comparison, part: str, name: str, change: Change) -> dict[s
 
 def differences_csv(result: Result) -> str:
     """A row for each figure that differs; what was not measured is empty."""
-    text = io.StringIO()
-    rows = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    rows.writeheader()
-    rows.writerows(_rows(result))
-    return text.getvalue()
+    return csv_rows.table(COLUMNS, _rows(result))
 
 
 def differences_json(result: Result) -> str:

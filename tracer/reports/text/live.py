@@ -34,6 +34,8 @@ class Lines:
         copied.subtract(before.copied)
         basis = max(delivered, received)
         ratio = f"{copied.total() / basis:.2f}" if basis else ""
+        if ratio == "0.00" and copied.total():
+            ratio = "<0.01"
         most = ", ".join(f"{name} {size(many)}" for name, many in copied.most_common(2) if many)
         figures = " ".join(f"{size(b):>11}" for b in (received, delivered, copied.total()))
         lines = [f"{seconds:>7.1f} s {figures} {ratio:>9}  {most}"]

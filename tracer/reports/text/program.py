@@ -17,7 +17,7 @@ from zctrace.evidence.account import (
     FlowWay,
     ThingKind,
 )
-from zctrace.probes.model import Quantity
+from zctrace.probes.model import Direction, Quantity
 from zctrace.reports import flamegraph, wording
 from zctrace.reports.text.layout import new_table, print_table, say, size
 
@@ -31,6 +31,7 @@ _UNCOUNTED = {
     ThingKind.MEMORY: "memory of others",
     ThingKind.KERNEL: "made by the kernel",
 }
+_WAYS = {way: wording.WAYS[way] for way in program.DIRECTIONS} | {None: "?→?"}
 _LEAST_RATIO = 0.0001
 _NAME = 40
 _EVENTS = (
@@ -117,7 +118,8 @@ def _moved(found: Answer, console: Console) -> None:
     say(
         console,
         f"copied {found.copied_bytes} B by the CPU{ratio}: "
-        f"user→kernel {to_kernel}, kernel→user {to_user}, inside the kernel {inside}",
+        f"user→kernel {to_kernel}, kernel→user {to_user}, inside the kernel {inside}"
+        + (f", direction not known {untold}" if (untold := found.copied.get(None)) else ""),
     )
     if found.unassigned:
         say(
@@ -153,15 +155,17 @@ def _lines(
     if not rows:
         return
     columns = ["fd", "calls"] if descriptors else ["calls"]
-    shown = new_table(heading, *columns, "in", "out", "u→k", "k→u", "k→k")
     kept, left = _split(rows)
+    ways: list[Direction | None] = [*program.DIRECTIONS]
+    ways += [None] if any(line.copied.get(None) for line in kept) else []
+    shown = new_table(heading, *columns, "in", "out", *map(_WAYS.__getitem__, ways))
     for line in kept:
         shown.add_row(
             _short(line.name, _NAME),
             *([_descriptors(line)] if descriptors else []),
             str(line.calls),
             *(size(many) for many in (line.received, line.delivered)),
-            *(size(line.copied.get(way, 0)) for way in program.DIRECTIONS),
+            *(size(line.copied.get(way, 0)) for way in ways),
         )
     print_table(shown, console)
     _more(left, console)
@@ -280,8 +284,10 @@ def _beside(found: Answer, console: Console) -> None:
     if found.beside:
         parts = ", ".join(f"{what} {many} B" for what, many in sorted(found.beside.items()))
         say(console, f"Copied for other ends, and in no figure above: {parts}")
+    watched = found.evidence.events
     calls, in_user, in_kernel, voluntary, involuntary = (
-        found.events.get(quantity, 0) for quantity in _EVENTS
+        found.events.get(quantity, 0) if quantity in watched else wording.UNMEASURED
+        for quantity in _EVENTS
     )
     say(
         console,

@@ -32,8 +32,8 @@ SYSTEMS_PACKAGES := maven $(JDK)
 # The tests of a file are one worker's, for they share guests; the order is tests/conftest.py's.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run results record bench deb test test-bcc test-beside test-deb test-fresh test-systems test-kernels check
-.PHONY: docs install uninstall clean system
+.PHONY: help run results record bench deb test test-bcc test-beside test-deb test-fresh test-systems test-kernels
+.PHONY: test-reliability check docs install uninstall clean system
 help:
 	@echo "make run        set up what is missing, then: zctrace run"
 	@echo "make results    measure everything on four kernels, in virtual machines; write docs/results.md"
@@ -43,6 +43,7 @@ help:
 	@echo "make test-fresh what README says, on a minimal Debian 12, 13 and sid, as root and with sudo"
 	@echo "make test-systems  a Kafka broker, fetched, traced in a virtual machine: eight minutes"
 	@echo "make test-kernels  known transfers on every kernel line and on unusual machines: an hour; write docs/reach.md"
+	@echo "make test-reliability  zctrace killed, starved and confined, again and again: hours; write docs/reliability.md"
 	@echo "make bench      what tracing costs, in instructions, on two kernels; write docs/cost.md"
 	@echo "make record     measure anew what the unit tests have recorded of kernels and runs"
 	@echo "make docs       the documents as a site, build/site/index.html"
@@ -104,6 +105,11 @@ test-systems: $(VENV)/.installed
 # Fetches each kernel that is missing, 100 to 170 MB, into zctrace's cache.
 test-kernels: $(VENV)/.installed
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.kernel_lines $(ARGS)
+
+# Hours, emulated. ARGS="kills --tries 20" takes these alone, so often, and keeps the other rows;
+# ARGS=--help tells of the others.
+test-reliability: $(VENV)/.installed
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.reliability $(ARGS)
 
 # What unit tests know of kernels and runs, measured anew: a quarter of an hour. ARGS names what:
 # kernels, evidence, programs.

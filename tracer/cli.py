@@ -103,6 +103,12 @@ def _status() -> int:
         return errors.UsageError.exit_code
     except KeyboardInterrupt:  # before Typer takes them, and behind it
         result = errors.INTERRUPTED
+    except (MemoryError, OSError, ImportError, RuntimeError) as error:
+        exhausted = errors.exhausted(error)
+        if not exhausted:
+            raise
+        _complain(exhausted)
+        return exhausted.exit_code
     except errors.Terminated:
         _complain(errors.ZctraceError("terminated; everything was cleaned up"))
         return errors.TERMINATED

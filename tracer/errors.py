@@ -23,6 +23,8 @@ measure themselves (``zctrace.session.api``), and no command ends in them.
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from collections.abc import Mapping
 
@@ -101,6 +103,41 @@ class SessionError(ZctraceError):
 
 class FigureError(ZctraceError):
     exit_code = 14
+
+
+_NO_MORE = {
+    errno.ENOMEM: ("memory", "more memory for zctrace: ulimit -v, memory.max of its cgroup"),
+    errno.ENOSPC: ("room on the disk", "TMPDIR=FOLDER, on a disk with more room"),
+    errno.EDQUOT: ("room in a disk quota", "TMPDIR=FOLDER, outside of the quota"),
+}
+"""By error number: what there is no more of, and what to try."""
+_NO_MEMORY = ("failed to map segment from shared object", "can't start new thread")
+"""What the dynamic loader says to an import, and Python where clone(2) fails."""
+
+
+def exhausted(error: BaseException) -> ResourceError | None:
+    """The error where memory or disk were used up; ``None`` for any other ``error``.
+
+    Copying a folder (:class:`shutil.Error`) tells of numbers by their texts alone.
+    """
+    other = isinstance(error, ImportError | RuntimeError)
+    if isinstance(error, MemoryError) or (other and any(s in str(error) for s in _NO_MEMORY)):
+        numbers = {errno.ENOMEM}
+    elif isinstance(error, OSError) and error.errno is not None:
+        numbers = {error.errno}
+    elif isinstance(error, OSError):
+        numbers = {number for number in _NO_MORE if os.strerror(number) in str(error)}
+    else:
+        return None
+    for number in numbers & _NO_MORE.keys():
+        what, hint = _NO_MORE[number]
+        file = getattr(error, "filename", None)
+        return ResourceError(
+            f"there is no {what} left",
+            os.strerror(number) + (f": {file}" if file else ""),
+            hint,
+        )
+    return None
 
 
 INTERRUPTED = 130

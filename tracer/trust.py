@@ -31,8 +31,11 @@ class Caller:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Ours, with the user's home and name; raises ``KeyError`` for a user without one."""
-        user = pwd.getpwuid(self.uid)
+        """Ours, with the user's home and name."""
+        try:
+            user = pwd.getpwuid(self.uid)
+        except KeyError:
+            return {**os.environ, "HOME": "/"}
         named = {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}
         return {**os.environ, **named}
 

@@ -19,7 +19,7 @@ from zctrace.errors import UsageError
 from zctrace.sizes import parse_size
 from zctrace.workloads import catalogue
 from zctrace.workloads.catalogue import strategy_named
-from zctrace.workloads.marker import Scope
+from zctrace.workloads.marker import Scope, given_nonce
 from zctrace.workloads.runner import PayloadError, Runner
 
 _AGAIN = "again\n"
@@ -66,7 +66,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--chunk", type=_size, help="the most that one call is asked to move")
     parser.add_argument("--pipe-size", type=_size, help="capacity of a pipe in between")
     parser.add_argument("--repeat", type=int, default=1, help="how often to move it")
-    parser.add_argument("--nonce", type=int, default=0, help="the tracer's nonce")
     parser.add_argument(
         "--process", action="store_true", help="window over threads and children, always"
     )
@@ -108,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
             sizes=sizes,
             chunk=options.chunk,
             pipe_size=options.pipe_size,
-            nonce=options.nonce,
+            nonce=given_nonce(),
             scope=Scope.PROCESS if options.process else None,
             controls=options.controls,
             cold=options.cold,

@@ -1,6 +1,6 @@
 """Run the controls, then become the program that is to be traced.
 
-``python -m zctrace.workloads.launch --nonce N --channel FD --folder DIR [-- COMMAND…]``: waits
+``python -m zctrace.workloads.launch --channel FD --folder DIR [-- COMMAND…]``: waits
 for a line on the channel, a socket, before each of two steps: the controls, after which it
 answers with what they moved, in JSON; and the exec, after which the channel is closed, or
 has the reason why not. Without a command there is only the first step; with ``--control
@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from zctrace.workloads import libc
 from zctrace.workloads.known import Controls, Known
-from zctrace.workloads.marker import Role, Scope, open_at_exec, window
+from zctrace.workloads.marker import Role, Scope, given_nonce, open_at_exec, window
 from zctrace.workloads.peers import Neighbour, exercise
 
 _ROLES = {"before": Role.CONTROL_BEFORE, "after": Role.CONTROL_AFTER, "none": None}
@@ -29,7 +29,6 @@ _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT)
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="zctrace.workloads.launch", description=__doc__)
-    parser.add_argument("--nonce", type=int, required=True, help="the tracer's nonce")
     parser.add_argument("--channel", type=int, required=True, help="a socket's descriptor")
     parser.add_argument("--folder", required=True, help="where the controls put their files")
     parser.add_argument("--control", choices=_ROLES, default="before", help="their role")
@@ -59,6 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Returns 0 if there was nothing to become, 1 after an error."""
     options = _parser().parse_args(arguments)
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    nonce = given_nonce()
     channel = socket.socket(fileno=options.channel)
     channel.set_inheritable(False)
     # Ctrl-C is for the tracer, until there is a program that may want it.
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         if role:
             if not channel.recv(1):
                 return 1
-            answer = _controls(options.nonce, role, options.folder)
+            answer = _controls(nonce, role, options.folder)
             channel.sendall(json.dumps(answer.to_json()).encode() + b"\n")
         if not command or not channel.recv(1):
             return 0
@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
             signal.signal(number, signal.SIG_DFL)
         if role:
             scope = Scope.ALONE if options.alone else Scope.PROCESS
-            open_at_exec(options.nonce, Role.PROGRAM, scope)
+            open_at_exec(nonce, Role.PROGRAM, scope)
         os.execvp(command[0], command)
     except OSError as error:
         channel.sendall(json.dumps({"error": str(error)}).encode() + b"\n")

@@ -8,6 +8,7 @@ EINVAL); a tracer sees it at syscall entry, in the right thread, at the right mo
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,16 @@ from zctrace.workloads import libc
 
 OPTION = 0x7A637472
 """The prctl option: "zctr" in ASCII, far from the numbers that the kernel hands out."""
+
+
+NONCE = "ZCTRACE_NONCE"
+"""The environment variable that names the tracer's nonce. Not an argument: everybody can read
+the command line of a process, and whoever knows the nonce can have others' copies counted."""
+
+
+def given_nonce() -> int:
+    """The tracer's; 0 where none is there. Nothing that is started from here has it, too."""
+    return int(os.environ.pop(NONCE, "0"))
 
 
 class Operation(enum.IntEnum):

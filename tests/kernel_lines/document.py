@@ -13,18 +13,18 @@ _LONGEST = 200
 """Of a reason, in characters: the first one of many says what is the matter."""
 
 
-def table(rows):
+def table(rows, columns=COLUMNS):
     """``rows`` by name, each with a text for every other column."""
-    lines = [COLUMNS, (":--",) * len(COLUMNS)]
-    lines += [(name, *(row[column] for column in COLUMNS[1:])) for name, row in rows.items()]
+    lines = [columns, (":--",) * len(columns)]
+    lines += [(name, *(row[column] for column in columns[1:])) for name, row in rows.items()]
     return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 
 
-def rows_of(text):
+def rows_of(text, columns=COLUMNS):
     """What :func:`table` has made of them, wherever it stands."""
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
-    return {name: dict(zip(COLUMNS[1:], others, strict=True)) for name, *others in cells}
+    return {name: dict(zip(columns[1:], others, strict=True)) for name, *others in cells}
 
 
 def _cell(text):

@@ -73,15 +73,20 @@ def expected():
     }
 
 
-def of_trace(found):
-    """Of ``zctrace trace``'s answer on the workload."""
+def left_open(found):
+    """Why nothing is to be said of a trace's figures; ``None`` where they are to be right."""
     doubts = [f"{control.name} failed" for control in found.failed]
     doubts += found.doubts
     doubts += [f"{part.bytes} B unexplained: {part.why}" for part in found.unexplained]
     if found.unassigned:
         doubts.append(f"{found.unassigned} B inside the kernel are not attributed")
-    if doubts:
-        return Finding(Word.OPEN, "; ".join(doubts))
+    return Finding(Word.OPEN, "; ".join(doubts)) if doubts else None
+
+
+def of_trace(found):
+    """Of ``zctrace trace``'s answer on the workload."""
+    if doubtful := left_open(found):
+        return doubtful
     calls = {line.name: _of_users(line.copied) for line in found.calls}
     things = {line.name.rpartition("/")[2]: _of_users(line.copied) for line in found.things}
     seen = {

@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -355,3 +356,38 @@ def test_what_was_closed_when_we_were_started_is_open_and_empty(closed):
     if 0 not in closed:
         assert links[0].startswith("pipe:")
     assert inherited == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "no memory left"),
+        (ImportError("/x.so: failed to map segment from shared object"), "no memory left"),
+        (RuntimeError("can't start new thread"), "no memory left"),
+        (OSError(12, "Cannot allocate memory"), "no memory left"),
+        (OSError(28, "No space left on device", "/tmp/x"), "no room on the disk left"),
+        (shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")]), "TMPDIR="),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_memory_or_disk_that_is_used_up_is_said(monkeypatch, capsys, error, words):
+    def app(**_):
+        raise error
+
+    monkeypatch.setattr(cli, "app", app)
+    assert cli._status() == errors.ResourceError.exit_code
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [PermissionError(1, "Operation not permitted"), ImportError("no module x"), RuntimeError()],
+    ids=lambda error: type(error).__name__,
+)
+def test_other_faults_stay_what_they_are(monkeypatch, error):
+    def app(**_):
+        raise error
+
+    monkeypatch.setattr(cli, "app", app)
+    with pytest.raises(type(error)):
+        cli._status()

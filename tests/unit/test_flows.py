@@ -325,8 +325,7 @@ def launch(*command, tmp_path):
     near, far = socket.socketpair()
     with near, far:
         process = subprocess.Popen(
-            [sys.executable, "-m", "zctrace.workloads.launch", "--nonce", "1",
-             "--folder", tmp_path,
+            [sys.executable, "-m", "zctrace.workloads.launch", "--folder", tmp_path,
              "--channel", str(far.fileno()), "--", *command],
             cwd=ROOT, pass_fds=[far.fileno()], stdout=subprocess.PIPE,
         )  # fmt: skip

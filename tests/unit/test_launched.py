@@ -2,19 +2,33 @@
 
 import os
 import re
+import socket
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from zctrace.collect import launcher
-from zctrace.evidence.schema import Request, Subject
+from zctrace.collect import launcher, strategies
+from zctrace.errors import WorkloadError
+from zctrace.evidence.schema import Request, Setting, Subject
 
-USER = 61234
+USER, NONCE = 61234, 4711471147
 SCRIPT = """
 ls -l /proc/self/fd | grep -o '[0-9]* -> .*' | grep -v /proc/
 grep -E '^(Uid|Gid|Groups|Cap(Inh|Prm|Eff|Amb)|Sig(Ign|Blk)):' /proc/self/status
 env
-cat /proc/self/environ 2>/dev/null | tr '\\0' '\\n'
+tr '\\0' '\\n' </proc/$$/environ
 """
+
+
+def request(**values):
+    return Request(
+        **{"run_id": "", "settings": (), "sizes": (), "chunk": None, "pipe_size": None,
+           "repeat": 1, "uid": USER, "gid": USER, "groups": (USER, USER + 1), "user": "",
+           "machine": "host", "images": {}, "mount": "", "nonce": NONCE, "mechanism": "auto",
+           **values},
+    )  # fmt: skip
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start it as somebody else")
@@ -25,19 +39,16 @@ def test_a_command_has_the_rights_of_its_user_and_nothing_of_root(tmp_path, monk
     (tmp_path / "cgroup.procs").write_text("")
     output = tmp_path / "output"
     command = ("sh", "-c", SCRIPT)
-    request = Request(
-        **{"run_id": "", "settings": (), "sizes": (), "chunk": None, "pipe_size": None},
-        **{"repeat": 1, "uid": USER, "gid": USER, "groups": (USER, USER + 1), "user": "",
-           "machine": "host", "images": {}, "mount": "", "nonce": 5, "mechanism": "auto"},
-        subject=Subject(command=command, folder="/"),
-    )  # fmt: skip
+    asked = request(subject=Subject(command=command, folder="/"))
     roots = os.open("/etc/passwd", os.O_RDONLY)
     os.set_inheritable(roots, True)
     with open(os.devnull) as null, output.open("w") as file:
         streams = [null.fileno(), file.fileno(), file.fileno()]
         given = {"PATH": os.defpath, "GIVEN": "1"}
-        group = launcher.ProgramGroup(request, tmp_path, streams, given)
-        with group.launch("none", request.subject) as launched:
+        group = launcher.ProgramGroup(asked, tmp_path, streams, given)
+        with group.launch("none", asked.subject) as launched:
+            # Everybody can read that; who knows the nonce could open windows of this run.
+            words = Path(f"/proc/{launched.pid}/cmdline").read_bytes()
             launched.execute()
             launched._process.wait()
     os.close(roots)
@@ -50,3 +61,23 @@ def test_a_command_has_the_rights_of_its_user_and_nothing_of_root(tmp_path, monk
     assert int(facts["SigIgn"], 16) == int(facts["SigBlk"], 16) == 0
     assert "GIVEN=1" in said
     assert "ROOTS_SECRET" not in said
+    assert b"zctrace.workloads.launch" in words
+    assert str(NONCE) not in said + words.decode()
+
+
+def test_the_nonce_is_on_no_command_line_of_the_strategies(monkeypatch):
+    wire = SimpleNamespace(listen=lambda make: socket.socket(), subject=nullcontext)
+    started = []
+
+    def start(command, **options):
+        started.append((command, options["env"]))
+        raise OSError("enough")
+
+    monkeypatch.setattr(strategies.subprocess, "Popen", start)
+    setting = Setting(("sendfile",))
+    asked = request(settings=(setting,), sizes=(1,))
+    with pytest.raises(WorkloadError, match="enough"):
+        strategies._Workload(asked, setting, {}, Path(), wire)
+    ((command, environment),) = started
+    assert str(NONCE) not in " ".join(command)
+    assert str(NONCE) in environment.values()

@@ -2,8 +2,11 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
 from contextlib import contextmanager
 from errno import EINVAL, ENOENT, ENOSPC
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -43,6 +46,7 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(perf_events, "open_breakpoint", open_breakpoint)
     monkeypatch.setattr(perf_events, "online_cpus", lambda: [0, 1])
     monkeypatch.setattr(switches, "off", lambda: state.off)
+    monkeypatch.setattr(obstacles, "of_rights", lambda: iter(()))
     return state
 
 
@@ -148,3 +152,43 @@ def test_only_a_file_that_says_so_is_off(tmp_path):
     paths = [*files.values(), tmp_path / "missing"]
     found = switches.off(tuple(switches.Switch(path, "", "") for path in paths))
     assert [switch.path for switch in found] == [tmp_path / "off"]
+
+
+ALL_USERS = "         0          0 4294967295\n"
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "users", "why"),
+    [
+        ("000001ffffffffff", ALL_USERS, None),
+        ("000001ffffffffff", None, None),
+        ("000001ffffdfffff", ALL_USERS, "no CAP_SYS_ADMIN"),
+        ("000001ffffffffff", "         0       1000          1\n", "user namespace"),
+    ],
+)
+def test_root_without_its_rights_is_told_so(tmp_path, capabilities, users, why):
+    (tmp_path / "status").write_text(f"Name:\tpython\nCapEff:\t{capabilities}\n")
+    if users:
+        (tmp_path / "uid_map").write_text(users)
+    reasons = [error.why for error in obstacles.of_rights(tmp_path)]
+    assert len(reasons) == (why is not None)
+    assert all(why in reason for reason in reasons)
+
+
+def test_processes_are_followed_by_number_only_where_the_kernel_has_the_same_numbers(tmp_path):
+    assert [*obstacles.of_numbers(tmp_path / "a kernel without PID namespaces")] == []
+    (tmp_path / "pid").touch()  # of another inode, as a namespace's is
+    (obstacle,) = obstacles.of_numbers(tmp_path / "pid")
+    assert "PID namespace" in obstacle.what
+    assert "--pid=host" in obstacle.hint
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make PID namespaces")
+@pytest.mark.parametrize("own", [False, True], ids=["here", "in its own"])
+def test_a_pid_namespace_is_known_by_its_inode(own):
+    asks = "from zctrace.collect import obstacles; print(len([*obstacles.of_numbers()]))"
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc"] if own else []
+    command = [*unshare, sys.executable, "-c", asks]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    here = Path("/proc/self/ns/pid").stat().st_ino != 0xEFFFFFFC
+    assert int(ended.stdout) == (own or here)

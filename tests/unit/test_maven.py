@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from tests.conftest import walked_by_everybody
 from tests.systems import gather
 from zctrace import trust
 from zctrace.workloads.jvm import maven, netty
@@ -70,6 +71,8 @@ def test_what_is_fetched_is_added_to(project, tmp_path, install):
 
 
 CALLER = 61235
+SWAP = 'rm -r "$folder"; ln -s "$(dirname {secret})" "$folder"'
+"""Of the whole folder, for one with what only root can read."""
 
 
 @pytest.fixture
@@ -83,8 +86,7 @@ def sudo(monkeypatch, tmp_path):
     known = {CALLER: user}.__getitem__
     monkeypatch.setattr(trust.pwd, "getpwuid", known)
     monkeypatch.setattr(trust.os, "getgrouplist", lambda name, gid: [gid])
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(folder.stat().st_mode | 0o011)
+    walked_by_everybody(tmp_path)
 
 
 def test_what_maven_fetches_runs_as_whoever_called_sudo(project, tmp_path, install, sudo):
@@ -99,17 +101,21 @@ def test_what_maven_fetches_runs_as_whoever_called_sudo(project, tmp_path, insta
     assert {path.stat().st_uid for path in (fetched, *fetched.iterdir())} == {0}
 
 
-@pytest.mark.parametrize("trick", ["ln -s {secret}", "mkfifo"])
+@pytest.mark.parametrize(
+    "trick", ['ln -s {secret} "$folder/b.jar"', 'mkfifo "$folder/b.jar"', SWAP]
+)
 def test_root_takes_files_alone_from_what_the_caller_fetched(
     project, tmp_path, install, sudo, trick
 ):
-    secret = tmp_path / "secret"
+    secret = tmp_path / "only-root" / "secret"
+    secret.parent.mkdir()
+    secret.parent.chmod(0o755)
     secret.write_text("secret")
     secret.chmod(0o600)
-    log = install(f'{trick.format(secret=secret)} "$folder/b.jar"')
+    log = install(trick.format(secret=secret))
     log.write_text("")
     log.chmod(0o666)
-    with pytest.raises(OSError, match=r"symbolic links|is no file"):
+    with pytest.raises(OSError, match=r"symbolic links|is no file|Permission denied"):
         maven.fetch(project, tmp_path / "cache" / "it", "It")
     assert [*(tmp_path / "cache").iterdir()] == []
 

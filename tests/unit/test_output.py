@@ -1,11 +1,11 @@
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import walked_by_everybody
 from zctrace import output_files
 from zctrace.errors import OutputError
 
@@ -190,10 +190,7 @@ def sudo(monkeypatch, tmp_path):
     """We are root, and CALLER has called sudo; folders above can be walked by everybody."""
     monkeypatch.setenv("SUDO_UID", str(CALLER))
     monkeypatch.setenv("SUDO_GID", str(CALLER))
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder == Path(tempfile.gettempdir()):
-            break
-        folder.chmod(folder.stat().st_mode | 0o011)
+    walked_by_everybody(tmp_path)
     return tmp_path
 
 
@@ -245,8 +242,10 @@ def test_a_stranger_s_link_is_not_followed_by_root_itself(tmp_path, monkeypatch)
 
 
 @as_root
-def test_the_unfinished_file_cannot_be_swapped_for_a_link(sudo, monkeypatch):
+@pytest.mark.parametrize("unnamed", [os.O_TMPFILE, os.O_DIRECTORY], ids=["unnamed", "named"])
+def test_the_unfinished_file_cannot_be_swapped_for_a_link(sudo, monkeypatch, unnamed):
     """Whoever owns the folder has us give away what a link leads to, if we go by the path."""
+    monkeypatch.setattr(os, "O_TMPFILE", unnamed)
     monkeypatch.setattr(output_files.trust, "why_not", lambda path, owners: "")
     folder, victim = given(sudo / "theirs", STRANGER), sudo / "victim"
     victim.write_text("secret")
@@ -292,3 +291,27 @@ def test_a_caller_that_sudo_never_names_is_none(tmp_path, monkeypatch, number):
     monkeypatch.setenv("SUDO_GID", number)
     output_files.write(tmp_path / "a", "text")
     assert (tmp_path / "a").stat().st_uid == 0
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["new", "in place of another"])
+def test_a_kill_while_it_writes_leaves_nothing(tmp_path, there):
+    if there:
+        (tmp_path / "a").write_text("old")
+    killed = """
+import os, sys
+from pathlib import Path
+from zctrace import output_files
+os.fsync = lambda handle: os.kill(os.getpid(), 9)
+output_files.write(Path(sys.argv[1]), "new")
+"""
+    ended = subprocess.run([sys.executable, "-c", killed, tmp_path / "a"])
+    assert ended.returncode == -9
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"] * there
+
+
+def test_a_file_system_without_unnamed_files_gets_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY)
+    for text in ("one", "two"):
+        output_files.check(tmp_path / "a", "--csv", force=True)
+        output_files.write(tmp_path / "a", text)
+        assert [path.read_text() for path in tmp_path.iterdir()] == [text]

@@ -1,14 +1,19 @@
 """Processes, and our own priority among them."""
 
 import os
+import socket
+import subprocess
 import threading
 from collections import namedtuple
 from types import SimpleNamespace
 
 import pytest
 
-from tests.conftest import or_skip
-from zctrace.collect import processes, threads
+from tests.conftest import or_skip, recorded_evidence
+from zctrace.collect import launcher, processes, threads
+from zctrace.collect.program import Tracer
+from zctrace.errors import WorkloadError
+from zctrace.evidence.schema import Subject
 
 CHEAP = os.SCHED_BATCH
 
@@ -93,3 +98,45 @@ def test_windows_are_not_open_before_they_are_gone():
         windows[Key(number)] = SimpleNamespace(opener=opener)
     assert threads.not_open(windows) == {11, 13}
     assert [window.opener for window in windows.values()] == [threads.ABOUT_TO_OPEN] * 3
+
+
+def test_controls_without_loopback_say_what_to_do():
+    """As in a network namespace in which nobody has configured anything."""
+    near, far = socket.socketpair()
+    with near, far, subprocess.Popen(["true"]) as process:
+        far.sendall(b'{"error": "[Errno 101] Network is unreachable"}\n')
+        with pytest.raises(WorkloadError, match="the controls failed") as caught:
+            launcher.Launcher(process, near).control()
+    assert caught.value.hint == "ip link set lo up"
+
+
+def test_a_program_that_starts_others_faster_than_we_look_is_traced(monkeypatch):
+    """Those it starts have its window: only who was started before needs one of its own."""
+    request = recorded_evidence("6.1").request
+    windows, looks = {}, []
+    meter = SimpleNamespace(
+        has_window=lambda pid: pid > 100 or pid in windows,
+        open_window=lambda pid, role, scope: windows.update({pid: scope}),
+    )
+
+    def there(subject):
+        looks.append(101 + len(looks))
+        assert len(looks) < 10
+        return {7, *([8] if windows else []), looks[-1]}
+
+    tracer = Tracer(request, meter, "/ours", [], {}, lambda: False, lambda step: None)
+    monkeypatch.setattr(tracer, "_there", there)
+    monkeypatch.setattr(tracer, "_wait", lambda *_: "exited")
+    monkeypatch.setattr(tracer, "_close", lambda: None)
+    monkeypatch.setattr("zctrace.collect.program._rights", lambda pids: {})
+    assert tracer._opened(Subject(), None, "scope", {7}).ended == "exited"
+    assert windows == {7: "scope", 8: "scope"}
+
+
+def test_a_window_that_is_about_to_open_is_not_open():
+    class Windows(dict):
+        Key = int
+
+    open_, later = SimpleNamespace(opener=3), SimpleNamespace(opener=threads.ABOUT_TO_OPEN)
+    windows = Windows({1: open_, 2: later})
+    assert [threads.is_open(windows, pid) for pid in (1, 2, 3)] == [True, False, False]

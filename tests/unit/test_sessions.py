@@ -568,8 +568,7 @@ def test_a_command_is_run_as_it_is(tmp_path):
     near, far = socket.socketpair()
     with near, far:
         process = subprocess.Popen(
-            [sys.executable, "-m", "zctrace.workloads.launch", "--nonce", "1",
-             "--folder", tmp_path,
+            [sys.executable, "-m", "zctrace.workloads.launch", "--folder", tmp_path,
              "--channel", str(far.fileno()), "--control", "none", "--",
              "sh", "-c", "echo $$; exit 3"],
             cwd=ROOT, pass_fds=[far.fileno()], stdout=subprocess.PIPE,

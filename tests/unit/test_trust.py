@@ -82,3 +82,9 @@ def test_a_circle_of_links_ends(tmp_path):
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     assert "too many links" in trust.why_not(tmp_path / "a", trust.owners())
+
+
+def test_a_caller_without_a_name_has_no_home_of_root_s(monkeypatch):
+    monkeypatch.setenv("HOME", "/root")
+    assert trust.Caller(CALLER, 7).groups == [7]
+    assert trust.Caller(CALLER, 7).environment["HOME"] == "/"

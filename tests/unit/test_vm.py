@@ -5,12 +5,13 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.conftest import HERE
 from zctrace import packages
-from zctrace.errors import MachineError, MissingError, TraceError
+from zctrace.errors import MachineError, MissingError, ResourceError, TraceError
 from zctrace.evidence.schema import NICS
 from zctrace.machine import emulator, images, job, kvm, qemu
 from zctrace.machine import progress as machine_progress
@@ -228,3 +229,14 @@ def test_kvm_is_remembered_by_image_and_boot(tmp_path, monkeypatch):
     assert kvm.kvm_known(KERNEL) is None
     monkeypatch.setattr(kvm, "_kvm_answers", lambda: False)
     assert kvm.kvm_known(KERNEL) is False
+
+
+def test_a_full_disk_is_why_a_collector_left_no_message(progress, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        machine_progress.shutil, "disk_usage", lambda _: SimpleNamespace(free=4096)
+    )
+    progress.file.write_text(step("attaching"))
+    with pytest.raises(ResourceError, match="died at: attaching") as caught:
+        progress.wait(start("false"), tmp_path / "console", tmp_path / "log")
+    assert "No space left on device" in caught.value.why
+    assert "TMPDIR=" in caught.value.hint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -17,10 +18,15 @@ from zctrace.collect.describe import ISOLATED
 from zctrace.errors import UsageError, WorkloadError
 from zctrace.evidence.schema import Request, Subject
 from zctrace.workloads.known import Controls
+from zctrace.workloads.marker import NONCE
 
 _ORDERLY_SECONDS = 5.0
 _FOLDERS = ("/dev/shm", "/run", "/tmp")
 """Where the controls' files may live: in memory, if possible."""
+_NO_LOOPBACK = (
+    "they send known bytes over loopback, which is down, as in a new network namespace",
+    "ip link set lo up",
+)
 
 
 class ProgramGroup:
@@ -70,7 +76,7 @@ class ProgramGroup:
         """The launcher, as the user whose program it is, waiting."""
         request = self._request
         own = [sys.executable, "-I", ISOLATED, "zctrace.workloads.launch"]
-        own += ["--nonce", str(request.nonce), "--channel", str(channel)]
+        own += ["--channel", str(channel)]
         own += ["--folder", _writable(request.uid), "--control", when]
         streams = [subprocess.DEVNULL] * 3
         folder, environment = "/", {"PATH": os.defpath}
@@ -87,7 +93,7 @@ class ProgramGroup:
                 user=request.uid,
                 group=request.gid,
                 extra_groups=request.groups,
-                env=environment,
+                env={**environment, NONCE: str(request.nonce)},
                 pass_fds=[channel],
             )
         except OSError as error:
@@ -148,7 +154,8 @@ class Launcher:
         if "error" in answer and what == "exec":
             raise UsageError(f"the command could not be started: {answer['error']}")
         if "error" in answer:
-            raise WorkloadError(f"{what} failed: {answer['error']}")
+            down = os.strerror(errno.ENETUNREACH) in answer["error"]
+            raise WorkloadError(f"{what} failed: {answer['error']}", *(_NO_LOOPBACK * down))
         return answer
 
     def _died(self, what: str) -> dict[str, Any]:

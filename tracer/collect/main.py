@@ -102,7 +102,7 @@ def main(arguments: list[str]) -> int:
         return errors.TERMINATED
     except Exception as error:
         traceback.print_exc()
-        unforeseen = errors.ZctraceError(
+        unforeseen = errors.exhausted(error) or errors.ZctraceError(
             f"{type(error).__name__}: {error}",
             "a fault in zctrace, or a kernel that behaves in a way not seen before",
             "run again with --keep and read the log",

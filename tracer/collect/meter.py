@@ -317,6 +317,10 @@ class Meter:
             if role in marker.WATCHED:
                 self._bpf["tracked_role"][ctypes.c_int(0)] = ctypes.c_ulonglong(role)
 
+    def has_window(self, process: int) -> bool:
+        """Whether its window is open, and not only about to be."""
+        return threads.is_open(self._bpf["windows"], process)
+
     def saw_window(self, role: marker.Role, process: int) -> bool:
         """Whether one of a watched role has been opened, and ``process`` closed its own.
 

@@ -10,6 +10,7 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 from zctrace.collect import cgroups
 from zctrace.collect.attaching import attempt
@@ -20,18 +21,44 @@ from zctrace.plan.attachments import AttachPlan, Choice
 from zctrace.plan.parameters import FLOW_MEMBERS
 from zctrace.probes.model import Quantity
 
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC
+"""PROC_PID_INIT_INO: the inode of the only one whose numbers the kernel's programs see."""
+_CAP_SYS_ADMIN = 21
+_ALL_USERS = ["0", "0", "4294967295"]
+"""The uid_map of who is in no user namespace but the first."""
 _LOCKED = "confidentiality"
 """The lockdown that keeps the kernel's memory from everybody: kernel_lockdown(7)."""
 
 
 def switched_off() -> Iterator[TraceError]:
-    """What is to be asked before anything else.
+    """What is to be asked before anything else: rights, and switches.
 
     Where ftrace is off, the kernel takes probes, too, and is not told of them when it is on
     again: on 6.1 it then finds its text changed, and refuses all probes until it is restarted.
     """
+    yield from of_rights()
     for switch in switches.off():
         yield TraceError("the kernel takes probes and does not run them", *switch[1:])
+
+
+def of_rights(process: Path = Path("/proc/self")) -> Iterator[TraceError]:
+    """What the root of a container may lack: CAP_SYS_ADMIN, of the first user namespace.
+
+    Without it the kernel refuses breakpoints at its own addresses (hw_breakpoint_arch_parse(),
+    perf_event_open(2)), each for a reason that does not tell of rights.
+    """
+    lines = (process / "status").read_text().splitlines()
+    (effective,) = [line.split()[1] for line in lines if line.startswith("CapEff:")]
+    users = process / "uid_map"  # missing without CONFIG_USER_NS
+    whole = not users.exists() or users.read_text().split() == _ALL_USERS
+    if int(effective, 16) >> _CAP_SYS_ADMIN & 1 and whole:
+        return
+    yield TraceError(
+        "root may not watch the kernel here, as in a container",
+        "it has no CAP_SYS_ADMIN" if whole else "it is root in a user namespace only",
+        "zctrace outside of the container, or in one with all rights: docker run --privileged; "
+        "or a kernel in a virtual machine: zctrace run --kernel 6.1",
+    )
 
 
 def of_plan(
@@ -92,6 +119,24 @@ def of_programs(facts: KernelFacts) -> Iterator[TraceError]:
             f"Linux {facts.release} does not tell what is behind a descriptor",
             f"unknown: {', '.join(unknown)}: {facts.btf or 'not in its type information'}",
             "a kernel with BTF, in a virtual machine: --kernel 6.1",
+        )
+
+
+def of_numbers(own: Path = Path("/proc/self/ns/pid")) -> Iterator[TraceError]:
+    """What stands in the way of following processes by their numbers: a PID namespace.
+
+    By its numbers nobody would be found, or somebody else.
+    """
+    try:
+        number = own.stat().st_ino
+    except FileNotFoundError:
+        return  # a kernel without them: CONFIG_PID_NS
+    if number != _INITIAL_PID_NAMESPACE:
+        yield TraceError(
+            "zctrace runs in a PID namespace, as in a container",
+            "process numbers in it are not those that the kernel counts by",
+            "zctrace outside of the container, or in one with the host's PID namespace "
+            "(docker run --pid=host); or a command: zctrace trace -- COMMAND",
         )
 
 

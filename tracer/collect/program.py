@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zctrace.collect import captures, cgroups, processes
+from zctrace.collect import captures, cgroups, obstacles, processes
 from zctrace.collect.attached import Instrument, attached, survey
 from zctrace.collect.calibration import Calibration
 from zctrace.collect.describe import RUNNING, TRACING, Stopwatch, hits_since
 from zctrace.collect.launcher import ProgramGroup
 from zctrace.collect.meter import EMULATED_SETTLING_SECONDS, SETTLING_SECONDS
-from zctrace.collect.obstacles import of_programs
 from zctrace.collect.stacks import Programs
 from zctrace.errors import SessionError
 from zctrace.evidence.account import CLOSED, EXITED, INTERRUPTED, STRATEGY, TIME, Look
@@ -65,6 +64,8 @@ def trace(
     """
     subject = request.subject
     assert subject is not None
+    if not subject.command:
+        obstacles.require(obstacles.of_numbers())
     watch = Stopwatch(say)
     with following(request, watch) as (instrument, price):
         meter, cgroup = instrument.meter, instrument.cgroup
@@ -82,7 +83,7 @@ def following(request: Request, watch: Stopwatch) -> Iterator[tuple[Instrument, 
     Raises ``ZctraceError``.
     """
     found = survey(PROGRAM_CATALOGUE, request, watch, sparing=True)
-    found.require(request, of_programs(found.facts))
+    found.require(request, obstacles.of_programs(found.facts))
     blind = (*found.plan.blind, *unseen_calls(found.facts))
     found = dataclasses.replace(found, plan=dataclasses.replace(found.plan, blind=blind))
     stacks = bool(request.subject and request.subject.stacks)
@@ -219,11 +220,13 @@ class Tracer:
     ) -> _Watched:
         """What runs already; ``there`` is whose windows are about to open."""
         opened: set[int] = set()
-        # Once more, for those that were started meanwhile by who had no window yet.
-        while new := self._there(subject) - opened:
+        # Once more, for those that were started meanwhile by who had no window yet. Whoever has
+        # one gives it to what it starts, which may be faster than we look.
+        while new := self._windowless(now := self._there(subject) - opened):
             for pid in new:
                 self._meter.open_window(pid, Role.PROGRAM, scope)
-            opened |= new
+            opened |= now
+        opened |= now
         self.rights = _rights(there)
         began = time.monotonic()
         ended = self._wait(
@@ -235,6 +238,9 @@ class Tracer:
         self._close()
         return _Watched(controls, seconds, ended)
 
+    def _windowless(self, pids: set[int]) -> set[int]:
+        return {pid for pid in pids if not self._meter.has_window(pid)}
+
     def _close(self) -> None:
         self._meter.close_windows()
         time.sleep(self._settling)
@@ -243,6 +249,8 @@ class Tracer:
         self, subject: Subject, meanwhile: Callable[[], None], stretch: _Stretch
     ) -> _Watched:
         (process,) = subject.pids
+        if subject.follow:
+            obstacles.require(obstacles.of_numbers())
         controls = self._control("before", stretch)
         self.rights = _rights((process,))
         with self._scoped(cgroups.common_cgroup((process,))):

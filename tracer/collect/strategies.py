@@ -275,8 +275,7 @@ class _Workload:
             command += ["--file", f"{kind}={file}"]
         for size in request.sizes:
             command += ["--size", str(size)]
-        command += ["--repeat", str(request.repeat), "--nonce", str(request.nonce)]
-        command += ["--controls", "--handshake"]
+        command += ["--repeat", str(request.repeat), "--controls", "--handshake"]
         if request.chunk is not None:
             command += ["--chunk", str(request.chunk)]
         if request.pipe_size is not None:
@@ -303,7 +302,10 @@ class _Workload:
                     group=request.gid,
                     extra_groups=request.groups,
                     text=True,
-                    env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+                    env={
+                        **{"PATH": os.defpath, "LANG": "C.UTF-8"},
+                        marker.NONCE: str(request.nonce),
+                    },
                     pass_fds=[listener.fileno() for listener in listeners],
                 )
                 open_files.limit_as_found(self._process.pid)

@@ -145,6 +145,14 @@ def _forget_left(tables: Any) -> None:
     tables["joined"].clear()
 
 
+def is_open(windows: Any, process: int) -> bool:
+    """Whether a process has a window that is open."""
+    try:
+        return bool(windows[windows.Key(process)].opener != ABOUT_TO_OPEN)
+    except KeyError:
+        return False
+
+
 def not_open(windows: Any) -> set[int]:
     """Say of all windows that are open that they are not; returns their keys.
 

@@ -62,3 +62,5 @@ def performers() -> Iterator[tuple[str, bool, str]]:
             yield performer.name, True, performer.describe(cache)
         except NotPreparedError as error:
             yield performer.name, False, str(error)
+        except OSError as error:
+            yield performer.name, False, f"the cache {cache} cannot be used: {error.strerror}"

@@ -6,7 +6,9 @@ for a sign is in ``zctrace.collect.life``.
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -25,6 +27,8 @@ _STEP_SECONDS = 180.0
 """Without a sign of life."""
 _SLOWEST_BYTES_PER_SECOND = 1 << 20
 """Of payload, in one emulated step: written, read, checked and moved."""
+_LEAST_BYTES = 64 << 10
+"""What a log and an error take; a disk with less is full."""
 POLL_SECONDS = 0.05
 
 
@@ -90,6 +94,11 @@ class Progress:
     def _failure(
         self, what: str, log: Path, console: Path, *, slow: bool = False
     ) -> errors.ZctraceError:
+        # Neither its log nor its answer can be written then.
+        if shutil.disk_usage(self.file.parent).free < _LEAST_BYTES:
+            full = errors.exhausted(OSError(errno.ENOSPC, "", str(self.file.parent)))
+            assert full
+            return errors.ResourceError(what, full.why, full.hint)
         kind = MachineError if self.boots else errors.TraceError
         hint = "--boot-timeout SECONDS for a slow machine; " if slow else ""
         return kind(

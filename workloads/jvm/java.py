@@ -85,7 +85,7 @@ class Built:
             {"java": self.jdk.version},
         )
 
-    def command(self, nonce: int, step: int) -> list[str]:
+    def command(self, step: int) -> list[str]:
         """How to start it, for calls that move ``step`` bytes at most.
 
         Interpreted, with one collector's one thread: what is copied is then copied by
@@ -118,7 +118,6 @@ class Built:
             "-cp",
             str(self.classes),
             _MAIN,
-            str(nonce),
         ]
 
 

@@ -13,6 +13,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,12 @@ def fetch(
         with tempfile.TemporaryDirectory(prefix="zctrace-maven-") as workshop:
             place = Path(workshop)
             run(place)
-            filled.mkdir()
-            for archive in sorted((place / _FETCHED).iterdir()):
-                (filled / archive.name).write_bytes(_content(archive))
+            caller = trust.caller()
+            with caller.acting() if caller else nullcontext():
+                archives = {a.name: _content(a) for a in (place / _FETCHED).iterdir()}
+        filled.mkdir()
+        for name, content in archives.items():
+            (filled / name).write_bytes(content)
         add(filled)
 
     def run(place: Path) -> None:
@@ -105,7 +109,7 @@ def fetch(
 
 
 def _content(archive: Path) -> bytes:
-    """Of a file itself: root reads it, and whoever fetched it could have put a link there."""
+    """Of a file itself, which ends: no link to another, no pipe."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     with open(os.open(archive, flags), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

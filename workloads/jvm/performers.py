@@ -78,7 +78,7 @@ class Java(Performer):
         return "" if os.access(program, os.X_OK) else f"{program} cannot be run from here"
 
     def start(self, nonce: int, step: int) -> None:
-        self._jvm.start(self._built().command(nonce, step))
+        self._jvm.start(self._built().command(step), nonce)
 
     @property
     def threads(self) -> dict[str, int]:

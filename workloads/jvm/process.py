@@ -29,8 +29,8 @@ class Jvm:
         self.thread = 0
         """The one that does what is asked; 0 before it is started."""
 
-    def start(self, command: Sequence[str]) -> None:
-        """Start it; once is enough."""
+    def start(self, command: Sequence[str], nonce: int) -> None:
+        """Start it; once is enough. The nonce is on nobody's command line."""
         if self._process:
             return
         # A file, for it may say more than anybody reads: a pipe would fill up.
@@ -47,6 +47,7 @@ class Jvm:
             text=True,
         )
         try:
+            self._say(str(nonce))
             self.thread = int(self._line())
         except BaseException:
             self.close()
@@ -91,17 +92,20 @@ class Jvm:
 
     def ask(self, *words: str | int) -> int:
         """What it answers; raises ``EOFError`` where the file to transfer is shorter."""
+        self._say(*words)
+        kind, _, rest = self._line().partition(" ")
+        if kind == "ok":
+            return int(rest)
+        name, _, text = rest.partition(" ")
+        raise EOFError(text) if name == "EOFException" else OSError(f"in Java, {name}: {text}")
+
+    def _say(self, *words: str | int) -> None:
         assert self._process
         stdin = self._process.stdin
         assert stdin
         with suppress(BrokenPipeError):  # its last words say more
             stdin.write(" ".join(map(str, words)) + "\n")
             stdin.flush()
-        kind, _, rest = self._line().partition(" ")
-        if kind == "ok":
-            return int(rest)
-        name, _, text = rest.partition(" ")
-        raise EOFError(text) if name == "EOFException" else OSError(f"in Java, {name}: {text}")
 
     def _line(self) -> str:
         assert self._process

@@ -10,7 +10,7 @@ import java.nio.file.Path;
 import java.util.Arrays;
 
 /**
- * Does what it is told, line by line, in this one thread. The argument is the nonce.
+ * Does what it is told, line by line, in this one thread. The first line in is the nonce.
  *
  * <p>The first line out is this thread's number. Then there is a line in, words between blanks,
  * and a line out, which begins with {@code ok} or {@code error}, until there are no more.
@@ -32,11 +32,11 @@ public final class Main {
 
     public static void main(String[] arguments) throws Throwable {
         Kernel.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-        Main main = new Main(Long.parseLong(arguments[0]));
+        BufferedReader in = new BufferedReader(new InputStreamReader(System.in));
+        Main main = new Main(Long.parseLong(in.readLine()));
         main.marker.rehearse();
         PrintStream out = System.out;
         out.println(Files.readSymbolicLink(Path.of("/proc/thread-self")).getFileName());
-        BufferedReader in = new BufferedReader(new InputStreamReader(System.in));
         for (String line = in.readLine(); line != null; line = in.readLine()) {
             out.println(main.answer(line.split(" ")));
         }

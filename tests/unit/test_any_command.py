@@ -158,7 +158,7 @@ def test_two_names_of_one_file_as_outputs_are_two_files_then(machine, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "place", [(saved, "read"), (cli, "app"), (output_files, "write"), (os, "fsync")]
+    "place", [(saved, "read"), (cli, "app"), (output_files, "_target"), (os, "fsync")]
 )
 def test_ctrl_c_is_a_word_and_a_status_and_leaves_nothing(machine, monkeypatch, capsys, place):
     def interrupted(*_, **__):

@@ -299,8 +299,7 @@ class Meter:
     ) -> None:
         """Their windows will be opened: what they are in the middle of is noted from now on.
 
-        A copy that begins before its window is opened, and ends behind that, is not counted, by
-        no mechanism. See :data:`SETTLING_SECONDS`.
+        No mechanism counts a copy that such a window opens in. See :data:`SETTLING_SECONDS`.
         """
         table = self._bpf["windows"]
         for process in processes:

@@ -68,10 +68,7 @@ def cached() -> list[Kernel]:
 
     Raises :class:`OutputError` for a cache that cannot be looked into, or is not ours alone.
     """
-    try:
-        described = [*trusted_cache("kernels").glob("[!.]*/kernel.json")]
-    except OSError as error:
-        raise _unusable(error) from error
+    described = trusted_cache("kernels").glob("[!.]*/kernel.json")
     kernels = [kernel for one in described if (kernel := _described(one))]
     return sorted(kernels, key=lambda kernel: version_key(kernel.version))
 
@@ -273,14 +270,6 @@ def _from_path(image: Path) -> Kernel:
     return Kernel(image.name.removeprefix("vmlinuz-"), image.resolve(), "path")
 
 
-def _unusable(error: OSError) -> OutputError:
-    return OutputError(
-        f"the cache {cache_folder()} cannot be used: {error.strerror}",
-        "fetched kernels and what is made of them are in there",
-        "sudo, or ZCTRACE_CACHE=FOLDER",
-    )
-
-
 @contextmanager
 def _locked_cache() -> Iterator[Path]:
     """The cache, with nobody else changing it; half-made kernels of the dead removed."""
@@ -289,7 +278,10 @@ def _locked_cache() -> Iterator[Path]:
         (cache / "kernels").mkdir(parents=True, exist_ok=True)
         lock = (cache / "lock").open("w")
     except OSError as error:
-        raise _unusable(error) from error
+        raise OutputError(
+            f"the cache {cache} cannot be used: {error.strerror}",
+            hint="sudo, or ZCTRACE_CACHE=FOLDER",
+        ) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for partial in (cache / "kernels").glob(".partial-*"):

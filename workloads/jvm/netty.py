@@ -76,7 +76,7 @@ def version() -> str:
 
 def is_in(cache: Path) -> bool:
     """Whether it was fetched into there."""
-    return _archives(cache).is_dir()
+    return os.path.isdir(_archives(cache))
 
 
 def why_not(cache: Path) -> str:

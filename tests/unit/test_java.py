@@ -419,7 +419,7 @@ def test_with_a_strategy_of_java_there_is_room_and_something_to_stage(monkeypatc
     assert options("java-mmap", "netty-tls").performer_bytes == asked.performer_bytes
     with pytest.raises(ResourceError):
         images.check_resources(MIB, (), [], 1 << 60)
-    monkeypatch.setattr(job.kernels, "cache_folder", lambda: Path("/proc/no/such/folder"))
+    monkeypatch.setattr(job.kernels, "trusted_cache", lambda: Path("/proc/no/such/folder"))
     said = []
     reason = job._prepared(asked, said.append)["java"]
     assert isinstance(reason, NotPreparedError)

@@ -345,11 +345,11 @@ def test_who_does_not_need_it_does_not_fetch_it(driver, monkeypatch):
 def test_why_it_could_not_be_had_is_staged(tmp_path, driver, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(java, "build", lambda cache: driver)
-    monkeypatch.setattr(kernels, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(kernels, "trusted_cache", lambda: tmp_path / "cache")
     code = staging.stage(tmp_path, job._prepared(options("netty-tls"), print))
     with pytest.raises(NotPreparedError, match="apt-get install maven"):
         read_staged(code / "zctrace/workloads/staged/netty")
-    monkeypatch.setattr(kernels, "cache_folder", lambda: Path("/proc/none"))
+    monkeypatch.setattr(kernels, "trusted_cache", lambda: Path("/proc/none"))
     monkeypatch.setenv("PATH", str(maven(tmp_path / "bin", FETCHES)))
     reason = job._prepared(options("netty-tls"), print)["netty"]
     assert str(reason).startswith("Netty cannot be prepared: ")
@@ -372,7 +372,7 @@ def test_evidence_has_the_version(tmp_path, driver, monkeypatch):
 
 def test_the_list_says_whether_it_is_possible(tmp_path, driver, monkeypatch):
     monkeypatch.setattr(java, "find", lambda: driver.jdk)
-    monkeypatch.setattr(kernels, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(kernels, "trusted_cache", lambda: tmp_path / "cache")
 
     def last():
         console = Console(file=io.StringIO(), width=200)

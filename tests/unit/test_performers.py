@@ -120,7 +120,7 @@ def test_a_reason_is_staged_alike(crate, tmp_path, monkeypatch):
 
 
 def test_a_cache_that_cannot_be_written_to_is_a_reason(crate, monkeypatch):
-    monkeypatch.setattr(kernels, "cache_folder", lambda: tmp)
+    monkeypatch.setattr(kernels, "trusted_cache", lambda: tmp)
     tmp = prepared.Path("/proc/none")
     reason = job._prepared(options("crated"), print)["crate"]
     assert str(reason).startswith("Crate cannot be prepared: ")

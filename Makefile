@@ -33,8 +33,7 @@ SYSTEMS_PACKAGES := maven $(JDK)
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
 .PHONY: help run results record bench deb test test-bcc test-beside test-deb test-fresh test-systems test-kernels
-.PHONY: test-reliability check
-.PHONY: install uninstall clean system
+.PHONY: test-reliability check docs install uninstall clean system
 help:
 	@echo "make run        set up what is missing, then: zctrace run"
 	@echo "make results    measure everything on four kernels, in virtual machines; write docs/results.md"
@@ -47,6 +46,7 @@ help:
 	@echo "make test-reliability  zctrace killed, starved and confined, again and again: hours; write docs/reliability.md"
 	@echo "make bench      what tracing costs, in instructions, on two kernels; write docs/cost.md"
 	@echo "make record     measure anew what the unit tests have recorded of kernels and runs"
+	@echo "make docs       the documents as a site, build/site/index.html"
 	@echo "make check      ruff, mypy and the tests that need neither root, kernel nor browser"
 	@echo "make install    put zctrace on everybody's PATH, root's included"
 	@echo "make deb        a package of Debian 12 and 13, into build/deb"
@@ -73,7 +73,7 @@ RECORDED := tests/evidence/java-25-6.1.json
 # Beside what everything needs, what only tests do.
 test: PACKAGES += $(TEST_PACKAGES)
 # Two workers, so that two guests run at a time: each has one processor and 3 GiB of memory.
-test: $(VENV)/.installed
+test: $(VENV)/.docs
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python -m tests.links
@@ -162,6 +162,17 @@ $(VENV)/.installed: pyproject.toml | system
 	@$(PYTHON) -m venv --clear --system-site-packages $(VENV)
 	@$(VENV)/bin/python -m pip install $(PIP_FLAGS) --editable '.[test]'
 	@touch $@
+
+# 170 MB, which make check does without.
+$(VENV)/.docs: $(VENV)/.installed
+	@echo "installing into $(VENV): mkdocs, which makes a site of the documents"
+	@$(VENV)/bin/python -m pip install $(PIP_FLAGS) --editable '.[docs]'
+	@touch $@
+
+# Needs no network to be read: open build/site/index.html.
+docs: $(VENV)/.docs
+	$(VENV)/bin/python -m tests.documents
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
 
 # A copy that everybody can read: strategies run as the user who called sudo, who may not
 # be able to look into this folder. It names the commit: each new one is installed anew.

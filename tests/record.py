@@ -2,7 +2,7 @@
 
 ``python -m tests.record [NAME…]``, as root: each NAME is one of RECORDS, or a kernel's line.
 Everything is measured in virtual machines; what was recorded before is replaced only when all
-that was asked for has succeeded. With the programs goes what the README shows of them.
+that was asked for has succeeded. Documents show some of it, and are renewed.
 """
 
 import json
@@ -12,11 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests import readme
+from tests import documents
 from tests.conftest import HERE, KERNELS, LIVE_KERNELS
 from tests.live.conftest import PROGRAMS, run_in_guest, unpack
 from zctrace import output_files
-from zctrace.evidence.schema import Evidence
 from zctrace.machine import qemu
 
 FILE_SYSTEMS = ("ext4", "xfs")
@@ -114,11 +113,7 @@ def main(names):
     for name, values in recorded.items():
         output_files.write(HERE / f"{name}.json", json.dumps(values))
         print(f"recorded {name}")
-    if found := recorded.get(f"evidence/programs-{readme.LINE}"):
-        traced = {name: Evidence.from_json(values) for name, values in found.items()}
-        text = readme.renewed(readme.README.read_text(), traced)
-        output_files.write(readme.README, text)
-        print("renewed README.md")
+    documents.main()
     return 0
 
 

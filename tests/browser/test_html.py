@@ -2,13 +2,10 @@
 
 import csv
 import io
-import os
 import re
-import shutil
 
 import pytest
 
-from tests.browser.chromium import Chromium
 from tests.conftest import recorded_evidence
 from zctrace.analysis import runs
 from zctrace.reports import machine_readable, wording
@@ -70,19 +67,6 @@ OVERLAPPING = """[...document.querySelectorAll("svg")].flatMap(drawing => {
         && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 5
     ).map(([other, _]) => `${one} / ${other}`));
 })"""
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """Skip without a browser; fail where that must not be skipped."""
-    program = shutil.which("chromium")
-    reason = "browser tests need chromium: apt-get install chromium"
-    if not program and os.environ.get("ZCTRACE_REQUIRE_LIVE") == "1":
-        pytest.fail(reason)
-    if not program:
-        pytest.skip(reason)
-    with Chromium(program) as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

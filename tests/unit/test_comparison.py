@@ -11,9 +11,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from tests import readme
 from tests.conftest import HERE, recorded_evidence
-from tests.readme import OFF, ON
 from tests.unit import altering
 from zctrace import cli, errors
 from zctrace.analysis import program as traced
@@ -27,6 +25,7 @@ from zctrace.evidence.schema import Evidence
 from zctrace.reports import machine_readable, program_data
 from zctrace.reports.text import comparison as reports
 
+ON, OFF = "nginx, sendfile on", "nginx, sendfile off"
 SIZE = 16 << 20
 """Of the file that all recorded programs deliver."""
 
@@ -601,26 +600,6 @@ def test_circumstances():
         "rights: uid": (before.rights["uid"], 0),
         "exit status": (0, 1),
     }
-
-
-def test_the_readme_shows_what_is_printed():
-    text = readme.README.read_text()
-    block = readme.block(text)
-    printed = {
-        line.strip() for line in rendered(result_of(recorded(OFF), recorded(ON))).splitlines()
-    }
-    assert "2.00 → < 0.01" in block
-    assert [line for line in block.splitlines() if line.strip() not in {*printed, "…"}] == []
-    assert readme.renewed(text, recordings("6.1")) == text
-
-
-def test_what_the_readme_shows_is_renewed_and_nothing_else():
-    text, evidence = readme.README.read_text(), recordings("6.1")
-    older = text.replace(readme.block(text), "Copies: 1\n")
-    assert older != text
-    assert readme.renewed(older, evidence) == text
-    other = readme.renewed(text, {readme.ON: evidence[OFF], readme.OFF: evidence[ON]})
-    assert "< 0.01 → 2.00" in readme.block(other)
 
 
 PAIRS = {

@@ -18,7 +18,7 @@ from zctrace.machine import progress as machine_progress
 from zctrace.machine.guardian import RunFolder
 from zctrace.machine.kernels import Kernel
 
-README = (HERE.parent / "README.md").read_text()
+INSTALL = (HERE.parent / "docs" / "install.md").read_text()
 DISKS = (Path("/run-folder/ext4"), Path("/run-folder/xfs"))
 KERNEL = Kernel("6.1.0-56-amd64", Path("/cache/boot/vmlinuz-6.1.0-56-amd64"), "cache")
 
@@ -97,12 +97,12 @@ def test_a_program_that_booting_takes_is_missed_by_name(monkeypatch, program):
     assert caught.value.hint == remedy
 
 
-def test_make_and_the_readme_install_what_booting_takes():
+def test_make_and_its_document_install_what_booting_takes():
     """A minimal Debian has none of these."""
     root = HERE.parent
     makefile = (root / "Makefile").read_text().replace("\\\n", " ")
     (installed,) = re.findall(r"^PACKAGES := (.+)$", makefile, re.M)
-    (listed,) = re.findall(r"installs from the distribution (.+?), puts", README, re.S)
+    (listed,) = re.findall(r"installs from the distribution (.+?), puts", INSTALL, re.S)
     for _, _, need in qemu.PROGRAMS:
         package = packages.NEEDS[need].debian
         assert package in installed.split()

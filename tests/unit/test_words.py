@@ -1,0 +1,68 @@
+"""Documents use plain words, in sentences that can be read once."""
+
+import re
+
+import pytest
+
+from tests import documents
+
+ROOT = documents.ROOT
+NOT_PLAIN = re.compile(
+    r"\b(nobody|of which|told|beside|all the same|meanwhile|whoever|lies|vouch\w*)\b", re.I
+)
+ALLOWED = "<!-- words: allowed -->"
+MOST_WORDS = 25
+"""Of a sentence."""
+ELSEWHERE = {f"docs/{name}.md" for name in ("results", "reach", "cost", "reliability")}
+"""The program's own sentences, which make's targets write."""
+LONG = ELSEWHERE | {
+    f"docs/{name}.md"
+    for name in (
+        "install", "paths", "transformed",
+        "kernel-findings", "java-findings", "netty-findings", "kafka-findings",
+    )
+}  # fmt: skip
+"""Older documents, with sentences that are longer."""
+DOCUMENTS = {str(path.relative_to(ROOT)): path for path in documents.documents()}
+
+
+def prose(text):
+    """What a person wrote: no code, no comments, nothing that the program made."""
+    text = "\n".join(line for line in text.splitlines() if ALLOWED not in line)
+    text = re.sub(r"^<!-- made: .*?^<!-- end -->$", "", text, flags=re.M | re.S)
+    text = re.sub(r"^```.*?^```$|<!--.*?-->", "", text, flags=re.M | re.S)
+    return re.sub(r"`[^`\n]*`", "`", text)
+
+
+def sentences(text):
+    """Of paragraphs, of points of lists, and of cells of tables."""
+    text = re.sub(r"\]\([^)]*\)", "]", prose(text))
+    for block in re.split(r"\n\s*\n|\n(?=\s*(?:\* |\d+\. |\||#))|(?<!\\)\|", text):
+        words = re.sub(r"^\s*(?:\* |\d+\. |#+ )|\*\*|[*_]", "", " ".join(block.split()))
+        yield from re.split(r"(?<=[.:;?!])\s+(?=\S)", words)
+
+
+def words(sentence):
+    return [word for word in sentence.split() if re.search(r"[\w`]", word)]
+
+
+@pytest.mark.parametrize("name", sorted(DOCUMENTS.keys() - ELSEWHERE))
+def test_words_are_plain(name):
+    found = [
+        line for line in prose(DOCUMENTS[name].read_text()).splitlines()
+        if NOT_PLAIN.search(line)
+    ]  # fmt: skip
+    assert found == []
+
+
+@pytest.mark.parametrize("name", sorted(DOCUMENTS.keys() - LONG))
+def test_sentences_are_short(name):
+    found = sentences(DOCUMENTS[name].read_text())
+    assert [one for one in found if len(words(one)) > MOST_WORDS] == []
+
+
+def test_a_line_can_be_allowed_and_code_is_not_looked_at():
+    text = f"As `nobody` runs.\n\n```\nmeanwhile\n```\n\nHe told her. {ALLOWED}\nHe lies.\n"
+    assert NOT_PLAIN.findall(prose(text)) == ["lies"]
+    found = sentences("One two. Three\nfour five: six.\n\n* a b\n")
+    assert [len(words(one)) for one in found] == [2, 3, 1, 2]

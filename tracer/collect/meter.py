@@ -299,12 +299,11 @@ class Meter:
     ) -> None:
         """Their windows will be opened: what they are in the middle of is noted from now on.
 
-        A copy that begins before its window is opened, and ends behind that, is not counted, by
-        no mechanism. See :data:`SETTLING_SECONDS`.
+        A copy under way when it opens is not counted, by no mechanism: SETTLING_SECONDS.
         """
         table = self._bpf["windows"]
+        window = table.Leaf(role=role, scope=scope, opener=threads.ABOUT_TO_OPEN)
         for process in processes:
-            window = table.Leaf(role=role, scope=scope, opener=threads.ABOUT_TO_OPEN)
             table[table.Key(process)] = window
         self._windows_changed()
 

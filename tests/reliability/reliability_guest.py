@@ -59,7 +59,8 @@ def in_time(many):
     """Those, as long as it is not too late to begin another."""
     for one in many:
         if OPTIONS["seconds"] and time.monotonic() - began > OPTIONS["seconds"]:
-            beside["not tried"] = f"all from {one} on: {OPTIONS['seconds']} s were over"
+            late = f"all from {one} on: {OPTIONS['seconds']} s were over"
+            beside.setdefault("not tried", late)
             return
         yield one
 
@@ -84,7 +85,8 @@ def kills():
         word, then = ways[way]
         command = Command(word, then=then)
         time.sleep(seeded.uniform(0, lasts[way]))
-        last = (command.said().splitlines() or ["nothing said yet"])[-1].strip()[:60]
+        said = command.said().splitlines() or ["nothing said yet"]
+        last = said[-1].rpartition(" s] ")[2].strip()[:60]
         phases[last] = phases.get(last, 0) + 1
         pid = command.collector() if victim == "collector" else None
         with contextlib.suppress(ProcessLookupError):
@@ -93,6 +95,7 @@ def kills():
         if (number + 1) % OPTIONS["check"] == 0:
             trace("trace after a kill")
     beside.update(phases=phases, seconds=lasts)
+    beside["killed"] = f"{sum(phases.values())} of these; the first 3 lived"
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import textwrap
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import zctrace
@@ -181,7 +182,8 @@ def _killed(asked, victim, after):
         ids = [path.name.removeprefix("zctrace-") for path in temporary.glob("zctrace-*")]
         marked = traces.processes(marks=[str(temporary)])
         emulators = [n for n, words in marked.items() if words.startswith(victim)]
-        os.kill((*emulators, process.pid)[0], 9)
+        with suppress(ProcessLookupError):
+            os.kill((*emulators, process.pid)[0], 9)
     _, stderr = process.communicate(timeout=900)
     deadline = time.monotonic() + _VM_LEFT_SECONDS
     while (left := traces.of_run(temporary, ids)) and time.monotonic() < deadline:

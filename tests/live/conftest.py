@@ -116,13 +116,14 @@ def run_in_guest(
     modules=(),
     room_bytes=1 << 20,
     processors=1,
+    show=lambda line: None,
 ):
     """Run one of the scripts beside this file as root in a guest; returns its answer.
 
     The script gets a copy of the project that everybody can read, the files to write its
     answer and its progress to, and further arguments; ``file_systems``, with room for files
     of ``room_bytes``, are on its disks, and copies of ``folders`` and of ``modules``, which
-    are files, beside the script.
+    are files, beside the script. ``show`` gets lines of its progress that are no steps.
     """
     with guarded(f"test-{secrets.token_hex(4)}") as run_folder:
         code = staging.stage(run_folder.path)
@@ -141,7 +142,7 @@ def run_in_guest(
             *(found, kvm, 3 << 30, run_folder.path, disks, boot_options), processors=processors
         )
         answer, steps = run_folder.path / "answer", run_folder.path / "steps"
-        progress = machine_progress.Progress(steps, answer, print, 0)
+        progress = machine_progress.Progress(steps, answer, print, 0, show=show)
         command = [qemu.PYTHON, "-I", str(code / script), str(code), str(answer), str(steps)]
         memory = run_folder.path / MEMORY
         observations.lend(found, memory)

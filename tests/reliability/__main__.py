@@ -20,6 +20,7 @@ import sys
 import tempfile
 import textwrap
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import zctrace
@@ -78,10 +79,20 @@ def needed(names):
     return sorted(place for place in places if place.suffix in ("", ".py"))
 
 
-def in_guest(names, asked):
-    """What cases of ``reliability_guest`` found, all in one guest: tries, and what beside."""
+def in_guest(names, asked, found):
+    """Cases of ``reliability_guest``, in one guest; ``found`` gets what each has found."""
     options = {key: getattr(asked, key) for key in ("seconds", "seed", "check", "lasts")}
     options["tries"] = {name: asked.tries or ITEMS[name][1] for name in names}
+
+    shown = set()
+
+    def show(line):
+        if line["failed"]:
+            line["beside"][FAILED] = line["failed"].splitlines()[-1]
+        if line["case"] not in shown:
+            found(line["case"], line["tries"], line["beside"])
+        shown.add(line["case"])
+
     modules = [path for path in HERE.glob("*.py") if not path.name.startswith("__")]
     with tempfile.TemporaryDirectory(prefix="reliability-") as folder:
         site = Path(folder) / "site"
@@ -99,11 +110,10 @@ def in_guest(names, asked):
             modules=modules,
             folders=(site,),
             processors=asked.cpus,
+            show=show,
         )
     for name, answer in answers.items():
-        if answer["failed"]:
-            answer["beside"][FAILED] = answer["failed"].splitlines()[-1]
-        yield name, answer["tries"], answer["beside"]
+        show({"case": name, **answer})
 
 
 def ends_meanwhile(asked):
@@ -172,7 +182,8 @@ def _killed(asked, victim, after):
         ids = [path.name.removeprefix("zctrace-") for path in temporary.glob("zctrace-*")]
         marked = traces.processes(marks=[str(temporary)])
         emulators = [n for n, words in marked.items() if words.startswith(victim)]
-        os.kill((*emulators, process.pid)[0], 9)
+        with suppress(ProcessLookupError):
+            os.kill((*emulators, process.pid)[0], 9)
     _, stderr = process.communicate(timeout=900)
     deadline = time.monotonic() + _VM_LEFT_SECONDS
     while (left := traces.of_run(temporary, ids)) and time.monotonic() < deadline:
@@ -224,14 +235,20 @@ def main():
     kernel = f"{kernels.resolve(asked.kernel, print).release}, {asked.cpus} CPU"
     alone = {"vm-kills": from_outside, "ending": ends_meanwhile}
     together = [name for name in names if name not in alone]
-    found = [(name, *alone[name](asked)) for name in names if name in alone]
     wrong = []
-    for name, tries, beside in (*found, *(in_guest(together, asked) if together else ())):
+
+    def found(name, tries, beside):
         new = row(tries, beside, kernel)
         print(name, new, flush=True)
         write(ITEMS[name][0], new)
         if FAILED in beside or any(int(new[word]) for word in BAD):
             wrong.append(f"{name}: {new[SEEN]}")
+
+    if together:
+        in_guest(together, asked, found)
+    for name in names:
+        if name in alone:
+            found(name, *alone[name](asked))
     return "\n".join(wrong)
 
 

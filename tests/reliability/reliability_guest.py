@@ -2,7 +2,8 @@
 
 ``reliability_guest CODE ANSWER STEPS OPTIONS``. OPTIONS, as JSON: how many ``tries`` of which
 function here, after how many ``seconds`` of each none is begun any more, the ``seed``. Answers,
-by function, with the tries, with what was seen beside, and with what failed.
+by function, with the tries, with what was seen beside, and with what failed; STEPS gets that
+as soon as a function is done.
 """
 
 import contextlib
@@ -40,9 +41,13 @@ DOCKER = (
 beside, case, began = {}, "", 0.0
 
 
-def say(step):
+def note(**line):
     with STEPS.open("a") as file:
-        file.write(json.dumps({"step": step}) + "\n")
+        file.write(json.dumps(line) + "\n")
+
+
+def say(step):
+    note(step=step)
 
 
 def trace(what, *then, expected=tries.COPIED, words=(), **options):
@@ -50,14 +55,23 @@ def trace(what, *then, expected=tries.COPIED, words=(), **options):
     return command.ended(what, say, expected)
 
 
-def going_on(number):
-    late = OPTIONS["seconds"] and time.monotonic() - began > OPTIONS["seconds"]
-    return number < OPTIONS["tries"][case] and not late
+def in_time(many):
+    """Those, as long as it is not too late to begin another."""
+    for one in many:
+        if OPTIONS["seconds"] and time.monotonic() - began > OPTIONS["seconds"]:
+            late = f"all from {one} on: {OPTIONS['seconds']} s were over"
+            beside.setdefault("not tried", late)
+            return
+        yield one
+
+
+def turns():
+    return in_time(range(OPTIONS["tries"][case]))
 
 
 def kills():
     """The tool or its collector, at random moments of a run and a trace."""
-    seeded, phases, number = random.Random(OPTIONS["seed"]), {}, 0
+    seeded, phases = random.Random(OPTIONS["seed"]), {}
     lasts = {}
     ways = {"run": ("run", ()), "trace": ("trace", ("--", *COPYING))}
     # The first of each compiles its programs.
@@ -65,22 +79,23 @@ def kills():
         at, (word, then) = time.monotonic(), ways[way]
         Command(word, then=then).ended(f"whole {way}", say)
         lasts[way] = round(time.monotonic() - at, 1)
-    while going_on(number):
+    for number in turns():
         way = seeded.choice(("trace", "trace", "run"))
         victim = seeded.choice(("tool", "tool", "collector"))
         word, then = ways[way]
         command = Command(word, then=then)
         time.sleep(seeded.uniform(0, lasts[way]))
-        last = (command.said().splitlines() or ["nothing said yet"])[-1].strip()[:60]
+        said = command.said().splitlines() or ["nothing said yet"]
+        last = said[-1].rpartition(" s] ")[2].strip()[:60]
         phases[last] = phases.get(last, 0) + 1
         pid = command.collector() if victim == "collector" else None
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid or command.process.pid, 9)
         command.ended(f"{way}, {'collector' if pid else 'tool'} killed", say)
-        number += 1
-        if number % OPTIONS["check"] == 0:
+        if (number + 1) % OPTIONS["check"] == 0:
             trace("trace after a kill")
     beside.update(phases=phases, seconds=lasts)
+    beside["killed"] = f"{sum(phases.values())} of these; the first 3 lived"
 
 
 @contextlib.contextmanager
@@ -97,10 +112,10 @@ def tmpfs(folder, kib):
 
 def disk():
     """The disk of the output, of the temporary files or of the cache is full."""
-    for kib in (4, 32, 128):
+    for kib in in_time((4, 32, 128)):
         with tmpfs(SMALL, kib):
             trace(f"output, {kib} KiB", result=SMALL / "result.json")
-    for kib in (64, 1024, 3072, 4096, 4608, 5120, 8192):
+    for kib in in_time((64, 1024, 3072, 4096, 4608, 5120, 8192)):
         with tmpfs(SMALL, kib):
             trace(f"TMPDIR, {kib} KiB", environment={"TMPDIR": str(SMALL)})
     fill = f"cat /dev/zero >{SMALL}/fill 2>/dev/null; exec {' '.join(COPYING)}"
@@ -112,7 +127,7 @@ def disk():
 
 def memory():
     """The tool and its collector have so little memory: by their limit, by their cgroup."""
-    for mib in (50, 75, 100, 150, 300):
+    for mib in in_time((50, 75, 100, 150, 300)):
         limit = (mib * MIB, mib * MIB)
         trace(
             f"RLIMIT_AS, {mib} MiB",
@@ -121,7 +136,7 @@ def memory():
     (CGROUP.parent / "cgroup.subtree_control").write_text("+memory")
     CGROUP.mkdir()
     into = f'echo $$ >{CGROUP}/cgroup.procs; exec "$@"'
-    for mib in (10, 20, 30, 40, 60, 100):
+    for mib in in_time((10, 20, 30, 40, 60, 100)):
         (CGROUP / "memory.max").write_text(str(mib * MIB))
         trace(f"memory.max, {mib} MiB", prefix=("sh", "-c", into, "sh"))
 
@@ -135,22 +150,19 @@ def storm():
         "kinds": {"pipe": many * SIZE},
         "calls": {"exit_group": many + 1, "execve": many, "wait4": many},
     }
-    number = 0
-    while going_on(number):
+    for _ in turns():
         program = (PYTHON, "-I", CODE / "storm.py", threads, rounds, SOURCE)
         trace(f"{threads} threads, {many} times fork and execve", *program, expected=expected)
-        number += 1
     beside["bytes"] = f"{many * SIZE} B through {many} pipes"
 
 
 def sockets():
     """10 000 of them, all open at once."""
     threads, pairs = 500, 10
-    total, number = scale_workload.total(threads, pairs), 0
-    while going_on(number):
+    total = scale_workload.total(threads, pairs)
+    for _ in turns():
         program = (PYTHON, "-I", CODE / "scale_workload.py", threads, pairs)
         trace("10 000 sockets", *program, expected={"kinds": {"socket": total}})
-        number += 1
     beside["bytes"] = f"{total} B sent and received"
 
 
@@ -208,13 +220,14 @@ def container():
         ),
         "user namespace": (*own, "--user", "--map-root-user"),
     }
-    for name, prefix in prefixes.items():
-        trace(name, prefix=prefix)
+    for name in in_time(prefixes):
+        trace(name, prefix=prefixes[name])
     reads = f"while :; do dd if={SOURCE} of=/dev/null bs=64k status=none; done"
     attach = f'sh -c "{reads}" & p=$!; sleep 1; "$@" -p $p; s=$?; kill $p; exit $s'
     here = ("sh", "-c", attach, "sh")
-    for name, prefix in {"-p": here, "-p, PID and mount namespaces": within(attach)}.items():
-        command = Command("trace", "-d", "2", prefix=prefix)
+    attached = {"-p": here, "-p, PID and mount namespaces": within(attach)}
+    for name in in_time(attached):
+        command = Command("trace", "-d", "2", prefix=attached[name])
         command.ended(name, say, {"some": [str(SOURCE)]})
 
 
@@ -228,14 +241,15 @@ def of_case(name):
     except Exception:
         failed = traceback.format_exc()
         say(failed)
-    return {"tries": tries.done.copy(), "beside": beside.copy(), "failed": failed}
+    found = {"tries": tries.done.copy(), "beside": beside.copy(), "failed": failed}
+    note(case=name, **found)
+    return found
 
 
 def alive():
     """Whoever waits takes long silence for a hung machine."""
     while True:
-        with STEPS.open("a") as file:
-            file.write('{"alive": true}\n')
+        note(alive=True)
         time.sleep(20)
 
 

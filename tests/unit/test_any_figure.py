@@ -266,7 +266,7 @@ def test_what_a_program_did_and_nobody_watched_is_no_number():
     )
     failed = dataclasses.replace(answer(), evidence=evidence, copied=None)
     shown = printed(80, lambda terminal: text_program.render([failed], terminal))
-    for what in ("system calls", "in user mode", "in the kernel;", "because it", "forced"):
+    for what in ("system calls", "in user mode", "in the kernel;", "voluntary", "involuntary"):
         assert f"– {what}" in " ".join(shown.split()), what
     assert "by the CPU: user→kernel" not in shown
     (summary,) = json.loads(program_data.result_json([failed]))["summary"]

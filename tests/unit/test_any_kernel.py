@@ -302,3 +302,14 @@ def test_a_structure_that_is_part_of_itself_is_refused():
     blob.aggregate(STRUCT, "s", [("", 2, 0), ("", 2, 64), ("m", 1, 0)])
     with pytest.raises(btf.BtfError, match="part of itself"):
         blob.types().offset("s", "m")
+
+
+def test_a_kernel_without_modules_has_none_and_one_that_hides_them_is_refused(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(symbols, "_MODULES", tmp_path / "modules")
+    monkeypatch.setattr(symbols, "_OF_MODULES", tmp_path / "modules_disabled")
+    assert symbols.modules() == []
+    (tmp_path / "modules_disabled").touch()
+    with pytest.raises(TextError, match="is not there"):
+        symbols.modules()

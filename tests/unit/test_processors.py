@@ -10,7 +10,7 @@ import pytest
 
 from zctrace.collect import attaching
 from zctrace.collect.processors import Processors
-from zctrace.errors import TraceError
+from zctrace.errors import ResourceError, TraceError
 from zctrace.kernel import perf_events
 
 
@@ -114,3 +114,13 @@ def test_too_few_open_files_are_no_word_on_the_place(number, said):
     error = OSError(errno.EINVAL, "not there")
     sites.add((attachment,))
     assert sites.refused == {1: ["vfs_read+0x12"]}
+
+
+def test_a_probe_for_which_memory_is_lacking_was_not_refused():
+    def lacking():
+        raise RuntimeError("can't start new thread")
+
+    with pytest.raises(ResourceError, match="no memory left"):
+        attaching.attempt("f", lacking)
+    with pytest.raises(TraceError, match="refused the probe on f"):
+        attaching.attempt("f", int, "no number")

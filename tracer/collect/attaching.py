@@ -16,7 +16,7 @@ from typing import Any
 
 from zctrace.collect import compiled, settings, user_functions
 from zctrace.collect.compiling import INSTRUCTION_POINTERS
-from zctrace.errors import TraceError
+from zctrace.errors import TraceError, ZctraceError, exhausted
 from zctrace.kernel import bpf_syscall, perf_events
 from zctrace.kernel.callsites import CALL_BYTES
 from zctrace.plan.attachments import AttachPlan, CallAttachment, CopyAttachment
@@ -391,10 +391,10 @@ def attempt(what: str, call: Callable[..., Any], *arguments: Any, **named: Any) 
         raise refusal(what, error) from error
 
 
-def refusal(what: str, error: Exception) -> TraceError:
-    """That the kernel has refused the probe on ``what``, why, and what to do."""
-    why, hint = _REFUSALS.get(
-        error.errno if isinstance(error, OSError) else None,
-        (str(error), "zctrace doctor says what this kernel offers"),
-    )
-    return TraceError(f"the kernel refused the probe on {what}", why, hint)
+def refusal(what: str, error: Exception) -> ZctraceError:
+    """The kernel refused the probe on ``what``, why, and what to do; or memory was lacking."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (lacking := exhausted(error)):
+        return lacking
+    other = str(error), "zctrace doctor says what this kernel offers"
+    return TraceError(f"the kernel refused the probe on {what}", *_REFUSALS.get(number, other))

@@ -18,6 +18,8 @@ from typing import NamedTuple
 from zctrace.kernel.text import TextError, address_before, understood
 
 _MODULES = Path("/proc/modules")
+_OF_MODULES = Path("/proc/sys/kernel/modules_disabled")
+"""There wherever the kernel can load modules (CONFIG_MODULES)."""
 
 
 class _Place(NamedTuple):
@@ -204,6 +206,10 @@ class Module:
 @understood(_MODULES)
 def modules() -> list[Module]:
     """Those that are loaded, in order of addresses; raises :class:`TextError`, ``OSError``."""
+    if not _MODULES.exists():
+        if _OF_MODULES.exists():
+            raise TextError(f"{_MODULES} is not there, so that modules' text is not found")
+        return []
     found = []
     for line in _MODULES.read_text().splitlines():
         name, size, *_, address = line.split()[:6]

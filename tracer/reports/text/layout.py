@@ -93,4 +93,4 @@ def print_table(table: Table, console: Console) -> None:
 
 
 def _cells(cell: RenderableType) -> int:
-    return cell_len(str(cell))
+    return max(map(cell_len, str(cell).split("\n")))

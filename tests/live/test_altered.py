@@ -12,7 +12,7 @@ from zctrace.machine import kernels
     [
         ("cgroup-v1", Word.EXACT, ""),
         ("no-kcore", Word.EXACT, ""),
-        ("no-btf", Word.REFUSED, "does not tell what is behind a descriptor"),
+        ("no-btf", Word.REFUSED, "does not describe its file structures"),
     ],
 )
 def test_a_machine_without_what_others_have(live, altered, word, why):

@@ -108,7 +108,7 @@ def test_a_program_that_runs_already(on_host):
             stderr
         )
     (_, _, report, *_), _ = on_host["running"]
-    assert "until it was told to stop" in report
+    assert "stopped by Ctrl-C" in report
     (file,) = [line for line in report.splitlines() if "/run/own/file" in line]
     assert file.split()[-5:] == ["300007", "0", "0", "300007", "0"]
     # The shell had no more lines.

@@ -52,7 +52,7 @@ def test_no_figure_is_shown(sabotaged):
         # What the dead probes say nothing about stands.
         assert (row["mode_switches"], row["verdict_switches"]) == ("2", "holds")
     assert sabotaged.stdout.startswith("SELF-TEST FAILED")
-    assert "not to be trusted" in sabotaged.stderr
+    assert "do not trust these figures" in sabotaged.stderr
 
 
 @pytest.mark.parametrize("when", ["control_before", "control_after"])
@@ -98,7 +98,7 @@ def test_a_trace_by_breakpoints_of_which_one_is_dead_has_no_answer(live, line, f
     result = zctrace("trace", *words, "--", "cp", "/usr/bin/env", "/tmp/copy")
     assert result.returncode == ControlError.exit_code, result.stdout
     assert result.stdout.startswith("SELF-TEST FAILED")
-    assert "not to be trusted" in result.stderr
+    assert "do not trust these figures" in result.stderr
 
 
 OTHER, OWN = "/sys/fs/cgroup/other", "/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)/part"

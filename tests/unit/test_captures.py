@@ -59,7 +59,8 @@ def test_a_capture_s_copies_are_in_no_figure_of_a_program(traced):
     (note,) = set(found.notes) - set(before.notes)
     assert note == (
         "a packet capture (tcpdump, process 17) copied 4533 B of packets during the "
-        "measurement; they are not included in any figure: end the capture to measure without it"
+        "measurement; they are not included in any figure: end the capture to measure "
+        "without it"
     )
 
 

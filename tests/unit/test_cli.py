@@ -73,11 +73,11 @@ def test_strategies(invoke):
         (["run", "--cache", "hot"], "'--cache': 'hot' is not one of 'warm', 'cold'"),
         (
             ["run", "--fs", "tmpfs", "--cache", "cold"],
-            "--fs tmpfs --cache cold: that cannot be",
+            "--fs tmpfs cannot be combined with --cache cold",
         ),
         (["run", "--to", "there"], "--to there: not HOST:PORT"),
         (["run", "--to", "127.0.0.1:0"], "--to 127.0.0.1:0: not HOST:PORT"),
-        (["run", "--to", "127.0.0.1:9", "--nic", "lo"], "--to and --nic"),
+        (["run", "--to", "127.0.0.1:9", "--nic", "lo"], "--to cannot be combined with --nic"),
         (["run", "--to", "127.0.0.1:9", "recv"], "--to with recv"),
         (["run", "--file", "/nonexistent"], "--file /nonexistent: No such file"),
         (["run", "--file", "/dev/null"], "--file /dev/null: no file with anything in it"),

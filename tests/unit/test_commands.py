@@ -402,7 +402,7 @@ def test_a_plan_shows_which_bytes_would_be_counted_twice(collector, monkeypatch,
 def test_this_machine_has_the_processors_that_it_has(collector, zctrace, words):
     status, _, said = zctrace(words[0], "--cpus", 2, *words[1:])
     assert status == 2
-    assert "--cpus 2 on this machine's own kernel" in said
+    assert "--cpus 2 cannot be used with this machine's own kernel" in said
     assert not collector.requests
 
 

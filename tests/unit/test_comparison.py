@@ -180,7 +180,7 @@ def test_of_other_amounts_copies_for_each_byte_are_compared():
     assert not any(programs.matters(i, compared.basis) for i in compared.items)
     text = flat(rendered(result_of(before, after)))
     many = f"{delivered(OFF)} B before, {3 * delivered(OFF)} B after"
-    assert f"{many}. So what was copied is compared" in text
+    assert f"{many}. These differ, so copies" in text
     assert "_copy_from_iter" not in text
 
 
@@ -236,7 +236,7 @@ def test_what_was_not_measured_is_no_number():
     result = result_of(recorded(OFF), broken)
     (compared,) = result.comparisons
     assert compared.headline == (
-        "copies per byte delivered: 2.00 → not measured: controls failed after"
+        "copies per byte delivered: 2.00 → not measured: a self-test failed after"
     )
     copied = [row for row in rows(result) if row["figure"] == COPIED]
     assert {row["part"] for row in copied} == {"total", "call", "thing", "site"}
@@ -246,7 +246,7 @@ def test_what_was_not_measured_is_no_number():
         assert row["before"] != ""
     assert any(d.startswith("after: self-test failed: known bytes") for d in compared.doubts)
     back = only(broken, recorded(OFF))
-    assert "not measured → 2.00: controls failed before" in back.headline
+    assert "not measured → 2.00: a self-test failed before" in back.headline
 
 
 def test_two_sides_without_figures_are_not_alike():

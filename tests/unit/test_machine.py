@@ -76,7 +76,7 @@ def test_without_breakpoints_the_callers_are_enough_if_asked_for(facts, machine)
         ({"calls": {}, "text": "kcore is locked"}, "kcore is locked"),
         ({"functions": {}}, "this kernel has no such function"),
         ({"tracepoints": {}}, "tracepoints are missing"),
-        ({"members": {}}, "does not tell what is behind a descriptor"),
+        ({"members": {}}, "does not describe its file structures"),
     ],
 )
 def test_what_is_missing_is_said(facts, machine, values, reason):
@@ -137,7 +137,7 @@ def test_a_kernel_that_runs_no_probes_is_not_asked_for_any(machine, monkeypatch)
     monkeypatch.setattr(kernel, "observe", observe)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert places.why_not_host() == [
-        "the kernel takes probes and does not run them: nothing runs"
+        "the kernel accepts probes but does not run them: nothing runs"
     ]
     (finding,) = doctor._host()
     assert (finding.fine, finding.remedy) == (False, "switch it on")

@@ -903,7 +903,7 @@ def test_a_kernel_that_hides_its_addresses_is_refused_for_that(facts):
     hidden = dataclasses.replace(
         facts, functions={}, calls={}, text="addresses are hidden", breakpoint="none is known"
     )
-    with pytest.raises(TraceError, match="does not tell where its functions are") as caught:
+    with pytest.raises(TraceError, match="hides the addresses of its functions") as caught:
         obstacles.require(obstacles.of_plan(hidden, planned(hidden), Choice.AUTO))
     assert caught.value.why == "addresses are hidden"
     assert caught.value.hint.startswith("sysctl kernel.kptr_restrict=1")
@@ -911,7 +911,7 @@ def test_a_kernel_that_hides_its_addresses_is_refused_for_that(facts):
 
 @pytest.mark.parametrize(
     ("lockdown", "what"),
-    [("confidentiality", "is locked down"), ("integrity", "shows no tracepoints")],
+    [("confidentiality", "is locked down"), ("integrity", "has no tracepoints")],
 )
 def test_a_kernel_without_tracepoints_says_whether_it_is_locked_down(facts, lockdown, what):
     locked = dataclasses.replace(facts, tracepoints={}, lockdown=lockdown)

@@ -37,7 +37,7 @@ def test_a_full_standard_output_is_one_error(zctrace, words):
     result = zctrace(*words, stdout="/dev/full")
     assert result.stderr.splitlines() == [
         "zctrace: standard output could not be written: No space left on device",
-        "    try: standard output to where there is room",
+        "    try: send standard output to a file system with free space",
     ]
     assert result.returncode == OutputError.exit_code
 

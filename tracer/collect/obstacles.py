@@ -38,7 +38,7 @@ def switched_off() -> Iterator[TraceError]:
     """
     yield from of_rights()
     for switch in switches.off():
-        yield TraceError("the kernel takes probes and does not run them", *switch[1:])
+        yield TraceError("the kernel accepts probes but does not run them", *switch[1:])
 
 
 def of_rights(process: Path = Path("/proc/self")) -> Iterator[TraceError]:
@@ -70,14 +70,14 @@ def of_plan(
     if not traced and facts.lockdown == _LOCKED:
         yield TraceError(
             f"Linux {facts.release} is locked down ({facts.lockdown})",
-            "it shows nobody its tracepoints and its memory, not even root",
+            "in this mode not even root can read tracepoints and kernel memory",
             "lockdown=integrity at boot, which refuses nothing that is needed; or another "
             "kernel, in a virtual machine: zctrace run --kernel 6.1",
         )
     elif not traced:
         yield TraceError(
-            f"Linux {facts.release} shows no tracepoints for system calls",
-            "without them no window can be opened",
+            f"Linux {facts.release} has no tracepoints for system calls",
+            "zctrace counts system calls with them",
             "mount -t tracefs nodev /sys/kernel/tracing",
         )
     if attach_plan.counted_twice:
@@ -91,7 +91,7 @@ def of_plan(
         )
     if facts.text and not facts.functions:
         yield TraceError(
-            f"Linux {facts.release} does not tell where its functions are",
+            f"Linux {facts.release} hides the addresses of its functions",
             facts.text,
             "sysctl kernel.kptr_restrict=1; or another kernel, in a virtual machine: "
             "zctrace run --kernel 6.1",
@@ -100,13 +100,13 @@ def of_plan(
         yield TraceError(
             f"Linux {facts.release} refuses breakpoints in its own code",
             facts.breakpoint,
-            "--mechanism callsite, with nothing to agree with; or another kernel, in a "
-            "virtual machine: zctrace run --kernel 6.1",
+            "--mechanism callsite, without a cross-check; or another kernel, in a virtual "
+            "machine: zctrace run --kernel 6.1",
         )
     if choice is Choice.CALL_SITE and not attach_plan.calls:
         yield TraceError(
-            f"Linux {facts.release} lets no call of a copying function be watched",
-            facts.text or "none was found",
+            f"Linux {facts.release}: no call site of a copy function can be probed",
+            facts.text or "no call site was found",
             "another kernel, in a virtual machine: zctrace run --kernel 6.1",
         )
 
@@ -116,7 +116,7 @@ def of_programs(facts: KernelFacts) -> Iterator[TraceError]:
     members = set(itertools.chain(*FLOW_MEMBERS.values()))
     if unknown := sorted(members - facts.members.keys()):
         yield TraceError(
-            f"Linux {facts.release} does not tell what is behind a descriptor",
+            f"Linux {facts.release} does not describe its file structures",
             f"unknown: {', '.join(unknown)}: {facts.btf or 'not in its type information'}",
             "a kernel with BTF, in a virtual machine: --kernel 6.1",
         )
@@ -169,7 +169,7 @@ def of_machine(
         yield error
     except OSError as error:
         yield TraceError(
-            "no cgroup can be made for what is measured",
+            "no cgroup can be created for the traced program",
             str(error),
             "in a container: one that may write to /sys/fs/cgroup, or outside of all",
         )

@@ -200,7 +200,7 @@ class Server:
         if uid != self._uid:
             raise RightsError(
                 f"this collector counts for user {self._uid}, and not for user {uid}",
-                "it shows what a process does",
+                "figures show what a process does",
                 "zctrace serve --user NAME",
             )
         if not pid:
@@ -238,7 +238,7 @@ class Server:
             other.send(
                 SessionError(
                     "another window is open",
-                    "a collector counts one at a time, and they cannot be nested",
-                    "close it first; tests with windows one after the other, not in parallel",
+                    "a collector measures one window at a time; windows cannot be nested",
+                    "close it first; run tests with windows one after another, not in parallel",
                 ).to_json()
             )

@@ -41,7 +41,7 @@ def command(
         typer.Option(
             parser=ratio,
             metavar="COPIES",
-            help="How many bytes may be copied for each byte delivered or received.",
+            help="Copies allowed per byte delivered or received.",
         ),
     ] = 0.01,
     duration: Duration = None,
@@ -77,19 +77,19 @@ def require_limit(found: Answer, most: float) -> None:
     """Raise :class:`LimitError` where more was copied, or where that is not known."""
     if found.copies is None or found.most_copies is None:
         raise LimitError(
-            "nothing was delivered or received, so that copies cannot be related to it",
-            hint="a command that moves something by system calls",
+            "nothing was delivered or received: there is no number of copies per byte",
+            hint="check a command that moves bytes through system calls",
         )
     if found.most_copies > most:
-        also = f", and {found.unassigned} B are nobody's" if found.unassigned else ""
+        also = f", and {found.unassigned} B could not be attributed" if found.unassigned else ""
         if found.unexplained:
             also += f", and of {found.unexplained_bytes} B it is not known"
         raise LimitError(
-            f"{found.copies:.4g} copies for each byte {found.basis[0]}{also}; "
-            f"{most:g} are allowed",
+            f"{found.copies:.4g} copies per byte {found.basis[0]}{also}; {most:g} are allowed",
             sentences.sentence(found),
         )
     if found.doubts:
         raise LimitError(
-            f"no more than {most:g} copies were seen, but not everything was", found.doubts[0]
+            f"at most {most:g} copies were counted, but some copies may be missing",
+            found.doubts[0],
         )

@@ -36,7 +36,9 @@ def choose_strategies(
     for name in names:
         if name not in known:
             raise UsageError(
-                f"no strategy {name}", f"there are {', '.join(known)}", "zctrace strategies"
+                f"no strategy {name}",
+                f"known strategies: {', '.join(known)}",
+                "zctrace strategies",
             )
     chosen = catalogue.STRATEGIES if every else TEXTBOOK
     wanted = tuple(dict.fromkeys(names)) or tuple(strategy.name for strategy in chosen)
@@ -58,7 +60,7 @@ def choose_user_copies(least: int) -> int:
     if not 1 <= least <= _MOST_USER_COPIES:
         raise UsageError(
             f"--user-copies {least}: from 1 to {_MOST_USER_COPIES}",
-            "the controls copy amounts that are a little larger",
+            "the self-tests copy slightly larger amounts",
         )
     return least
 
@@ -119,12 +121,16 @@ def choose_device(to: str, nics: Sequence[str], strategies: Sequence[str]) -> tu
     if not (host and colon and port.isdigit() and 0 < int(port) < 1 << 16):
         raise UsageError(f"--to {to}: not HOST:PORT", hint="--to 192.0.2.7:9000")
     if nics:
-        raise UsageError("--to and --nic", "the way there decides on the device", "one only")
+        raise UsageError(
+            "--to cannot be combined with --nic",
+            "the route to HOST selects the device",
+            "leave one of them out",
+        )
     for name in strategies:
         if strategy_named(name).ends is not Ends.FILE_TO_SOCKET:
             raise UsageError(
                 f"--to with {name}",
-                "it sends no file",
+                "this strategy sends no file",
                 "a strategy that sends, such as sendfile",
             )
     return (network.route(host.strip("[]")),)
@@ -154,12 +160,12 @@ def check_options(options: Options) -> None:
     if options.chunk is not None and options.chunk > min(options.sizes):
         raise UsageError(
             f"--chunk {options.chunk} is larger than --size {min(options.sizes)}",
-            "a chunk is the part of the payload that one call is asked to move",
-            "a smaller --chunk, or none",
+            "a chunk is the part of the payload that one system call moves",
+            "a smaller --chunk, or no --chunk",
         )
     if "tmpfs" in options.file_systems and any(s.cache == COLD for s in options.settings):
         raise UsageError(
-            "--fs tmpfs --cache cold: that cannot be",
-            "tmpfs lives in the page cache, and nowhere else",
-            "another --fs",
+            "--fs tmpfs cannot be combined with --cache cold",
+            "files on tmpfs are in the page cache only",
+            "--fs ext4, xfs or btrfs",
         )

@@ -101,9 +101,9 @@ def require_controls(results: Sequence[Judged] | Sequence[Answer]) -> None:
     """Raise :class:`ControlError` where one failed."""
     if any(result.failed for result in results):
         raise ControlError(
-            "controls failed: the numbers are not to be trusted",
-            "a probe that should have counted known bytes did not count exactly those",
-            "zctrace doctor; then report it with the --json file",
+            "self-test failed: do not trust these figures",
+            "a probe did not count exactly the known bytes that were sent through it",
+            "zctrace doctor; then report it, with the --json file",
         )
 
 

@@ -17,8 +17,10 @@ from zctrace.reports.text.terminal import Terminal
 
 @writes(formats.of(Of.COMPARE))
 def command(
-    before: Annotated[Path, typer.Argument(help="A file that --json has written.")],
-    after: Annotated[Path, typer.Argument(help="Another one, of the same kind.")],
+    before: Annotated[Path, typer.Argument(help="A file written by --json.")],
+    after: Annotated[
+        Path, typer.Argument(help="Another file written by --json, of the same command.")
+    ],
     outputs: Outputs = NOWHERE,
 ) -> None:
     """What changed between two saved results, the largest change first.

@@ -56,8 +56,8 @@ def show(console: Console) -> None:
     fine = {finding.topic: finding.fine for finding in found}
     if not fine["rights"]:
         raise RightsError(
-            "zctrace run needs root, and so does the whole of this examination",
-            "only root can ask the kernel what it lets be probed",
+            "zctrace run needs root, and so does zctrace doctor",
+            "only root can find out what the kernel allows",
             "sudo zctrace doctor",
         )
     needed = [
@@ -111,7 +111,7 @@ def _programs() -> Iterator[Finding]:
     yield Finding(
         "virtual machines",
         not lacking,
-        "QEMU and what it takes to boot a kernel in it are installed"
+        "QEMU and the tools to boot a kernel in it are installed"
         if not lacking
         else f"missing: {', '.join(what for what, _ in lacking)}",
         "; ".join(remedy for _, remedy in lacking),
@@ -126,8 +126,8 @@ def _programs() -> Iterator[Finding]:
         works is not False,
         {
             True: "boots a kernel",
-            False: "not usable: virtual machines are emulated, which is slower and as exact",
-            None: "/dev/kvm answers; whether it boots a kernel is tried before the first use",
+            False: "not usable: virtual machines are emulated, which is slower but as exact",
+            None: "/dev/kvm is there; zctrace tries it before the first use",
         }[works],
         "nested virtualisation, where this machine is itself virtual",
     )
@@ -163,16 +163,14 @@ def _host() -> Iterator[Finding]:
         return
     facts = kernel.observe(CATALOGUE)
     yield Finding(
-        "breakpoints in the kernel",
+        "breakpoints in kernel code",
         facts.breakpoint is None,
         facts.breakpoint or "accepted",
         _VIRTUAL,
     )
     functions = facts.functions.values()
-    yield _accepted("probes on functions", "functions", [f.kprobe for f in functions])
-    yield _accepted(
-        "programs that functions call", "in-kernel copiers", [f.fentry for f in functions]
-    )
+    yield _accepted("kprobes", "functions", [f.kprobe for f in functions])
+    yield _accepted("fentry programs", "copy functions", [f.fentry for f in functions])
     yield Finding(
         "kernel text", facts.text is None, facts.text or "readable", _text_remedy(facts)
     )
@@ -206,7 +204,7 @@ def _measurable(found: list[TraceError]) -> Finding:
 
 
 _TOOLS = (("mkfs.ext4", "ext4"), ("ip", "ip"), ("ethtool", "ethtool"))
-_VIRTUAL = "nothing; zctrace run uses a stock kernel in a virtual machine"
+_VIRTUAL = "no action needed: zctrace falls back to a virtual machine"
 
 
 def _text_remedy(facts: KernelFacts) -> str:

@@ -13,7 +13,9 @@ from zctrace.commands.progress import shown
 from zctrace.machine import kernels
 from zctrace.reports.text.terminal import Terminal
 
-app = typer.Typer(help="Kernels at hand: list, fetch, remove.", invoke_without_command=True)
+app = typer.Typer(
+    help="List, fetch and remove kernels for virtual machines.", invoke_without_command=True
+)
 
 
 @app.callback()
@@ -33,7 +35,9 @@ def _fetch(
 
 @app.command("rm", cls=Once)
 def _remove(
-    version: Annotated[str, typer.Argument(help="The whole release or version.")],
+    version: Annotated[
+        str, typer.Argument(help="The full release or version, as zctrace kernels lists it.")
+    ],
 ) -> None:
     """Remove a kernel from the cache."""
     remove(version, Terminal())

@@ -103,28 +103,28 @@ def wanted(
     )
 
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
-Keep = Annotated[bool, typer.Option("--keep", help="Keep the logs of a run that fails.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")]
+Keep = Annotated[bool, typer.Option("--keep", help="Keep the logs of a failed run.")]
 BootTimeout = Annotated[
     float,
     typer.Option(
-        parser=seconds, metavar="SECONDS", help="Time that a virtual machine may take to boot."
+        parser=seconds, metavar="SECONDS", help="How long a virtual machine may take to boot."
     ),
 ]
 Sabotage = Annotated[list[str] | None, typer.Option(hidden=True)]
 Mechanism = Annotated[
     Choice,
     typer.Option(
-        help="How copies of user memory are watched: callsite, breakpoint, or both, which "
-        "must agree. auto is both for run; for a traced program it is breakpoint, which costs "
-        "other programs nothing, where the kernel allows that."
+        help="How copies to and from user memory are counted. callsite: probes on the callers. "
+        "breakpoint: hardware breakpoints. both: both, and they must agree. auto: both for "
+        "run; breakpoint for a traced program, since it slows other programs down least."
     ),
 ]
 Command = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="COMMAND [ARGUMENT]...",
-        help="With its arguments. What follows its first word is the command's own.",
+        help="The command to run. Everything after its name belongs to the command.",
         show_default=False,
     ),
 ]
@@ -135,18 +135,16 @@ Duration = Annotated[
         "-d",
         parser=seconds,
         metavar="SECONDS",
-        help="Time after which a command is terminated.",
+        help="Stop tracing after this time; a command is terminated.",
     ),
 ]
-NoFollow = Annotated[
-    bool, typer.Option("--no-follow", help="Do not count what the program starts.")
-]
+NoFollow = Annotated[bool, typer.Option("--no-follow", help="Do not trace child processes.")]
 User = Annotated[
     str | None,
     typer.Option(
         parser=word,
         metavar="NAME",
-        help="Whom a command runs as; whoever called sudo, or root.",
+        help="User to run the command as. Default: who called sudo, or root.",
     ),
 ]
 Cpus = Annotated[
@@ -155,21 +153,29 @@ Cpus = Annotated[
         "--cpus",
         parser=count,
         metavar="N",
-        help="Processors of the virtual machine; 1 if not set.",
+        help="CPUs of the virtual machine. Default: 1.",
     ),
 ]
-Kernel = Annotated[str, typer.Option(help="auto, host, a version such as 6.1, or a path.")]
+Kernel = Annotated[
+    str,
+    typer.Option(
+        help="Kernel to measure: auto, host, a version such as 6.1, or the path of an image."
+    ),
+]
 Kernels = Annotated[
     list[str] | None,
-    typer.Option(help="auto, host, a version such as 6.1, or a path. Repeatable."),
+    typer.Option(
+        help="Kernel to measure: auto, host, a version such as 6.1, or the path of an image. "
+        "Can be repeated."
+    ),
 ]
 Modules = Annotated[
     list[str] | None,
     typer.Option(
         "--module",
         metavar="NAME",
-        help="A module of the kernel, loaded in the virtual machine before anything is "
-        "watched. Repeatable.",
+        help="Kernel module to load in the virtual machine before probes are attached. Can be "
+        "repeated.",
         show_default=False,
     ),
 ]

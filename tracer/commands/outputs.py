@@ -13,7 +13,7 @@ import typer
 from zctrace.reports.formats import Format, Outputs
 
 _T = TypeVar("_T")
-_Force = Annotated[bool, typer.Option("--force", help="Overwrite output files.")]
+_Force = Annotated[bool, typer.Option("--force", help="Overwrite existing output files.")]
 NOWHERE = Outputs()
 """The default of a command's parameter ``outputs``."""
 

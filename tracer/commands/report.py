@@ -20,7 +20,9 @@ from zctrace.reports.text.terminal import Terminal
 
 @writes([one for one in formats.FORMATS if one.again])
 def command(
-    results: Annotated[list[Path], typer.Argument(help="Files that run --json has written.")],
+    results: Annotated[
+        list[Path], typer.Argument(help="Files written by zctrace run, trace or check --json.")
+    ],
     outputs: Outputs = NOWHERE,
 ) -> None:
     """Show saved results again."""
@@ -45,7 +47,7 @@ def show(paths: Sequence[Path], console: Console, outputs: Outputs) -> None:
         _require_formats(outputs, Of.TRACE)
     if outputs.stacks and not any(found.trace.account.stacks for found in programs):
         raise UsageError(
-            "there are no stacks in these results",
+            "these results have no stacks",
             hint="zctrace trace --stacks --json F -- COMMAND",
         )
     if programs:

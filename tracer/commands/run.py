@@ -63,7 +63,7 @@ def command(
     strategies: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Which strategies; the textbook's four, if none is named.", show_default=False
+            help="Strategies to run. Default: the textbook's four.", show_default=False
         ),
     ] = None,
     every: Annotated[
@@ -77,7 +77,7 @@ def command(
     skip: Annotated[
         list[str] | None,
         typer.Option(
-            help="Strategies to leave out, by name or pattern: 'netty-*'. Can be repeated.",
+            help="Strategies to skip, by name or pattern such as 'netty-*'. Can be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -89,20 +89,22 @@ def command(
         ),
     ] = None,
     chunk: Annotated[
-        str | None, typer.Option(help="The most that one call is asked to move.")
+        str | None,
+        typer.Option(help="Bytes per system call, at most. Default: one call per transfer."),
     ] = None,
     pipe_size: Annotated[
         str | None,
-        typer.Option(help="Capacity of splice's pipe; the kernel's default if not set."),
+        typer.Option(help="Capacity of the pipe that splice uses. Default: the kernel's."),
     ] = None,
     user_copies: Annotated[
         str,
-        typer.Option(
-            help="Copies of so many bytes or more within a JVM's own memory count; up to 64K."
-        ),
+        typer.Option(help="Count JVM-internal copies of at least SIZE (at most 64K)."),
     ] = str(USER_COPIES),
     repeat: Annotated[
-        int, typer.Option(parser=count, metavar="N", help="How often; a row each.")
+        int,
+        typer.Option(
+            parser=count, metavar="N", help="Repeat each strategy N times; one row each."
+        ),
     ] = 1,
     kernel: Kernels = None,
     cpus: Cpus = None,
@@ -122,9 +124,7 @@ def command(
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option(
-            help="A file of yours to move, on your own disk. This machine's kernel only."
-        ),
+        typer.Option(help="A file of your own to send, on your own disk. Needs --kernel host."),
     ] = None,
     to: Annotated[
         str | None,
@@ -146,12 +146,12 @@ def command(
     module: Modules = None,
     outputs: Outputs = NOWHERE,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+        bool, typer.Option("--dry-run", help="Print what would be done, and exit.")
     ] = False,
     keep: Keep = False,
     boot_timeout: BootTimeout = BOOT_SECONDS,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Where the time went, on stderr.")
+        bool, typer.Option("--verbose", "-v", help="Print how long each phase took.")
     ] = False,
     quiet: Quiet = False,
     sabotage: Sabotage = None,

@@ -62,7 +62,7 @@ class _Output(_Stream):
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
             raise OutputError(
                 f"standard output could not be written: {error.strerror}",
-                hint="standard output to where there is room",
+                hint="send standard output to a file system with free space",
             ) from error
 
 

@@ -60,7 +60,8 @@ def command(
         typer.Option(
             "--pid",
             "-p",
-            help="A process that runs, with its threads and children. Repeatable.",
+            help="PID of a running process to trace, with its threads and children. Can be "
+            "repeated.",
         ),
     ] = None,
     cgroup: Annotated[
@@ -68,7 +69,7 @@ def command(
         typer.Option(
             parser=word,
             metavar="PATH",
-            help="All processes of a cgroup: a service, a container.",
+            help="Trace all processes in a cgroup, such as a service or a container.",
         ),
     ] = None,
     duration: Duration = None,
@@ -85,11 +86,11 @@ def command(
             "-i",
             parser=seconds,
             metavar="SECONDS",
-            help="How often to print a line on what happens.",
+            help="Print a progress line every SECONDS.",
         ),
     ] = None,
     stacks: Annotated[
-        bool, typer.Option("--stacks", help="Who was on the stack, in the kernel and outside.")
+        bool, typer.Option("--stacks", help="Record kernel and user stacks of each copy.")
     ] = False,
     outputs: Outputs = NOWHERE,
     keep: Keep = False,
@@ -140,7 +141,7 @@ def subject_of(
     if len(given) != 1:
         raise UsageError(
             f"{' and '.join(given)} together" if given else "nothing to trace",
-            "one program at a time: a command, processes, or a cgroup",
+            "zctrace traces one thing at a time: a command, processes, or a cgroup",
             "zctrace trace -- COMMAND, zctrace trace -p PID or zctrace trace --cgroup PATH",
         )
     program_job.check_processes(tuple(pids))

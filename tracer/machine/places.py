@@ -57,9 +57,9 @@ def require_own_processors(wanted: int | None) -> None:
     """Raise ``UsageError`` where this machine is to have another number."""
     if wanted is not None:
         raise UsageError(
-            f"--cpus {wanted} on this machine's own kernel",
-            "only a virtual machine can have as many processors as one likes",
-            "with a kernel for one, such as --kernel 6.1; or without --cpus",
+            f"--cpus {wanted} cannot be used with this machine's own kernel",
+            "--cpus sets the number of CPUs of a virtual machine",
+            "--kernel 6.1 for a virtual machine; or leave --cpus out",
         )
 
 

@@ -270,9 +270,9 @@ class Window:
         found = self.answer
         if found.failed:
             raise ControlError(
-                "controls failed: the figures of this window are not to be trusted",
+                "self-test failed: do not trust the figures of this window",
                 f"{found.failed[0].name}: {found.failed[0].detail}",
-                "window.answer has them all the same; zctrace doctor",
+                "window.answer still has the figures; zctrace doctor",
             )
         if found.doubts:
             raise FigureError(
@@ -350,7 +350,7 @@ def _related(found: Answer) -> Answer:
     """Itself, if there is something that copies can be related to."""
     if found.copies is None:
         raise FigureError(
-            "nothing was delivered or received, so that copies cannot be related to it",
+            "nothing was delivered or received: there is no number of copies per byte",
             f"{found.copied_bytes} B were copied",
             "copied_bytes",
         )

@@ -51,11 +51,11 @@ _VARYING = {
     Quantity.PAGE_FAULT_KERNEL: (controls.FAULTS, "page faults in the kernel"),
     Quantity.CONTEXT_SWITCH_VOLUNTARY: (
         controls.CONTEXT,
-        "context switches because it waited",
+        "voluntary context switches",
     ),
     Quantity.CONTEXT_SWITCH_INVOLUNTARY: (
         controls.CONTEXT,
-        "context switches that were forced",
+        "involuntary context switches",
     ),
 }
 
@@ -190,7 +190,7 @@ def _totals(before: Answer, after: Answer) -> Iterable[Item]:
             name, figure = f"{verb}: {kind}", f"{verb}_bytes"
             yield item(name, figure, first.get(kind, 0), second.get(kind, 0))
     nobody = [None if a.copied is None else a.unassigned for a in (before, after)]
-    name = "copied inside the kernel, nobody knows for whom"
+    name = "copied inside the kernel, not attributed"
     yield item(name, "unassigned_bytes", *nobody)
     yield item("system calls", "calls", _entered(before), _entered(after))
 
@@ -258,12 +258,12 @@ def _doubts(found: Answer) -> list[str]:
     nobody = []
     if found.unassigned and found.copied is not None:
         nobody = [
-            f"{found.unassigned} B more were copied inside the kernel, and nothing tells "
-            "whether for this program"
+            f"a further {found.unassigned} B were copied inside the kernel and could not be "
+            "attributed"
         ]
     unknown = [
-        f"of {part.bytes} B through {found.name_of(part.thing)} it is not known whether they "
-        f"were copied: {part.why}"
+        f"unknown whether {part.bytes} B through {found.name_of(part.thing)} were copied: "
+        f"{part.why}"
         for part in found.unexplained[:1]
     ]
     return [*failed, *found.doubts, *nobody, *unknown]
@@ -279,11 +279,11 @@ def _headline(before: Answer, after: Answer, basis: Basis) -> tuple[str, bool]:
     """The sentence, and whether it tells of a change."""
     what = "bytes copied" if basis.why_not else f"copies per byte {basis.word}"
     if before.copied is None and after.copied is None:
-        return f"{what}: {NOT_MEASURED} on either side: controls failed", False
+        return f"{what}: {NOT_MEASURED} on either side: a self-test failed", False
     figures = _figures(before, after, basis)
     if before.copied is None or after.copied is None:
         when = "before" if before.copied is None else "after"
-        return f"{what}: {figures}: controls failed {when}", True
+        return f"{what}: {figures}: a self-test failed {when}", True
     copied = Change(COPIED, before.copied_bytes, after.copied_bytes)
     most, by = _largest(before, after, basis)
     changed = abs(basis.by(copied) or 0) >= most

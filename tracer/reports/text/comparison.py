@@ -57,7 +57,7 @@ def render(result: Result, console: Console) -> None:
         if names:
             left = len(names) - _LISTED
             more = f"; and {left} more: --json, --csv" if left > 0 else ""
-            say(console, f"only {when}, compared with nothing: "
+            say(console, f"only in {when}, not compared: "
                 f"{'; '.join(names[:_LISTED])}{more}", "yellow")  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def _one(comparison: Comparison, console: Console) -> None:
     for doubt in comparison.doubts[:_LISTED]:
         say(console, doubt, "yellow")
     if len(comparison.doubts) > _LISTED:
-        say(console, f"and {len(comparison.doubts) - _LISTED} more doubts: --json", "yellow")
+        say(console, f"{len(comparison.doubts) - _LISTED} more doubts: see --json", "yellow")
     if comparison.circumstances or comparison.doubts:
         say(console)
     if comparison.basis:
@@ -83,13 +83,13 @@ def _one(comparison: Comparison, console: Console) -> None:
 
 def _trace(items: Sequence[Item], basis: Basis, console: Console) -> None:
     if basis.why_not:
-        say(console, f"{basis.why_not}: bytes are compared as they are, not for each byte")
+        say(console, f"{basis.why_not}: copied bytes are compared")
         say(console)
     elif not basis.same:
         say(
             console,
-            f"{basis.word}: {basis.before} B before, {basis.after} B after. So what was copied "
-            "is compared for each of these bytes, not as it is.",
+            f"{basis.word}: {basis.before} B before, {basis.after} B after. These differ, so "
+            "copies are compared per byte.",
         )
         say(console)
     for part in Part:
@@ -122,8 +122,10 @@ def _part(part: Part, items: Sequence[Item], basis: Basis, console: Console) -> 
         print_table(table, console)
     left = len(items) - len(shown)
     if left:
-        what = "and " if shown else f"{part.value}: "
-        say(console, f"{what}{left} more differ less, or not in what was copied: --json, --csv")
+        what = "" if shown else f"{part.value}: "
+        say(
+            console, f"{what}{left} more differ less, or not in copied bytes: see --json, --csv"
+        )
         say(console)
 
 
@@ -164,7 +166,7 @@ def _runs(items: Sequence[Item], console: Console) -> None:
     for item in items:
         if item.part is Part.REASON:
             (change,) = item.figures
-            say(console, f"inside the kernel, {item.name}: "
+            say(console, f"copied inside the kernel, {item.name}: "
                 f"{_bytes(change.before)} → {_bytes(change.after)}")  # fmt: skip
     if items:
         say(console)
@@ -187,12 +189,11 @@ def _varying(items: Sequence[Item], console: Console) -> None:
                 name = item.name.partition(":")[0]
                 runs.setdefault("which reasons inside the kernel", set()).add(name)
     told += [f"{what} in {len(names)}" for what, names in runs.items()]
-    several = " (so many runs)" if runs else ""
+    several = ", with the number of runs" if runs else ""
     if told:
         say(
             console,
-            "Different from one run to the next anyway, so that nothing follows from "
-            f"it{several}: {'; '.join(told)}",
+            f"Expected to vary between runs (ignored){several}: {'; '.join(told)}",
         )
         say(console)
 

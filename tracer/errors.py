@@ -28,6 +28,8 @@ import os
 import signal
 from collections.abc import Mapping
 
+from zctrace.printable import printable
+
 
 class ZctraceError(Exception):
     """What happened, the likely cause, and what to try; ``exit_code`` is the status."""
@@ -41,7 +43,7 @@ class ZctraceError(Exception):
     def __str__(self) -> str:
         """All three: what a test that fails or a traceback shows of it."""
         lines = (self.what, self.why and f"why: {self.why}", self.hint and f"try: {self.hint}")
-        return "\n    ".join(filter(None, lines))
+        return "\n    ".join(printable(line) for line in lines if line)
 
     def to_json(self) -> dict[str, str]:
         """For the way from the collector to the command line, or to a session."""

@@ -61,6 +61,7 @@ def test_strategies(invoke):
     ("arguments", "what"),
     [
         (["run", "nonsense"], "no strategy nonsense"),
+        (["run", "send_fil"], "try: sendfile; zctrace strategies"),
         (["run", "--size", "0"], "--size 0: not a size"),
         (["run", "--size=-1"], "--size -1: not a size"),
         (["run", "--size", "garbage"], "--size garbage: not a size"),

@@ -11,7 +11,7 @@
     ├── TraceError               7   the kernel refused a probe that is needed
     ├── ControlError             8   the controls failed: the numbers are not to be trusted
     ├── OutputError              9   an output file cannot be written
-    ├── ResourceError           10   not enough memory or disk
+    ├── ResourceError           10   not enough memory, disk or file descriptors
     ├── WorkloadError           11   a strategy failed while it ran
     ├── LimitError              12   a program copied more than it was allowed to
     ├── SessionError            13   the collector of a session is gone, busy or silent
@@ -28,6 +28,8 @@ import os
 import signal
 from collections.abc import Mapping
 
+from zctrace.printable import printable
+
 
 class ZctraceError(Exception):
     """What happened, the likely cause, and what to try; ``exit_code`` is the status."""
@@ -41,7 +43,7 @@ class ZctraceError(Exception):
     def __str__(self) -> str:
         """All three: what a test that fails or a traceback shows of it."""
         lines = (self.what, self.why and f"why: {self.why}", self.hint and f"try: {self.hint}")
-        return "\n    ".join(filter(None, lines))
+        return "\n    ".join(printable(line) for line in lines if line)
 
     def to_json(self) -> dict[str, str]:
         """For the way from the collector to the command line, or to a session."""
@@ -108,6 +110,8 @@ class FigureError(ZctraceError):
 _NO_MORE = {
     errno.ENOMEM: ("memory", "more memory for zctrace: ulimit -v, memory.max of its cgroup"),
     errno.ENOSPC: ("room on the disk", "TMPDIR=FOLDER, on a disk with more room"),
+    errno.EMFILE: ("file descriptor", "more of them: ulimit -n 1024"),
+    errno.ENFILE: ("file descriptor", "a larger fs.file-max, or fewer programs"),
     errno.EDQUOT: ("room in a disk quota", "TMPDIR=FOLDER, outside of the quota"),
 }
 """By error number: what there is no more of, and what to try."""
@@ -116,7 +120,7 @@ _NO_MEMORY = ("failed to map segment from shared object", "can't start new threa
 
 
 def exhausted(error: BaseException) -> ResourceError | None:
-    """The error where memory or disk were used up; ``None`` for any other ``error``.
+    """The error where memory, disk or descriptors were used up; else ``None``.
 
     Copying a folder (:class:`shutil.Error`) tells of numbers by their texts alone.
     """

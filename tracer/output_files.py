@@ -27,6 +27,8 @@ _STDOUT_DESCRIPTOR = 1
 _ELSEWHERE = "another folder, or - for standard output"
 _MOST_LINKS = 40
 """As many as the kernel follows (MAXSYMLINKS)."""
+_NUMBER = re.compile("[0-9]{1,9}")
+"""Of a descriptor: more digits do not fit into an int."""
 _DESCRIPTORS = re.compile(r"/proc/(self|thread-self|\d+)(/task/\d+)?/fd")
 
 
@@ -244,7 +246,7 @@ def _descriptor(path: Path) -> int | None:
         folder, name = os.path.realpath(os.path.dirname(place)), os.path.basename(place)
         if found := _DESCRIPTORS.fullmatch(folder):
             own = found[1] in ("self", "thread-self", str(os.getpid()))
-            return int(name) if own and name.isdigit() else None
+            return int(name) if own and _NUMBER.fullmatch(name) else None
         if not os.path.islink(place):
             return None
         place = os.path.join(folder, os.readlink(place))

@@ -100,7 +100,8 @@ def why_not(path: Path, owners: Collection[int], *, sticky: bool = False) -> str
     """
     here, links = Path("/"), 0
     # Not normalised: behind a link, .. is not the folder before it.
-    todo = [*reversed((Path.cwd() / path).parts[1:])]
+    whole = path if path.is_absolute() else Path.cwd() / path  # that may be gone
+    todo = [*reversed(whole.parts[1:])]
     while True:
         about = here.stat()
         if not stat.S_ISDIR(about.st_mode):

@@ -79,7 +79,10 @@ def test_it_is_no_copy(served):
 
 def test_the_sentence_names_who_did_it_and_for_whom(served):
     sentence = served["sendfile, TLS 1.2"]["sentence"]
-    said = f"zero-copy: the CPU copied none of the {SIZE} B delivered; but 1.00 × encrypted by the CPU"
+    said = (
+        f"zero-copy: the CPU copied none of the {SIZE} B delivered; "
+        "but 1.00 × encrypted by the CPU"
+    )
     callers = ("tls_push_record", "bpf_exec_tx_verdict")  # into which 7.3 has inlined it
     assert sentence in [f"{said} (crypto_aead_encrypt, for {caller})" for caller in callers]
     assert "encrypted" not in served["plain sendfile"]["sentence"]

@@ -1,5 +1,6 @@
 """Whatever root types: one message with what to try, before anything is booted or measured."""
 
+import errno
 import json
 import os
 import subprocess
@@ -189,3 +190,16 @@ __main__.main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (errors.INTERRUPTED, "zctrace: interrupted\n")
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOSPC])
+def test_what_is_used_up_is_one_error(machine, monkeypatch, capsys, number):
+    def used_up(*_):
+        raise OSError(number, os.strerror(number), "page.html")
+
+    monkeypatch.setattr(saved, "read", used_up)
+    assert status_of(monkeypatch, ["report", "run.json"]) == errors.ResourceError.exit_code
+    what, why, hint = capsys.readouterr().err.splitlines()
+    assert what.startswith("zctrace: there is no ")
+    assert why == f"    why: {os.strerror(number)}: page.html"
+    assert hint.startswith("    try: ")

@@ -9,6 +9,7 @@ import typer.main
 from zctrace import cli, errors
 
 WORDS = ("", "-1", "0x10", "nan", "inf", "1e999", "9" * 30 + "x", "\x1b[31m", "\udcff")
+NO_NUMBERS = ("1_0", "٣", "１", " 1", "1 ", "1s", "1,5", "²")
 NUMBERS = ("run --size", "run --chunk", "run --runs", "run --user-copies", "trace -p")
 TIMES = ("run --boot-timeout", "trace -d", "trace -i", "trace --boot-timeout", "check -d")
 NAMES = ("run --nic", "run --cache", "run --fs", "run --skip", "run --mechanism", "run --cpus")
@@ -22,6 +23,12 @@ CACHE = {"cache", "cache/kernels", "cache/lock"}
 ROWS = [
     *((*option.split(), word) for option in (*NUMBERS, *TIMES, *NAMES) for word in WORDS),
     *((*"check --max-copies".split(), word, "--", "true") for word in WORDS),
+    *(
+        (*option.split(), word)
+        for option in (*NUMBERS[2:3], *NUMBERS[4:], *TIMES)
+        for word in NO_NUMBERS
+    ),
+    *((*"check --max-copies".split(), word, "--", "true") for word in NO_NUMBERS),
     *((*command.split(), f"no-{word}") for command in COMMANDS for word in WORDS),
     *((*command.split(), f"--no-{word}") for command in COMMANDS for word in WORDS),
     *(("report", name) for name in FILES),
@@ -31,7 +38,7 @@ ROWS = [
     *(
         ("report", "empty", f"--{form}", name)
         for form in ("html", "markdown")
-        for name in OUTPUTS
+        for name in (*OUTPUTS, "/dev/fd/²", "/dev/fd/" + "9" * 30)
     ),
     *(
         ("report", "empty", "--html", "same", "--markdown", other)

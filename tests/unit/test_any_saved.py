@@ -172,6 +172,25 @@ def told(path, other):
         assert word not in f"{error.what} {error.why} {error.hint}"
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        ('"pipe_max_bytes": 1048576', '"pipe_max_bytes": NaN', "NaN is no number"),
+        ('"pipe_max_bytes": 1048576', '"pipe_max_bytes": -Infinity', "-Infinity is no number"),
+        ('"pipe_max_bytes": 1048576', '"pipe_max_bytes": 1e999', "1e999 is no number"),
+        ('{"evidence"', '{"evidence": [], "evidence"', "has two members 'evidence'"),
+        ('"schema": 3', '"schema": 3, "schema": 2', "has two members 'schema'"),
+    ],
+)
+def test_what_is_no_json_is_refused_where_no_form_looks(tmp_path, before, after, why):
+    text = json.dumps(RECORDED["programs-6.1"])
+    assert before in text
+    path = tmp_path / "changed.json"
+    path.write_text(text.replace(before, after))
+    with pytest.raises(ZctraceError, match=f"not JSON: .*{why}"):
+        saved.read(path)
+
+
 def test_a_damaged_file_is_shown_or_refused(tmp_path):
     content = json.dumps(RECORDED["programs-6.1"]).encode()
     path = tmp_path / "damaged.json"

@@ -61,6 +61,7 @@ def test_strategies(invoke):
     ("arguments", "what"),
     [
         (["run", "nonsense"], "no strategy nonsense"),
+        (["run", "send_fil"], "try: sendfile; zctrace strategies"),
         (["run", "--size", "0"], "--size 0: not a size"),
         (["run", "--size=-1"], "--size -1: not a size"),
         (["run", "--size", "garbage"], "--size garbage: not a size"),
@@ -87,7 +88,7 @@ def test_strategies(invoke):
             ["run", "--mechanism", "magic"],
             "'magic' is not one of 'auto', ",
         ),
-        (["run", "--all", "sendfile"], "--all and names of strategies"),
+        (["run", "--all", "sendfile"], "--all cannot be combined with strategy names"),
         (["run", "--boot-timeout", "nan"], "nan: more than 0 seconds"),
         (["run", "--boot-timeout", "inf"], "inf: more than 0 seconds"),
         (["trace", "-d", "0", "--", "ls"], "0: more than 0 seconds"),

@@ -107,6 +107,9 @@ class Machine:
         (path,) = self.memory.iterdir()
         return path
 
+    def hide_modules(self):
+        (self._folder / "_MODULES").unlink()
+
     def probe(self, *, there=True):
         self._write("KPROBES", "ffffffff81000110  k  caller+0x10\n" if there else "")
 
@@ -464,3 +467,11 @@ def test_of_functions_that_took_a_probe_one_is_asked_again():
 def test_if_the_kernel_takes_none_any_more_all_are_asked():
     ask = Asked(*"abc")
     assert kernel._refusals({"a", "b", "c"}, ask, ("a", "b")) == dict.fromkeys("abc", "no")
+
+
+def test_a_list_of_modules_that_is_not_there_is_the_reason(machine, capfd):
+    machine.hide_modules()
+    facts = text_facts.look(WANTED)
+    assert "_MODULES: No such file or directory" in facts.trouble
+    assert facts.calls == {}
+    assert capfd.readouterr().err == ""

@@ -233,6 +233,12 @@ def test_what_is_the_same_is_not_marked(evidence):
     assert terminal.DIFFERENT not in rendered([evidence, named(evidence, "9.9.1-test")])
 
 
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_a_terminal_of_one_column_gets_words_whole(evidence, width):
+    words = rendered([evidence], width=width).split()
+    assert {str(MIBS[0]), "read-write"} <= {word.strip("(") for word in words}
+
+
 def test_payloads_of_different_sizes_differ_in_nothing(evidence):
     here = every_strategy(evidence, MIBS[:2])
     text = rendered([here, named(here, "9.9.1-test")], width=200)

@@ -709,3 +709,19 @@ def test_a_listener_that_is_no_collector(tmp_path, monkeypatch, line, why):
 def test_an_error_with_nothing_in_it_is_one_still():
     assert type(errors.from_json({"error": 1})) is errors.ZctraceError
     assert errors.from_json({"error": "KernelError", "what": "w", "why": "y"}).why == "y"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("absent", "No such file or directory"), ("file", "Connection refused")]
+)
+def test_no_listener_is_told_in_words(tmp_path, monkeypatch, name, why):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ZCTRACE_SOCKET", str(tmp_path / name))
+    with pytest.raises(errors.SessionError) as told, api.Session().window():
+        pass
+    assert told.value.why == why
+
+
+def test_what_a_collector_says_is_shown_without_what_a_terminal_obeys():
+    error = errors.from_json({"what": "\x1b[31m\n", "why": "\u202e\udcff", "hint": "\x07"})
+    assert str(error) == "\\x1b[31m\\n\n    why: \\u202e\\xff\n    try: \\x07"

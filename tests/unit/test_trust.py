@@ -88,3 +88,11 @@ def test_a_caller_without_a_name_has_no_home_of_root_s(monkeypatch):
     monkeypatch.setenv("HOME", "/root")
     assert trust.Caller(CALLER, 7).groups == [7]
     assert trust.Caller(CALLER, 7).environment["HOME"] == "/"
+
+
+def test_a_whole_path_is_judged_where_the_working_folder_is_gone(monkeypatch, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert trust.why_not(tmp_path, {0, os.getuid()}, sticky=True) == ""

@@ -11,9 +11,11 @@ import dataclasses
 import functools
 import inspect
 import json
+import math
 import re
 import types
 import typing
+from collections import Counter
 from typing import Annotated, Any
 
 import msgspec
@@ -167,7 +169,12 @@ def _parsed(content: bytes) -> Any:
     By :mod:`json`, since msgspec refuses names of files that are not UTF-8.
     """
     try:
-        return json.loads(content)
+        return json.loads(
+            content,
+            parse_constant=_no_number,
+            parse_float=_finite,
+            object_pairs_hook=_each_once,
+        )
     except UnicodeDecodeError as error:
         raise _no_json(f"byte {error.start} is not UTF-8") from error
     except json.JSONDecodeError as error:
@@ -177,8 +184,32 @@ def _parsed(content: bytes) -> Any:
         raise _no_json(f"{place}: {_lower(error.msg)}") from error
     except RecursionError as error:
         raise _no_json("objects and lists are nested too deeply") from error
+    except _NotJsonError as error:
+        raise _no_json(str(error)) from error
     except ValueError as error:
         raise _no_json("a number has too many digits") from error
+
+
+class _NotJsonError(Exception):
+    """What Python's parser would take all the same."""
+
+
+def _no_number(text: str) -> float:
+    raise _NotJsonError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text)
+
+
+def _each_once(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object; of two members of one name, one would be lost without a word."""
+    values = dict(members)
+    if len(values) < len(members):
+        twice, _ = Counter(name for name, _ in members).most_common(1)[0]
+        raise _NotJsonError(f"an object has two members {twice!r}")
+    return values
 
 
 def refused(place: str, reason: str) -> UsageError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from zctrace.workloads.strategy import Ends
 
 _DEFAULT_BYTES = 1 << 20
 _MOST_USER_COPIES = 64 << 10
+_PORT = re.compile("[0-9]{1,9}")
 CARDS = {"e1000": "veth", "e1000-nosg": "veth-nosg"}
 """What stands for the textbook's network card; and on this machine's own kernel, where
 zctrace has none."""
@@ -32,13 +35,17 @@ def choose_strategies(
     """
     known = [strategy.name for strategy in catalogue.STRATEGIES]
     if names and every:
-        raise UsageError("--all and names of strategies", "either of them says it", "one only")
+        raise UsageError(
+            "--all cannot be combined with strategy names",
+            "--all names every strategy",
+            "leave one of them out",
+        )
     for name in names:
         if name not in known:
+            close = difflib.get_close_matches(name.lower().replace("_", "-"), known, 1)
+            hint = f"{close[0]}; zctrace strategies" if close else "zctrace strategies"
             raise UsageError(
-                f"no strategy {name}",
-                f"known strategies: {', '.join(known)}",
-                "zctrace strategies",
+                f"no strategy {name}", f"known strategies: {', '.join(known)}", hint
             )
     chosen = catalogue.STRATEGIES if every else TEXTBOOK
     wanted = tuple(dict.fromkeys(names)) or tuple(strategy.name for strategy in chosen)
@@ -118,7 +125,7 @@ def choose_device(to: str, nics: Sequence[str], strategies: Sequence[str]) -> tu
     if not to:
         return tuple(nics)
     host, colon, port = to.rpartition(":")
-    if not (host and colon and port.isdigit() and 0 < int(port) < 1 << 16):
+    if not (host and colon and _PORT.fullmatch(port) and 0 < int(port) < 1 << 16):
         raise UsageError(f"--to {to}: not HOST:PORT", hint="--to 192.0.2.7:9000")
     if nics:
         raise UsageError(

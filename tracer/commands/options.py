@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -16,6 +17,10 @@ from zctrace.evidence.schema import Subject
 from zctrace.machine import modules
 from zctrace.machine.program_job import Wanted
 from zctrace.plan.attachments import Choice
+
+_NUMBER = re.compile(
+    r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?|[-+]?(nan|inf(inity)?)", re.I
+)
 
 
 class Once(TyperCommand):
@@ -70,10 +75,10 @@ def word(text: str) -> str:
 
 
 def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text} is not a number.") from error
+    # float() takes other scripts' digits, 1_0 for 10, and spaces, too.
+    if not _NUMBER.fullmatch(str(text)):
+        raise typer.BadParameter(f"{text} is not a number.")
+    return float(text)
 
 
 def wanted(

@@ -31,6 +31,7 @@ from zctrace.commands.options import (
     Quiet,
     Sabotage,
     User,
+    count,
     seconds,
     wanted,
     word,
@@ -60,6 +61,8 @@ def command(
         typer.Option(
             "--pid",
             "-p",
+            parser=count,
+            metavar="PID",
             help="PID of a running process to trace, with its threads and children. Can be "
             "repeated.",
         ),

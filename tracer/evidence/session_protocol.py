@@ -61,7 +61,7 @@ class Channel:
             self._connection.settimeout(self._seconds)  # of all together
             self._connection.sendall(json.dumps(message).encode() + b"\n")
         except OSError as error:
-            raise GoneError(str(error)) from error
+            raise GoneError(error.strerror or str(error)) from error
 
     def receive(self, most: int) -> dict[str, Any]:
         """The next line, of ``most`` bytes at most; nothing may follow before an answer."""
@@ -70,7 +70,7 @@ class Channel:
         except TimeoutError as error:
             raise GoneError(f"no whole answer within {self._seconds:g} s") from error
         except OSError as error:
-            raise GoneError(str(error)) from error
+            raise GoneError(error.strerror or str(error)) from error
         if len(line) > most:
             raise GoneError("too long a line")
         if not line.endswith(b"\n"):

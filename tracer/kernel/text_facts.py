@@ -136,6 +136,8 @@ def _look(wanted: Wanted) -> TextFacts:
                     trouble = str(error)
     except kernel_text.TextError as error:
         trouble = str(error)
+    except OSError as error:
+        trouble = f"{error.filename}: {error.strerror}"  # of /proc/modules, as in a sandbox
     except ImportError:
         trouble = f"no disassembler ({packages.remedy('capstone')})"
     finally:

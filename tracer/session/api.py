@@ -309,7 +309,7 @@ class Window:
         except OSError as error:
             connection.close()
             raise SessionError(
-                f"there is no collector at {self._path}", str(error), _TRY
+                f"there is no collector at {self._path}", error.strerror or str(error), _TRY
             ) from error
         return Channel(connection, self._seconds)
 

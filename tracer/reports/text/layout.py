@@ -30,7 +30,7 @@ def say(console: Console, text: str = "", style: str = "", indent: int = 0) -> N
     for line in textwrap.wrap(
         # Before lines are broken, and before rich leaves out what it would not print.
         printable(text),
-        min(_WIDTH, console.width) - 1,
+        max(1, min(_WIDTH, console.width) - 1),
         initial_indent=" " * indent,
         subsequent_indent=" " * (indent + 2),
         break_on_hyphens=False,

@@ -130,7 +130,8 @@ def json_schema() -> dict[str, Any]:
 
 def evidence_of(content: bytes) -> list[Evidence]:
     """What a file's content holds; raises ``UsageError`` that names the place in it."""
-    values = _parsed(content)
+    strange: list[str] = []
+    values = _parsed(content, strange)
     _require_schema(values)
     try:
         _require_form(values)
@@ -138,6 +139,8 @@ def evidence_of(content: bytes) -> list[Evidence]:
         # It cannot say what it refuses. What it takes may be no UTF-8: names of files.
         values = _utf8(values)
         _require_form(values)
+    if strange:  # where the form looks, it has told the place
+        raise _no_json(f"{strange[0]} is no number")
     evidences = [json_form.read(Evidence, one) for one in values["evidence"]]
     for number, evidence in enumerate(evidences):
         for place, reason in consistency.faults(evidence):
@@ -163,16 +166,16 @@ def _utf8(value: Any) -> Any:
     return [_utf8(part) for part in value] if isinstance(value, list) else value
 
 
-def _parsed(content: bytes) -> Any:
-    """The values of JSON text; raises ``UsageError``.
+def _parsed(content: bytes, strange: list[str]) -> Any:
+    """The values of JSON text; raises ``UsageError``. ``strange`` gets what is no number.
 
     By :mod:`json`, since msgspec refuses names of files that are not UTF-8.
     """
     try:
         return json.loads(
             content,
-            parse_constant=_no_number,
-            parse_float=_finite,
+            parse_constant=functools.partial(_number, strange),
+            parse_float=functools.partial(_number, strange),
             object_pairs_hook=_each_once,
         )
     except UnicodeDecodeError as error:
@@ -194,13 +197,11 @@ class _NotJsonError(Exception):
     """What Python's parser would take all the same."""
 
 
-def _no_number(text: str) -> float:
-    raise _NotJsonError(f"{text} is no number")
-
-
-def _finite(text: str) -> float:
+def _number(strange: list[str], text: str) -> float:
     value = float(text)
-    return value if math.isfinite(value) else _no_number(text)
+    if not math.isfinite(value):
+        strange.append(text)
+    return value
 
 
 def _each_once(members: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -469,9 +469,10 @@ def test_if_the_kernel_takes_none_any_more_all_are_asked():
     assert kernel._refusals({"a", "b", "c"}, ask, ("a", "b")) == dict.fromkeys("abc", "no")
 
 
-def test_a_list_of_modules_that_is_not_there_is_the_reason(machine, capfd):
+def test_a_list_of_modules_that_is_not_there_is_the_reason(machine, capfd, monkeypatch):
     machine.hide_modules()
+    monkeypatch.setattr(call_sites, "_OF_MODULES", kernel_text.Path("/proc/self"))
     facts = text_facts.look(WANTED)
-    assert "_MODULES: No such file or directory" in facts.trouble
+    assert "_MODULES is not there" in facts.trouble
     assert facts.calls == {}
     assert capfd.readouterr().err == ""

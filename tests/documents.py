@@ -26,6 +26,7 @@ from typer.testing import CliRunner
 from release import reference, tree
 from tests import drawings
 from zctrace import cli, output_files
+from zctrace.commands import example
 
 ROOT = Path(__file__).parents[1]
 MADE = {"options": lambda: reference.text(tree.read())}
@@ -125,7 +126,7 @@ def _evaluated(code):
     """The value of the last expression, as a prompt shows it."""
     *statements, last = re.split(r"\n(?=\S)", re.sub(r"\n(?=[)\]}])", " ", code.strip()))
     names = {}
-    with contextlib.chdir(ROOT):
+    with contextlib.chdir(example.FOLDER):  # as behind zctrace example --json
         exec("\n".join(statements), names)
         return str(eval(last, names))
 

@@ -19,6 +19,7 @@ from zctrace.commands import (
     check,
     compare,
     doctor,
+    example,
     kernels,
     plan,
     report,
@@ -51,6 +52,7 @@ app.command("plan", cls=Once)(plan.command)
 app.command("doctor", cls=Once)(doctor.command)
 app.command("report", cls=Once)(report.command)
 app.command("compare", cls=Once)(compare.command)
+app.command("example", cls=Once)(example.command)
 app.add_typer(kernels.app, name="kernels")
 
 

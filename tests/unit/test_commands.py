@@ -128,6 +128,7 @@ INVOCATIONS = {
     "plan": (["plan"], 0, "Events, by tracepoint: "),
     "doctor": (["doctor"], 0, "zctrace run works here, on this machine's kernel."),
     "report": (["report", "run.json"], 0, f"Linux {RELEASE}"),
+    "example": (["example", "textbook"], 0, "Linux 5.10"),
     "compare": (["compare", "run.json", "run.json"], 0, "Nothing changed"),
     "kernels": (["kernels"], 0, "6.1.0-56-amd64"),
     "kernels fetch": (["kernels", "fetch", "6.1"], 0, "vmlinuz-6.1.0-56-amd64"),

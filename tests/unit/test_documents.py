@@ -70,9 +70,9 @@ def test_drawings_are_those_of_saved_results(name):
 
 
 def test_outputs_are_made_from_what_stands_between_the_marks():
-    text = "a\n<!-- output: report docs/examples/cp.json | parts 1 -->\nold\n<!-- end -->\nb\n"
+    text = "a\n<!-- output: example cp | parts 1 -->\nold\n<!-- end -->\nb\n"
     new = documents.renewed(text)
-    first = documents.printed("report docs/examples/cp.json").split("\n\n")[0]
+    first = documents.printed("example cp").split("\n\n")[0]
     assert new.splitlines()[0] == "a"
     assert new.splitlines()[-1] == "b"
     assert first in new
@@ -80,7 +80,7 @@ def test_outputs_are_made_from_what_stands_between_the_marks():
     with pytest.raises(ValueError, match="parts 99"):
         documents.renewed(text.replace("parts 1", "parts 99"))
     with pytest.raises(ValueError, match="report no-such-file"):
-        documents.renewed(text.replace("docs/examples/cp.json", "no-such-file"))
+        documents.renewed(text.replace("example cp", "report no-such-file"))
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -13,7 +13,7 @@ from zctrace.workloads.catalogue import STRATEGIES
 
 COMMANDS = (
     "", "run", "trace", "check", "serve", "strategies", "plan", "doctor", "report", "compare",
-    "kernels", "kernels fetch", "kernels rm",
+    "example", "kernels", "kernels fetch", "kernels rm",
 )  # fmt: skip
 TREE = tree.read()
 MANUAL, BASH, ZSH, FISH = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Annotated, NoReturn
 
 import typer
@@ -21,6 +22,7 @@ from zctrace.commands import (
     doctor,
     example,
     kernels,
+    panels,
     plan,
     report,
     run,
@@ -38,22 +40,38 @@ the kernel, for each way of moving a file to a socket."""
 
 app = typer.Typer(
     help=_HELP,
+    epilog="\n\n".join(panels.FIRST),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run", cls=Once)(run.command)
-app.command("trace", cls=Once, context_settings=TAKES_A_COMMAND)(trace.command)
-app.command("check", cls=Once, context_settings=TAKES_A_COMMAND)(check.command)
-app.command("serve", cls=Once, context_settings=TAKES_A_COMMAND)(serve.command)
-app.command("strategies", cls=Once)(strategies.command)
-app.command("plan", cls=Once)(plan.command)
-app.command("doctor", cls=Once)(doctor.command)
-app.command("report", cls=Once)(report.command)
-app.command("compare", cls=Once)(compare.command)
-app.command("example", cls=Once)(example.command)
-app.add_typer(kernels.app, name="kernels")
+_COMMANDS: dict[str, dict[str, Callable[..., object]]] = {
+    panels.MEASURE: {
+        "trace": trace.command,
+        "run": run.command,
+        "check": check.command,
+        "serve": serve.command,
+    },
+    panels.SAVED: {
+        "report": report.command,
+        "compare": compare.command,
+        "example": example.command,
+    },
+    panels.MACHINE: {
+        "doctor": doctor.command,
+        "plan": plan.command,
+        "strategies": strategies.command,
+    },
+}
+_TAKING_A_COMMAND = ("trace", "check", "serve")
+for _panel, _commands in _COMMANDS.items():
+    for _name, _command in _commands.items():
+        _settings = TAKES_A_COMMAND if _name in _TAKING_A_COMMAND else None
+        app.command(_name, cls=Once, context_settings=_settings, rich_help_panel=_panel)(
+            _command
+        )
+app.add_typer(kernels.app, name="kernels", rich_help_panel=panels.MACHINE)
 
 
 def _version(wanted: bool) -> None:
@@ -95,7 +113,8 @@ def _status() -> int:
         return error.exit_code
     except typer.TyperException as error:
         what = error.format_message().replace("Value error, ", "")
-        _complain(errors.UsageError(what, hint=_help_for(error)))
+        if what:  # none where the help was shown instead: zctrace alone
+            _complain(errors.UsageError(what, hint=_help_for(error)))
         return errors.UsageError.exit_code
     except FileNotFoundError:
         if _has_folder():

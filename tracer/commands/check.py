@@ -56,9 +56,9 @@ def command(
     boot_timeout: BootTimeout = BOOT_SECONDS,
     quiet: Quiet = False,
 ) -> int | None:
-    """Fail, with status 12, if a command copies more than it is allowed to.
+    """Fail, with status 12, if a command copies more than allowed.
 
-    As trace does; a command that fails itself ends with its own status.
+    Traces as zctrace trace does. If the command fails, its exit status is returned.
     """
     subject = subject_of(words or [], [], "", duration, follow=not no_follow)
     return trace(

@@ -23,7 +23,7 @@ def command(
     ],
     outputs: Outputs = NOWHERE,
 ) -> None:
-    """What changed between two saved results, the largest change first.
+    """Show what changed between two saved results, the largest change first.
 
     Two of run, or two of trace and check.
     """

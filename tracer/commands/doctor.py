@@ -38,7 +38,7 @@ def findings() -> list[Finding]:
 
 
 def command() -> None:
-    """What this machine and its kernel offer, and what to do about the rest."""
+    """Check what this machine and its kernel support, and what to do about the rest."""
     show(Terminal())
 
 

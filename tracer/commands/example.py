@@ -37,5 +37,5 @@ def command(
     ] = Example.CP,
     outputs: Outputs = NOWHERE,
 ) -> None:
-    """Show a result that comes with zctrace, as zctrace report does."""
+    """Show an example result that comes with zctrace."""
     report.show([FOLDER / f"{name}.json"], Terminal(), outputs)

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
 
 from zctrace.collect import cgroups
+from zctrace.commands import panels
 from zctrace.errors import UsageError
 from zctrace.evidence.schema import Subject
 from zctrace.machine import modules
@@ -24,7 +25,16 @@ _NUMBER = re.compile(
 
 
 class Once(TyperCommand):
-    """A command that refuses a value that another one would replace without a word."""
+    """A command that refuses a value that another one would replace without a word.
+
+    Its help has panels and examples.
+    """
+
+    def __init__(self, name: str | None, **options: Any) -> None:
+        super().__init__(name, **{**options, "epilog": panels.examples(name or "")})
+        for parameter in self.params:
+            if isinstance(parameter, TyperOption):
+                parameter.rich_help_panel = panels.PANEL_OF.get(parameter.name or "")
 
     def make_parser(self, ctx: Any) -> Any:
         parser: Any = super().make_parser(ctx)

@@ -31,7 +31,7 @@ def command(
     boot_timeout: BootTimeout = BOOT_SECONDS,
     quiet: Quiet = False,
 ) -> None:
-    """What would be attached where on a kernel, why, and what would be blind."""
+    """Show which probes a kernel would get and why, and what they would not cover."""
     wanted = Options(
         settings=(),
         sizes=(1,),

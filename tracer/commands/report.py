@@ -25,7 +25,7 @@ def command(
     ],
     outputs: Outputs = NOWHERE,
 ) -> None:
-    """Show saved results again."""
+    """Show saved results."""
     show(results, Terminal(), outputs)
 
 

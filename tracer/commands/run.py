@@ -156,9 +156,9 @@ def command(
     quiet: Quiet = False,
     sabotage: Sabotage = None,
 ) -> None:
-    """Perform strategies on a real kernel and put measured beside claimed.
+    """Perform transfers on a real kernel, and compare them with the textbook's claims.
 
-    Needs root for the probes; the strategies run as the user who called sudo.
+    The probes need root; the strategies run as the user who called sudo.
     """
     chosen = choices.choose_strategies(strategies or [], every=every, skip=skip or [])
     names = list(dict.fromkeys(kernel or [AUTO]))

@@ -41,10 +41,10 @@ def command(
     quiet: Quiet = False,
     sabotage: Sabotage = None,
 ) -> int | None:
-    """Let a command measure itself: pytest with the fixture zctrace, say.
+    """Run a command that measures parts of itself, such as pytest with the fixture zctrace.
 
-    The command keeps its input, output and exit status, and runs with the rights of whoever
-    called; every process of that user below it may ask for windows.
+    The command keeps its input, output and exit status, and runs as the user who called.
+    Processes that it starts may open windows, too, if they are that user's.
     """
     subject = Subject(command=tuple(words or ()), folder=str(Path.cwd()), marked=True)
     how = wanted(

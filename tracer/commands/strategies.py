@@ -14,7 +14,7 @@ from zctrace.workloads.prepared import NotPreparedError
 
 
 def command() -> None:
-    """What there is to run, and what the textbook claims of each."""
+    """List the strategies, and what the textbook claims about them."""
     show(Terminal())
 
 

@@ -101,10 +101,10 @@ def command(
     quiet: Quiet = False,
     sabotage: Sabotage = None,
 ) -> int | None:
-    """Is this program really zero-copy, and if not, who copies?
+    """Trace a program: is it zero-copy, and if not, who copies?
 
-    Traces a command from its first instruction, or what runs already from now on. A command
-    keeps its input, output and exit status, and runs with the rights of whoever called.
+    A command is traced from its first instruction, a running process from now on. A command
+    keeps its input, output and exit status, and runs as the user who called.
     """
     subject = subject_of(
         words or [],

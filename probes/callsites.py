@@ -120,7 +120,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         returned=Returned.NOTHING,
         breakpoint="__skb_datagram_iter",
         paths=frozenset({Path.UDP}),
-        why="receiving datagrams whose checksum nobody has verified",
+        why="receiving datagrams whose checksum was not verified",
         since='Since Linux kernel commit 6d0d41991428 ("iov_iter, net: Move '
         'csum_and_copy_to/from_iter() to net/") (in v6.7) its caller can be probed.',
     ),

@@ -164,7 +164,7 @@ COPY_SITES: tuple[CopySite, ...] = (
         mechanisms=(Mechanism.KPROBE,),
         at_entry=Where("r8", "cx"),
         paths=frozenset({Path.UDP}),
-        why="receiving datagrams whose checksum nobody has verified",
+        why="receiving datagrams whose checksum was not verified",
         since="Found on all.",
     ),
     # In-kernel copiers: the places where a transfer that should have passed references
@@ -311,7 +311,7 @@ EVENT_SITES: tuple[EventSite, ...] = (
             ("bytes", "REQUEST_BYTES"),
             ("rwbs", "REQUEST_OPERATION"),
         ),
-        why="what a disk's driver is told to read and write",
+        why="the disk driver's read and write requests",
     ),
     EventSite(
         quantity=Quantity.DISK_REQUEST_PUT_BACK,

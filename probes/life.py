@@ -46,7 +46,7 @@ LIFE_SITES: tuple[EventSite, ...] = (
         handler="on_module_loaded",
         parameter=None,
         fields=(("name", "MODULE_LOADED_NAME"),),
-        why="a module that nobody has searched, and that may be gone at the end",
+        why="a module that was not searched for call sites, and that may be gone at the end",
     ),
     EventSite(
         quantity=Quantity.MODULE_FREED,

@@ -74,7 +74,7 @@ REFERENCES: tuple[Reference, ...] = (
     Reference(
         _BY_PAGE, IN, "file", frozenset({"overlay"}), shown=_ALL,
         beneath=DISKS | ON_DISKS | IN_MEMORY | _SHARED,
-        why="as from the file systems that the overlay lies on",
+        why="as from the file systems under the overlay",
     ),
     Reference(
         _READING, IN, "file", ON_DISKS, beneath=DISKS, direct=True, shown=_ALL,

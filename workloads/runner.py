@@ -265,7 +265,7 @@ def _unavailable(strategy: Strategy, file_system: str, payload: Payload) -> str:
     if file_system and strategy.file_systems and file_system not in strategy.file_systems:
         return f"needs a file on {' or '.join(strategy.file_systems)}, not on {file_system}"
     if payload.refused and strategy.ends in (Ends.FILE_TO_FILE, Ends.SOCKET_TO_FILE):
-        return f"makes a file beside the payload, in {payload.folder}: {payload.refused}"
+        return f"makes a file in the payload's folder, {payload.folder}: {payload.refused}"
     if strategy.performer and (reason := strategy.performer.refusal()):
         return reason
     return strategy.unavailable(payload.file)

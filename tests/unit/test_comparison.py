@@ -538,7 +538,7 @@ def test_runs_whose_controls_failed_are_not_compared(evidence):
     neither = only(altering.broken(evidence), altering.broken(evidence))
     assert (
         neither.headline
-        == f"copies were measured on neither side, in {len(evidence.runs)} runs"
+        == f"copies were not measured on either side, in {len(evidence.runs)} runs"
     )
 
 

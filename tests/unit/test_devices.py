@@ -262,7 +262,7 @@ def test_a_disk_reads_whole_pages():
 def test_what_is_sent_again_is_no_copy_more():
     verdict = judged_dma(out=dataclasses.replace(OUT, bytes=MIB + 1448), again=1448)
     assert verdict.word is Word.HOLDS
-    assert "TCP sent 1448 B again" in verdict.sentence
+    assert "1448 B of these retransmitted by TCP" in verdict.sentence
 
 
 @pytest.mark.parametrize("source", [Source.DERIVED, Source.NONE])

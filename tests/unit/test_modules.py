@@ -89,7 +89,7 @@ def test_without_a_list_the_guest_says_so_itself(guest, missing):
 
 def test_a_kernel_without_modules_loads_none(tmp_path):
     image = tmp_path / "boot" / "vmlinuz"
-    with pytest.raises(UsageError, match="has no modules beside its image"):
+    with pytest.raises(UsageError, match="has an image, but no modules"):
         modules.check(["tls"], [Place(Kernel("vmlinuz", image, "path"))])
 
 

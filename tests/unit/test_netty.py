@@ -380,7 +380,9 @@ def test_the_list_says_whether_it_is_possible(tmp_path, driver, monkeypatch):
         return console.file.getvalue().splitlines()[-1]
 
     monkeypatch.setenv("PATH", "/nowhere")
-    assert re.search("Not possible here, those of Netty: .*apt-get install maven$", last())
+    assert re.search(
+        "Strategies of Netty are not possible here: .*apt-get install maven$", last()
+    )
     monkeypatch.setenv("PATH", str(maven(tmp_path / "bin", FETCHES)))
     assert "Netty 4.2.18.Final, which Maven fetches" in last()
     netty.build(driver, tmp_path / "cache", print)

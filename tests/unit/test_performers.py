@@ -147,12 +147,12 @@ def test_doctor_and_the_list_of_strategies_know_it(crate):
         listing.show(console)
         return console.file.getvalue().splitlines()
 
-    assert listed()[-1] == "Those of Crate are performed by Crate 1.2."
+    assert listed()[-1] == "Strategies of Crate are performed by Crate 1.2."
     assert any(line.startswith("crated ") for line in listed())
     finding = [*doctor._systems()][-1]
     assert (finding.topic, finding.fine) == ("strategies of Crate", True)
     crate.trouble = "no wood"
-    assert listed()[-1] == "Not possible here, those of Crate: no wood"
+    assert listed()[-1] == "Strategies of Crate are not possible here: no wood"
     finding = [*doctor._systems()][-1]
     assert (finding.what, finding.fine) == ("no wood", False)
 

@@ -1,10 +1,12 @@
 """Documents use plain words, in sentences that can be read once."""
 
+import ast
 import re
 
 import pytest
 
 from tests import documents
+from tests.unit.test_imports import MODULES
 
 ROOT = documents.ROOT
 NOT_PLAIN = re.compile(
@@ -66,3 +68,24 @@ def test_a_line_can_be_allowed_and_code_is_not_looked_at():
     assert NOT_PLAIN.findall(prose(text)) == ["lies"]
     found = sentences("One two. Three\nfour five: six.\n\n* a b\n")
     assert [len(words(one)) for one in found] == [2, 3, 1, 2]
+
+
+def spoken(tree):
+    """Texts of a module that have a blank: its messages. Not its docstrings."""
+    bodies = [
+        node.body for node in ast.walk(tree) if isinstance(getattr(node, "body", 0), list)
+    ]
+    silent = {id(one.value) for body in bodies for one in body if isinstance(one, ast.Expr)}
+    for node in ast.walk(tree):
+        said = isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if said and id(node) not in silent and " " in node.value:
+            yield node.value
+
+
+def test_what_the_program_says_is_plain():
+    found = {
+        name: texts
+        for name, path in MODULES.items()
+        if (texts := [t for t in spoken(ast.parse(path.read_text())) if NOT_PLAIN.search(t)])
+    }
+    assert found == {}

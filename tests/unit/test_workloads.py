@@ -270,7 +270,7 @@ def test_what_writes_beside_the_payload_is_not_possible_there(
 ):
     refusing(payload.parent)
     assert run_once(name).unavailable == (
-        f"makes a file beside the payload, in {payload.parent}: {os.strerror(errno.EACCES)}"
+        f"makes a file in the payload's folder, {payload.parent}: {os.strerror(errno.EACCES)}"
     )
 
 

@@ -306,7 +306,7 @@ def _sites(
 def _threads(trace: Trace, plain: Iterable[Booking]) -> list[Line]:
     lines = []
     if not_told := sum(booking.bytes for booking in plain):
-        lines.append(Line("threads that are not told"))
+        lines.append(Line("unknown threads"))
         lines[0].copied[None] = not_told
     for worker in trace.account.workers:
         named = f"{worker.name} {worker.thread}" if worker.thread else worker.name

@@ -112,7 +112,7 @@ def judge_dma(
         )
     seen = f"{into_cache.bytes} B from {into_cache.where}, {to_nic.bytes} B to {to_nic.where}"
     if sent_again:
-        seen += f", of which TCP sent {sent_again} B again"
+        seen += f" ({sent_again} B of these retransmitted by TCP)"
     if claimed is None:
         return Verdict(Word.NO_CLAIM, seen)
     for side in sides:

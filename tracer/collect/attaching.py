@@ -36,7 +36,7 @@ _REFUSALS: dict[int | None, tuple[str, str]] = {
         "end the other zctrace, perf or debugger",
     ),
     errno.ENOENT: (
-        "new cgroups have no perf_event controller, because nobody has configured any",
+        "new cgroups have no perf_event controller, because none is configured",
         "echo +pids > /sys/fs/cgroup/cgroup.subtree_control, as systemd does at boot",
     ),
     errno.EMFILE: (

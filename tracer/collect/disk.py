@@ -61,7 +61,7 @@ def under(path: Path, size: int) -> Disk:
     except OSError:
         number = 0
     if not number:
-        return Disk(trouble=f"{kind} lies on no disk")
+        return Disk(trouble=f"{kind} is not on a disk")
     node = (_BLOCK_DEVICES / f"{os.major(number)}:{os.minor(number)}").resolve()
     begin = 0
     if (node / "partition").exists():

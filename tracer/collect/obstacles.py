@@ -134,7 +134,7 @@ def of_numbers(own: Path = Path("/proc/self/ns/pid")) -> Iterator[TraceError]:
     if number != _INITIAL_PID_NAMESPACE:
         yield TraceError(
             "zctrace runs in a PID namespace, as in a container",
-            "process numbers in it are not those that the kernel counts by",
+            "its process numbers differ from the ones that the kernel's programs see",
             "zctrace outside of the container, or in one with the host's PID namespace "
             "(docker run --pid=host); or a command: zctrace trace -- COMMAND",
         )

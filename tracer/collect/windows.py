@@ -231,7 +231,7 @@ class Server:
                 raise GoneError("it has died")
             if self._listener.fileno() in ready:
                 self._refuse()
-        raise GoneError("nobody is served any more")
+        raise GoneError("the collector is ending")
 
     def _refuse(self) -> None:
         with self._accepted() as other, suppress(GoneError):

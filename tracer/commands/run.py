@@ -265,8 +265,8 @@ def _check_devices(options: Options, places: Sequence[Place]) -> None:
     emulated = [nic.name for nic in options.nics if nic.emulated]
     if emulated and not options.everything and any(not place.kernel for place in places):
         raise UsageError(
-            f"--nic {emulated[0]} on this machine's own kernel",
-            "zctrace has such devices in virtual machines only, and takes nobody else's",
+            f"--nic {emulated[0]} cannot be used with this machine's own kernel",
+            "zctrace creates such cards in virtual machines only; it never uses the host's",
             "--nic veth or veth-nosg; or a virtual machine, such as --kernel 6.1",
         )
 
@@ -351,4 +351,4 @@ def _breakdown(evidences: Sequence[Evidence], began: float, collected: float) ->
     for evidence in evidences:
         phases = ", ".join(f"{name} {spent:.1f}" for name, spent in evidence.timings.items())
         notice(f"{evidence.kernel['release']}, seconds: {phases}")
-    notice(f"seconds: total {done - began:.1f}, of which summarise {done - collected:.1f}")
+    notice(f"seconds: total {done - began:.1f}, including summarise {done - collected:.1f}")

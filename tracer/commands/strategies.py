@@ -48,9 +48,9 @@ def show(console: Console) -> None:
     console.print()
     for system, there, what in performers():
         console.print(
-            f"Those of {system} are performed by {what}."
+            f"Strategies of {system} are performed by {what}."
             if there
-            else f"Not possible here, those of {system}: {what}"
+            else f"Strategies of {system} are not possible here: {what}"
         )
 
 

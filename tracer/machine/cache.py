@@ -28,7 +28,7 @@ def trusted_cache(*names: str) -> Path:
         raise OutputError(
             f"the cache {cache_folder()} cannot be used: {why}",
             "kernels and code that root runs are kept in there",
-            "chown it to root and chmod go-w; or ZCTRACE_CACHE=FOLDER, one that is there and "
-            "that nobody else can change",
+            "chown it to root and chmod go-w; or ZCTRACE_CACHE=FOLDER, one that is there "
+            "and that no other user can change",
         )
     return path

@@ -55,7 +55,7 @@ def guarded(run_id: str) -> Iterator[RunFolder]:
         raise UsageError(
             f"{temporary} is no folder for root's temporary files",
             why,
-            "TMPDIR=/var/tmp, or another folder that nobody else can change",
+            "TMPDIR=/var/tmp, or another folder that no other user can change",
         )
     folder = temporary / f"zctrace-{run_id}"
     end, alive = os.pipe()

@@ -35,7 +35,7 @@ def check(names: Sequence[str], places: Sequence[Place]) -> None:
 def _check_guest(names: Sequence[str], release: str, folder: Path | None) -> None:
     if folder is None:
         raise UsageError(
-            f"--module {names[0]}: Linux {release} has no modules beside its image",
+            f"--module {names[0]}: Linux {release} has an image, but no modules",
             f"there is no folder ../lib/modules/{release}",
             "a kernel with its modules: --kernel 6.1",
         )

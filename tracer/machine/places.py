@@ -125,7 +125,7 @@ def require_architecture() -> None:
     if architecture != ARCHITECTURE:
         raise KernelError(
             f"this machine is {architecture}",
-            f"zctrace reads byte counts from registers, and knows those of {ARCHITECTURE} only",
+            f"zctrace reads byte counts from registers, and knows {ARCHITECTURE} only",
             f"a machine with {ARCHITECTURE}, or a virtual one",
         )
 

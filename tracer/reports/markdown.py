@@ -20,7 +20,7 @@ def document(judged: Sequence[Judged]) -> str:
     """Everything but the evidence."""
     evidences = wording.evidences_of(judged)
     rows = wording.by_strategy(judged)
-    lines = ["# Measured beside claimed", ""]
+    lines = ["# Measured and claimed", ""]
     alarm, reasons = wording.alarm(rows)
     if alarm:
         lines += [f"**{alarm}**", "", *_list(reasons), ""]

@@ -116,7 +116,7 @@ class Window:
         if self._pid:
             raise UsageError(
                 "a window can be entered only once",
-                "its figures are those of one stretch of the program",
+                "a window measures one section of the program",
                 "session.window() gives another one",
             )
         if sys.maxsize < _NONCE:
@@ -254,8 +254,8 @@ class Window:
                 "answer.transformed has what is known",
             )
         for size, whose in (
-            (seen.unassigned, "were transformed meanwhile, and nothing tells for whom"),
-            (seen.handed_over, "were handed over to a device or to another thread"),
+            (seen.unassigned, "were transformed by others and could not be attributed"),
+            (seen.handed_over, "were passed to a device or to another thread"),
         ):
             if size:
                 raise FigureError(
@@ -287,16 +287,16 @@ class Window:
         if found.unexplained:
             most = found.unexplained[0]
             raise FigureError(
-                f"{found.copied_bytes} B were seen being copied for this window, and of "
-                f"{found.unexplained_bytes} B it is not known",
+                f"{found.copied_bytes} B were copied for this window; unknown for "
+                f"{found.unexplained_bytes} B",
                 f"{most.bytes} B went through {found.name_of(most.thing)}: {most.why}",
                 "most_copied_bytes and most_copies take them for copied",
             )
         if found.unassigned:
             raise FigureError(
                 f"{found.copied_bytes} B were copied for this window, and perhaps more",
-                f"{found.unassigned} B were copied inside the kernel meanwhile of which "
-                "nothing tells for whom",
+                f"{found.unassigned} B were copied inside the kernel and could not be "
+                "attributed",
                 "most_copied_bytes and most_copies take them for the window's",
             )
         return found

@@ -77,7 +77,7 @@ WORDS = {
     "controls": "controls",
     "metadata_bytes": "bytes of metadata",
     "other_user_bytes": "other bytes from or to user",
-    "outside_bytes": "bytes of nobody known",
+    "outside_bytes": "bytes not attributed",
     "file_system": "file system",
     "copy_calls": "executions of copying functions",
     "page_faults": "page faults in user mode",
@@ -273,10 +273,10 @@ def _headline(changed: Sequence[tuple[Pair, Item]], pairs: Sequence[Pair]) -> st
     """The largest change, and how many there are."""
     unknown = sum(all(j.figures[_COPIES] is None for j in pair) for pair in pairs)
     many = f"{len(pairs)} runs" if len(pairs) > 1 else "1 run"
-    of = many + (f", of which {unknown} measured on neither side" if unknown else "")
+    of = many + (f"; {unknown} not measured on either side" if unknown else "")
     if not changed:
         if unknown == len(pairs):
-            return f"copies were measured on neither side, in {many}"
+            return f"copies were not measured on either side, in {many}"
         return f"{NOTHING}: {of}"
     (pair, item), *_ = changed
     more = "" if len(pairs) == 1 else f"; {len(changed)} of {of} changed"

@@ -176,7 +176,7 @@ def _chart(rows: Sequence[Judged], prefixes: Iterator[str]) -> tuple[str, str]:
         heading = wording.circumstances(nic, cache, part)
         sections.append(chart.Section(tuple(heading.split("; ")), tuple(groups)))
         told += [_told(group, heading) for group in groups]
-    title = "CPU copies and DMA copies of every strategy, measured beside claimed"
+    title = "CPU copies and DMA copies of every strategy, measured and claimed"
     wide, narrow = (
         chart.draw(sections, next(prefixes), title, " ".join(told), narrow=narrow)
         for narrow in (False, True)

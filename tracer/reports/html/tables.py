@@ -96,8 +96,8 @@ _MOVED = [
     Column("inside the kernel", "k2k_bytes", "Copied by the CPU, B"),
     Column("in user memory", "u2u_bytes", "Copied by the CPU, B"),
     Column("in all", "cpu_copied_bytes", "Copied by the CPU, B"),
-    Column("metadata", "metadata_bytes", "Beside it, B"),
-    Column("other", "other_user_bytes", "Beside it, B"),
+    Column("metadata", "metadata_bytes", "Not payload, B"),
+    Column("other", "other_user_bytes", "Not payload, B"),
     Column("disk to memory", "dma_in_bytes", "Moved by DMA, B"),
     Column("memory to NIC", "dma_out_bytes", "Moved by DMA, B"),
 ]
@@ -152,7 +152,7 @@ _OF_CONTROLS = frozenset(
 
 def claims(judged: Sequence[Judged]) -> Table:
     """Claimed beside measured: the answer."""
-    return _by_settings("Measured beside claimed", _CLAIMS, judged)
+    return _by_settings("Measured and claimed", _CLAIMS, judged)
 
 
 def events(judged: Sequence[Judged]) -> Table:
@@ -259,9 +259,9 @@ def controls(runs: Sequence[Judged]) -> Table:
             (passed if control.passed else failed)[control.figures] += 1
     names = dict.fromkeys((*passed, *failed))
     rows = [(name, [_plain(passed[name]), _plain(failed[name])]) for name in names]
-    caption = f"Controls on Linux {wording.release(runs[0])}"
+    caption = f"Self-tests on Linux {wording.release(runs[0])}"
     return Table(
-        caption, "they vouch for", [Column("passed"), Column("failed")], [Group("", rows)]
+        caption, "figures they check", [Column("passed"), Column("failed")], [Group("", rows)]
     )
 
 
@@ -304,7 +304,7 @@ def _facts(runs: Sequence[Judged]) -> dict[str, str]:
         "network": "; ".join(
             f"{name}: {nic.device} ({nic.driver}), "
             f"{'with' if nic.scatter_gather else 'without'} scatter/gather"
-            f"{'' if nic.bus_device else ', no device behind it'}"
+            f"{'' if nic.bus_device else ', no hardware device'}"
             for name, nic in evidence.nics.items()
             if name in cables
         ),

@@ -127,7 +127,7 @@ def test_sendfile(zctrace, payload, receiver):
         assert window.copied_bytes == 0
         assert window.copies < 0.01
         assert answer.delivered == {"socket": SIZE}
-        assert window.sentence == f"zero-copy: of {SIZE} B delivered the CPU copied none"
+        assert window.sentence == f"zero-copy: the CPU copied none of the {SIZE} B delivered"
         assert sentences.sentence(answer) == window.sentence
 
 

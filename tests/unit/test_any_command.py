@@ -179,6 +179,8 @@ def test_ctrl_c_while_everything_is_imported_is_a_word_and_a_status():
     code = """
 import os, signal, sys
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # those in the background ignore it
+
 class Interrupts:
     def find_spec(self, name, *_):
         if name == "typer":

@@ -23,7 +23,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import zctrace
 from tests.bench.document import renewed
 from tests.kernel_lines import document
 from tests.kernel_lines.judge import Word
@@ -34,7 +33,7 @@ from tests.reliability import judge
 from tests.reliability.judge import Beside
 from tests.reliability.record import read, tried
 from zctrace import _version
-from zctrace.machine import kernels
+from zctrace.machine import kernels, staging
 
 HERE, PAGE = Path(__file__).parent, ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- make test-reliability: begin -->", "<!-- make test-reliability: end -->"
@@ -96,7 +95,8 @@ def in_guest(names, asked, found):
     modules = [path for path in HERE.glob("*.py") if not path.name.startswith("__")]
     with tempfile.TemporaryDirectory(prefix="reliability-") as folder:
         site = Path(folder) / "site"
-        shutil.copytree(zctrace.__path__[0], site / "zctrace")
+        for name, package in staging.PACKAGES.items():
+            shutil.copytree(package.__path__[0], site / name, dirs_exist_ok=True)
         for place in needed(DISTRIBUTIONS):
             copy = shutil.copytree if place.is_dir() else shutil.copy
             copy(place, site / place.name)

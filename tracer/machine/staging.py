@@ -18,7 +18,7 @@ from zctrace import _version, probes, workloads
 from zctrace.workloads import prepared as preparation
 from zctrace.workloads.prepared import NotPreparedError, Prepared
 
-_PACKAGES = {"zctrace": zctrace, "zctrace/probes": probes, "zctrace/workloads": workloads}
+PACKAGES = {"zctrace": zctrace, "zctrace/probes": probes, "zctrace/workloads": workloads}
 """By where each belongs under the name of the first, wherever they are now."""
 _LEFT_OUT = shutil.ignore_patterns("probes", "workloads", "reports", "commands")
 """Not what Python has compiled: it is good for a copy, too, which has its source's times."""
@@ -32,7 +32,7 @@ def stage(
     With what each of ``performers`` needs, by its key, or the reason why that is not there.
     """
     code = folder / "code"
-    for name, package in _PACKAGES.items():
+    for name, package in PACKAGES.items():
         shutil.copytree(package.__path__[0], code / name, ignore=_LEFT_OUT)
     (code / "zctrace" / _version.FILE).write_text(f"{_version.version()}\n", encoding="ascii")
     for key, prepared in performers.items():

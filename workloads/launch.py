@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from zctrace.workloads import libc
 from zctrace.workloads.known import Controls, Known
@@ -79,7 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
             open_at_exec(nonce, Role.PROGRAM, scope)
         os.execvp(command[0], command)
     except OSError as error:
-        channel.sendall(json.dumps({"error": str(error)}).encode() + b"\n")
+        with suppress(ConnectionError):  # the tracer may have died
+            channel.sendall(json.dumps({"error": str(error)}).encode() + b"\n")
         return 1
 
 

@@ -4,6 +4,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,3 +92,18 @@ def test_the_nonce_is_on_no_command_line_of_the_strategies(monkeypatch):
     ((command, environment),) = started
     assert str(NONCE) not in " ".join(command)
     assert str(NONCE) in environment.values()
+
+
+def test_a_tracer_that_has_died_is_no_traceback_of_what_it_started(tmp_path):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(b"\n")
+        ours.close()
+        words = ("--channel", str(theirs.fileno()), "--folder", tmp_path, "--control", "none")
+        done = subprocess.run(
+            [sys.executable, "-m", "zctrace.workloads.launch", *words, "--", "/nowhere"],
+            pass_fds=(theirs.fileno(),),
+            capture_output=True,
+            text=True,
+        )
+    assert (done.returncode, done.stderr) == (1, "")

@@ -99,9 +99,9 @@ def test_a_tracer_that_has_died_is_no_traceback_of_what_it_started(tmp_path):
     with ours, theirs:
         ours.sendall(b"\n")
         ours.close()
-        words = ("--channel", str(theirs.fileno()), "--folder", tmp_path, "--control", "none")
+        words = ("--channel", str(theirs.fileno()), "--folder", tmp_path, "--control", "after")
         done = subprocess.run(
-            [sys.executable, "-m", "zctrace.workloads.launch", *words, "--", "/nowhere"],
+            [sys.executable, "-m", "zctrace.workloads.launch", *words],
             pass_fds=(theirs.fileno(),),
             capture_output=True,
             text=True,

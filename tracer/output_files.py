@@ -25,8 +25,6 @@ from zctrace.errors import OutputError
 STDOUT = Path("-")
 _STDOUT_DESCRIPTOR = 1
 _ELSEWHERE = "another folder, or - for standard output"
-_MOST_LINKS = 40
-"""As many as the kernel follows (MAXSYMLINKS)."""
 _NUMBER = re.compile("[0-9]{1,9}")
 """Of a descriptor: more digits do not fit into an int."""
 _DESCRIPTORS = re.compile(r"/proc/(self|thread-self|\d+)(/task/\d+)?/fd")
@@ -48,9 +46,10 @@ def _told(path: Path, what: str) -> Iterator[None]:
     except OSError as error:
         os.getcwd()  # raises where it is the working folder that is gone
         why = "nothing was left behind"
-        if whose := _whose(path):
-            user, others = whose
-            why = f"user {user.uid}, who called sudo, is the one to write it, as {others}"
+        with suppress(OSError):  # the path itself may be what is wrong
+            if whose := _whose(path):
+                user, others = whose
+                why = f"user {user.uid}, who called sudo, is the one to write it, as {others}"
         raise OutputError(f"{what}: {error.strerror}", why, _ELSEWHERE) from error
 
 
@@ -242,7 +241,7 @@ def _descriptor(path: Path) -> int | None:
     if path == STDOUT:
         return _STDOUT_DESCRIPTOR
     place = os.path.abspath(path)
-    for _ in range(_MOST_LINKS):
+    for _ in range(trust.MOST_LINKS):
         folder, name = os.path.realpath(os.path.dirname(place)), os.path.basename(place)
         if found := _DESCRIPTORS.fullmatch(folder):
             own = found[1] in ("self", "thread-self", str(os.getpid()))

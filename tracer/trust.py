@@ -16,7 +16,7 @@ from pathlib import Path
 
 SYSTEM_PATH = f"{os.defpath}:/usr/sbin:/sbin"
 """Where the distribution's programs are; a user's PATH may lead elsewhere."""
-_MOST_LINKS = 40
+MOST_LINKS = 40
 """As many as the kernel follows (MAXSYMLINKS)."""
 _MOST_UID = 2**32 - 2
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -129,7 +129,7 @@ def why_not(path: Path, owners: Collection[int], *, sticky: bool = False) -> str
             here = entry
             continue
         links += 1
-        if links > _MOST_LINKS:
+        if links > MOST_LINKS:
             return f"{entry} is one of too many links"
         target = entry.readlink()
         todo += [part for part in reversed(target.parts) if part != "/"]

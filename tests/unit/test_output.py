@@ -214,6 +214,17 @@ def test_root_writes_into_nobody_s_folder_where_the_caller_may_not(sudo, option)
 
 
 @as_root
+def test_a_path_that_the_kernel_refuses_is_one_error_under_sudo_too(sudo):
+    path = sudo / ("a" * 5000)
+    for refused in (
+        lambda: output_files.check(path, "--csv", force=True),
+        lambda: output_files.write(path, "text"),
+    ):
+        with pytest.raises(OutputError, match="File name too long"):
+            refused()
+
+
+@as_root
 @pytest.mark.parametrize("mode", [0o777, 0o1777])
 def test_a_link_cannot_lead_root_to_where_the_caller_may_not_write(sudo, mode):
     """A stranger has put it there before, or while the measurement was under way."""

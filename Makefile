@@ -24,7 +24,7 @@ JDK := openjdk-$(shell grep -qs CODENAME=bookworm /etc/os-release && echo 17 || 
 # For the tests alone: the browser that the HTML report is looked at with, what performs the
 # strategies of Java, which are not possible without, what fetches Netty for some of them, and a
 # program that needs no library.
-TEST_PACKAGES := chromium $(JDK) maven busybox-static
+TEST_PACKAGES := chromium poppler-utils $(JDK) maven busybox-static
 
 # For the systems of others that are traced: what fetches them, and what runs them.
 SYSTEMS_PACKAGES := maven $(JDK)

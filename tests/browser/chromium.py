@@ -160,9 +160,14 @@ class Chromium:
         self.call("Page.navigate", url=path.as_uri())
         self.wait_for("Page.loadEventFired")
 
-    def evaluate(self, expression):
-        """The value of JavaScript, run in the page."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+    def evaluate(self, expression, *, promise=False):
+        """The value of JavaScript, run in the page; of a promise, what it promises."""
+        answer = self.call(
+            "Runtime.evaluate",
+            expression=expression,
+            returnByValue=True,
+            awaitPromise=promise,
+        )
         if "exceptionDetails" in answer:
             raise RuntimeError(str(answer["exceptionDetails"]))
         return answer["result"].get("value")

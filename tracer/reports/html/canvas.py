@@ -16,7 +16,11 @@ CPU, DMA, REFERENCE, UNMEASURED = "cpu", "dma", "reference", "unmeasured"
 INK, MUTED, LINE, BOX, PAGE = "ink", "muted", "line", "box", "page"
 _HEAD = 1.2
 """The length of an arrow's head, in widths of the head."""
-_EM = 0.64
+_BEFORE = {"start": 0.0, "middle": 0.5, "end": 1.0}
+"""The share of a text's width that is left of its point, by anchor."""
+_CLEAR = 2.0
+"""Between a line behind words and the words."""
+_EM = 0.7
 """An upper estimate of a character's mean width, in font sizes: DejaVu Sans, bold."""
 
 
@@ -35,6 +39,7 @@ class Canvas:
 
     def __init__(self, width: float, height: float) -> None:
         self._root = ET.Element("svg", role="img", viewBox=f"0 0 {width:g} {height:g}")
+        self._words: list[tuple[Point, Point]] = []
 
     def _add(self, tag: str, fill: str, stroke: str = "", **values: str | float) -> ET.Element:
         """An element; empty values are left out, numbers rounded to hundredths."""
@@ -62,6 +67,30 @@ class Canvas:
         self._add("line", "", colour, x1=x1, y1=y1, x2=x2, y2=y2, stroke_width=width,
                   stroke_dasharray=dashes)  # fmt: skip
 
+    def line_behind(self, start: Point, end: Point, colour: str, dashes: str = "") -> None:
+        """A level or upright line below everything, with gaps where words stand.
+
+        Drawn last, since only then all words are known.
+        """
+        along = int(start[0] == end[0])
+        across = start[1 - along]
+        gaps = sorted(
+            (first[along] - _CLEAR, last[along] + _CLEAR)
+            for first, last in self._words
+            if first[1 - along] - _CLEAR < across < last[1 - along] + _CLEAR
+        )
+        at = start[along]
+        for begin, stop in (*gaps, (end[along], end[along])):
+            if at < (until := min(begin, end[along])):
+                begins, ends = (
+                    (across, place) if along else (place, across) for place in (at, until)
+                )
+                self.line(begins, ends, colour, dashes=dashes)
+                drawn = self._root[-1]
+                self._root.remove(drawn)
+                self._root.insert(0, drawn)
+            at = max(at, stop)
+
     def text(
         self,
         at: Point,
@@ -76,6 +105,9 @@ class Canvas:
         """One line, its middle at the height of ``at``; ``halo`` keeps it clear of lines."""
         around: dict[str, str | float]
         around = {"paint_order": "stroke", "stroke_width": 3} if halo else {}
+        wide = width_of(words, size)
+        left = at[0] - wide * _BEFORE[anchor]
+        self._words.append(((left, at[1] - size / 2), (left + wide, at[1] + size / 2)))
         self._add("text", colour, PAGE if halo else "", x=at[0], y=at[1] + 0.36 * size,
                   font_size=size, font_weight="700" if bold else "", text_anchor=anchor,
                   **around).text = _printable(words)  # fmt: skip

@@ -17,7 +17,7 @@ _BAR, _STEP, _SPACE, _LINE = 14.0, 19.0, 12.0, 18.0
 """Heights: of a bar, from one bar to the next, between strategies, of a line of text."""
 _TOP, _BEFORE = 54.0, 10.0
 """Above everything, and above a heading."""
-_SIZE, _SMALL = 14.0, 13.0
+_SIZE, _SMALL = 14.0, 13.5
 _WIDE, _NARROW = 1000.0, 330.0
 _EDGE, _GAP = 4.0, 8.0
 """Left of everything; between a bar and what is written beside it."""
@@ -132,12 +132,13 @@ def _panel(paper: Canvas, panel: _Panel, sections: Sequence[Section], top: float
             if panel.left is not None:
                 paper.text((panel.left, y + 4), line, _SMALL, canvas.MUTED)
             y += _LINE
-        for tick in ticks:
-            x = panel.zero + tick * panel.scale
-            paper.line((x, y - 4), (x, bottom - _SPACE + 4), canvas.LINE)
+        begin = y - 4
         for group in section.groups:
             _group(paper, panel, group, y)
             y += panel.above + len(group.cpu) * _STEP + _SPACE
+        for tick in ticks:
+            x = panel.zero + tick * panel.scale
+            paper.line_behind((x, begin), (x, bottom - _SPACE + 4), canvas.LINE)
 
 
 def _group(paper: Canvas, panel: _Panel, group: Group, top: float) -> None:

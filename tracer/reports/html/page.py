@@ -1,4 +1,4 @@
-"""The report as one page of HTML that needs nothing else: no script, no network, no font.
+"""The report as one page of HTML that needs nothing else: no network, no font.
 
 The only module that imports jinja2. What stands on the page is put together here and in
 ``tables``; how it looks is up to the templates.
@@ -6,7 +6,9 @@ The only module that imports jinja2. What stands on the page is put together her
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -22,13 +24,22 @@ from zctrace.reports.data_path import Way, way
 from zctrace.reports.html import chart, path_drawing, tables
 from zctrace.workloads.catalogue import strategy_named
 
+_POLICY = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
+    "style-src 'unsafe-inline'"
+)
+"""What a browser lets the page do: nothing but show itself."""
+_UNFOLDED = 5
+"""So many strategies are shown unfolded."""
+_MIXED = "mixed"
 _FIGURES = ("CPU copies", "mode switches", "DMA copies")
 
 
 @dataclass(frozen=True)
 class _Drawing:
-    """The same way in two forms, and of which kernels it is."""
+    """The same drawing in two forms. ``id`` is unique on the page, and a good file name."""
 
+    id: str
     wide: str
     narrow: str
     caption: str
@@ -56,17 +67,26 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Section:
-    """A strategy."""
+    """A strategy; ``digest`` has a word for each figure."""
 
     name: str
     summary: str
+    digest: list[tuple[str, str]]
     parts: list[_Part]
     bytes: tables.Table
 
 
 def page(judged: Sequence[Judged]) -> str:
     """The whole page."""
-    return _environment().get_template("page.html").render(**_content(judged))
+    environment = _environment()
+    script = environment.get_template("script.js").render()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("run.html").render(
+        version=version(),
+        script=script,
+        policy=f"{_POLICY}; script-src 'sha256-{digest}'",
+        **_content(judged),
+    )
 
 
 @functools.cache
@@ -86,19 +106,22 @@ def _content(judged: Sequence[Judged]) -> dict[str, Any]:
     rows = wording.by_strategy(judged)
     headline, failures = wording.alarm(rows)
     evidences = wording.evidences_of(judged)
+    sections = _sections(judged, rows, prefixes)
+    claims = tables.claims(judged)
     return {
-        "version": version(),
         "releases": list(dict.fromkeys(str(e.kernel["release"]) for e in evidences)),
         "headings": list(dict.fromkeys(wording.heading(e) for e in evidences)),
         "task": wording.task(judged),
         "headline": headline,
         "failures": failures,
         "answers": _answers(rows),
-        "claims": tables.claims(judged),
+        "claims": claims,
+        "claims_narrow": claims.by_group(),
         "sentences": _sentences(rows),
         "no_claim": wording.NO_CLAIM if _any(rows, Word.NO_CLAIM) else "",
         "chart": _chart(rows, prefixes),
-        "sections": _sections(judged, rows, prefixes),
+        "sections": sections,
+        "unfolded": len(sections) <= _UNFOLDED,
         "derived": wording.DERIVED,
         "events": tables.events(judged),
         "evidence": tables.evidence(judged),
@@ -157,8 +180,7 @@ def _sentences(rows: Sequence[Judged]) -> list[tuple[str, list[tuple[str, Word]]
     ]
 
 
-def _chart(rows: Sequence[Judged], prefixes: Iterator[str]) -> tuple[str, str]:
-    """In both forms."""
+def _chart(rows: Sequence[Judged], prefixes: Iterator[str]) -> _Drawing:
     several = wording.several(rows)
     sections, told = [], []
     for (nic, cache), part in wording.settings(rows).items():
@@ -181,7 +203,12 @@ def _chart(rows: Sequence[Judged], prefixes: Iterator[str]) -> tuple[str, str]:
         chart.draw(sections, next(prefixes), title, " ".join(told), narrow=narrow)
         for narrow in (False, True)
     )
-    return wide, narrow
+    return _Drawing(
+        "drawing-all-strategies",
+        wide,
+        narrow,
+        "Copies of the payload: bars were measured, a black or white mark is the claim.",
+    )
 
 
 def _bar(judged: Judged, kernel: str, column: str) -> chart.Bar:
@@ -217,8 +244,19 @@ def _sections(
             for (nic, cache), part in wording.settings(of_name).items()
         ]
         strategy = strategy_named(name)
-        sections.append(_Section(name, strategy.summary, parts, tables.moved(judged, of_name)))
+        moved = tables.moved(judged, of_name)
+        sections.append(_Section(name, strategy.summary, _digest(of_name), parts, moved))
     return sections
+
+
+def _digest(runs: Sequence[Judged]) -> list[tuple[str, str]]:
+    """The verdicts on all runs of a strategy; ``mixed`` where they differ."""
+    digest = []
+    for index, figure in enumerate(_FIGURES):
+        words = {_verdicts(j)[index][1].word for j in runs if _claimed(j, index)}
+        if words:
+            digest.append((figure, words.pop().value if len(words) == 1 else _MIXED))
+    return digest
 
 
 def _part(
@@ -241,7 +279,11 @@ def _part(
         caption = _caption(alike, runs)
         wide = path_drawing.draw(seen, next(prefixes), caption, narrow=False)
         narrow = path_drawing.draw(seen, next(prefixes), caption, narrow=True)
-        drawings.append(_Drawing(wide, narrow, caption))
+        first = alike[0].run
+        name = f"{first.strategy}-{first.nic}-{first.cache}"
+        # Where kernels differ, so do their drawings.
+        name += f"-{wording.release(alike[0])}" if len(ways) > 1 else ""
+        drawings.append(_Drawing(f"drawing-{name}", wide, narrow, caption))
     return _Part(circumstances, drawings, _said(runs, rows), missing)
 
 

@@ -17,7 +17,7 @@ from zctrace.workloads.strategy import Ends
 _ONE, _MOST, _LEAST = 12.0, 3.0, 1.4
 """The width of an arrow for one payload; the most payloads that are drawn to scale; and the
 least width that can be seen."""
-_BIG, _SMALL = 14.0, 13.0
+_BIG, _SMALL = 14.0, 13.5
 _LINE_HEIGHT = 16.0
 _GAP = 5.0
 _NECK, _SPAN = 26.0, 30.0
@@ -56,7 +56,6 @@ def draw(way: Way, prefix: str, title: str, *, narrow: bool) -> str:
     """The drawing as an ``svg`` element; ``prefix`` is unique on the page."""
     layout = _narrow(way) if narrow else _wide(way)
     paper = Canvas(layout.width, layout.height)
-    paper.line(*layout.border, canvas.LINE, dashes="2 3")
     paper.text(layout.user, "user memory", _SMALL, canvas.MUTED)
     kernel = "kernel and devices" if narrow else "kernel memory and devices"
     paper.text(layout.kernel, kernel, _SMALL, canvas.MUTED)
@@ -69,6 +68,7 @@ def draw(way: Way, prefix: str, title: str, *, narrow: bool) -> str:
             _arrow(paper, layout, arrow, beside=shared)
     for place, middle in layout.middles.items():
         _place(paper, layout, way, place, middle)
+    paper.line_behind(*layout.border, canvas.LINE, dashes="2 3")
     return paper.written(prefix, title, way.sentence)
 
 

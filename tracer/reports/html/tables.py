@@ -5,6 +5,7 @@ Every cell with a figure knows which one it is, by row and column of the CSV.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,11 @@ class Column:
     figure: str = ""
     group: str = ""
     number: bool = True
+
+    @property
+    def label(self) -> str:
+        """The heading with the group's, for a cell that stands alone."""
+        return ": ".join(filter(None, (self.group, self.heading)))
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,20 @@ class Table:
                 spans.append((column.group, 1))
         return spans
 
+    def by_group(self) -> list[Table]:
+        """A table for each group of columns; the columns without a group are in each."""
+        groups = dict.fromkeys(column.group for column in self.columns if column.group)
+        return [self._of(group) for group in groups]
+
+    def _of(self, group: str) -> Table:
+        kept = [n for n, column in enumerate(self.columns) if column.group in ("", group)]
+        columns = [dataclasses.replace(self.columns[n], group="") for n in kept]
+        rows = [
+            Group(part.heading, [(name, [cells[n] for n in kept]) for name, cells in part.rows])
+            for part in self.groups
+        ]
+        return Table(group, self.first, columns, rows)
+
 
 _KERNEL = Column("kernel", "kernel", number=False)
 _CLAIMS = [
@@ -103,13 +123,13 @@ _MOVED = [
 ]
 _EVENTS = [
     _KERNEL,
-    Column("which", "", "System calls", number=False),
+    Column("calls", "", "System calls", number=False),
     Column("number", "syscalls", "System calls"),
     Column("mode switches", "mode_switches"),
     Column("in user mode", "page_faults", "Page faults"),
     Column("in the kernel", "page_faults_kernel", "Page faults"),
-    Column("waited", "context_switches_voluntary", "Context switches"),
-    Column("forced", "context_switches_involuntary", "Context switches"),
+    Column("voluntary", "context_switches_voluntary", "Context switches"),
+    Column("involuntary", "context_switches_involuntary", "Context switches"),
     Column("interrupts", "interrupts"),
 ]
 _EVIDENCE = (
@@ -156,7 +176,7 @@ def claims(judged: Sequence[Judged]) -> Table:
 
 
 def events(judged: Sequence[Judged]) -> Table:
-    return _by_settings("Mode switches, and what is no part of them", _EVENTS, judged)
+    return _by_settings("System calls and other events", _EVENTS, judged)
 
 
 def moved(judged: Sequence[Judged], runs: Sequence[Judged]) -> Table:

@@ -23,7 +23,12 @@ def main():
     together = threading.Barrier(threads)
 
     def work(thread):
-        own = [socket.socketpair() for _ in range(pairs)]
+        try:
+            own = [socket.socketpair() for _ in range(pairs)]
+        except OSError:
+            # The others would wait for this one.
+            together.abort()
+            raise
         together.wait()
         for near, far in own:
             near.sendall(bytes(size(thread)))

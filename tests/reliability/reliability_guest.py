@@ -162,7 +162,12 @@ def sockets():
     total = scale_workload.total(threads, pairs)
     for _ in turns():
         program = (PYTHON, "-I", CODE / "scale_workload.py", threads, pairs)
-        trace("10 000 sockets", *program, expected={"kinds": {"socket": total}})
+        trace(
+            "10 000 sockets",
+            *program,
+            expected={"kinds": {"socket": total}},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (11_000, 11_000)),
+        )
     beside["bytes"] = f"{total} B sent and received"
 
 

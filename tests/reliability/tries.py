@@ -15,6 +15,8 @@ COPYING = ("dd", f"if={SOURCE}", f"of={COPY}", "bs=64k", "status=none")
 COPIED = {"things": {str(SOURCE): {"k2u": SIZE}, str(COPY): {"u2k": SIZE}}}
 _KPROBE_EVENTS = Path("/sys/kernel/tracing/kprobe_events")
 _SETTLING_SECONDS, _MOST_SECONDS = 120.0, 600
+STUCK = 124
+"""As ``timeout`` ends."""
 _COLLECTOR = "isolated.py zctrace.collect.main"
 done = []
 """The tries, as ``judge`` takes them."""
@@ -72,7 +74,9 @@ class Command:
         stuck = self.process.poll() is None
         if stuck:
             self.process.kill()
-        status = self.process.wait()
+            self.process.wait()
+        # Not as one that was killed on purpose.
+        status = STUCK if stuck else self.process.wait()
         never = f"Traceback: it had not ended after {_MOST_SECONDS} s" if stuck else ""
         tried = record.tried(
             status,

@@ -31,10 +31,16 @@ from zctrace.evidence.account import Look
 from zctrace.evidence.schema import Evidence
 from zctrace.printable import printable
 from zctrace.probes.model import Direction
-from zctrace.reports import machine_readable, markdown, program_data
+from zctrace.reports import (
+    comparison,
+    comparison_data,
+    machine_readable,
+    markdown,
+    program_data,
+)
+from zctrace.reports import program as program_report
 from zctrace.reports.html import page
-from zctrace.reports.text import comparison, live, runs
-from zctrace.reports.text import program as text_program
+from zctrace.reports.text import live, paper, runs
 from zctrace.reports.text.layout import new_table, print_table, say, size
 from zctrace.reports.text.terminal import Terminal
 
@@ -113,7 +119,9 @@ def test_a_traced_program_has_every_number(width, lines, sites, copied):
     found = dataclasses.replace(
         answer(), calls=lines, things=lines, sites=sites, threads=sites, copied=copied
     )
-    shown = printed(width, lambda terminal: text_program.render([found], terminal))
+    shown = printed(
+        width, lambda terminal: paper.show(program_report.report([found]), terminal)
+    )
     words = Counter(re.split(r"[\s,;:]+", shown))
     wanted = Counter(str(n) for n in copied.values() if n) + Counter(
         [str(sum(copied.values()))]
@@ -152,14 +160,16 @@ def test_a_comparison_has_every_number(width, result):
         for item in compared.items
         if not compared.basis or programs.matters(item, compared.basis)
     ]
-    words = Counter(printed(width, lambda to: comparison.render(result, to)).split())
+    words = Counter(
+        printed(width, lambda to: paper.show(comparison.report(result), to)).split()
+    )
     shown = Counter(
         "–" if value is None else str(value)
         for change in changes
         for value in (change.before, change.after)
     )
     assert not shown - words
-    rows = [*csv.DictReader(io.StringIO(comparison.differences_csv(result), newline=""))]
+    rows = [*csv.DictReader(io.StringIO(comparison_data.differences_csv(result), newline=""))]
     differing = [item.figures[0] for item in compared.items if item.differs]
     assert [(row["before"], row["after"]) for row in rows] == [
         tuple("" if value is None else str(value) for value in (c.before, c.after))
@@ -265,7 +275,7 @@ def test_what_a_program_did_and_nobody_watched_is_no_number():
         events=(),
     )
     failed = dataclasses.replace(answer(), evidence=evidence, copied=None)
-    shown = printed(80, lambda terminal: text_program.render([failed], terminal))
+    shown = printed(80, lambda terminal: paper.show(program_report.report([failed]), terminal))
     for what in ("system calls", "in user mode", "in the kernel;", "voluntary", "involuntary"):
         assert f"– {what}" in " ".join(shown.split()), what
     assert "by the CPU: user→kernel" not in shown

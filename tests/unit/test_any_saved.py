@@ -13,9 +13,17 @@ from tests.conftest import HERE
 from zctrace.analysis import frames, saved
 from zctrace.analysis.comparison import pairing
 from zctrace.errors import ZctraceError
-from zctrace.reports import flamegraph, machine_readable, markdown, program_data
+from zctrace.reports import (
+    comparison,
+    comparison_data,
+    flamegraph,
+    machine_readable,
+    markdown,
+    program,
+    program_data,
+)
 from zctrace.reports.html import page
-from zctrace.reports.text import comparison, program, runs
+from zctrace.reports.text import paper, runs
 
 SHOWN = (
     ("read-write", "lo"), ("sendfile", "lo"),
@@ -113,7 +121,7 @@ def everything(path, other):
         machine_readable.evidence_csv(found.runs)
         machine_readable.result_json(found.runs)
     if found.programs:
-        program.render(found.programs, console)
+        paper.show(program.report(found.programs), console)
         program_data.flows_csv(found.programs)
         program_data.result_json(found.programs)
         flamegraph.folded(found.programs)
@@ -121,9 +129,9 @@ def everything(path, other):
     frames.load(path)
     for sides in ((found, other), (other, found)):
         result = pairing.compare(*sides)
-        comparison.render(result, console)
-        comparison.differences_csv(result)
-        comparison.differences_json(result)
+        paper.show(comparison.report(result), console)
+        comparison_data.differences_csv(result)
+        comparison_data.differences_json(result)
 
 
 @pytest.fixture(scope="module", params=NAMES)

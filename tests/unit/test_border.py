@@ -12,9 +12,9 @@ from zctrace.evidence import json_form
 from zctrace.evidence.account import Account, Booking, Flow, FlowWay, Look, Thing, ThingKind
 from zctrace.evidence.schema import Evidence
 from zctrace.probes.model import Direction
+from zctrace.reports import program as reports
 from zctrace.reports import program_data
-from zctrace.reports.text import live
-from zctrace.reports.text import program as reports
+from zctrace.reports.text import live, paper
 
 FILE, SOCKET, PIPE = ThingKind.FILE, ThingKind.SOCKET, ThingKind.PIPE
 MIB = 1 << 20
@@ -168,17 +168,17 @@ def test_what_moved_the_most_is_shown_though_it_was_not_copied():
     """Beside many things that were copied: a table shows eight."""
     small = [program.Line(f"/small/{n}", 1, 100 - n) for n in range(20)]
     lines = [*small, program.Line("/sent", 1, 64 * MIB)]
-    shown, left = reports._split(lines)
-    names = [line.name for line in shown]
-    assert names == [*(f"/small/{n}" for n in range(7)), "/sent"]
-    assert len(shown) + len(left) == 21
-    assert not {line.name for line in left} & set(names)
+    (table,) = reports._lines(lines, "file")
+    shown = [row.cells[0] for row in table.rows if row.shown]
+    assert shown == [*(f"/small/{n}" for n in range(7)), "/sent"]
+    assert [row.cells[0] for row in table.rows] == [line.name for line in lines]
+    assert table.more.startswith("13 more, ")
 
 
 def test_what_moved_inside_is_shown(answered):
     console = Console(width=80, record=True)
     found = answered(account(pair(), (0, "out", MIB), (1, "in", MIB)), 2 * MIB)
-    reports.render([found], console)
+    paper.show(reports.report([found]), console)
     text = console.export_text()
     assert f"moved inside {MIB} B: sockets {MIB}" in text
     assert "2 per byte moved inside" in text

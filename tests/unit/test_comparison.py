@@ -22,8 +22,9 @@ from zctrace.analysis.comparison import runs as compared_runs
 from zctrace.analysis.comparison.model import COPIED, Change, Part
 from zctrace.evidence.account import Thing
 from zctrace.evidence.schema import Evidence
-from zctrace.reports import machine_readable, program_data
-from zctrace.reports.text import comparison as reports
+from zctrace.reports import comparison as reports
+from zctrace.reports import comparison_data, machine_readable, program_data
+from zctrace.reports.text import paper
 
 ON, OFF = "nginx, sendfile on", "nginx, sendfile off"
 SIZE = 16 << 20
@@ -73,7 +74,7 @@ def only(before, after):
 
 def rendered(result, width=80):
     text = io.StringIO()
-    reports.render(result, Console(file=text, width=width))
+    paper.show(reports.report(result), Console(file=text, width=width))
     return text.getvalue()
 
 
@@ -82,7 +83,7 @@ def flat(text):
 
 
 def rows(result):
-    return list(csv.DictReader(io.StringIO(reports.differences_csv(result))))
+    return list(csv.DictReader(io.StringIO(comparison_data.differences_csv(result))))
 
 
 def item(compared, part, name):
@@ -627,7 +628,7 @@ def test_the_report_fits(name):
 @pytest.mark.parametrize("name", PAIRS)
 def test_csv_and_json_have_the_same_rows(name):
     result = result_of(*PAIRS[name]())
-    read = json.loads(reports.differences_json(result))
+    read = json.loads(comparison_data.differences_json(result))
     assert read["headline"] == result.headline
     assert len(read["differences"]) == len(rows(result)) > 0
     for row, other in zip(rows(result), read["differences"], strict=True):

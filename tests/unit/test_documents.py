@@ -17,8 +17,7 @@ from zctrace import cli, errors
 from zctrace.analysis import columns
 from zctrace.analysis.rows import Row
 from zctrace.evidence.origin import FACTS
-from zctrace.reports import program_data
-from zctrace.reports.text import comparison
+from zctrace.reports import comparison_data, program_data
 from zctrace.session.api import Session, Window
 
 ROOT = HERE.parent
@@ -106,7 +105,7 @@ CSV = {
     "zctrace run --csv": columns.COLUMNS,
     "zctrace run --evidence": Row._fields,
     "zctrace trace --csv": program_data.COLUMNS,
-    "zctrace compare --csv": comparison.COLUMNS,
+    "zctrace compare --csv": comparison_data.COLUMNS,
 }
 
 

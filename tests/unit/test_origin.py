@@ -16,8 +16,9 @@ from zctrace.evidence.origin import FACTS, Origin
 from zctrace.evidence.schema import Evidence
 from zctrace.machine import collector_process
 from zctrace.reports import machine_readable, markdown, program_data, wording
+from zctrace.reports import program as program_report
 from zctrace.reports.html import page
-from zctrace.reports.text import program as text_of_program
+from zctrace.reports.text import paper
 from zctrace.reports.text import runs as text_of_runs
 
 ORIGIN = Origin(
@@ -58,7 +59,7 @@ def test_every_report_of_runs_says_where_it_is_from():
 def test_every_report_of_a_program_says_where_it_is_from():
     answers = [program.answer(program_evidence(origin=ORIGIN))]
     text = io.StringIO()
-    text_of_program.render(answers, Console(file=text, width=80))
+    paper.show(program_report.report(answers), Console(file=text, width=80))
     for told_of in (text.getvalue(), program_data.flows_csv(answers)):
         assert all(word in " ".join(told_of.split()) for word in SAID)
     assert program_data.COLUMNS[-5:] == list(FACTS)

@@ -20,7 +20,8 @@ from zctrace.collect import flows, stacks
 from zctrace.evidence.account import Look, Stack
 from zctrace.evidence.schema import Evidence
 from zctrace.reports import flamegraph
-from zctrace.reports.text import program as reports
+from zctrace.reports import program as reports
+from zctrace.reports.text import paper
 from zctrace.reports.text.live import Lines
 
 WRITE = Stack(
@@ -92,7 +93,7 @@ def test_speedscope(found):
 
 def test_the_heaviest_stacks_are_in_the_report(found):
     text = io.StringIO()
-    reports.render([found], Console(file=text, width=80))
+    paper.show(reports.report([found]), Console(file=text, width=80))
     first = text.getvalue().split("on this stack:")[1].splitlines()[1:4]
     assert [line.strip() for line in first] == [
         "copy_page_from_iter_atomic_[k]", "generic_perform_write_[k]", "vfs_write_[k]",

@@ -14,10 +14,10 @@ from tests.unit.altering import run_of
 from zctrace.analysis import runs, saved
 from zctrace.analysis.comparison import pairing
 from zctrace.commands.choices import choose_strategies
-from zctrace.reports import formats
+from zctrace.reports import comparison, formats
 from zctrace.reports.data_path import way
 from zctrace.reports.formats import Of
-from zctrace.reports.text import comparison
+from zctrace.reports.text import paper
 from zctrace.reports.text import runs as terminal
 from zctrace.workloads import __main__ as workload
 from zctrace.workloads import catalogue
@@ -87,7 +87,7 @@ def test_so_do_the_tables_in_the_terminal(strategy):
         for name, like in (("a", "read-write"), ("b", "sendfile"))
     )
     console = Console(file=io.StringIO(), width=80)
-    comparison.render(pairing.compare(before, after), console)
+    paper.show(comparison.report(pairing.compare(before, after)), console)
     assert "brand-new" in console.file.getvalue()
 
 

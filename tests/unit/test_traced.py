@@ -17,8 +17,9 @@ from zctrace.commands import check
 from zctrace.evidence.account import Account, Booking, Flow, FlowWay, Thing, ThingKind
 from zctrace.evidence.schema import UNWATCHED, Evidence
 from zctrace.probes.model import Direction
+from zctrace.reports import program as reports
 from zctrace.reports import program_data
-from zctrace.reports.text import program as reports
+from zctrace.reports.text import paper
 
 SIZE = 16 << 20
 
@@ -45,7 +46,7 @@ def altered(evidence, **values):
 
 def rendered(found, width=80):
     text = io.StringIO()
-    reports.render([found], Console(file=text, width=width))
+    paper.show(reports.report([found]), Console(file=text, width=width))
     return text.getvalue()
 
 

@@ -23,8 +23,9 @@ from zctrace.plan.plan import plan
 from zctrace.probes.catalogue import CATALOGUE, PROGRAM_CATALOGUE
 from zctrace.probes.model import Kind, Mechanism, Quantity
 from zctrace.probes.transforms import TRANSFORM_SITES
+from zctrace.reports import program as reports
 from zctrace.reports import program_data
-from zctrace.reports.text import program as reports
+from zctrace.reports.text import paper
 from zctrace.session.api import Window
 
 # Which calls count: the meter's own code, run by the kernel of this machine.
@@ -294,7 +295,7 @@ def test_unknown_is_not_zero():
 
 def rendered(found):
     text = io.StringIO()
-    reports.render([found], Console(file=text, width=80))
+    paper.show(reports.report([found]), Console(file=text, width=80))
     return text.getvalue()
 
 

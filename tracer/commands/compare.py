@@ -39,13 +39,14 @@ def show(before: Path, after: Path, console: Console, outputs: Outputs) -> None:
     outputs.check()
     from zctrace.analysis import saved
     from zctrace.analysis.comparison import pairing
-    from zctrace.reports.text import comparison as reports
+    from zctrace.reports import comparison
+    from zctrace.reports.text import paper
 
     sides = saved.read(before), saved.read(after)
     result = pairing.compare(*sides)
     outputs.write(Of.COMPARE, result)
     if not outputs.on_stdout:
-        reports.render(result, console)
+        paper.show(comparison.report(result), console)
     for side in sides:
         require_controls(side.runs)
         require_controls(side.programs)

@@ -198,12 +198,13 @@ def trace(
 
 def show(answers: Sequence[Answer], outputs: Outputs, console: Console) -> None:
     """Write the forms that were asked for, and the report on the terminal."""
-    from zctrace.reports.text import program as reports
+    from zctrace.reports import program
+    from zctrace.reports.text import paper
 
     outputs.write(Of.TRACE, answers)
     if not outputs.on_stdout:
         # The command may have had standard output for itself.
-        reports.render(answers, console)
+        paper.show(program.report(answers), console)
 
 
 def _place(name: str, cpus: int | None, wanted: Wanted, say: Say) -> Place:

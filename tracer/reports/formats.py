@@ -102,15 +102,15 @@ def _speedscope(answers: Sequence[Answer]) -> str:
 
 
 def _differences_csv(result: Result) -> str:
-    from zctrace.reports.text import comparison
+    from zctrace.reports import comparison_data
 
-    return comparison.differences_csv(result)
+    return comparison_data.differences_csv(result)
 
 
 def _differences_json(result: Result) -> str:
-    from zctrace.reports.text import comparison
+    from zctrace.reports import comparison_data
 
-    return comparison.differences_json(result)
+    return comparison_data.differences_json(result)
 
 
 def _plan_json(evidence: Evidence) -> str:

@@ -1,10 +1,8 @@
-"""The report on a traced program: the answer first, then who copied. Eighty columns."""
+"""The report on a traced program: the answer first, then who copied."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from rich.console import Console
+from collections.abc import Iterator, Sequence
 
 from zctrace.analysis import border, program, sentences
 from zctrace.analysis.program import Answer, Line
@@ -19,7 +17,7 @@ from zctrace.evidence.account import (
 )
 from zctrace.probes.model import Direction, Quantity
 from zctrace.reports import flamegraph, wording
-from zctrace.reports.text.layout import new_table, print_table, say, size
+from zctrace.reports.blocks import GAP, Block, Column, Listing, Row, Table, Text, Tone
 
 _ROWS, _MOVED, _STACKS, _UNEXPLAINED = 8, 3, 3, 3
 """Of each table; how many of them for what moved the most; how many stacks; how much that is
@@ -37,7 +35,6 @@ _LEGEND = (
 )
 _WAYS = {way: wording.WAYS[way] for way in program.DIRECTIONS} | {None: "?→?"}
 _LEAST_RATIO = 0.0001
-_NAME = 40
 _EVENTS = (
     Quantity.SYSCALL_ENTER,
     Quantity.PAGE_FAULT_USER,
@@ -45,7 +42,6 @@ _EVENTS = (
     Quantity.CONTEXT_SWITCH_VOLUNTARY,
     Quantity.CONTEXT_SWITCH_INVOLUNTARY,
 )
-"""The longest name in a table; of longer ones the end says more."""
 _ENDED = {
     EXITED: "until it exited",
     TIME: "stopped after --duration",
@@ -54,54 +50,57 @@ _ENDED = {
 }
 
 
-def render(answers: Sequence[Answer], console: Console) -> None:
-    """Print everything."""
+def report(answers: Sequence[Answer]) -> Iterator[Block]:
+    """Everything, one answer after the other."""
     for number, found in enumerate(answers):
         if number:
-            say(console)
-        _one(found, console)
+            yield GAP
+        yield from of_answer(found)
 
 
-def _one(found: Answer, console: Console) -> None:
+def of_answer(found: Answer) -> Iterator[Block]:
+    """The whole report on one trace."""
     if found.failed:
-        say(console, "SELF-TEST FAILED: do not trust these figures", "bold red")
+        yield Text("SELF-TEST FAILED: do not trust these figures", Tone.ALARM)
         for control in found.failed:
-            say(console, f"{control.name}: {control.detail}", "red", indent=2)
-        say(console)
+            yield Text(f"{control.name}: {control.detail}", Tone.ALARM, indent=2)
+        yield GAP
     first = sentences.sentence(found)
-    say(console, first[0].upper() + first[1:], "bold")
+    yield Text(first[0].upper() + first[1:], Tone.ANSWER)
     for doubt in found.doubts:
-        say(console, doubt, "yellow", indent=2)
+        yield Text(doubt, Tone.DOUBT, indent=2)
     for note in found.notes:
-        say(console, note, indent=2)
-    say(console)
-    _heading(found, console)
-    _moved(found, console)
+        yield Text(note, indent=2)
+    yield GAP
+    yield from _heading(found)
+    yield from _moved(found)
     if found.copied is not None:
-        say(console, _LEGEND)
-        _lines(found.calls, "system call", console)
-        _lines(found.things, "file, socket or pipe", console, descriptors=True)
-        _sites(found, console)
-        _stacks(found, console)
+        yield Text(_LEGEND)
+        yield from _lines(found.calls, "system call")
+        yield from _lines(found.things, "file, socket or pipe", descriptors=True)
+        yield from _sites(found)
+        yield from _stacks(found)
     for reason, many in found.reasons:
-        say(console, f"copied inside the kernel: {many} B: {reason}")
-    _transformed(found, console)
-    _beside(found, console)
+        yield Text(f"copied inside the kernel: {many} B: {reason}")
+    yield from _transformed(found)
+    yield from _beside(found)
 
 
-def _heading(found: Answer, console: Console) -> None:
+def _heading(found: Answer) -> Iterator[Block]:
     subject = found.evidence.request.subject
     assert subject is not None
     first, *others = wording.heading(found.evidence)
-    say(console, f"{_short(subject.words, 200)}: traced for {found.trace.seconds:.1f} s, "
-        f"{_ENDED[found.trace.ended]}")  # fmt: skip
-    say(console, first)
+    yield Text(
+        f"{_short(subject.words, 200)}: traced for {found.trace.seconds:.1f} s, "
+        f"{_ENDED[found.trace.ended]}"
+    )
+    yield Text(first)
     for line in others:
-        say(console, line, indent=2)
-    say(console)
+        yield Text(line, indent=2)
+    yield GAP
 
 
-def _moved(found: Answer, console: Console) -> None:
+def _moved(found: Answer) -> Iterator[Block]:
     moved = found.border
     verbs = (border.DELIVERED, border.RECEIVED, border.MOVED_INSIDE)
     for verb, by_kind in zip(
@@ -114,42 +113,38 @@ def _moved(found: Answer, console: Console) -> None:
             f"{_plural(kind)} {part}"
             for kind, part in sorted(by_kind.items(), key=lambda item: -item[1])
         )
-        say(console, f"{verb} {many} B{': ' if parts else ''}{parts}")
+        yield Text(f"{verb} {many} B{': ' if parts else ''}{parts}")
     if found.copied is None:
         return
     basis, _ = found.basis
     to_kernel, to_user, inside = (found.copied.get(way, 0) for way in program.DIRECTIONS)
     ratio = "" if found.copies is None else f", {_ratio(found.copies)} per byte {basis}"
-    say(
-        console,
+    yield Text(
         f"copied {found.copied_bytes} B by the CPU{ratio}: "
         f"user→kernel {to_kernel}, kernel→user {to_user}, inside the kernel {inside}"
         + (f", direction not known {untold}" if (untold := found.copied.get(None)) else ""),
     )
     if found.unassigned:
-        say(
-            console,
+        yield Text(
             f"A further {found.unassigned} B were copied inside the kernel and could not be "
             "attributed; they may belong to this program",
-            "yellow",
+            Tone.DOUBT,
         )
     for part in found.unexplained[:_UNEXPLAINED]:
         way = "out of" if part.way is FlowWay.IN else "into"
-        say(
-            console,
+        yield Text(
             f"unknown whether the CPU copied {part.bytes} B that {part.syscall} moved {way} "
             f"{found.name_of(part.thing)}: {part.why}",
-            "yellow",
+            Tone.DOUBT,
         )
     if left := found.unexplained[_UNEXPLAINED:]:
         many = sum(part.bytes for part in left)
-        say(
-            console,
+        yield Text(
             f"also unknown: {many} B through {len(left)} more files, sockets or pipes; see "
             "--json, --csv",
-            "yellow",
+            Tone.DOUBT,
         )
-    say(console)
+    yield GAP
 
 
 def _plural(kind: ThingKind) -> str:
@@ -157,38 +152,42 @@ def _plural(kind: ThingKind) -> str:
 
 
 def _lines(
-    lines: Sequence[Line], heading: str, console: Console, *, descriptors: bool = False
-) -> None:
+    lines: Sequence[Line], heading: str, *, descriptors: bool = False
+) -> Iterator[Block]:
     rows = [line for line in lines if line.received or line.delivered or line.copied_bytes]
     if not rows:
         return
-    columns = ["fd", "calls"] if descriptors else ["calls"]
-    kept, left = _split(rows)
+    kept = _kept(rows)
     ways: list[Direction | None] = [*program.DIRECTIONS]
-    ways += [None] if any(line.copied.get(None) for line in kept) else []
-    shown = new_table(heading, *columns, "in", "out", *map(_WAYS.__getitem__, ways))
-    for line in kept:
-        shown.add_row(
-            _short(line.name, _NAME),
-            *([_descriptors(line)] if descriptors else []),
-            str(line.calls),
-            *(size(many) for many in (line.received, line.delivered)),
-            *(size(line.copied.get(way, 0)) for way in ways),
+    ways += [None] if any(line.copied.get(None) for line in rows) else []
+    fd = [Column("fd")] if descriptors else []
+    columns = [Column(heading, short=True), *fd, Column("calls")]
+    columns += [Column(n, bytes=True) for n in ("in", "out", *map(_WAYS.__getitem__, ways))]
+    table = [
+        Row(
+            (
+                line.name,
+                *([_descriptors(line)] if descriptors else []),
+                line.calls,
+                *(line.received, line.delivered),
+                *(line.copied.get(way, 0) for way in ways),
+            ),
+            shown=number in kept,
         )
-    print_table(shown, console)
-    _more(left, console)
+        for number, line in enumerate(rows)
+    ]
+    yield Table(tuple(columns), table, _more([r for n, r in enumerate(rows) if n not in kept]))
 
 
-def _split(rows: Sequence[Line]) -> tuple[list[Line], list[Line]]:
-    """Those that a table shows, and the others.
+def _kept(rows: Sequence[Line]) -> set[int]:
+    """The indexes of the rows that every form shows.
 
-    Shown are the few that moved the most, for what moves without being copied is an answer
+    These are the few that moved the most, for what moves without being copied is an answer
     as well; and of the others those with the most bytes copied.
     """
     numbers = range(len(rows))
     most = sorted(numbers, key=lambda n: -rows[n].received - rows[n].delivered)[:_MOVED]
-    shown = {*most, *[n for n in numbers if n not in most][: _ROWS - len(most)]}
-    return [rows[n] for n in sorted(shown)], [rows[n] for n in numbers if n not in shown]
+    return {*most, *[n for n in numbers if n not in most][: _ROWS - len(most)]}
 
 
 def _descriptors(line: Line) -> str:
@@ -198,53 +197,48 @@ def _descriptors(line: Line) -> str:
     return ",".join(map(str, sorted(line.descriptors)))
 
 
-def _sites(found: Answer, console: Console) -> None:
-    if not found.sites:
-        return
-    shown = new_table("copy function ← caller, system call", "copies", "bytes")
-    for line in found.sites[:_ROWS]:
-        shown.add_row(line.name, str(line.calls), str(line.copied_bytes))
-    print_table(shown, console)
-    _more(found.sites[_ROWS:], console)
-    if len(found.threads) > 1:
-        shown = new_table("thread", "copies", "bytes")
-        for line in found.threads[:_ROWS]:
-            shown.add_row(line.name, str(line.calls), str(line.copied_bytes))
-        print_table(shown, console)
-        _more(found.threads[_ROWS:], console)
+def _sites(found: Answer) -> Iterator[Block]:
+    yield from _copied("copy function ← caller, system call", found.sites)
+    if found.sites and len(found.threads) > 1:
+        yield from _copied("thread", found.threads)
 
 
-def _stacks(found: Answer, console: Console) -> None:
+def _copied(heading: str, lines: Sequence[Line]) -> Iterator[Block]:
+    """A table of who copied how much."""
+    if lines:
+        columns = Column(heading), Column("copies"), Column("bytes")
+        rows = [
+            Row((line.name, line.calls, line.copied_bytes), shown=number < _ROWS)
+            for number, line in enumerate(lines)
+        ]
+        yield Table(columns, rows, _more(lines[_ROWS:]))
+
+
+def _stacks(found: Answer) -> Iterator[Block]:
     """The heaviest ones, the innermost function first."""
     stacks = found.stacks
     if not stacks:
         return
     for stack in stacks[:_STACKS]:
-        say(console, f"{size(stack.bytes)} B, {stack.calls} copies, on this stack:")
-        for frame in reversed(flamegraph.frames(stack)):
-            say(console, frame, indent=2)
-        say(console)
+        heading = f"{stack.bytes} B, {stack.calls} copies, on this stack:"
+        yield Listing(heading, list(reversed(flamegraph.frames(stack))))
     left = stacks[_STACKS:]
     if left:
         copied = sum(stack.bytes for stack in left)
-        say(
-            console,
-            f"{len(left)} more stacks, {copied} B copied: see --folded, --speedscope, --json",
+        yield Text(
+            f"{len(left)} more stacks, {copied} B copied: see --folded, --speedscope, --json"
         )
     if found.without_stack:
-        say(
-            console,
+        yield Text(
             f"{found.without_stack} B were copied on stacks that the table had no room for",
-            "yellow",
+            Tone.DOUBT,
         )
-    say(console)
+    yield GAP
 
 
-def _more(left: Sequence[Line], console: Console) -> None:
-    if left:
-        copied = sum(line.copied_bytes for line in left)
-        say(console, f"{len(left)} more, {copied} B copied: see --json, --csv")
-        say(console)
+def _more(left: Sequence[Line]) -> str:
+    copied = sum(line.copied_bytes for line in left)
+    return f"{len(left)} more, {copied} B copied: see --json, --csv" if left else ""
 
 
 def _ratio(copies: float) -> str:
@@ -255,61 +249,59 @@ def _short(name: str, longest: int) -> str:
     return name if len(name) <= longest else f"…{name[1 - longest :]}"
 
 
-def _transformed(found: Answer, console: Console) -> None:
+def _transformed(found: Answer) -> Iterator[Block]:
     """What the CPU did to bytes instead of copying them."""
     seen = found.transformed
     if seen.by:
-        shown = new_table(
-            "transformed by the CPU: function ← caller, system call", "calls", "bytes"
-        )
-        for part in seen.by[:_ROWS]:
+        heading = "transformed by the CPU: function ← caller, system call"
+        rows = []
+        for number, part in enumerate(seen.by):
             name = " ← ".join(filter(None, (part.function, part.caller)))
-            shown.add_row(
-                f"{name}, {part.syscall or NO_CALL}", str(part.calls), str(part.bytes)
-            )
-        print_table(shown, console)
-        if left := seen.by[_ROWS:]:
-            say(console, f"{len(left)} more, {sum(part.bytes for part in left)} B: see --json")
+            cells = f"{name}, {part.syscall or NO_CALL}", part.calls, part.bytes
+            rows.append(Row(cells, shown=number < _ROWS))
+        left = seen.by[_ROWS:]
+        more = f"{len(left)} more, {sum(part.bytes for part in left)} B: see --json"
+        columns = Column(heading), Column("calls"), Column("bytes")
+        yield Table(columns, rows, more if left else "")
     if seen.handed_over:
-        say(
-            console,
+        yield Text(
             f"A further {seen.handed_over} B were passed to an asynchronous cipher: a device "
             "or another thread encrypts or decrypts them",
-            "yellow",
+            Tone.DOUBT,
         )
     if seen.unassigned:
-        say(
-            console,
+        yield Text(
             f"A further {seen.unassigned} B were transformed by kernel threads or other "
             "programs and could not be attributed; they may belong to this program",
-            "yellow",
+            Tone.DOUBT,
         )
     for reason in seen.blind:
-        say(console, f"Not watched: {reason}. More bytes may have been transformed", "yellow")
+        text = f"Not watched: {reason}. More bytes may have been transformed"
+        yield Text(text, Tone.DOUBT)
 
 
-def _beside(found: Answer, console: Console) -> None:
+def _beside(found: Answer) -> Iterator[Block]:
     if found.beside:
         parts = ", ".join(f"{what} {many} B" for what, many in sorted(found.beside.items()))
-        say(console, f"Other copies (not included above): {parts}")
+        yield Text(f"Other copies (not included above): {parts}")
     watched = found.evidence.events
     calls, in_user, in_kernel, voluntary, involuntary = (
         found.events.get(quantity, 0) if quantity in watched else wording.UNMEASURED
         for quantity in _EVENTS
     )
     switches = f" ({2 * calls} mode switches)" if isinstance(calls, int) else ""
-    say(
-        console,
+    yield Text(
         f"{calls} system calls{switches}; page faults: {in_user} in user "
         f"mode, {in_kernel} in the kernel; context switches: {voluntary} voluntary, "
         f"{involuntary} involuntary",
     )
     if found.trace.price:
-        say(
-            console,
+        yield Text(
             wording.cost(found.trace, found.trace.price, found.evidence.request.machine),
         )
     passed = sum(control.passed for control in found.checked)
     rights = found.evidence.rights
-    say(console, f"Self-tests: {passed} of {len(found.checked)} passed."
-        + (f" The program ran as uid {rights['uid']}." if rights else ""))  # fmt: skip
+    yield Text(
+        f"Self-tests: {passed} of {len(found.checked)} passed."
+        + (f" The program ran as uid {rights['uid']}." if rights else "")
+    )

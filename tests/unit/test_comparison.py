@@ -632,7 +632,7 @@ def test_csv_and_json_have_the_same_rows(name):
     assert read["headline"] == result.headline
     assert len(read["differences"]) == len(rows(result)) > 0
     for row, other in zip(rows(result), read["differences"], strict=True):
-        assert list(row) == list(other) == reports.COLUMNS
+        assert list(row) == list(other) == comparison_data.COLUMNS
         for column, value in other.items():
             assert row[column] == ("" if value is None else str(value))
         assert (other["before"] != other["after"]) != (other["part"] == "not paired")

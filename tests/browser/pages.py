@@ -1,8 +1,14 @@
 """Pages of every kind, from what was recorded."""
 
-from tests.conftest import recorded_evidence
-from zctrace.analysis import runs
-from zctrace.reports.html import page
+import json
+from pathlib import Path
+
+from tests.conftest import HERE, recorded_evidence
+from zctrace.analysis import program, runs, saved
+from zctrace.analysis.comparison import pairing
+from zctrace.commands.example import FOLDER
+from zctrace.evidence.schema import Evidence
+from zctrace.reports.html import page, result_page
 
 LINES = ("5.10", "6.1", "7.3", "6.1-e1000", "7.3-e1000")
 JAVA = ("6.1-java", "6.1-netty")
@@ -12,5 +18,31 @@ def _runs(*lines):
     return page.page(runs.judge([recorded_evidence(line) for line in lines]))
 
 
-PAGES = {"run": lambda: _runs(*LINES), "java": lambda: _runs(*JAVA)}
-"""Several kernels and devices; copies in user memory and long names."""
+def _example(name):
+    return saved.read(FOLDER / f"{name}.json")
+
+
+def _saved(line):
+    return saved.Saved(Path(line), runs.judge([recorded_evidence(line)]), [])
+
+
+def _recorded(line):
+    text = (HERE / "evidence" / f"programs-{line}.json").read_text()
+    return [program.answer(Evidence.from_json(one)) for one in json.loads(text).values()]
+
+
+PAGES = {
+    # Several kernels and devices; copies in user memory and long names.
+    "run": lambda: _runs(*LINES),
+    "java": lambda: _runs(*JAVA),
+    "trace": lambda: result_page.of_programs(_example("cp").programs),
+    # With stacks, bytes that are not explained, and ciphers.
+    "traces": lambda: result_page.of_programs(_recorded("6.1")),
+    "compared-traces": lambda: result_page.of_comparison(
+        pairing.compare(_example("web-server"), _example("web-server-sendfile"))
+    ),
+    "compared-runs": lambda: result_page.of_comparison(
+        pairing.compare(_saved("5.10"), _saved("7.3"))
+    ),
+}
+"""A function each, which makes the page's text."""

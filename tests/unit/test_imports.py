@@ -78,7 +78,7 @@ def test_next_to_the_kernel_the_standard_library_is_enough(name):
     [
         ("bcc", {"zctrace.collect.compiler", "zctrace.collect.names"}),
         ("capstone", {"zctrace.kernel.text"}),
-        ("jinja2", {"zctrace.reports.html.page"}),
+        ("jinja2", {"zctrace.reports.html.rendering"}),
         ("pytest", {"zctrace.pytest_plugin"}),
         ("pandas", {"zctrace.analysis.frames", "zctrace.analysis.comparison.pairing"}),
     ],

@@ -278,7 +278,9 @@ def test_saved_results_are_shown_again(answers, tmp_path):
     result = CliRunner().invoke(cli.app, ["report", str(path)])
     assert result.exit_code == 0
     assert sentences.sentence(found)[4:40] in result.stdout
-    refused = CliRunner().invoke(cli.app, ["report", str(path), "--html", str(tmp_path / "x")])
+    refused = CliRunner().invoke(
+        cli.app, ["report", str(path), "--markdown", str(tmp_path / "x")]
+    )
     assert isinstance(refused.exception, errors.UsageError)
 
 

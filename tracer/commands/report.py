@@ -45,6 +45,13 @@ def show(paths: Sequence[Path], console: Console, outputs: Outputs) -> None:
         _require_formats(outputs, Of.RUN)
     if programs:
         _require_formats(outputs, Of.TRACE)
+    if judged and programs and outputs.paths:
+        raise UsageError(
+            f"--{next(iter(outputs.paths))} for results of {Of.RUN.value} and "
+            f"{Of.TRACE.value} together",
+            "they do not fit into one file",
+            "zctrace report twice, once for each kind",
+        )
     if outputs.stacks and not any(found.trace.account.stacks for found in programs):
         raise UsageError(
             "these results have no stacks",

@@ -16,6 +16,7 @@ from zctrace.analysis.comparison.model import (
     Result,
     Value,
 )
+from zctrace.reports import wording
 from zctrace.reports.blocks import GAP, Block, Cell, Column, Row, Table, Text, Tone
 from zctrace.reports.wording import UNMEASURED, copies
 
@@ -41,6 +42,11 @@ def report(result: Result) -> Iterator[Block]:
             more = f"; and {left} more: --json, --csv" if left > 0 else ""
             listed = "; ".join(names[:_LISTED])
             yield Text(f"only in {when}, not compared: {listed}{more}", Tone.DOUBT)
+    for when, evidences in (("before", result.before), ("after", result.after)):
+        for evidence in evidences:
+            first, *others = wording.heading(evidence)
+            yield Text(f"{when}: {first}")
+            yield from (Text(line, indent=2) for line in others)
 
 
 def _sentence(text: str) -> str:

@@ -77,6 +77,18 @@ def _markdown(judged: Sequence[Judged]) -> str:
     return markdown.document(judged)
 
 
+def _program_page(answers: Sequence[Answer]) -> str:
+    from zctrace.reports.html import result_page
+
+    return result_page.of_programs(answers)
+
+
+def _differences_page(result: Result) -> str:
+    from zctrace.reports.html import result_page
+
+    return result_page.of_comparison(result)
+
+
 def _flows_csv(answers: Sequence[Answer]) -> str:
     from zctrace.reports import program_data
 
@@ -117,6 +129,7 @@ def _plan_json(evidence: Evidence) -> str:
     return json.dumps(evidence.to_json(), indent=1) + "\n"
 
 
+_PAGE = "A page with drawings that needs no network."
 _EVERYTHING = "Everything; zctrace report reads it."
 FORMATS = (
     Format("csv", Of.RUN, "Summary, a row per run; - for stdout.", _summary_csv),
@@ -124,9 +137,7 @@ FORMATS = (
         "evidence", Of.RUN, "Tidy rows, one per run, role and site, as CSV.", _evidence_csv
     ),
     Format("json", Of.RUN, _EVERYTHING, _result_json),
-    Format(
-        "html", Of.RUN, "A page with drawings that needs no network.", _page, again=True
-    ),
+    Format("html", Of.RUN, _PAGE, _page, again=True),
     Format(
         "markdown", Of.RUN, "Tables and reasons, as GitHub shows them.", _markdown, again=True
     ),
@@ -137,6 +148,7 @@ FORMATS = (
         _flows_csv,
     ),
     Format("json", Of.TRACE, _EVERYTHING, _program_json),
+    Format("html", Of.TRACE, _PAGE, _program_page, again=True),
     Format(
         "folded",
         Of.TRACE,
@@ -157,6 +169,7 @@ FORMATS = (
            _differences_csv),
     Format("json", Of.COMPARE, "The same, with the sentences; - for stdout.",
            _differences_json),
+    Format("html", Of.COMPARE, _PAGE, _differences_page),
     Format("json", Of.PLAN, "Plan and kernel facts, for programs; - for stdout.", _plan_json),
 )  # fmt: skip
 

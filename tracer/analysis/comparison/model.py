@@ -10,6 +10,8 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from zctrace.evidence.schema import Evidence
+
 Value = int | float | str | None
 COPIED = "copied_bytes"
 NOT_MEASURED = "not measured"
@@ -22,9 +24,9 @@ class Part(enum.Enum):
     TOTAL = "in all"
     CALL = "system call"
     THING = "file, socket or pipe"
-    SITE = "who copied ← who asked for it, in which call"
-    REASON = "inside the kernel, why"
-    BESIDE = "copied for other ends, and in no figure above"
+    SITE = "copy function ← caller, system call"
+    REASON = "reason for copies inside the kernel"
+    BESIDE = "other copies (not included above)"
     RUN = "strategy"
 
 
@@ -128,12 +130,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Result:
-    """Everything; ``only_before`` and ``only_after`` could not be paired."""
+    """Everything; ``only_before`` and ``only_after`` could not be paired.
+
+    ``before`` and ``after`` are the evidence of each side.
+    """
 
     headline: str
     comparisons: Sequence[Comparison]
     only_before: Sequence[str]
     only_after: Sequence[str]
+    before: Sequence[Evidence] = ()
+    after: Sequence[Evidence] = ()
 
 
 def both(before: Sequence[str], after: Sequence[str]) -> list[str]:

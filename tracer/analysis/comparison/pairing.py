@@ -42,7 +42,14 @@ def compare(before: Saved, after: Saved) -> Result:
             "results of the same strategies, or of the same programs",
         )
     comparisons.sort(key=lambda comparison: comparison.weight, reverse=True)
-    return Result(_headline(comparisons), comparisons, only_before, only_after)
+    headline, sides = _headline(comparisons), map(_evidence, (before, after))
+    return Result(headline, comparisons, only_before, only_after, *sides)
+
+
+def _evidence(saved: Saved) -> list[Evidence]:
+    found = [run.evidence for run in saved.runs]
+    found += [program.evidence for program in saved.programs]
+    return list({id(evidence): evidence for evidence in found}.values())
 
 
 def _kind(saved: Saved) -> str:

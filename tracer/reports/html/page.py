@@ -1,48 +1,29 @@
 """The report as one page of HTML that needs nothing else: no network, no font.
 
-The only module that imports jinja2. What stands on the page is put together here and in
-``tables``; how it looks is up to the templates.
+What stands on the page is put together here and in ``tables``. Templates decide how it looks.
 """
 
 from __future__ import annotations
 
-import base64
-import functools
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from zctrace._version import version
 from zctrace.analysis.runs import Judged
 from zctrace.analysis.verdicts import Verdict, Word
 from zctrace.reports import wording
 from zctrace.reports.data_path import Way, way
 from zctrace.reports.html import chart, path_drawing, tables
+from zctrace.reports.html.drawing import Drawing
+from zctrace.reports.html.rendering import render
 from zctrace.workloads.catalogue import strategy_named
 
-_POLICY = (
-    "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
-    "style-src 'unsafe-inline'"
-)
-"""What a browser lets the page do: nothing but show itself."""
 _UNFOLDED = 5
 """So many strategies are shown unfolded."""
 _MIXED = "mixed"
 _FIGURES = ("CPU copies", "mode switches", "DMA copies")
-
-
-@dataclass(frozen=True)
-class _Drawing:
-    """The same drawing in two forms. ``id`` is unique on the page, and a good file name."""
-
-    id: str
-    wide: str
-    narrow: str
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -60,7 +41,7 @@ class _Part:
     """A strategy under the same circumstances."""
 
     circumstances: str
-    drawings: list[_Drawing]
+    drawings: list[Drawing]
     said: list[_Said]
     missing: list[str]
 
@@ -78,27 +59,7 @@ class _Section:
 
 def page(judged: Sequence[Judged]) -> str:
     """The whole page."""
-    environment = _environment()
-    script = environment.get_template("script.js").render()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("run.html").render(
-        version=version(),
-        script=script,
-        policy=f"{_POLICY}; script-src 'sha256-{digest}'",
-        **_content(judged),
-    )
-
-
-@functools.cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("zctrace.reports.html"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    return render("run.html", **_content(judged))
 
 
 def _content(judged: Sequence[Judged]) -> dict[str, Any]:
@@ -180,7 +141,7 @@ def _sentences(rows: Sequence[Judged]) -> list[tuple[str, list[tuple[str, Word]]
     ]
 
 
-def _chart(rows: Sequence[Judged], prefixes: Iterator[str]) -> _Drawing:
+def _chart(rows: Sequence[Judged], prefixes: Iterator[str]) -> Drawing:
     several = wording.several(rows)
     sections, told = [], []
     for (nic, cache), part in wording.settings(rows).items():
@@ -199,15 +160,12 @@ def _chart(rows: Sequence[Judged], prefixes: Iterator[str]) -> _Drawing:
         sections.append(chart.Section(tuple(heading.split("; ")), tuple(groups)))
         told += [_told(group, heading) for group in groups]
     title = "CPU copies and DMA copies of every strategy, measured and claimed"
-    wide, narrow = (
-        chart.draw(sections, next(prefixes), title, " ".join(told), narrow=narrow)
-        for narrow in (False, True)
-    )
-    return _Drawing(
-        "drawing-all-strategies",
-        wide,
-        narrow,
+    return Drawing.of(
+        "all-strategies",
         "Copies of the payload: bars were measured, a black or white mark is the claim.",
+        lambda narrow: chart.draw(
+            sections, next(prefixes), title, " ".join(told), narrow=narrow
+        ),
     )
 
 
@@ -277,14 +235,16 @@ def _part(
     drawings = []
     for seen, alike in ways.items():
         caption = _caption(alike, runs)
-        wide = path_drawing.draw(seen, next(prefixes), caption, narrow=False)
-        narrow = path_drawing.draw(seen, next(prefixes), caption, narrow=True)
         first = alike[0].run
         name = f"{first.strategy}-{first.nic}-{first.cache}"
         # Where kernels differ, so do their drawings.
         name += f"-{wording.release(alike[0])}" if len(ways) > 1 else ""
-        drawings.append(_Drawing(f"drawing-{name}", wide, narrow, caption))
+        drawings.append(Drawing.of(name, caption, partial(_path, seen, prefixes, caption)))
     return _Part(circumstances, drawings, _said(runs, rows), missing)
+
+
+def _path(seen: Way, prefixes: Iterator[str], caption: str, narrow: bool) -> str:
+    return path_drawing.draw(seen, next(prefixes), caption, narrow=narrow)
 
 
 def _caption(alike: Sequence[Judged], runs: Sequence[Judged]) -> str:

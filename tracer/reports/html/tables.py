@@ -41,7 +41,8 @@ class Cell:
     """``text`` is what is shown and ``value`` the same, exact, of a number.
 
     ``row`` and ``column`` are those of the CSV, ``row`` negative where it is not there.
-    ``kind`` is how it is shown: number, name, text, verdict, unmeasured or empty.
+    ``kind`` is how it is shown: number, figure (several numbers), name, text, verdict,
+    unmeasured or empty.
     """
 
     text: str

@@ -33,7 +33,7 @@ SYSTEMS_PACKAGES := maven $(JDK)
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
 .PHONY: help run results record bench deb test test-bcc test-beside test-deb test-fresh test-systems test-kernels
-.PHONY: test-reliability check docs install uninstall clean system
+.PHONY: lecture test-reliability check docs install uninstall clean system
 help:
 	@echo "make run        set up what is missing, then: zctrace run"
 	@echo "make results    measure everything on four kernels, in virtual machines; write docs/results.md"
@@ -66,6 +66,15 @@ results: install
 		--markdown docs/results.md --json build/results.json $(ARGS)
 	$(VENV)/bin/python -m tests.systems.report docs/results.md \
 		build/results.json $(RECORDED) --kafka build/kafka.json
+	$(MAKE) lecture
+
+# docs/lecture: the textbook's five rows on every kernel, from the disk to a network card. Five
+# minutes.
+lecture: install
+	$(SUDO) $(PREFIX)/bin/zctrace run read-write mmap-write sendfile splice \
+		--nic e1000 --nic e1000-nosg --cache cold $(KERNELS:%=--kernel %) --force \
+		--json build/lecture.json
+	$(VENV)/bin/python -m tests.lecture build/lecture.json
 
 # Java 25, which Debian 12 does not have, and which makes other calls than 17.
 RECORDED := tests/evidence/java-25-6.1.json

@@ -31,7 +31,7 @@ from zctrace.commands import example
 ROOT = Path(__file__).parents[1]
 MADE = {"options": lambda: reference.text(tree.read())}
 IMAGES = {
-    "docs/images/read-write-and-sendfile.svg": lambda: drawings.stacked(
+    "docs/images/read-write-and-sendfile.svg": lambda: drawings.of_evidence(
         evidence("tests/evidence/linux-6.1-e1000.json"), ("read-write", "sendfile"), "e1000"
     ),
 }

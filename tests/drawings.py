@@ -14,13 +14,14 @@ _HEADING, _GAP, _MARGIN = 34.0, 20.0, 10.0
 _FONT = 'svg { font-family: "DejaVu Sans", sans-serif; } .sheet { background: var(--page); }'
 
 
-def stacked(evidence, strategies, nic):
-    """An SVG file: the way of the payload for each of the strategies, one below the other."""
-    found = {
-        judged.run.strategy: judged
-        for judged in runs.judge([Evidence.from_json(evidence)])
-        if judged.run.nic == nic
-    }
+def of_evidence(evidence, strategies, nic):
+    """The same of a recording."""
+    return stacked(runs.judge([Evidence.from_json(evidence)]), strategies, nic)
+
+
+def stacked(judged, strategies, nic):
+    """An SVG file: the path of the payload for each of the strategies, one below the other."""
+    found = {one.run.strategy: one for one in judged if one.run.nic == nic}
     sheet = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": "sheet"})
     ET.SubElement(sheet, "style").text = f"\n{_FONT}\n{_colours()}\n"
     top = width = 0.0
@@ -54,5 +55,6 @@ def _colours():
     """The page's, light and dark."""
     style = importlib.resources.files("zctrace.reports.html") / "templates" / "style.css"
     text = style.read_text().replace(":root", ".sheet")
-    blocks = re.findall(r"^\.sheet \{.*?^\}|^@media screen and .*?^\}", text, re.M | re.S)
+    scheme = r"^@media screen and .prefers-color-scheme.*?^\}"
+    blocks = re.findall(rf"^\.sheet \{{.*?^\}}|{scheme}", text, re.M | re.S)
     return "\n".join(blocks)

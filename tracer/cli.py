@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, NoReturn
 
 import typer
@@ -130,9 +131,10 @@ def _status() -> int:
             raise
         _complain(exhausted)
         return exhausted.exit_code
-    except errors.Terminated:
-        _complain(errors.ZctraceError("terminated; everything was cleaned up"))
-        return errors.TERMINATED
+    except errors.Terminated as terminated:
+        with suppress(OSError):  # the terminal may be gone
+            _complain(errors.ZctraceError("terminated; everything was cleaned up"))
+        return terminated.status
     status = result if isinstance(result, int) else 0
     if status == errors.INTERRUPTED:
         _complain(errors.ZctraceError("interrupted; everything was cleaned up"))

@@ -17,8 +17,8 @@
     ├── SessionError            13   the collector of a session is gone, busy or silent
     └── FigureError             14   a window's figure is not known, or may be too small
 
-An interrupt ends in 130, a SIGTERM in 143. The last two are raised in the programs that
-measure themselves (``zctrace.session.api``), and no command ends in them.
+An interrupt ends in 130, a SIGTERM in 143, a SIGHUP in 129. Programs that measure themselves
+(``zctrace.session.api``) raise the last two errors; no command ends in them.
 """
 
 from __future__ import annotations
@@ -146,20 +146,37 @@ def exhausted(error: BaseException) -> ResourceError | None:
 
 INTERRUPTED = 130
 TERMINATED = 143
+HUNG_UP = 129
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Terminated(BaseException):
-    """SIGTERM, on its way through every context manager: what was taken is given back."""
+    """A signal on its way through every context manager: what was taken is given back.
+
+    ``status`` is the exit status of a program that this signal ends.
+    """
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__(number)
+        self.status = 128 + number
 
 
 def raise_terminated() -> None:
-    """From now on the first SIGTERM raises :class:`Terminated`; others are ignored."""
-    signal.signal(signal.SIGTERM, _terminate)
+    """From now on the first SIGTERM or SIGHUP raises :class:`Terminated`; others are ignored.
+
+    A SIGHUP that was ignored at the start, as by nohup(1), stays ignored.
+    """
+    for number in _ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
 
 
-def _terminate(*_: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Terminated
+def _terminate(number: int, _: object) -> None:
+    if signal.getsignal(number) is signal.SIG_IGN:
+        return  # it came together with the first one
+    for other in _ENDING:
+        signal.signal(other, signal.SIG_IGN)
+    raise Terminated(number)
 
 
 def from_json(message: Mapping[str, object], why: str = "", hint: str = "") -> ZctraceError:

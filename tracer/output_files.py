@@ -24,6 +24,8 @@ from zctrace.errors import OutputError
 
 STDOUT = Path("-")
 _STDOUT_DESCRIPTOR = 1
+_MOST_NAMES = 100
+"""So many names are tried for a result whose own name is taken."""
 _ELSEWHERE = "another folder, or - for standard output"
 _NUMBER = re.compile("[0-9]{1,9}")
 """Of a descriptor: more digits do not fit into an int."""
@@ -100,10 +102,11 @@ def is_stdout(path: Path) -> bool:
     return _descriptor(path) == _STDOUT_DESCRIPTOR
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, text: str, *, force: bool = True) -> None:
     """Put ``text`` in place of ``path`` in one step; raises :class:`OutputError`.
 
-    In UTF-8, whatever the locale; names that are not UTF-8 are escaped.
+    In UTF-8, whatever the locale; names that are not UTF-8 are escaped. Without ``force`` a
+    file of that name is not replaced: the text goes to another name, which the error tells.
     """
     with _told(path, f"{path} could not be written"):
         if _descriptor(path) is not None:
@@ -117,7 +120,21 @@ def write(path: Path, text: str) -> None:
             target = _target(path)
             with _Partial(target.parent) as partial:
                 partial.write(text)
-                partial.take_the_place_of(target.name)
+                if force:
+                    partial.take_the_place_of(target.name)
+                    return
+                for number in range(1, _MOST_NAMES):
+                    name = target.name if number == 1 else f"{target.name}.{number}"
+                    if partial.be(name):
+                        break
+                else:
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        if name != target.name:
+            raise OutputError(
+                f"{path}: was written by another program during the measurement",
+                f"the result is in {target.parent / name}",
+                f"another name for each result, or --force to replace {path}",
+            )
 
 
 def _whose(path: Path) -> tuple[trust.Caller, str] | None:
@@ -186,6 +203,20 @@ class _Partial:
         caller = trust.caller()
         if caller and not os.geteuid():
             os.fchown(self._file, caller.uid, caller.gid)
+
+    def be(self, name: str) -> bool:
+        """Get this name; ``False`` if there is a file that has it."""
+        try:
+            if self._name:
+                # Not every file system has links: the name is taken first, and then replaced.
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+                os.close(os.open(name, flags, 0o600, dir_fd=self._folder))
+                self.take_the_place_of(name)
+            else:
+                self._call_it(name)
+        except FileExistsError:
+            return False
+        return True
 
     def take_the_place_of(self, name: str) -> None:
         """Be the file of that name, in one step."""

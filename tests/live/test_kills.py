@@ -22,14 +22,17 @@ from zctrace.machine import kernels
 STATUS = {
     signal.SIGINT: errors.INTERRUPTED,
     signal.SIGTERM: errors.TERMINATED,
+    signal.SIGHUP: errors.HUNG_UP,
     signal.SIGKILL: -signal.SIGKILL,
 }
 ONE, TWO = ("6.1",), ("6.1", "7.3")
 
 
 def interruptible():
-    """A shell that starts the tests in the background has them ignore interrupts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """A shell that starts the tests in the background has them ignore some signals."""
+    for number in STATUS:
+        if number is not signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class Run:
@@ -120,6 +123,7 @@ def begun(live):
         (TWO, "booting", signal.SIGKILL),
         (TWO, "booting", signal.SIGINT),
         (ONE, "compiling the probes", signal.SIGTERM),
+        (ONE, "collector started", signal.SIGHUP),
         (ONE, "running", signal.SIGKILL),
         (ONE, "running", signal.SIGINT),
     ],

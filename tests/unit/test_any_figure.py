@@ -16,6 +16,7 @@ from tests.conftest import recorded_evidence
 from tests.unit.altering import only
 from tests.unit.test_any_saved import FEW, RECORDED
 from zctrace.analysis import columns, program
+from zctrace.analysis import runs as judging
 from zctrace.analysis.comparison import programs
 from zctrace.analysis.comparison.model import (
     COPIED,
@@ -283,3 +284,20 @@ def test_what_a_program_did_and_nobody_watched_is_no_number():
     assert [summary[name] for name in ("copies", "copied_bytes")] == [None, None]
     rows = csv.DictReader(io.StringIO(program_data.flows_csv([failed])))
     assert "copied" not in {row["way"] for row in rows}
+
+
+@pytest.mark.parametrize("form", [machine_readable.summary_csv, machine_readable.evidence_csv])
+def test_a_line_ends_where_the_row_does_in_every_csv(form):
+    """A carriage return in a name is quoted, or readers take it for the end of a row."""
+    evidence = recorded_evidence("6.1")
+    strange = dataclasses.replace(
+        evidence, kernel={**evidence.kernel, "release": '6.1\rwith, and "quoted"'}
+    )
+    plain, other = (form(judging.judge([one])) for one in (evidence, strange))
+    rows = [list(csv.reader(io.StringIO(text, newline=""))) for text in (plain, other)]
+    assert len(rows[0]) == len(rows[1]) > 3
+    at = rows[1][0].index("kernel")
+    assert {row[at] for row in rows[1][1:]} == {'6.1\rwith, and "quoted"'}
+    assert [row[:at] + row[at + 1 :] for row in rows[0]] == [
+        row[:at] + row[at + 1 :] for row in rows[1]
+    ]

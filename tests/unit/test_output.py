@@ -1,13 +1,19 @@
+import contextlib
+import errno
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import walked_by_everybody
 from zctrace import output_files
+from zctrace.analysis import saved
+from zctrace.commands.example import FOLDER
 from zctrace.errors import OutputError
+from zctrace.reports import formats
 
 
 def test_written_whole(tmp_path):
@@ -326,3 +332,53 @@ def test_a_file_system_without_unnamed_files_gets_the_same(tmp_path, monkeypatch
         output_files.check(tmp_path / "a", "--csv", force=True)
         output_files.write(tmp_path / "a", text)
         assert [path.read_text() for path in tmp_path.iterdir()] == [text]
+
+
+@pytest.fixture(params=[True, False], ids=["a file without a name", "a file with a name"])
+def nameless(request, monkeypatch):
+    """With and without ``O_TMPFILE``, which not every file system knows of."""
+    if not request.param:
+        opened = os.open
+
+        def refusing(path, flags, *arguments, **options):
+            if flags & os.O_TMPFILE == os.O_TMPFILE:
+                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+            return opened(path, flags, *arguments, **options)
+
+        monkeypatch.setattr(os, "open", refusing)
+
+
+@pytest.mark.usefixtures("nameless")
+def test_a_file_that_appears_during_the_measurement_stays(tmp_path):
+    """Nothing is lost: the result gets another name, and the error tells it."""
+    path = tmp_path / "a"
+    output_files.check(path, "--json", force=False)
+    path.write_text("theirs")
+    for number in (2, 3):
+        with pytest.raises(OutputError) as raised:
+            output_files.write(path, f"ours {number}", force=False)
+        assert f"a.{number}" in raised.value.why
+        assert (tmp_path / f"a.{number}").read_text() == f"ours {number}"
+    assert path.read_text() == "theirs"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.usefixtures("nameless")
+def test_of_many_writers_none_loses_its_text(tmp_path):
+    path, many = tmp_path / "a", 8
+
+    def write(number):
+        with contextlib.suppress(OutputError):
+            output_files.write(path, f"{number}", force=False)
+
+    with ThreadPoolExecutor(many) as pool:
+        list(pool.map(write, range(many)))
+    assert sorted(one.read_text() for one in tmp_path.iterdir()) == [*map(str, range(many))]
+
+
+def test_one_output_that_fails_does_not_cost_the_others(tmp_path):
+    found = saved.read(FOLDER / "cp.json").programs
+    paths = {"json": tmp_path / "gone" / "a", "csv": tmp_path / "b"}
+    with pytest.raises(OutputError, match="gone"):
+        formats.Outputs(paths).write(formats.Of.TRACE, found)
+    assert (tmp_path / "b").read_text().startswith("kernel,")

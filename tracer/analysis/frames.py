@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from zctrace.analysis import reasons, saved
+from zctrace.analysis import csv_rows, reasons, saved
 from zctrace.analysis.border import delivering
 from zctrace.analysis.columns import COLUMNS, RATIOS, TEXTS
 from zctrace.analysis.program import Answer, moves
@@ -25,7 +25,6 @@ from zctrace.analysis.saved import Saved
 from zctrace.analysis.verdicts import Word
 from zctrace.evidence.account import FlowWay
 from zctrace.evidence.schema import Evidence, Run
-from zctrace.printable import csv_cell
 from zctrace.probes.model import Direction, Kind, Purpose, plain
 
 _Types = Mapping[str, Any]
@@ -214,9 +213,8 @@ def tidy(evidences: Iterable[Evidence]) -> pd.DataFrame:
 
 def csv(frame: pd.DataFrame) -> str:
     """One of them as a file has it: what was not measured is empty."""
-    texts = frame.select_dtypes(exclude="number")
-    shown = frame.assign(**{str(name): texts[name].map(csv_cell) for name in texts})
-    return str(shown.to_csv(index=False, lineterminator="\n"))
+    values = frame.astype(object).where(frame.notna(), None)
+    return csv_rows.table([*frame.columns], values.to_dict("records"))
 
 
 def _frame(rows: Iterable[Mapping[str, Any]], types: _Types) -> pd.DataFrame:

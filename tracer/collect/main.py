@@ -98,8 +98,8 @@ def main(arguments: list[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return errors.INTERRUPTED
-    except errors.Terminated:
-        return errors.TERMINATED
+    except errors.Terminated as terminated:
+        return terminated.status
     except Exception as error:
         traceback.print_exc()
         unforeseen = errors.exhausted(error) or errors.ZctraceError(

@@ -60,8 +60,8 @@ def main(arguments: list[str]) -> int:
         with suppress(BrokenPipeError):
             print(json.dumps(error.to_json()), flush=True)
         return error.exit_code
-    except errors.Terminated:
-        return errors.TERMINATED
+    except errors.Terminated as terminated:
+        return terminated.status
     return 0
 
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from zctrace.analysis import csv_rows
 from zctrace.analysis.comparison.model import Change, Comparison, Item, Result
-from zctrace.reports import csv_rows
 
 COLUMNS = [
     "compared",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zctrace import output_files
+from zctrace.errors import OutputError
 
 if TYPE_CHECKING:
     from zctrace.analysis.comparison.model import Result
@@ -208,6 +209,16 @@ class Outputs:
             output_files.check(path, f"--{name}", force=self.force)
 
     def write(self, command: Of, results: Any) -> None:
-        """Write ``command``'s results in every chosen format; raises :class:`OutputError`."""
+        """Write ``command``'s results in every chosen format.
+
+        Raises the first :class:`OutputError` when all others are written.
+        """
+        failed = []
         for name, path in self.paths.items():
-            output_files.write(path, named(name, command).text(results))
+            try:
+                text = named(name, command).text(results)
+                output_files.write(path, text, force=self.force)
+            except OutputError as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]

@@ -7,11 +7,10 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from zctrace.analysis import border, captures, sentences
+from zctrace.analysis import border, captures, csv_rows, sentences
 from zctrace.analysis.program import Answer
 from zctrace.evidence.account import Thing
 from zctrace.evidence.origin import FACTS
-from zctrace.reports import csv_rows
 
 COLUMNS = [
     "kernel",

@@ -10,7 +10,7 @@ from typing import Any
 from zctrace.printable import csv_cell
 
 
-def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+def table(columns: Sequence[str], rows: Iterable[Mapping[Any, Any]]) -> str:
     """A line for the ``columns`` and one for each row; what a row has not is empty.
 
     No text is a formula (:func:`csv_cell`).

@@ -25,6 +25,10 @@ def raise_limit() -> None:
 
 
 def limit_as_found(child: int) -> None:
-    """Of a process that was just started."""
-    with suppress(ProcessLookupError):
+    """Set the limit of a process that was just started to what the collector found.
+
+    Without CAP_SYS_RESOURCE the kernel refuses this for a process of another user. The process
+    then keeps the collector's soft limit, which is at most the hard limit that was found.
+    """
+    with suppress(ProcessLookupError, PermissionError):
         resource.prlimit(child, resource.RLIMIT_NOFILE, _FOUND)

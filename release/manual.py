@@ -79,12 +79,13 @@ def _options(command):
 
 def _statuses():
     found = {
-        0: "It worked; what was measured passed the controls.",
+        0: "It worked; what was measured passed the self-tests.",
         1: "A fault in zctrace itself.",
     }
     for code, meaning in _ERROR.findall(errors.__doc__):
         if int(code) not in _NEVER_A_COMMAND_S and int(code) > 1:
             found[int(code)] = f"{meaning[0].upper()}{meaning[1:]}."
+    found[errors.HUNG_UP] = "The terminal is gone; everything was cleaned up."
     found[errors.INTERRUPTED] = "Interrupted; everything was cleaned up."
     found[errors.TERMINATED] = "Terminated; everything was cleaned up."
     for code, meaning in found.items():

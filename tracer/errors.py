@@ -9,7 +9,7 @@
     ├── KernelError              5   no such kernel, or it could not be fetched
     ├── MachineError             6   the virtual machine did not boot, or died
     ├── TraceError               7   the kernel refused a probe that is needed
-    ├── ControlError             8   the controls failed: the numbers are not to be trusted
+    ├── ControlError             8   the self-tests failed: do not trust the figures
     ├── OutputError              9   an output file cannot be written
     ├── ResourceError           10   not enough memory, disk or file descriptors
     ├── WorkloadError           11   a strategy failed while it ran

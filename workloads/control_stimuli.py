@@ -366,4 +366,4 @@ def _fresh_file(folder: str, buffer: libc.Buffer, size: int) -> int:
 
 def _all(moved: int, size: int) -> None:
     if moved != size:
-        raise OSError(f"a control moved {moved} bytes instead of {size}")
+        raise OSError(f"a self-test moved {moved} bytes instead of {size}")

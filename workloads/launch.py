@@ -31,7 +31,7 @@ _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT)
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="zctrace.workloads.launch", description=__doc__)
     parser.add_argument("--channel", type=int, required=True, help="a socket's descriptor")
-    parser.add_argument("--folder", required=True, help="where the controls put their files")
+    parser.add_argument("--folder", required=True, help="where the self-tests put their files")
     parser.add_argument("--control", choices=_ROLES, default="before", help="their role")
     parser.add_argument("--alone", action="store_true", help="do not follow children")
     parser.add_argument("command", nargs=argparse.REMAINDER)

@@ -133,7 +133,7 @@ def _case(answer, payload):
             moved["wrote" if flow.way == "out" else "read"][flow.syscall] += flow.bytes
         elif thing and thing.kind == "socket" and flow.way == "out":
             moved["sent"][flow.syscall] += flow.bytes
-    doubt = "; ".join([f"controls failed: {c.name}" for c in answer.failed] or answer.doubts)
+    doubt = "; ".join([f"self-test failed: {c.name}" for c in answer.failed] or answer.doubts)
     return Case(payload, **{k: dict(v) for k, v in moved.items()}, copies=answer.copies,
                 doubt=doubt)  # fmt: skip
 

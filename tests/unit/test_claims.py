@@ -36,7 +36,7 @@ def moved(name, calls, u2k=0, k2u=0, u2u=0, *, kernel="6.1", java="17", doubt=""
 
 
 def unknown(name):
-    run = moved(name, {"read": 1}, doubt="controls failed: file")
+    run = moved(name, {"read": 1}, doubt="self-test failed: file")
     return dataclasses.replace(run, copied=dict.fromkeys(run.copied), switches=None)
 
 
@@ -154,7 +154,7 @@ def test_one_kernel_is_enough_to_refute_and_all_of_one_kind_share_a_sentence():
 def test_what_was_not_measured_on_one_kernel_holds_by_the_others():
     verdict = judged(MMAP, of(moved("java-mmap", {"mmap": 1}, 1), unknown("java-mmap")))
     assert verdict.word is HOLDS
-    assert "controls failed: file" in verdict.sentence
+    assert "self-test failed: file" in verdict.sentence
 
 
 def test_other_ways_stand_beside():

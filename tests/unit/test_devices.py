@@ -140,7 +140,7 @@ def test_a_disk_without_a_control_is_not_measured(cold):
     assert judged.copies.word is Word.HOLDS
     assert judged.dma.word is Word.NOT_MEASURED
     assert judged.dma.sentence == (
-        "no control: no known bytes were read from nvme0n1, because the strategies' user "
+        "no self-test: no known bytes were read from nvme0n1, because the strategies' user "
         "cannot make files there"
     )
 

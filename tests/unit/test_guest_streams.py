@@ -109,7 +109,7 @@ def test_a_command_that_ends_first_ends_the_forwarding(tmp_path):
         found.step(TRACING)
         os.write(theirs, b"x" * 4096)
         assert os.read(found.descriptor, 1) == b"x"
-        found.step("running the controls again")
+        found.step("running the self-tests again")
     assert not (tmp_path / PIECES).exists()
     os.write(theirs, b"later")
     Pieces(tmp_path / PIECES, ours).forward()

@@ -163,7 +163,7 @@ def test_nothing_is_looked_at_while_a_program_is_traced(monkeypatch):
         assert looked.acquire(timeout=10)  # the first, to compare with
         step("attaching the probes")
         assert told.acquire(timeout=10)
-        for endless in (TRACING, SERVING, "running splice", "running the controls again"):
+        for endless in (TRACING, SERVING, "running splice", "running the self-tests again"):
             step(endless)
             # One look may be under way.
             while looked.acquire(timeout=0.05):

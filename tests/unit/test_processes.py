@@ -105,7 +105,7 @@ def test_controls_without_loopback_say_what_to_do():
     near, far = socket.socketpair()
     with near, far, subprocess.Popen(["true"]) as process:
         far.sendall(b'{"error": "[Errno 101] Network is unreachable"}\n')
-        with pytest.raises(WorkloadError, match="the controls failed") as caught:
+        with pytest.raises(WorkloadError, match="the self-tests failed") as caught:
             launcher.Launcher(process, near).control()
     assert caught.value.hint == "ip link set lo up"
 

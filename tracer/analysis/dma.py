@@ -40,7 +40,7 @@ def dma_into_cache(evidence: Evidence, run: Run, failed: list[controls.Control])
     concluded = run.cache != WARM or evidence.request.file
     if concluded and not doubt and controls.DISK_READ_CONTROL not in run.expected.moved:
         doubt = (
-            f"no control: no known bytes were read from {disk.device}, because the "
+            f"no self-test: no known bytes were read from {disk.device}, because the "
             "strategies' user cannot make files there"
         )
     if doubt:

@@ -124,7 +124,7 @@ class Launcher:
 
     def control(self) -> Controls:
         """Have it run the controls; returns what they did."""
-        answer = self._step("the controls") or self._died("the controls")
+        answer = self._step("the self-tests") or self._died("the self-tests")
         return Controls.from_json(answer)
 
     def execute(self) -> None:

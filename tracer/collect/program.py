@@ -71,7 +71,7 @@ def trace(
         meter, cgroup = instrument.meter, instrument.cgroup
         tracer = Tracer(request, meter, cgroup, streams, environment, stop, say, show)
         tracer.price = price
-        with watch.phase("trace", f"{RUNNING} the controls"):
+        with watch.phase("trace", f"{RUNNING} the self-tests"):
             traced = tracer.run(subject)
         return instrument.evidence(request, watch, rights=tracer.rights, trace=traced)
 
@@ -150,7 +150,7 @@ class Tracer:
         lost = meter.lost()
         stretch = _Stretch(meter)
         watched = watch(stretch)
-        self._say(f"{RUNNING} the controls again")
+        self._say(f"{RUNNING} the self-tests again")
         self._control("after", stretch)
         counts = tuple(meter.counts())
         run = Run(

@@ -101,7 +101,7 @@ def _on_copies(found: Answer) -> str:
         elif copied:
             said = f"{seen}zero-copy for {_percent(_uncopied(found))} of the bytes {basis}"
         if copied:
-            said += f"; {copied} B were copied, most by {called(parts[0].name)}"
+            said += f"; {_ways(found)}, most by {called(parts[0].name)}"
         return said
     if ratio > _MANY:
         return f"not zero-copy: {least}{copied} B were copied for {many} B {basis}: {sizes}"
@@ -111,6 +111,18 @@ def _on_copies(found: Answer) -> str:
         if line.copied_bytes >= many * _SHOWN
     )
     return f"not zero-copy: {least}{ratio:.2f} copies per byte {basis}: {shares}"
+
+
+def _ways(found: Answer) -> str:
+    """What was copied into the program and out of it: the share above is about one of these."""
+    copied = found.copied or {}
+    if copied.get(None):
+        return f"{found.copied_bytes} B were copied"
+    received = copied.get(Direction.KERNEL_TO_USER, 0)
+    delivered = (found.copied_bytes or 0) - received
+    if delivered and received:
+        return f"{delivered} B were copied on the way out, {received} B on the way in"
+    return f"{delivered or received} B were copied on the way {'out' if delivered else 'in'}"
 
 
 def _of_little(found: Answer, copied: str, sizes: str) -> str:

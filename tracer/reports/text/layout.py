@@ -7,7 +7,7 @@ from typing import Any
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +17,8 @@ from zctrace.printable import printable
 _WIDTH = 80
 _NAME = 12
 """So wide a word of a name may make a table that is wider than the terminal."""
+_SHORT = 12
+"""The end of a path is shown only where so much of it can be."""
 _ENDLESS = 1 << 20
 _EXACT = 10**8
 """From this size on, bytes are rounded in tables."""
@@ -65,6 +67,24 @@ def new_table(*columns: str) -> Table:
             overflow="fold",
         )
     return table
+
+
+class PathName:
+    """A name in one word, such as a path: only its end is shown where there is little room."""
+
+    def __init__(self, name: str) -> None:
+        self._name = printable(name)
+
+    def __str__(self) -> str:
+        return self._name
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, cell_len(self._name))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        name, room = self._name, options.max_width
+        shorter = len(name) > room >= _SHORT
+        yield Text(f"…{name[1 - room :]}" if shorter else name, overflow="fold")
 
 
 def print_table(table: Table, console: Console) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.console import Console
 
 from zctrace.reports.blocks import Block, Cell, Column, Gap, Listing, Table, Text, Tone
-from zctrace.reports.text.layout import new_table, print_table, say, size
+from zctrace.reports.text.layout import PathName, new_table, print_table, say, size
 
 _NAME = 40
 """The longest name in a table."""
@@ -47,8 +47,11 @@ def _table(block: Table, console: Console) -> None:
         say(console)
 
 
-def _cell(column: Column, cell: Cell) -> str:
+def _cell(column: Column, cell: Cell) -> str | PathName:
     if isinstance(cell, int):
         return size(cell) if column.bytes else str(cell)
-    # Of a long name the end says more.
-    return f"…{cell[1 - _NAME :]}" if column.short and len(cell) > _NAME else cell
+    if column.short:
+        # Of a long name the end says more.
+        cell = f"…{cell[1 - _NAME :]}" if len(cell) > _NAME else cell
+        return cell if " " in cell else PathName(cell)
+    return cell

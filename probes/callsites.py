@@ -1,7 +1,7 @@
 """The functions that copy and whose callers are probed. To add one, add a row.
 
 Kernels refuse probes in ``lib/``, where the copying is done, and accept them on the CALL
-instructions of whoever calls. A caller that is itself refused (in ``lib/`` again, or
+instructions of the callers. A caller that is itself refused (in ``lib/`` again, or
 declared ``inline`` where that implies ``notrace``) or that leaves by a jump instead of a
 call has a row of its own, so that *its* callers are probed. Every such row is for one kind
 of byte: no byte passes two of them.
@@ -39,7 +39,7 @@ _METADATA_CALLERS = (
     "do_tcp_getsockopt",
     "sk_getsockopt",
 )
-"""Who copies what system calls take and give beside the payload."""
+"""The functions that copy what system calls take and return in addition to the payload."""
 
 CALL_TARGETS: tuple[CallTarget, ...] = (
     # To user memory, or to a kernel buffer behind the same interface.
@@ -290,7 +290,7 @@ CALL_TARGETS: tuple[CallTarget, ...] = (
         why="the same, where the compiler has made a function of an inline one",
         since="Found on 6.12.",
     ),
-    # What system calls take and give beside the payload.
+    # What system calls take and return in addition to the payload.
     CallTarget(
         quantity=Quantity.METADATA_FROM_USER,
         function="_copy_from_user",

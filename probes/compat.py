@@ -1,6 +1,6 @@
 """System calls of 32-bit programs, by the numbers and names that x86-64 has for them.
 
-A program for i386, and whoever uses ``int 0x80``, calls by the numbers of another table
+A program for i386, or one that uses ``int 0x80``, calls by the numbers of another table
 (arch/x86/entry/syscalls/syscall_32.tbl): its ``read`` is 3, which is ``close`` in the table of
 64-bit programs. To name a new call, add its name at its number; those from 424 on have the
 same number in both tables.
@@ -80,8 +80,8 @@ MARK = 1 << 29
 """In the meter's number of a call that has no counterpart: its own number besides."""
 
 X32 = 1 << 30
-"""In the number of a call by the x32 ABI, of which a kernel has to be told to allow it
-(``syscall.x32=y``). None of those is taken for another one."""
+"""This bit is set in the number of a call by the x32 ABI, which a kernel allows only with
+``syscall.x32=y``. No such call is taken for another call."""
 
 _SUFFIX, _X32 = "(32-bit)", "(x32)"
 _RENAMED = {
@@ -96,7 +96,7 @@ _WIDTH = re.compile(r"(_time64|64|32)$")
 _OTHER_LAYOUT = ("recvmmsg", "sendmmsg", "recvmmsg_time64")
 """Of what they take the layout is another one, which the meter does not read."""
 UNTOLD = frozenset(f"{name} {_SUFFIX}" for name in (*_OTHER_LAYOUT, "ipc", "socketcall"))
-"""What may move bytes without its being told how many, or from where to where."""
+"""Calls that may move bytes without reporting how many, or from where to where."""
 
 
 def numbers(by_name: Mapping[str, int]) -> dict[int, int]:
@@ -125,7 +125,7 @@ def _number(number: int, by_name: Mapping[str, int]) -> int:
 
 
 def untold(names: Iterable[str]) -> list[str]:
-    """Those calls that may move bytes of which nothing is told."""
+    """The calls that may move bytes and report nothing about them."""
     return sorted(name for name in names if name in UNTOLD or name.endswith(_X32))
 
 

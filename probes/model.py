@@ -2,8 +2,8 @@
 
 A *copy site* is one kernel function that moves bytes with the CPU. Only leaves are
 sites: a function that leaves the moving to another site is a wrapper, and counting
-both would count the same bytes twice. An *event site* is a tracepoint of which only
-the number of hits matters. A *call target* is a function that copies and whose callers
+both would count the same bytes twice. Only the number of hits of an *event site*,
+a tracepoint, matters. A *call target* is a function that copies and whose callers
 are probed instead of itself.
 """
 
@@ -75,7 +75,7 @@ class Quantity(enum.StrEnum):
     DISK_REQUEST = "disk-request"
     DISK_REQUEST_PUT_BACK = "disk-request-put-back"
     DISK_READ = "disk-read"
-    """Payload, of what disks were told to do."""
+    """The payload among the requests to disks."""
     DISK_READ_OTHER = "disk-read-other"
     DISK_WRITE = "disk-write"
     TRANSMIT_PAYLOAD = "transmit-payload"
@@ -292,7 +292,7 @@ class CallTarget:
 
 @dataclass(frozen=True)
 class Hook:
-    """A function whose calls tell the meter something beside bytes copied by the CPU.
+    """A function whose calls give the meter facts other than bytes copied by the CPU.
 
     For whom a socket or a zero-copy send is, or how much a driver maps for DMA. Of several
     rows with the same ``quantity`` the first that the kernel has and lets be probed is

@@ -1,9 +1,9 @@
-"""What explains that bytes moved and no copy of them was seen. To add something, add a row.
+"""What explains that bytes moved and no copy of them was seen. To add a path, add a row.
 
-Whoever moves bytes and is in no row here may have copied them where nobody looks. So a row is
-only for what is known: by the kernel's own code, and shown on the kernels that it names, where
-an emulator or a counter saw that there was no copy, or where zctrace counts those that there
-are.
+A function that moves bytes and is in no row here may have copied them where no probe is. So a
+row needs evidence: the kernel's own code, and a measurement on the kernels that it names. In
+the measurement an emulator or a counter saw that there was no copy, or zctrace counted all
+copies that there are.
 """
 
 from __future__ import annotations
@@ -187,4 +187,4 @@ NOT_WATCHED = {
     "ceph": "a network file system copies in kernel threads of its own",
     "9p": "a network file system copies in kernel threads of its own",
 }
-"""Why nothing is known of those that nobody would expect to be without a row."""
+"""Why some paths have no row, although readers would expect one."""

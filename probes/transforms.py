@@ -1,9 +1,9 @@
 """Functions in which the CPU transforms bytes instead of copying them. To add one, add a row.
 
-Encryption reads every byte and writes it, changed, to another place: whoever is told
-"zero-copy" must be told that, too. All of it that goes through the kernel's crypto API passes
-one of these functions, which are in the kernel itself, whatever modules the cipher and its
-user are in. What calls a cipher by itself (WireGuard, the kernel's library of ciphers) and
+Encryption reads every byte and writes it, changed, to another place. An answer of "zero-copy"
+must say that, too. All encryption by the kernel's crypto API passes one of these functions.
+They are in the kernel itself, whatever modules the cipher and its user are in. What calls a
+cipher by itself (WireGuard, the kernel's library of ciphers) and
 ciphers in user space are not seen.
 
 Algorithms are put together of others, which are asked through the same functions: the meter

@@ -12,7 +12,7 @@ from pathlib import Path
 RELEASE = "0.1.0"
 """This one, or the next one. A commit that has the tag ``v0.1.0`` is the release itself."""
 FILE = "_version.txt"
-"""Beside this module; not in the repository."""
+"""In the same folder as this module; not in the repository."""
 
 
 @functools.cache
@@ -55,8 +55,8 @@ def _git(folder: Path, *words: str) -> str:
     import os  # a built package needs neither
     import subprocess
 
-    # The folder may be somebody else's than root's: its programs are run all the same, and
-    # its index must stay theirs.
+    # The folder may belong to another user than root. Root runs its programs anyway; its
+    # index must stay that user's.
     # A hook of another repository has that one in GIT_DIR.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     command = ["git", "--no-optional-locks", "-c", "safe.directory=*", "-C", str(folder)]

@@ -96,7 +96,7 @@ def main() -> NoReturn:
     trust.close_to_others()
     streams.prepare()
     errors.raise_terminated()
-    # Whoever reads our output may stop when it has enough; then we end as others do.
+    # A reader may close the pipe: SIGPIPE then ends us, as it ends other programs.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(_status())
 

@@ -1,4 +1,4 @@
-"""How the user is told what is being done."""
+"""How zctrace reports to the user what it is doing."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 A symbolic link stays: its target is written. A stream is written to and never replaced: ``-``
 for standard output, /dev/stdout, /dev/fd/N, pipes, devices.
 
-Under sudo everything here is done with the rights of whoever called it, but where nobody except
-root could change what the path leads to: then as root, and the file is given to the caller.
+Under sudo everything here is done with the rights of the user who called sudo. The exception is
+a path that only root can change: then root writes, and gives the file to the caller.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _whose(path: Path) -> tuple[trust.Caller, str] | None:
 
 @contextmanager
 def _acting(path: Path) -> Iterator[None]:
-    """What is done meanwhile is done with these rights."""
+    """Run the body with these rights."""
     whose = _whose(path)
     if not whose:
         yield
@@ -158,15 +158,15 @@ def _acting(path: Path) -> Iterator[None]:
 class _Partial:
     """A file without a name of its own yet; gone at the end of the ``with`` if it has got none.
 
-    By descriptors alone: whoever can rename files in the folder, or the folder, could have us
-    change another file by its path.
+    By descriptors alone: a user who can rename files in the folder, or the folder, could
+    make us change another file by its path.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         self._name = ""
         try:
-            # It goes with whoever is killed.
+            # The file disappears if we are killed.
             self._file = os.open(".", os.O_TMPFILE | os.O_WRONLY, 0o600, dir_fd=self._folder)
         except OSError:  # EOPNOTSUPP, or EISDIR of file systems that do not know of it
             self._file = self._with_a_name()

@@ -1,7 +1,7 @@
-"""Whom root may believe: who called sudo, and which folders nobody else can change.
+"""Whom root may trust: who called sudo, and which folders no other user can change.
 
-Root reads code and kernels from folders, and writes results into folders. Whoever else can put
-something there, or another folder in the place of one, would do so with root's rights.
+Root reads code and kernels from folders, and writes results into folders. A user who can put a
+file there, or replace the folder, would act with root's rights.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Caller:
 
     @contextmanager
     def acting(self) -> Iterator[None]:
-        """What is done meanwhile is done with the caller's rights, not with root's.
+        """Run the body with the caller's rights, not with root's.
 
         Raises ``OSError`` where root may not do that.
         """
@@ -66,7 +66,7 @@ class Caller:
 
 
 def caller() -> Caller | None:
-    """Whoever called sudo, by its word; ``None`` for root itself, and where we are not root."""
+    """The user who called sudo, as sudo says; ``None`` without sudo, and if we are not root."""
     numbers = [os.environ.get(name, "") for name in ("SUDO_UID", "SUDO_GID")]
     if os.getuid() or not all(number.isascii() and number.isdigit() for number in numbers):
         return None
@@ -80,23 +80,24 @@ def system_environment() -> dict[str, str]:
 
 
 def owners() -> frozenset[int]:
-    """Whom this process may believe: root, itself, and whoever called sudo."""
+    """The users whom this process may trust: root, its own, and the one who called sudo."""
     by_sudo = caller()
     return frozenset({0, os.getuid(), *([by_sudo.uid] if by_sudo else [])})
 
 
 def close_to_others() -> None:
-    """Whatever root's umask, nobody else can write to what it makes now: as sudo does."""
+    """Set a umask so that no other user can write to new files, as sudo does."""
     if not os.getuid():
         os.umask(os.umask(_OTHERS_MAY_WRITE) | _OTHERS_MAY_WRITE)
 
 
 def why_not(path: Path, owners: Collection[int], *, sticky: bool = False) -> str:
-    """Why somebody but ``owners`` could change what ``path`` leads to; empty if nobody can.
+    """Why a user other than ``owners`` could change what ``path`` leads to; empty if none can.
 
     Every folder on the way counts, also behind symbolic links. In a folder with the sticky bit,
-    as /tmp, everybody can make files and nobody can replace those of others: the last folder
-    may be one if ``sticky``. What is missing yet counts as its folder does. Raises ``OSError``.
+    such as /tmp, every user can make files, and none can replace another user's files. With
+    ``sticky``, the last folder may be such a folder. A missing file counts as its folder does.
+    Raises ``OSError``.
     """
     here, links = Path("/"), 0
     # Not normalised: behind a link, .. is not the folder before it.

@@ -1,7 +1,7 @@
 """The border of a traced program: what came in, what went out, and what stayed inside.
 
-A pipe that the program both reads and writes, and a connection of which it has both sockets,
-carry bytes from one part of the program to another. These bytes are delivered to nobody.
+A pipe that the program both reads and writes carries bytes from one part of the program to
+another. So does a connection between two of its own sockets. These bytes do not leave it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What packet captures on this machine copied, and had copied, of what was sent meanwhile."""
+"""What packet captures copied of sent packets, and what they caused others to copy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def given_up(run: Run) -> int:
 
 
 def sentences(runs: Iterable[Run]) -> Iterator[str]:
-    """What captures did beside these runs, without the full stop; none if there were none."""
+    """What captures did during these runs, without the full stop; empty if there were none."""
     runs = tuple(runs)
     copied, ended = (sum(map(count, runs)) for count in (tapped, given_up))
     who = _who({capture for run in runs for capture in run.captures})

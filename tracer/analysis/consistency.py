@@ -1,7 +1,7 @@
-"""What has to be so between the members of one evidence, which no type can say.
+"""Rules between the members of one evidence that no type can express.
 
-Reports look things up by number and by name. What they would not find is told here, with the
-place that names it.
+Reports look things up by number and by name. This module finds the numbers and names that
+lead nowhere, and the place in the file that has them.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ _CALLS = (Quantity.SYSCALL_ENTER, Quantity.SYSCALL_EXIT)
 
 @dataclass(frozen=True)
 class Control:
-    """One comparison. ``figures`` says what it vouches for: copies, switches, page faults,
-    context switches or DMA.
+    """One comparison. ``figures`` says which figures it checks: copies, switches, page
+    faults, context switches or DMA.
 
     ``detail`` tells what was compared, in numbers.
     """
@@ -84,10 +84,10 @@ def check(evidence: Evidence, run: Run) -> list[Control]:
 
 
 def check_program(evidence: Evidence, run: Run) -> list[Control]:
-    """The controls around a traced program.
+    """The self-tests around a traced program.
 
-    What was lost while it ran is no failure here: nobody can run it again for that. It makes
-    figures lower bounds, which the answer says.
+    Events that were lost while the program ran fail no self-test, because the program cannot
+    be run again. They make the figures lower bounds, and the answer says so.
     """
     return [
         *_positive(evidence, run),
@@ -126,7 +126,7 @@ def _positive(evidence: Evidence, run: Run) -> list[Control]:
     for role in _POSITIVE:
         seen, elsewhere = (_bytes(evidence, run, r) for r in (role, role.outside))
         for moved, expected in _expected(evidence, run.expected).items():
-            # A deferred copy may land on top of another thread; it is counted all the same.
+            # A deferred copy may land on top of another thread; it is counted there, too.
             here, there = seen[moved], elsewhere[moved]
             controls.append(
                 Control(

@@ -10,7 +10,7 @@ from zctrace.evidence.sites import Site
 from zctrace.probes.model import Direction, Kind, Mechanism, Path, Purpose, Quantity
 
 _METADATA_BYTES = 256
-"""More than any system call here copies beside payload and metadata."""
+"""More than any system call here copies in addition to payload and metadata."""
 
 
 def failed_controls(failed: list[controls.Control], figures: str) -> list[str]:

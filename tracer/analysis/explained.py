@@ -1,7 +1,7 @@
 """What explains that a program's bytes moved: copies that were seen, or the allow-list.
 
-What neither does is *unexplained*: the CPU may have copied it where nobody looked, and no
-verdict of "zero-copy" holds for it.
+All other bytes are *unexplained*: the CPU may have copied them where no probe is. They are
+never called zero-copy.
 """
 
 from __future__ import annotations
@@ -196,9 +196,9 @@ def _cover(open_: dict[_Key, int], keys: Iterable[_Key], size: int) -> dict[_Key
 
 
 def _inside(evidence: Evidence, trace: Trace) -> Counter[str | None]:
-    """What calls that hand pages on copied all the same, between two kernel buffers, by call.
+    """Bytes that calls which pass pages on copied between two kernel buffers, by call.
 
-    Not what was copied of socket buffers: that comes later on their way.
+    Without copies of socket buffers: these happen later on the way.
     """
     found: Counter[str | None] = Counter()
     for count in trace.run.counts:
@@ -239,7 +239,7 @@ def _routine(
             large[key] += count.bytes if count.large else 0
         elif site.kind is not Kind.CROSS_CHECK:
             left[True][key] -= count.bytes
-            # The others are called by nobody who copies through an iterator.
+            # No caller of the others copies through an iterator.
             if count.function in _CALLED:
                 left[False][key] -= count.bytes
     most = left[True] | left[False]

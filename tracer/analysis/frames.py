@@ -114,9 +114,9 @@ class Frames:
     * ``reason``: why bytes were copied inside the kernel
     * ``metadata_bytes``: structures of system calls, such as vectors and addresses, bytes
     * ``other_user_bytes``: other copies from or to user memory, bytes
-    * ``outside_bytes``: copied in the kernel meanwhile, not attributed, bytes
+    * ``outside_bytes``: copied in the kernel during the run, not attributed, bytes
     * ``header_bytes``: packet headers handed to network devices, bytes
-    * ``disk_metadata_bytes``: read from the disk beside the payload, bytes
+    * ``disk_metadata_bytes``: read from the disk in addition to the payload, bytes
     * ``host``, ``host_kernel``: the machine's name and its own kernel's release; ``NA``, as the
       next three, in results that older versions saved
     * ``ended``: when the measurement did, in ISO 8601 with the offset from UTC
@@ -165,7 +165,7 @@ class Frames:
       connections inside the program are not
     * ``copied_bytes``: payload copied by the CPU, bytes; by direction in ``u2k_bytes``,
       ``k2u_bytes`` and ``k2k_bytes``; ``NA`` where the controls failed
-    * ``unexplained_bytes``: moved, of which it is not known whether they were copied
+    * ``unexplained_bytes``: moved; whether they were copied is not known
     """
 
     runs: pd.DataFrame
@@ -218,7 +218,7 @@ def csv(frame: pd.DataFrame) -> str:
 
 
 def _frame(rows: Iterable[Mapping[str, Any]], types: _Types) -> pd.DataFrame:
-    # Objects first: pandas would make floats of integers beside None, and round them.
+    # Objects first: pandas would turn integers into floats where a column has None.
     return pd.DataFrame(list(rows), columns=list(types), dtype=object).astype(types)
 
 

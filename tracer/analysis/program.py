@@ -1,7 +1,7 @@
 """What a traced program's evidence means: is it zero-copy, and if not, who copies?
 
-Pure functions of evidence. Payload is what system calls say they moved, and what was copied
-in them through an iterator; everything else is shown beside it.
+Pure functions of evidence. Payload is what system calls report as moved, and what they copied
+through an iterator. All other copies have figures of their own.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STRUCTURES = "structures of system calls"
 class Line:
     """One row of a table: how many calls, what they moved, what was copied for it. Bytes.
 
-    ``copied`` is by direction, under ``None`` where none is told.
+    ``copied`` is by direction; the key is ``None`` where the direction is not known.
     """
 
     name: str
@@ -62,16 +62,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is to be said of one program.
+    """The answer for one program.
 
     ``border`` is what came in, went out and stayed inside. ``copied`` is payload copied
-    by the CPU, by direction, ``None`` where the controls failed. ``beside`` are bytes
-    copied for other ends, by what for. ``unassigned`` are bytes copied inside the kernel
-    meanwhile of which nothing tells for whom. ``doubts`` are why figures may be too small by
-    nobody knows how much, ``notes`` what else is to be known, and changes no total.
-    ``explanation`` has what moved and was not seen being copied, although nothing rules it out.
-    ``transformed`` are bytes that the CPU changed, or only read, instead of copying them; no
-    other figure has them.
+    by the CPU, by direction; ``None`` where a self-test failed. ``beside`` are bytes of other
+    copies, by their purpose. ``unassigned`` are bytes copied inside the kernel that could not
+    be attributed. ``doubts`` are reasons why figures may be too small by an unknown amount.
+    ``notes`` change no total. ``explanation`` has the bytes that moved, were not seen being
+    copied, and may have been copied. ``transformed`` are bytes that the CPU changed, or only
+    read, instead of copying them; no other figure has them.
     """
 
     evidence: Evidence
@@ -94,7 +93,7 @@ class Answer:
 
     @property
     def unexplained(self) -> Sequence[Unexplained]:
-        """What the CPU may have copied where nobody looked, the most bytes first."""
+        """What the CPU may have copied without a probe, the most bytes first."""
         return self.explanation.unexplained
 
     def name_of(self, thing: int | None) -> str:
@@ -123,7 +122,7 @@ class Answer:
 
     @property
     def without_stack(self) -> int:
-        """Bytes copied of which no stack is known although stacks were asked for."""
+        """Copied bytes without a stack, although stacks were asked for."""
         return (self.copied_bytes or 0) - sum(stack.bytes for stack in self.stacks)
 
     @property
@@ -147,7 +146,7 @@ class Answer:
 
     @property
     def most_copies(self) -> float | None:
-        """The same if all that is nobody's were this program's, and all that nothing explains
+        """The same if all unattributed bytes were this program's, and all unexplained bytes
         were copied."""
         _, many = self.basis
         beyond = self.unassigned + self.unexplained_bytes

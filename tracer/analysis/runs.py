@@ -151,7 +151,7 @@ def _judge(evidence: Evidence, run: Run) -> Judged:
 
 
 def _by_syscall(subject: Iterable[Row]) -> dict[str, int]:
-    """How many of which system call, by name."""
+    """The number of each system call, by name."""
     calls: Counter[str] = Counter()
     for row in subject:
         if row.quantity == Quantity.SYSCALL_ENTER and row.syscall is not None:
@@ -253,11 +253,11 @@ def _copy_figures(subject: Sequence[Row], *, within: bool) -> dict[str, int]:
 
 
 def _routine_figures(routine: Sequence[Row], figures: dict[str, int]) -> dict[str, int]:
-    """What the processor's routine copied for others than those that count payload.
+    """What the processor's copy routine copied for callers that count no payload.
 
-    Its bytes are those asked for: where a page of the program's was not present, it is
-    called again for the same ones. Of whoever counts what was really copied that is known,
-    and is no matter; so those callers are told apart, where callers are known.
+    The routine counts requested bytes. Where a page of the program was not present, it is
+    called again for the same bytes. Callers that count really copied bytes are known, and
+    left out here; so callers are separated where they are known.
     """
     seen, user = sum_bytes(routine), figures["u2k_bytes"] + figures["k2u_bytes"]
     through = sum_bytes(

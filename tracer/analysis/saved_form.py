@@ -139,7 +139,7 @@ def evidence_of(content: bytes) -> list[Evidence]:
         # It cannot say what it refuses. What it takes may be no UTF-8: names of files.
         values = _utf8(values)
         _require_form(values)
-    if strange:  # where the form looks, it has told the place
+    if strange:  # where the form looks, its message has the place
         raise _no_json(f"{strange[0]} is no number")
     evidences = [json_form.read(Evidence, one) for one in values["evidence"]]
     for number, evidence in enumerate(evidences):
@@ -194,7 +194,7 @@ def _parsed(content: bytes, strange: list[str]) -> Any:
 
 
 class _NotJsonError(Exception):
-    """What Python's parser would take all the same."""
+    """Values that are not JSON, and that Python's parser accepts."""
 
 
 def _number(strange: list[str], text: str) -> float:

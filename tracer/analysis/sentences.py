@@ -27,7 +27,7 @@ def sentence(found: Answer) -> str:
 
 
 def _on_pages(found: Answer) -> str:
-    """Pages copied on write beside bytes that hardly were; empty where they are few."""
+    """Pages copied on write, where little else was copied; empty if they are few."""
     _, many = found.basis
     pages = found.beside.get(Purpose.COPY_ON_WRITE, 0)
     zero_copy = found.copies is not None and found.copies < ZERO_COPY

@@ -46,10 +46,10 @@ class Transform:
 
 @dataclass(frozen=True)
 class Transformed:
-    """``by`` is the most bytes first. ``unassigned`` are bytes that were transformed meanwhile
-    in threads of the kernel and others, and nothing tells whether for the program; ``blind``
-    is why some may have been missed. ``asked`` is whether it was to be watched at all, which
-    older versions did not."""
+    """``by`` has the most bytes first. ``unassigned`` are bytes that kernel threads and other
+    programs transformed; they may belong to the program. ``blind`` has reasons why some
+    may have been missed. ``asked`` is whether transforms were watched; older versions of
+    zctrace did not."""
 
     by: Sequence[Transform]
     unassigned: int

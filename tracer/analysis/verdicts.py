@@ -1,4 +1,4 @@
-"""What a measured figure means beside a claimed one.
+"""What a measured figure says about a claimed one.
 
 ``holds`` is equality, without tolerance. Nothing is inferred from a figure that was not
 measured, or that failed its controls.

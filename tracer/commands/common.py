@@ -81,7 +81,7 @@ def _require_format(name: str, path: str) -> None:
 
 
 def _takes_more_formats() -> bool:
-    """Whether the kernel was told of others: see binfmt_misc.rst. Then it may take any."""
+    """Whether other formats are registered (binfmt_misc.rst): any file may then run."""
     try:
         return bool(set(os.listdir(_MORE_FORMATS)) - {"register", "status"})
     except OSError:

@@ -118,7 +118,7 @@ def _programs() -> Iterator[Finding]:
     )
     try:
         at_hand = kernels.cached()
-    except OutputError:  # told below
+    except OutputError:  # reported below
         at_hand = []
     works = kvm.kvm_known(at_hand[-1]) if at_hand else None
     yield Finding(

@@ -1,4 +1,4 @@
-"""What ``--help`` shows beside each option's own words: its panel, and examples."""
+"""What ``--help`` shows in addition to each option's words: panels and examples."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from zctrace.reports.text.terminal import Terminal
 
 
 class Steps:
-    """To be called with each step; told on ``console``, or on its ``status`` line."""
+    """A function that prints each step on ``console``, or on its ``status`` line."""
 
     def __init__(self, console: Console, status: Status | None, *, quiet: bool) -> None:
         self._console, self._status, self._quiet = console, status, quiet
@@ -54,7 +54,7 @@ class Steps:
 
 @contextmanager
 def shown(*, quiet: bool) -> Iterator[Steps]:
-    """A function to be told each step."""
+    """A function that prints each step."""
     console = Terminal(stderr=True)
     if console.is_terminal and not quiet:
         with console.status("starting") as status:

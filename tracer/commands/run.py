@@ -1,4 +1,4 @@
-"""``zctrace run``: perform strategies, measure them, put the result beside the claims."""
+"""``zctrace run``: perform strategies, measure them, compare with the claims."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def run(
 
 
 def _job(place: Place, options: Options, say: Steps, places: int, width: int) -> Job:
-    """What to do at one of so many places, ``width`` of which are measured at once."""
+    """How to report progress from one of several places, ``width`` measured at a time."""
     name = place.kernel.release if place.kernel else machine_places.HOST
     say_of = say.of(name) if width > 1 else say
     return Job(

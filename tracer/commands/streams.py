@@ -47,7 +47,7 @@ def forget_sizes() -> None:
 
 class _Stream(io.FileIO):
     def write(self, data: ReadableBuffer) -> int:
-        # Whoever shares the pipe or terminal with us may have set O_NONBLOCK on it.
+        # Another process that shares the pipe or terminal may have set O_NONBLOCK on it.
         while (done := super().write(data)) is None:
             select.select([], [self], [])
         return done

@@ -42,10 +42,10 @@ class FlowWay(enum.StrEnum):
 class Thing:
     """A file, socket, pipe or device; ``name`` is its path, or addresses, for people.
 
-    ``many``: all those of its kind that there was no room for. ``type`` is what kind exactly,
-    in the kernel's own word: a file system, the driver of a device, a protocol; ``None`` if
-    nobody has noted it. ``beneath`` are the file systems and drivers that it lies on. ``peer``:
-    of a connected socket, the index of the one at the other end, where that was seen, too.
+    ``many``: stands for all further ones of its kind, which there was no room for. ``type``
+    is the kernel's own word for its kind: a file system, the driver of a device, a protocol;
+    ``None`` if it was not recorded. ``beneath`` are the file systems and drivers below it.
+    ``peer``: the index of the socket at the other end of the connection, if that was seen.
     """
 
     kind: ThingKind

@@ -27,7 +27,7 @@ SCHEMA = 3
 
 
 USER_COPIES = 1
-"""From how many bytes on copies within a program's own memory count, if nobody says."""
+"""The default size, in bytes, from which copies within a program's own memory count."""
 WARM, COLD = "warm", "cold"
 """Whether the payload is in the page cache when a transfer begins."""
 
@@ -43,14 +43,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Subject:
-    """A program to trace: a command to start, or processes that are there already.
+    """A program to trace: a command to start, or processes that run already.
 
-    ``pids`` and ``cgroup`` are the latter's, ``command`` with its folder the former's.
-    Ends after ``seconds``, if there is a number. ``follow`` is whether to count what the
-    processes start, too, ``stacks`` whether to keep who was on the stack at each copy. Every
-    ``interval`` seconds, if there is a number, what has happened is told. ``marked`` is
-    whether only that counts which processes mark as their windows by themselves; asked for
-    without ``pids``, any process of the user may.
+    A command has ``command`` and ``folder``; running processes have ``pids`` or ``cgroup``.
+    Tracing ends after ``seconds``, if that is a number. ``follow``: count started processes,
+    too. ``stacks``: keep the stack of each copy. ``interval``: seconds between two lines of
+    progress, if that is a number. ``marked``: count only the windows that processes open
+    themselves; without ``pids``, any process of the user may open one.
     """
 
     command: tuple[str, ...] = ()
@@ -137,7 +136,7 @@ class Count:
     calls: int
     bytes: int
     large: bool = False
-    """Whether each of the copies was of ``LARGE_BYTES`` or more; only told of user copies
+    """Whether each of the copies was of ``LARGE_BYTES`` or more; known only for user copies
     that are seen without an iterator."""
 
     @property
@@ -190,17 +189,17 @@ class Capture:
 VIRTUAL = frozenset({"lo", "veth"})
 """Drivers of network devices with nothing behind them that could transfer by itself."""
 INTERRUPTS = "on_interrupt"
-"""How the causes begin of which nothing but a lower bound depends: interrupts come on top of
-the meter's programs, too, and are passed over then."""
+"""How the names of these causes begin: probes of interrupts. An interrupt that arrives in one
+of the meter's programs is not counted, so the number of interrupts is a lower bound."""
 
 LEFT = "other-cgroup"
 """Among what was lost: cgroups that threads of the program were moved to, out of its own."""
 UNWATCHED = "cpus-unwatched"
 """Likewise: processors that went off or came, where no breakpoint was then."""
 SKIPPED, CALLED = "-skipped", ("on_fentry", "on_fexit")
-"""How the causes end that are programs that the kernel has skipped; where it does not tell, a
-run has none of them, so that nothing can be taken for not lost. And how those begin of which
-more kernels tell: programs that functions call."""
+"""How the names of causes end that are programs skipped by the kernel. A kernel that does not
+report skips gives none of these causes, which does not mean that nothing was lost. And how the
+names of fentry and fexit programs begin, whose skips more kernels report."""
 
 
 def losses(lost: dict[str, int]) -> dict[str, int]:
@@ -273,8 +272,8 @@ class Run:
 class Price:
     """Nanoseconds that the meter adds, timed on the machine before anything was counted.
 
-    ``call``: to a system call of the traced program; ``copy``: to a copy of user memory in one,
-    beside that; ``bystander``: to a system call of anybody else.
+    ``call``: to a system call of the traced program; ``copy``: in addition, to each copy of
+    user memory in it; ``bystander``: to a system call of another program.
     """
 
     call: float

@@ -170,7 +170,7 @@ def _dma(judged: Judged, start: Place, end: Place, column: str) -> Arrow:
 
 
 def _into_memory(judged: Judged) -> tuple[Arrow, ...]:
-    """From the disk; or from the network card, which nobody measures on the way in."""
+    """From the disk; or from the network card, which is not measured on the way in."""
     places = _PLACES[strategy_named(judged.run.strategy).ends]
     if Place.DISK in places:
         route = strategy_named(judged.run.strategy).route

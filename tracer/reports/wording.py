@@ -90,7 +90,7 @@ def evidences_of(judged: Iterable[Judged]) -> list[Evidence]:
 
 
 def by_strategy(judged: Sequence[Judged]) -> list[Judged]:
-    """Kernels beside each other: all runs of a strategy together, in order of kernels."""
+    """All runs of a strategy together, in the order of kernels."""
     names = list(dict.fromkeys(j.run.strategy for j in judged))
     return sorted(judged, key=lambda j: names.index(j.run.strategy))
 

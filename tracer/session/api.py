@@ -7,10 +7,10 @@
             serve_file(…)
         assert window.copies < 0.01
 
-The program stays as unprivileged as it is; a collector beside it counts, as root. Between
-the borders of a window, which the program draws itself by a system call, nothing is said to
-the collector: what is counted is the body of the ``with`` and nothing else. That includes
-what Python does there on its own account, such as reading a module that is imported.
+The program stays unprivileged; a collector, another process, counts as root. The program opens
+and closes a window by a system call. In between it sends the collector nothing, so only the
+body of the ``with`` is counted. That includes what Python itself does there, such as reading a
+module that is imported.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Window:
     :meth:`Session.window`.
 
     Entering raises :class:`~tracer.errors.SessionError` where the collector is gone, silent,
-    or has another window open. When the body raises, the window is closed all the same, and
+    or has another window open. When the body raises, the window is closed, too, and
     the exception passes on.
 
     Every figure raises :class:`~tracer.errors.UsageError` before the window has been
@@ -201,8 +201,8 @@ class Window:
     def copied_bytes(self) -> int:
         """Bytes of payload that the CPU copied for the window, in whatever direction.
 
-        Raises :class:`~tracer.errors.FigureError` also where bytes were copied meanwhile of
-        which nothing tells for whom: see :attr:`most_copied_bytes`.
+        Raises :class:`~tracer.errors.FigureError` also where bytes were copied during
+        the window that could not be attributed: see :attr:`most_copied_bytes`.
         """
         found = self._assigned()
         assert found.copied_bytes is not None
@@ -223,9 +223,9 @@ class Window:
 
     @property
     def most_copied_bytes(self) -> int:
-        """:attr:`copied_bytes` if all that is nobody's were the window's.
+        """:attr:`copied_bytes` if all unattributed and unexplained bytes were the window's.
 
-        On a machine where others work, too: these may be theirs.
+        On a machine where other programs work, these bytes may be theirs.
         """
         found = self._sure()
         assert found.copied_bytes is not None
@@ -233,7 +233,7 @@ class Window:
 
     @property
     def most_copies(self) -> float:
-        """:attr:`copies` if all that is nobody's were the window's."""
+        """:attr:`copies` if all unattributed and unexplained bytes were its own."""
         copies = _related(self._sure()).most_copies
         assert copies is not None
         return copies

@@ -1,1 +1,1 @@
-"""Two results beside each other: what has changed."""
+"""The differences between two results."""

@@ -34,7 +34,7 @@ _FEW = 0.1
 """The share of system calls up to which one run has more than another by chance."""
 _NAMED = 3
 _EPHEMERAL = 32768
-"""The first port that Linux gives to whoever does not ask for one."""
+"""The first port that Linux gives to a socket that asks for none."""
 _PORT = re.compile(r"(?<=[\d\]]:)\d+(?= →|$)")
 _VOLATILE = (
     (re.compile(r":\[\d+\]$"), ""),

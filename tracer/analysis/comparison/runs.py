@@ -1,9 +1,9 @@
 """What changed between the runs of strategies on two kernels.
 
-Copies, system calls, DMA and verdicts count. How often functions were executed, faults,
-switches of context, interrupts and headers vary by themselves, and so do the calls of whoever
-receives, which depend on what has arrived, and the reasons for which packets to a device are
-put together, whose sum does not.
+Copies, system calls, DMA and verdicts count. These vary from run to run: how often functions
+were executed, page faults, context switches, interrupts, headers, and the receiver's calls,
+which depend on what has arrived. The bytes of each reason for putting packets together vary,
+too; their sum does not.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _together(items: Iterable[Item]) -> list[Item]:
 
 
 def _item(pair: Pair) -> Item:
-    """What differs in a run, and counts or stands beside it."""
+    """The figures that differ in a run, whether or not they count."""
     return Item(
         Part.RUN,
         name(pair[1]),
@@ -260,7 +260,7 @@ def _weight(item: Item) -> tuple[float, ...]:
 
 
 def _doubts(side: Iterable[Judged]) -> list[str]:
-    """Why figures are missing, and of which runs."""
+    """Why figures are missing, and the runs that miss them."""
     said: dict[str, list[str]] = {}
     for judged in side:
         coverage = str(judged.figures["coverage"])

@@ -1,4 +1,4 @@
-"""Amounts of bytes beside each other, as bars in groups."""
+"""Amounts of bytes, as bars in groups."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def _printable(words: str) -> str:
 
 
 class Canvas:
-    """A sheet of ``width`` × ``height``; what is drawn later lies above."""
+    """A sheet of ``width`` × ``height``; what is drawn later covers what was drawn before."""
 
     def __init__(self, width: float, height: float) -> None:
         self._root = ET.Element("svg", role="img", viewBox=f"0 0 {width:g} {height:g}")

@@ -1,6 +1,6 @@
-"""Strategies beside each other: copies by the CPU and by devices, as bars.
+"""All strategies in one chart: copies by the CPU and by devices, as bars.
 
-Drawn in two forms, as the ways are: both sides beside each other, or one below the other.
+Drawn in two forms, as the paths are: both sides in one row, or one below the other.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _TOP, _BEFORE = 54.0, 10.0
 _SIZE, _SMALL = 14.0, 13.5
 _WIDE, _NARROW = 1000.0, 330.0
 _EDGE, _GAP = 4.0, 8.0
-"""Left of everything; between a bar and what is written beside it."""
+"""Left of everything; between a bar and its text."""
 _SHOWN = _GAP + canvas.width_of("not available", _SIZE)
-"""The room on the right of a scale for what is written beside its last bar."""
+"""The room on the right of a scale for the text of its longest bar."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Section:
 class _Panel:
     """One side's bars: where names and bars begin, and units for one copy.
 
-    ``above`` is the height of a strategy's name above its bars, 0 where it stands beside
+    ``above`` is the height of a strategy's name above its bars, 0 where it stands left of
     them. ``left`` is ``None`` where no names are shown.
     """
 
@@ -161,7 +161,7 @@ def _bar(paper: Canvas, panel: _Panel, bar: Bar, middle: float) -> None:
     if bar.claimed is not None:
         mark = panel.zero + bar.claimed * panel.scale
         paper.bar((mark - 1.5, middle - _STEP / 2), (3, _STEP), canvas.INK)
-        # What is written beside the bar does not cover the claim.
+        # The text of the bar does not cover the claim.
         if end < mark < end + 2 * _GAP + canvas.width_of(bar.shown, _SIZE):
             end = mark
     colour = canvas.INK if measured else canvas.UNMEASURED

@@ -258,8 +258,8 @@ def _and(names: Sequence[str]) -> str:
 
 
 def _said(runs: Sequence[Judged], rows: Sequence[Judged]) -> list[_Said]:
-    """Every verdict with its evidence, once for all kernels of which it is the same; they
-    are not named where that is all of them."""
+    """Every verdict with its evidence, once for all kernels that share it. The kernels are
+    not named where all of them share it."""
     said: dict[tuple[str, Word, str], list[str]] = {}
     for j in runs:
         if j.run.unavailable:

@@ -30,7 +30,7 @@ _BORDERED = 23.0
 @dataclass(frozen=True)
 class _Layout:
     """Where places stand: the middle of each, and the size of all. ``border`` separates user
-    from kernel memory, which are written beside it."""
+    from kernel memory; ``user`` and ``kernel`` are where these words stand."""
 
     width: float
     height: float
@@ -183,7 +183,7 @@ def _arrow(paper: Canvas, layout: _Layout, arrow: Arrow, *, beside: bool) -> Non
     middle, other = layout.middles[arrow.start], layout.middles[arrow.end]
     length = math.dist(middle, other)
     along = (other[0] - middle[0]) / length, (other[1] - middle[1]) / length
-    # To the left of whoever goes along it.
+    # To the left, seen in the arrow's direction.
     left = along[1], -along[0]
     away = 0.0
     if beside or (arrow.by is By.REFERENCE and arrow.note.startswith("rest ")):
@@ -210,7 +210,7 @@ def _label(
     half: float,
     away: float,
 ) -> None:
-    """Two lines beside the arrow: on both sides of a level one, else outside of it."""
+    """Two lines at the arrow: on both sides of a level arrow, else outside of it."""
     (x, y), (first, second) = centre, arrow.label
     colour = _colour(arrow)
     if abs(along[1]) < 0.01:
@@ -222,12 +222,12 @@ def _label(
         paper.text((x, below), second, _SMALL, canvas.INK, "middle", halo=True)
         return
     if abs(along[0]) < 0.01:
-        # Of two beside each other both labels stand on the right, one above the user buffer's
+        # The labels of two parallel arrows stand on the right, one above the user buffer's
         # height, one below.
         start = (max(x, x - 2 * away) + half + 7, y - math.copysign(48, away) if away else y)
         anchor = "start"
     else:
-        # Outside of two beside each other; else, in the narrow form, clear of the loop that
+        # Outside of two parallel arrows; else, in the narrow form, clear of the loop that
         # may stand below the user buffer.
         outside = x > layout.middles[Place.USER][0]
         right = arrow.start is not Place.USER if layout.narrow else outside

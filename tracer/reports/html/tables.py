@@ -172,7 +172,7 @@ _OF_CONTROLS = frozenset(
 
 
 def claims(judged: Sequence[Judged]) -> Table:
-    """Claimed beside measured: the answer."""
+    """Claimed and measured figures: the answer."""
     return _by_settings("Measured and claimed", _CLAIMS, judged)
 
 
@@ -272,7 +272,7 @@ def _plain(value: Any) -> Cell:
 
 
 def controls(runs: Sequence[Judged]) -> Table:
-    """How many controls vouch for which figures."""
+    """The number of self-tests for each kind of figure."""
     passed: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     for j in runs:

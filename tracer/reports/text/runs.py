@@ -1,4 +1,4 @@
-"""The report on the terminal: measured beside claimed, eighty columns, plain when piped.
+"""The report on the terminal: measured and claimed, eighty columns, plain when piped.
 
 Several kernels share one table, a row each, and what differs between them is marked.
 """
@@ -23,7 +23,7 @@ __all__ = ["DIFFERENT", "UNMEASURED", "copies", "differs", "render"]
 
 _STYLES = {Word.HOLDS: "green", Word.REFUTED: "red"}
 _LONG_NAME = 25
-"""Characters that a name may have beside the longer words."""
+"""Characters that a name may have in addition to the longer words."""
 _NAME_AND_CALLS = 42
 """Those that there is room for of a name and two system calls; else there is one."""
 _WORDS = {Word.NOT_MEASURED: UNMEASURED, Word.NO_CLAIM: ""}

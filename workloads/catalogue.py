@@ -33,7 +33,7 @@ from zctrace.workloads.strategies.tcp_zerocopy_receive import TcpZerocopyReceive
 from zctrace.workloads.strategy import Strategy, performers_of
 
 TEXTBOOK: tuple[Strategy, ...] = (ReadWrite(), MmapWrite(), Sendfile(), Splice())
-"""Those of which the textbook claims something."""
+"""The strategies that the textbook makes a claim about."""
 
 STRATEGIES: tuple[Strategy, ...] = (
     *TEXTBOOK,

@@ -32,8 +32,8 @@ _ACKNOWLEDGED_SECONDS = 10.0
 class Payload:
     """``size`` bytes from the beginning of an open file, and their CRC-32.
 
-    ``refused`` is why no file can be made beside it; empty where one can. ``workshop`` is
-    where the controls make theirs, ``same_disk`` whether these are then on the payload's
+    ``refused`` is why no file can be made in its folder; empty if one can. ``workshop`` is the
+    folder where self-tests make their files, ``same_disk`` whether that is on the payload's
     file system.
     """
 
@@ -86,7 +86,7 @@ def acknowledged(connection: socket.socket) -> None:
 
 
 class _Connection:
-    """To whoever receives, and what TCP says of it: of what is sent from now on."""
+    """The connection to the receiver, with TCP's account of what is sent from now on."""
 
     def __init__(
         self, strategy: Strategy, address: Address, seconds: float | None = None
@@ -115,7 +115,7 @@ class OpenEnds(ABC):
     sock = -1
     out = -1
 
-    def begin(self) -> None:  # noqa: B027 - most have nobody to tell
+    def begin(self) -> None:  # noqa: B027 - most have nothing to do
         """Let the other side begin: the last thing before the window."""
 
     def settle(self) -> None:  # noqa: B027 - most have it at once

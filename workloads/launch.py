@@ -25,7 +25,7 @@ from zctrace.workloads.peers import Neighbour, exercise
 
 _ROLES = {"before": Role.CONTROL_BEFORE, "after": Role.CONTROL_AFTER, "none": None}
 _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT)
-"""What Python or this module ignores, and whoever it becomes would ignore, too."""
+"""Signals that Python or this module ignores. The program would ignore them, too."""
 
 
 def _parser() -> argparse.ArgumentParser:

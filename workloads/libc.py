@@ -233,8 +233,8 @@ def marker(option: int, *arguments: int) -> None:
 def own_all_memory() -> None:
     """Make every writable page of this process its own, now.
 
-    After a fork the pages are shared until somebody writes; whoever comes first takes a
-    page fault and a copy. Better before a measured stretch than inside.
+    After a fork the pages are shared until a process writes. The first writer takes a page
+    fault and a copy. These should happen before a measured stretch, not inside.
     """
     with open("/proc/self/maps") as maps:
         writable = [line.split()[0] for line in maps if " rw-p " in line]

@@ -30,9 +30,9 @@ class FileMapping:
 def _free_address(size: int) -> int:
     """Free memory for ``size`` bytes that begins just behind a multiple of 64 KiB.
 
-    The kernel maps what lies around a fault in aligned pieces of 64 KiB. Fifteen of
-    sixteen places that it would choose by itself are not aligned to that; taking always
-    such a one keeps the number of page faults from depending on chance.
+    The kernel maps the pages around a fault in aligned pieces of 64 KiB. Fifteen of sixteen
+    places that it would choose itself are not aligned to that. Always taking such a place
+    keeps the number of page faults from depending on chance.
     """
     room = size + 2 * _FAULT_AROUND_BYTES
     address = libc.mmap(room, libc.PROT_NONE, libc.MAP_PRIVATE | libc.MAP_ANONYMOUS)

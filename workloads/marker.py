@@ -1,7 +1,7 @@
 """Tell a tracer where a measured stretch begins and ends.
 
 The marker is a system call that is otherwise an error: ``prctl`` with an option that
-the kernel does not have. Nothing happens when nobody listens (the call fails with
+the kernel does not have. Without a tracer nothing happens (the call fails with
 EINVAL); a tracer sees it at syscall entry, in the right thread, at the right moment.
 """
 
@@ -20,8 +20,8 @@ OPTION = 0x7A637472
 
 
 NONCE = "ZCTRACE_NONCE"
-"""The environment variable that names the tracer's nonce. Not an argument: everybody can read
-the command line of a process, and whoever knows the nonce can have others' copies counted."""
+"""The environment variable that names the tracer's nonce. Not an argument: every user can read
+the command line of a process, and with the nonce can have other processes' copies counted."""
 
 
 def given_nonce() -> int:
@@ -109,7 +109,7 @@ class RoleName(enum.StrEnum):
     TAPPED_RECEIVER = "tapped:receiver"
     TAPPED_PROGRAM = "tapped:program"
     EVERYBODY = "everybody"
-    """Whoever it was for."""
+    """All processes."""
 
     @property
     def outside(self) -> RoleName:
@@ -118,7 +118,7 @@ class RoleName(enum.StrEnum):
 
     @property
     def tapped(self) -> RoleName:
-        """Of a watched role: what was copied meanwhile for others' packet captures."""
+        """Of a watched role: what was copied in its window for packet captures of others."""
         return RoleName(f"tapped:{self}")
 
 

@@ -162,7 +162,7 @@ class Source:
     """A process that sends the beginning of a file to one connection after another.
 
     The payload leaves in whole pages of their own, which is what a receiver must be sent
-    to get them mapped: it is written into a pipe, of which the kernel makes single pages
+    to get them mapped: it is written into a pipe, where the kernel puts it into single pages
     that belong to no file, and these are spliced into the socket. A segment is a whole
     number of pages, so that none of them is cut in two: 7, the most that TCP_MAXSEG
     admits, besides the timestamps that loopback segments carry. ``listener`` is from

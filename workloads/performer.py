@@ -39,7 +39,7 @@ class Performer(ABC):
 
     @abstractmethod
     def prepare(self, cache: Path, say: Say) -> Prepared:
-        """Make what it needs in ``cache``, or find it there. ``say`` is told what takes long.
+        """Make what it needs in ``cache``, or find it there. ``say`` gets what takes long.
 
         Raises :class:`NotPreparedError`, and ``OSError`` where ``cache`` cannot be written to.
         """
@@ -96,7 +96,7 @@ class Performer(ABC):
             try:
                 self._prepared = staged(self.key) or self._prepare()
             except NotPreparedError as error:
-                # Remembered: to be told so again may take minutes.
+                # Remembered: to find out again may take minutes.
                 self._prepared = error
         if isinstance(self._prepared, NotPreparedError):
             raise NotPreparedError(str(self._prepared))

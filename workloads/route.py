@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 class Place(enum.Enum):
-    """Where payload lies."""
+    """Where payload is."""
 
     DISK = "disk"
     CACHE = "page cache"

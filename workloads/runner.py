@@ -32,7 +32,7 @@ from zctrace.workloads.strategy import (
 )
 
 _ELSEWHERE = ("/dev/shm", "/tmp", "/var/tmp")
-"""Where the controls make files if they may not beside the payload."""
+"""Where self-tests make files if they may not in the payload's folder."""
 
 
 class PayloadError(Exception):
@@ -199,7 +199,7 @@ class Runner:
                 account = KernelAccount(resident_bytes=cache.resident_bytes(payload.file, size))
             try:
                 self._run(strategy, transfer, ends, watched=watched)
-                # Checking copies, and that is nobody's account: it has to come after.
+                # Checking copies bytes that must not be counted: it comes after the transfer.
                 ends.settle()
                 if watched:
                     settled(self._nonce, strategy.role)

@@ -1,7 +1,9 @@
 """Documents use plain words, in sentences that can be read once."""
 
 import ast
+import io
 import re
+import tokenize
 
 import pytest
 
@@ -89,3 +91,32 @@ def test_what_the_program_says_is_plain():
         if (texts := [t for t in spoken(ast.parse(path.read_text())) if NOT_PLAIN.search(t)])
     }
     assert found == {}
+
+
+def written(path):
+    """Comments and docstrings of a module, a line each, with its number."""
+    source = path.read_text()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            yield from enumerate(str(node.value.value).splitlines(), node.lineno)
+
+
+def test_what_the_code_says_is_plain():
+    found = [
+        f"{name}:{number}: {line.strip()}"
+        for name, path in MODULES.items()
+        for number, line in written(path)
+        if NOT_PLAIN.search(re.sub(r"``[^`]*``|:\w+:`[^`]*`", "", line))
+    ]
+    assert found == []
+
+
+def test_comments_and_docstrings_are_seen(tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text('"""One.\n\nTwo."""\nX = "no"  # three\n"""Four."""\n')
+    assert sorted(written(path)) == [
+        (1, "One."), (2, ""), (3, "Two."), (4, "# three"), (5, "Four."),
+    ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a file or device lies on: the file systems and the drivers that its bytes pass.
+"""What is below a file or device: the file systems and the drivers that its bytes pass.
 
 Sources: Documentation/admin-guide/sysfs-rules.rst, Documentation/filesystems/overlayfs.rst.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from zctrace.collect.mounts import Mount
 
 UNKNOWN = "unknown"
-"""In the place of a driver: nobody could be asked."""
+"""In the place of a driver that could not be found."""
 _SYSFS = Path("/sys/dev")
 _PLAN9 = "9p"
 _OVERLAY, _LAYERS = "overlay", ("lowerdir", "upperdir")

@@ -66,7 +66,7 @@ def _in_window(meter: Any, cgroup: Path) -> tuple[float, float]:
     process = os.fork()
     if not process:
         try:
-            # So that there is an end of it if nobody says to go.
+            # So that the child ends if it never gets the word to go.
             os.close(our_output)
             if not os.read(its_input, 1):
                 os._exit(1)

@@ -33,7 +33,7 @@ def _capturing() -> Iterator[Capture]:
 
 
 def _leads_to(descriptor: Path) -> str:
-    """What it is of; nothing where it was closed meanwhile."""
+    """What it captures; empty if it has been closed."""
     with suppress(OSError):
         return str(descriptor.readlink())
     return ""

@@ -62,7 +62,7 @@ def enable_perf_event(root: Path) -> None:
 
     perf_event is implicit on v2, but the kernel adds the implicit controllers to a
     cgroup's children only when it computes the controllers anew, that is after somebody
-    wrote to cgroup.subtree_control. systemd does so at boot; a bare guest has nobody.
+    wrote to cgroup.subtree_control. systemd does so at boot; a bare guest has no systemd.
     Without it perf_event_open(PERF_FLAG_PID_CGROUP) fails with ENOENT. Source:
     cgroup_calc_subtree_ss_mask() in kernel/cgroup/cgroup.c.
     """
@@ -74,7 +74,7 @@ def enable_perf_event(root: Path) -> None:
 def common_cgroup(pids: Iterable[int]) -> Path | None:
     """The folder of the cgroup that all of ``pids`` are in; ``None`` where there is none.
 
-    The root is everybody's, and so nobody's own.
+    The root cgroup does not count: all processes are in it.
     """
     root = hierarchy()
     unified = (root / "cgroup.controllers").exists()
@@ -131,9 +131,9 @@ def leftovers(run_id: str) -> list[Path]:
 
 
 def invoking_user() -> tuple[int, int, tuple[int, ...], str]:
-    """Uid, gid, groups and name of whom strategies run as.
+    """Uid, gid, groups and name of the user that strategies run as.
 
-    Whoever called sudo; nobody, where root is logged in itself.
+    The user who called sudo; the user ``nobody`` if root is logged in itself.
     """
     name = os.environ.get("SUDO_USER", "")
     try:
@@ -144,10 +144,10 @@ def invoking_user() -> tuple[int, int, tuple[int, ...], str]:
 
 
 def caller(name: str = "") -> tuple[int, int, tuple[int, ...], str]:
-    """The same of whom a command runs as: the user of that name, or whoever calls.
+    """The same of the user that a command runs as: the user of that name, or the caller.
 
-    Root itself, where nobody has called sudo: it is what he has typed. Raises
-    :class:`UsageError` for a name that nobody has.
+    Root, if sudo was not called: root has typed the command. Raises :class:`UsageError` for
+    a name that no user has.
     """
     name = name or os.environ.get("SUDO_USER", "") or "root"
     try:
@@ -181,7 +181,7 @@ def rights(pid: int) -> dict[str, Any]:
 def members(folder: Path) -> list[int]:
     """Who is in a cgroup, or in one inside it."""
     found: list[int] = []
-    for inside, _, _ in os.walk(folder):  # of one that has gone meanwhile: nothing
+    for inside, _, _ in os.walk(folder):  # nothing, if the folder has gone
         with suppress(OSError):
             found += map(int, Path(inside, "cgroup.procs").read_text().split())
     return found

@@ -51,13 +51,12 @@ _ROOM = flows.Room()
 
 @dataclass(frozen=True)
 class MeterOptions:
-    """What a meter does beside counting copies and events.
+    """What a meter does in addition to counting copies and events.
 
     With ``follow_flows`` it keeps account of files, sockets and pipes
-    (:mod:`zctrace.collect.flows`), in as much ``room``, and with ``keep_stacks`` also of who
-    was on the stack at each copy (:mod:`zctrace.collect.stacks`). Copies of at least
-    ``user_copies_from`` bytes within a program's own memory can be counted; ``None`` where
-    nobody will.
+    (:mod:`zctrace.collect.flows`), in as much ``room``, and with ``keep_stacks`` also of the
+    stack of each copy (:mod:`zctrace.collect.stacks`). Copies of at least
+    ``user_copies_from`` bytes within a program's own memory are counted; ``None``: not.
     """
 
     follow_flows: bool = False

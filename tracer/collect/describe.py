@@ -35,10 +35,10 @@ SERVING = "serving windows"
 RUNNING = "running"
 """How the steps begin in which something is counted that takes only so long."""
 SOCKET_NAME = "socket"
-"""That of windows, beside the request."""
+"""The socket for windows, in the folder of the request."""
 ENVIRONMENT, STOP, OUTPUTS = "environment.json", "stop", ("stdout", "stderr")
-"""Files beside the request for a traced command: its environment, which is nobody else's
-business; one whose being there ends the tracing; what it prints, in a guest."""
+"""Files in the folder of the request, for a traced command: its environment, which no other
+user can read; a file that ends the tracing; in a guest, the command's output."""
 INPUT, PIECES = "input.json", "input"
 """Likewise, in a guest: what its standard input is, and the folder for pieces of a stream."""
 PROBES = Path(probes.__path__[0])
@@ -46,7 +46,7 @@ PROBES = Path(probes.__path__[0])
 ISOLATED = str(Path(__file__).with_name("isolated.py"))
 """What runs a module of this package with nothing else having a say."""
 MEMORY = "observed"
-"""The folder beside the staged packages for what is remembered of kernels; may be missing."""
+"""The folder of facts about kernels, next to the staged packages; may be missing."""
 OBSERVED = Path(__file__).resolve().parents[3] / MEMORY
 """That of the copy that this is."""
 

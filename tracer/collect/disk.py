@@ -100,7 +100,7 @@ def mounted(path: Path) -> tuple[str, str]:
 
 
 def _extents(path: Path, size: int, begin: int) -> tuple[tuple[int, int], ...] | None:
-    """Where on the disk the bytes are, whole pages; ``None`` if that is not told."""
+    """Where on the disk the bytes are, in whole pages; ``None`` if that is not known."""
     page = os.sysconf("SC_PAGE_SIZE")
     end = (size + page - 1) // page * page
     found: list[tuple[int, int]] = []

@@ -276,7 +276,7 @@ class _Things:
             self.all[number] = dataclasses.replace(self.all[number], peer=peer)
 
     def number(self, key: Any) -> int | None:
-        """``None`` for what nobody has looked at: then not even the kind is known."""
+        """``None`` for a thing that was not looked at: not even its kind is known."""
         number = self._numbers.get((key.inode, key.device, key.kind))
         if number is not None or not key.kind:
             return number

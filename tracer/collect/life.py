@@ -73,9 +73,9 @@ def _moved(task: Path) -> int:
 def watched(tell: Callable[[], None]) -> Iterator[Callable[[str], None]]:
     """Have a thread call ``tell`` for signs of life, as long as this lasts.
 
-    What is yielded takes the steps' names. While a program is traced, or a strategy or the
-    controls run, nothing is looked at and nothing told: on another processor that would be work
-    at the same time, which may be theirs.
+    The yielded function takes the steps' names. While a program is traced, or a strategy or a
+    self-test runs, the thread does nothing: its work on another processor could be counted as
+    theirs.
     """
     over, limited = threading.Event(), threading.Event()
 

@@ -1,12 +1,12 @@
 """The collecting half's entry point: ``collector REQUEST EVIDENCE PROGRESS [STREAMS]``.
 
 Reads a request, writes evidence, an error or, where windows were served, a command's
-status, all JSON; appends a line of JSON to PROGRESS at every step, for every look at what
-happens meanwhile, and for signs of life (``life.py``). Runs in an isolated interpreter as root,
+status, all JSON. Appends a line of JSON to PROGRESS at every step, for every line of progress,
+and for signs of life (``life.py``). Runs in an isolated interpreter as root,
 on a host or in a guest.
 STREAMS are the numbers of the descriptors that a traced command has as its standard input,
-output and error. Without them, as in a guest, its output goes to files beside the request, and
-its input comes from there (``standard_input.py``).
+output and error. Without them, as in a guest, its output goes to files in the request's
+folder, and its input comes from there (``standard_input.py``).
 """
 
 from __future__ import annotations

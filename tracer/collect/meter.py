@@ -151,7 +151,7 @@ class Meter:
         self._user_functions.watch(process, compiling.first_user_copy(self._plan), least)
 
     def follow_cpus(self) -> None:
-        """Watch the processors that are online now, also those that were off meanwhile.
+        """Watch the processors that are online now, also those that have been offline.
 
         Before :meth:`hits`, whose own counts may begin at 0 again; not while it counts.
         """
@@ -330,7 +330,7 @@ class Meter:
         return opened == role and all(k.value != process for k in self._bpf["windows"])
 
     def close_windows(self) -> None:
-        """Count for nobody any more, but for copies that have begun.
+        """Stop counting, except copies that have begun.
 
         They end within :data:`SETTLING_SECONDS`, as a rule.
         """
@@ -374,7 +374,7 @@ class Meter:
         )
 
     def requests(self) -> list[readings.DiskRequest]:
-        """What disks were told to do since the last :meth:`reset`, while work was watched."""
+        """The requests to disks since the last :meth:`reset`, while work was watched."""
         return readings.requests(self._bpf)
 
     def mappings(self) -> list[readings.Mapped]:

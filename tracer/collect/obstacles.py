@@ -33,8 +33,8 @@ _LOCKED = "confidentiality"
 def switched_off() -> Iterator[TraceError]:
     """What is to be asked before anything else: rights, and switches.
 
-    Where ftrace is off, the kernel takes probes, too, and is not told of them when it is on
-    again: on 6.1 it then finds its text changed, and refuses all probes until it is restarted.
+    Where ftrace is off, the kernel accepts probes, too, and does not know of them when ftrace
+    is on again. Linux 6.1 then finds its text changed, and refuses all probes until it is booted anew.
     """
     yield from of_rights()
     for switch in switches.off():
@@ -125,7 +125,7 @@ def of_programs(facts: KernelFacts) -> Iterator[TraceError]:
 def of_numbers(own: Path = Path("/proc/self/ns/pid")) -> Iterator[TraceError]:
     """What stands in the way of following processes by their numbers: a PID namespace.
 
-    By its numbers nobody would be found, or somebody else.
+    Its numbers would lead to no process, or to another one.
     """
     try:
         number = own.stat().st_ino

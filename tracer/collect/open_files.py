@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _MOST = Path("/proc/sys/fs/nr_open")
-"""What the kernel lets nobody go beyond."""
+"""The kernel's upper bound for all processes."""
 _FOUND = resource.getrlimit(resource.RLIMIT_NOFILE)
 
 

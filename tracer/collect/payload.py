@@ -89,8 +89,8 @@ def _make(folder: Path) -> None:
 def _read_past_cache(mount: Path) -> None:
     """Have the loop device of a mounted image read and write its file directly, if it can.
 
-    Otherwise it copies what is read from the page cache of the image, which would be counted
-    as copied for nobody knows whom.
+    Otherwise it copies what is read from the page cache of the image. These copies would be
+    counted, and could not be attributed.
     """
     for found in mounts():
         if found.point == mount.resolve():

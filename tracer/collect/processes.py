@@ -44,8 +44,8 @@ def family(pids: Iterable[int]) -> set[int]:
 def before_others() -> Iterator[None]:
     """Run before every thread of normal priority, as far as that is allowed.
 
-    While a bpf(2) of ours that changes a table is preempted, the kernel runs no program on this
-    processor, whoever else is there.
+    While a bpf(2) of ours that changes a table is preempted, the kernel runs no BPF program on
+    this processor, for any thread.
     """
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     with ExitStack() as stack:

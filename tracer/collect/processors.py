@@ -1,7 +1,7 @@
 """Processors go off and come back: as one says, or all but the first when a machine sleeps.
 
-The kernel takes the events with them that are limited to one, for good, and tells nobody: a
-breakpoint is open and counts nothing (perf_event_exit_cpu in kernel/events/core.c).
+With a processor the kernel removes the events that are limited to it, for good and silently: a
+breakpoint stays open and counts nothing (perf_event_exit_cpu in kernel/events/core.c).
 """
 
 from __future__ import annotations

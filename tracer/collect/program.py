@@ -220,8 +220,8 @@ class Tracer:
     ) -> _Watched:
         """What runs already; ``there`` is whose windows are about to open."""
         opened: set[int] = set()
-        # Once more, for those that were started meanwhile by who had no window yet. Whoever has
-        # one gives it to what it starts, which may be faster than we look.
+        # Repeated: a process without a window may have started others. A process with a window
+        # gives it to those that it starts, which may be faster than we look.
         while new := self._windowless(now := self._there(subject) - opened):
             for pid in new:
                 self._meter.open_window(pid, Role.PROGRAM, scope)
@@ -345,7 +345,7 @@ class _Stretch:
     """A stretch in which the meter counts; several, added up. A context manager.
 
     No table of the meter's is read or changed while something is being watched, except to
-    open and close windows: programs are skipped meanwhile.
+    open and close windows: during such a call programs are skipped.
     """
 
     def __init__(self, meter: Any) -> None:

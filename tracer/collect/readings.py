@@ -49,7 +49,7 @@ class Mapped(NamedTuple):
 
 
 def requests(bpf: Any) -> list[DiskRequest]:
-    """What disks were told to do since the last reset, while work was watched."""
+    """The requests to disks since the last reset, while work was watched."""
     return sorted(
         DiskRequest(
             role=marker.role_name(key.role),

@@ -22,7 +22,7 @@ _MAX_STACKS = 8192
 PARAMETERS = {"STACKS": "1", "MAX_STACKS": str(_MAX_STACKS)}
 """For the meter's ``-D``."""
 UNKNOWN = "[unknown]"
-"""A place in no file: code that was made at run time, or a program that nobody has seen.
+"""A place in no file: code that was made at run time, or a program that was not seen.
 BCC has the same name for a place in a file that has no symbol for it."""
 NOT_KEPT, NONE = "[stack not kept]", "[no stack]"
 _EEXIST, _ENOMEM = -17, -12

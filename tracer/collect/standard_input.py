@@ -1,9 +1,9 @@
 """The standard input of a command in a guest: what it was outside, and how it gets in.
 
 A file that the guest has, too, is opened there. Everything else is a stream: it comes as files
-of one piece each, beside the request, and the command reads it from a pipe. An empty piece is
-the end. A thread of the collector fills the pipe. It is in no cgroup of the command's, so that
-its copies are not the command's.
+of one piece each, in the request's folder, and the command reads it from a pipe. An empty piece
+is the end. A thread of the collector fills the pipe. The thread is outside of the command's
+cgroup, so that its copies are not the command's.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Source:
         return cls(str(Path(f"/proc/self/fd/{number}").readlink()), position, _state(about))
 
     def write(self, folder: Path) -> None:
-        """For :func:`opened`, beside the request."""
+        """For :func:`opened`, in the request's folder."""
         (folder / INPUT).write_text(json.dumps(dataclasses.asdict(self)))
 
     def open(self) -> int | None:
@@ -98,13 +98,13 @@ class Input:
             if self._filled is not None:
                 pipe, self._filled = self._filled, None
                 self._pieces.mkdir(mode=0o700)
-                # Nobody waits for it: somebody may hold the other end for ever.
+                # We do not wait for it: a process may hold the other end for ever.
                 threading.Thread(target=self._pump, args=(pipe,), daemon=True).start()
         elif self._filled is None:
             self._over.set()
 
     def close(self) -> None:
-        """Of what nobody has read, nothing is kept."""
+        """Input that was not read is dropped."""
         self._over.set()
         os.close(self.descriptor)
         if self._filled is not None:

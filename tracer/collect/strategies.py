@@ -40,7 +40,7 @@ _READ, _OTHER = Quantity.DISK_READ, Quantity.DISK_READ_OTHER
 
 
 def collect(request: Request, say: Say) -> Evidence:
-    """Do what is asked; ``say`` is told about every step. Raises ``ZctraceError``."""
+    """Do what is asked; ``say`` gets every step. Raises ``ZctraceError``."""
     watch = Stopwatch(say)
     # First the file systems: what they are made of may be modules, with call sites.
     with payload.mounted(request) as files:
@@ -130,10 +130,10 @@ def _repeated(
 ) -> Run:
     """One run in which nothing was lost, or the last of several.
 
-    An interrupt that comes while one of the programs runs is passed over by the others, and
-    so is what it leads to. That is seen, and nobody's fault: do it again. So is a transfer
-    over a network device of which TCP sent a part twice, which is not what was to be
-    measured. (Over loopback, where that is common, the run stands as it is.)
+    The kernel skips our programs for an interrupt that arrives while one of them runs, and for
+    all that the interrupt leads to. Skips are counted, and the run is repeated. A transfer over
+    a network device is repeated, too, if TCP sent a part twice. Over loopback, where that is
+    common, the run stays.
     """
     for number in itertools.count(1):
         run = attempt()
@@ -205,7 +205,7 @@ def _attempt(
 
 
 def _disk_counts(meter: Any, under: Disk) -> Iterator[Count]:
-    """What the payload's disk was told to read and write, by whether it is payload."""
+    """The requests to the payload's disk, by whether they are for payload."""
     total: dict[tuple[marker.RoleName, Quantity, str], list[int]] = {}
     for request in meter.requests():
         if request.device != under.number:
@@ -241,7 +241,7 @@ def _disk_counts(meter: Any, under: Disk) -> Iterator[Count]:
 
 
 def _mapped_counts(meter: Any) -> Iterator[Count]:
-    """What drivers mapped for DMA while watched work was unsettled, whoever's."""
+    """What drivers mapped for DMA while watched work was unsettled, for all processes."""
     for mapped in meter.mappings():
         for direction in mapped.direction:
             yield Count(

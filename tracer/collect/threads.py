@@ -37,7 +37,7 @@ class Key(NamedTuple):
 
 
 class Kept:
-    """All that is kept, read at once; nothing may be counted meanwhile."""
+    """All that is kept, read at once; nothing may be counted during the call."""
 
     def __init__(self, tables: Any) -> None:
         slots, more = tables["threads"], tables["more_threads"]
@@ -156,9 +156,9 @@ def is_open(windows: Any, process: int) -> bool:
 def not_open(windows: Any) -> set[int]:
     """Say of all windows that are open that they are not; returns their keys.
 
-    Threads that were told of theirs count until they are told that windows have changed: a call
-    and the copies that it makes count as long as each other. Repeated, since a fork gives the
-    child of an open window a window, too.
+    A thread that knows of its window counts until it learns that windows have changed, so that
+    a call and its copies end at the same time. Repeated, since a fork gives the child of an
+    open window a window, too.
     """
     keys = set()
     while still := [row for row in windows.items() if row[1].opener != ABOUT_TO_OPEN]:
@@ -185,10 +185,10 @@ def windows_changed(tables: Any) -> None:
 
 
 def limit(tables: Any, cgroup: Path | None) -> None:
-    """Only threads in ``cgroup`` may have windows; without one, anybody's.
+    """Only threads in ``cgroup`` may have windows; without one, all threads may.
 
-    Of version 1 no cgroup can be named: kernels before 6.1 take it, and find nobody in it. Then
-    every thread is looked up.
+    A cgroup of version 1 cannot be named: kernels before 6.1 accept it, and find no thread in
+    it. Then every thread is looked up.
     """
     scope, first = tables["scope"], ctypes.c_int(0)
     with suppress(KeyError):  # there is none

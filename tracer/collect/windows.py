@@ -37,7 +37,7 @@ _PATIENCE_SECONDS = 5.0
 """For a client that has connected and has to say what it wants, or to take its answer."""
 _BACKLOG = 64
 _ADDRESSES = ("functions", "calls")
-"""Members of what was found in the kernel that say where something lies in its memory."""
+"""Members of the kernel's facts that have addresses."""
 
 
 def serve(
@@ -113,7 +113,7 @@ def _lasting(
 
 
 def _without_addresses(evidence: Evidence) -> Evidence:
-    """For a client, from whom the kernel hides where it lies. No figure depends on that."""
+    """For a client, which the kernel tells no addresses. No figure depends on them."""
     kernel = {name: v for name, v in evidence.kernel.items() if name not in _ADDRESSES}
     sites = tuple(dataclasses.replace(site, address=None) for site in evidence.sites)
     return dataclasses.replace(evidence, kernel=kernel, sites=sites)
@@ -121,7 +121,7 @@ def _without_addresses(evidence: Evidence) -> Evidence:
 
 @contextmanager
 def listening(path: Path, uid: int, gid: int) -> Iterator[socket.socket]:
-    """A socket that nobody but one user may connect to; raises :class:`ResourceError`."""
+    """A socket that only one user may connect to; raises :class:`ResourceError`."""
     if len(os.fsencode(path)) > PATH_BYTES:
         raise ResourceError(
             f"{path} is too long a name for a socket",

@@ -50,14 +50,14 @@ def load_at_entry(function: str, instructions: bytes, *, at_return: bool = False
     """The same for the entry or the return of a kernel function, which calls it.
 
     Also raises ``OSError``: ENOENT where the kernel describes no such function, ENOSYS where
-    nobody can look that up.
+    that cannot be looked up.
     """
     when = _TRACE_FEXIT if at_return else _TRACE_FENTRY
     return _load(_TRACING, instructions, when, _type_number(function))
 
 
 def _load(kind: int, instructions: bytes, attach_type: int, attach_to: int) -> int:
-    for level in (0, 1):  # once more, only to be told why
+    for level in (0, 1):  # once more, only for the reason
         log = ctypes.create_string_buffer(_LOG_BYTES * level or 1)
         code, terms = ctypes.c_char_p(instructions), ctypes.c_char_p(_LICENSE)
         attributes = ctypes.create_string_buffer(_ATTRIBUTES_BYTES)

@@ -99,7 +99,7 @@ class Btf:
     def _named(self, name: str, kind: int) -> list[_Type]:
         """All types of that name and kind.
 
-        libbpf finds the first. For the next one to be found, it is of no kind meanwhile: the
+        libbpf finds the first. To find the next one, its kind is removed for a while: the
         memory is ours, as ``btf__new`` copies.
         """
         found = []

@@ -12,7 +12,7 @@ from zctrace.probes.model import Call, plain
 
 _BLOCK = 1 << 18
 CALL_BYTES = 5
-"""Length of a direct call: what lies between it and the instruction it returns to."""
+"""Length of a direct call: from its address to the instruction it returns to."""
 _CALL, _JUMP, _PROBED = 0xE8, 0xE9, 0xCC
 """The last is what somebody else's probe has put in the place of either."""
 _BEHIND_JUMP = re.compile(rb"\xcc\xcc|\x90|\x0f\x1f|\x66+(?:\x90|\x2e|\x0f\x1f)")
@@ -91,7 +91,7 @@ def _branches(
         try:
             block = text.read(Symbol(base, min(length + CALL_BYTES, start + size - base)))
         except TextError:
-            return  # a module has gone meanwhile
+            return  # a module has been unloaded
         for match in _pattern(base, targets).finditer(block):
             at = match.start()
             if at < length and at + CALL_BYTES <= len(block):

@@ -91,12 +91,12 @@ _MEMBERS = (
     ("task_struct", "thread_info"),
     ("thread_info", "status"),
 )
-"""What the meter looks at inside the kernel's structures, beside the catalogue's."""
+"""What the meter reads in the kernel's structures, in addition to the catalogue's."""
 _COMPAT = Path("/proc/sys/abi/vsyscall32")
 """There where the kernel has been built to run 32-bit programs (CONFIG_IA32_EMULATION)."""
 _ITERATOR_TYPES = "iter_type"
 NOT_ASKED = "not asked"
-"""Instead of the reason why a function cannot be probed: nobody wants to."""
+"""In place of the reason why a function cannot be probed: no probe is wanted."""
 _SETS = ("cpu_flags", "callers", "modules")
 """Members of the kernel's facts that are lists in JSON."""
 _FIELD = re.compile(
@@ -237,7 +237,7 @@ def observe(catalogue: Catalogue, memory: Path | None = None) -> KernelFacts:
 def _loaded(catalogue: Catalogue) -> frozenset[str]:
     """Those of the modules named there that are loaded."""
     loaded: set[str] = set()
-    # A kernel without modules; a list that is damaged is told by the search of the text.
+    # A kernel without modules; the search of the text reports a damaged list.
     with suppress(OSError, TextError):
         loaded = {module.name for module in symbols.modules()}
     return frozenset(target.module for target in catalogue.calls) & loaded
@@ -358,7 +358,7 @@ def _types(
         types = btf.vmlinux()
     except btf.BtfError as error:
         return members, iterators, False, str(error)
-    # Not every kernel has every member; whoever needs one that is missing says so.
+    # Not every kernel has every member; the code that needs a missing one reports it.
     for structure, member in sorted({*wanted, *_MEMBERS}):
         with suppress(btf.BtfError):
             members[f"{structure}.{member}"] = types.offset(structure, member)

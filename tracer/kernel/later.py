@@ -28,7 +28,7 @@ def loadings() -> frozenset[Loading]:
     found = set()
     with suppress(OSError, TextError):  # a kernel without modules
         for module in symbols.modules():
-            with suppress(OSError):  # it has gone meanwhile
+            with suppress(OSError):  # it has been unloaded
                 inode = (remembered.SYS_MODULES / module.name).stat().st_ino
                 found.add(Loading(module.name, module.start, inode))
     return frozenset(found)

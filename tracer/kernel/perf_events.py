@@ -55,8 +55,9 @@ class _Attributes(ctypes.Structure):
 class Reading:
     """An event's own count, and whether it was armed as long as it was wanted.
 
-    Of one that was not the count is not known, and 0. By the times that the kernel keeps for an
-    event this cannot be told: for those of a cgroup they may go on where nobody of it runs.
+    If the event was not armed all the time, its count is not known, and 0. The times that the
+    kernel keeps for an event do not show this: for a cgroup's event they may go on although no
+    thread of the cgroup runs.
     """
 
     count: int

@@ -2,12 +2,12 @@
 
 Searching the text takes seconds where the processor is emulated. What is found depends on the
 kernel's build, on what it patches in itself at boot (for the processor and the command line)
-and on its modules; where it lies in memory does not matter, addresses are kept as distances.
+and on its modules. Its place in memory does not matter: addresses are kept as distances.
 A file is for all of that but the modules, which may come and go: each has its part.
 
-A wrong fact would be a copy that nobody counts. So a file that anybody else could have written,
-or that is damaged, is as good as none; and every call and every return is looked at before it
-is believed. If one is not what it was, the kernel is searched as if nothing was known.
+A wrong fact would be a copy that is not counted. So a file that another user could have
+written, or that is damaged, is not used. Each call and each return is checked before it is
+used. If one differs, the kernel is searched as if nothing were known.
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ def keep(folder: Path, wanted: Wanted, facts: TextFacts, accepted: Accepted) -> 
 
 
 def is_untouched() -> bool:
-    """Whether nobody has probes in the kernel's text, which hide the instructions there.
+    """Whether no probe is in the kernel's text: a probe hides the instruction below it.
 
-    What is found while somebody has must not be kept: a call may be missing.
+    What is found while there is one must not be kept: a call may be missing.
     """
     try:
         return not KPROBES.read_bytes().strip()

@@ -65,7 +65,7 @@ def find_symbols(names: Iterable[str], kallsyms: bytes) -> dict[str, Symbol]:
 
 
 def text_start() -> int:
-    """Where the kernel's text begins; 0 where that is hidden, or not told.
+    """Where the kernel's text begins; 0 where the kernel hides that.
 
     The list of symbols begins with few others, and making all of it takes long.
     """

@@ -52,7 +52,7 @@ class TextFacts:
 
 
 def wanted_by(catalogue: Catalogue) -> Wanted:
-    """Beside the catalogue's, what the kernel calls to count skipped programs."""
+    """The catalogue's functions, and those that the kernel calls to count skipped programs."""
     copies = {site.function for site in catalogue.copies}
     calls: dict[str, tuple[str, ...]] = {}
     for target in catalogue.calls:
@@ -83,7 +83,7 @@ def wanted_by(catalogue: Catalogue) -> Wanted:
 def look(wanted: Wanted) -> TextFacts:
     """Search the kernel's symbols and text, in a process of its own.
 
-    The list of symbols and the disassembler take 20 MB, of which nobody needs anything after.
+    The list of symbols and the disassembler take 20 MB, which are not needed afterwards.
     """
     answer, question = os.pipe()
     child = os.fork()

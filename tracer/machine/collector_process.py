@@ -149,7 +149,7 @@ def _run_here(
 
 
 def _keep(folder: Path, run_id: str) -> Path:
-    """Copies of a run's logs, for whoever called; without the environment of a command."""
+    """Copies of a run's logs for the caller, without the environment of a command."""
     kept = Path(tempfile.gettempdir()) / f"zctrace-kept-{run_id}"
     kept.mkdir(mode=0o700)
     for log in (*folder.glob("*.log"), *folder.glob(f"{SHARE}/*")):

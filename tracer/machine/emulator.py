@@ -20,8 +20,8 @@ _USELESS_MODULES = (
     *("joydev", "evdev", "button", "qemu_fw_cfg", "aesni_intel", "ghash_clmulni_intel"),
     *("sha512_ssse3", "sha256_ssse3", "sha1_ssse3", "crct10dif_pclmul", "crc32_pclmul"),
 )
-"""Drivers for what QEMU's machine has and nobody here uses, and ciphers that test themselves
-when they are loaded. Emulated, that is a good part of the time."""
+"""Drivers for devices of QEMU's machine that zctrace does not use, and ciphers that test
+themselves when they are loaded. In an emulated machine, loading them takes long."""
 MIN_MEMORY = 1 << 30
 CONSOLE = "console.log"
 _DISK_SERIAL = "zctrace"

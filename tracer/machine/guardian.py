@@ -1,4 +1,4 @@
-"""What cleans up when nobody else can: a process that outlives a killed one.
+"""Cleans up after a run that was killed: a process that outlives it.
 
 A run owns a folder, processes and, on a host, a cgroup. Context managers give them back
 on every orderly way out; SIGKILL is none. So a small process, forked before anything is
@@ -28,7 +28,7 @@ shows no environment: only several looks without a find are proof."""
 
 
 def write_private(path: Path, text: str) -> None:
-    """What nobody else is to read, from the first moment on."""
+    """A file that no other user can read, from the first moment on."""
     with open(path, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         file.write(text)
 

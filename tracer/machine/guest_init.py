@@ -172,7 +172,7 @@ def _prepare() -> None:
             os.symlink(f"/proc/self/fd{number}", f"/dev/{name}")
     _load_drivers()
     for kind, point, options in _BENEATH:
-        # A kernel need not have all of them. Whoever needs one says so.
+        # A kernel need not have all of them. The code that needs one reports it.
         with suppress(OSError):
             _mount(kind, kind, point, options)
     socket.sethostname("localhost")
@@ -294,7 +294,7 @@ def _await_devices(disks: int, nics: int) -> None:
     deadline = time.monotonic() + _DEVICE_SECONDS
     while len(list(pathlib.Path("/sys/block").glob("nvme*"))) < disks:
         if time.monotonic() > deadline:
-            return  # whoever looks for it says so
+            return  # the code that looks for it reports it
         time.sleep(_ROUND_SECONDS)
     if nics:
         for bus in ("pci", "virtio"):
@@ -352,8 +352,8 @@ def main() -> None:
         traceback.print_exc()
         print(FAILED, error, flush=True)
         process = 0
-    # Another program, so that the collector's memory is nobody else's: what it writes to need
-    # not be copied, which would be copies in the kernel that is looked at.
+    # Another program, so that the collector shares its memory with no process: a write to a
+    # shared page would be a copy in the kernel that is measured.
     os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", _REAP, str(process)])
 
 

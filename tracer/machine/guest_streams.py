@@ -48,7 +48,7 @@ class Pieces:
         self._ended = False
 
     def forward(self) -> None:
-        """What has come, as far as the guest can take it; waits for nobody for long."""
+        """Pass on what has come, as far as the guest can take it; never waits for long."""
         until = time.monotonic() + _ROUND_SECONDS
         while not self._ended and time.monotonic() < until and self._wanted():
             piece = self._read(until)

@@ -44,7 +44,7 @@ _REQUIRED = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 them."""
 _WANTED = (
     *_REQUIRED,
-    # nvme's checksum asks for the last two by themselves, when nobody can load them yet.
+    # nvme's checksum asks for the last two itself, before modules can be loaded.
     *("crct10dif_generic", "crct10dif_pclmul", "nvme"),
 )
 """Drivers that every guest needs. What a kernel has built in, or not, is left out."""
@@ -70,7 +70,7 @@ class Contents:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def write(self, target: Path) -> None:
-        """Write the archive; whoever is interrupted leaves no half of one there."""
+        """Write the archive; an interrupt leaves no half of it there."""
         partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
         partial.write_bytes(b"".join(self._entries()))
         partial.rename(target)

@@ -39,16 +39,16 @@ _TURN_BYTES = 2048
 """One turn of a chunked loop takes as long as moving these."""
 _MOST_GUESTS = 2
 _EMULATOR_BYTES = 512 << 20
-"""Memory of QEMU itself, most of it translated code, beside that of its guest: 414 MiB were
-the most that was seen."""
+"""Memory of QEMU itself, in addition to its guest's, most of it for translated code. 414 MiB
+were the most that was seen."""
 
 
 @dataclass(frozen=True)
 class Options:
     """What to run; sizes in bytes, ``None`` for the default.
 
-    ``file`` and ``to`` are the user's own file and where to send it. ``everything`` is
-    whether nobody has asked for the settings' devices, so that others may stand for them.
+    ``file`` and ``to`` are the user's own file and where to send it. ``everything``: the
+    user has not asked for the settings' devices, so that other devices may replace them.
     """
 
     settings: tuple[Setting, ...]

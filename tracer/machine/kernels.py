@@ -99,7 +99,7 @@ def installed() -> list[Kernel]:
 
 
 def machine_folder(kernel: Kernel) -> Path:
-    """Where what is made to boot a kernel is kept: beside the kernels, by its image."""
+    """The folder for files that booting a kernel needs: next to the kernels, by its image."""
     return trusted_cache("machines") / kernel.identity
 
 
@@ -272,7 +272,7 @@ def _from_path(image: Path) -> Kernel:
 
 @contextmanager
 def _locked_cache() -> Iterator[Path]:
-    """The cache, with nobody else changing it; half-made kernels of the dead removed."""
+    """The cache, locked; unfinished kernels of processes that have ended are removed."""
     cache = trusted_cache("kernels").parent
     try:
         (cache / "kernels").mkdir(parents=True, exist_ok=True)
@@ -351,7 +351,7 @@ def _arrange(partial: Path, release: str) -> None:
 def _index(home: Path, release: str) -> None:
     """Write what modprobe and a guest's initial file system read: which module needs which.
 
-    Packages leave that to whoever installs them.
+    Packages leave that to the installing program.
     """
     try:
         result = subprocess.run(

@@ -22,7 +22,7 @@ AUTO, HOST = "auto", "host"
 ARCHITECTURE = "x86_64"
 COMPILER = "bcc"
 MODULES = (COMPILER, "capstone")
-"""What collecting imports beside the standard library."""
+"""What collecting imports in addition to the standard library."""
 
 
 @dataclass(frozen=True)

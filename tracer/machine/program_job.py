@@ -104,8 +104,8 @@ def serve(
 ) -> int | None:
     """Serve windows at one place while a command runs; returns its status. Needs root.
 
-    Without a command: on this machine, until ``stopped`` says so. ``ready`` is told of the
-    socket once windows can be had. The first interrupt is for the command alone. Raises
+    Without a command: on this machine, until ``stopped`` says so. ``ready`` gets the
+    socket once windows can be opened. The first interrupt is for the command alone. Raises
     ``ZctraceError``.
     """
     with _prepared(place, wanted, say) as prepared:
@@ -141,7 +141,7 @@ def serve(
 
 
 class _Steps:
-    """Who is told each step, and remembers the last."""
+    """Passes each step on, and remembers the last."""
 
     def __init__(self, say: Say) -> None:
         self._say = say
@@ -225,7 +225,7 @@ def _streams(*, here: bool) -> Iterator[list[int]]:
 def _copied(number: int) -> int:
     try:
         return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
-    except OSError:  # whoever called has closed it
+    except OSError:  # the caller has closed it
         null = os.open(os.devnull, os.O_RDWR)
         try:
             return fcntl.fcntl(null, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)

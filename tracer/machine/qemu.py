@@ -247,7 +247,7 @@ def _read(path: Path) -> bytes:
 
 
 def _write_job(guest: Guest, collector: list[str], log: Path) -> None:
-    """What the guest's first program is to do. Its seed is nobody else's business."""
+    """What the guest's first program is to do. No other user can read its seed."""
     package = guest.folder / guest_init.PACKAGE
     if package.is_dir():
         (guest.folder / guest_init.PACKED).write_bytes(guest_init.pack(package))

@@ -20,7 +20,7 @@ from zctrace.errors import KernelError
 
 
 def _attend(uid: int, client: int) -> None:
-    # What collecting takes, nobody has to import who only asks for a window.
+    # A process that only asks for a window need not import what collecting needs.
     from zctrace.evidence.schema import Subject
     from zctrace.machine import places, program_job
 
@@ -42,7 +42,7 @@ def _attend(uid: int, client: int) -> None:
         print(json.dumps({"socket": str(path)}), flush=True)
 
     def stopped() -> bool:
-        # Nobody writes to our input: it can only end.
+        # No process writes to our input: it can only end.
         return bool(select.select([0, process], [], [], 0)[0])
 
     wanted = program_job.Wanted(Subject(marked=True), user)

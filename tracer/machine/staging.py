@@ -1,7 +1,7 @@
 """A copy of the collecting half where everybody can read it.
 
 The strategies run as an unprivileged user, who may not be able to look into the folder
-that zctrace is installed in (root's home, say). Compiled, which whoever imports it need not do.
+that zctrace is installed in (root's home, say). It is compiled, so that an import need not.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def stage(
     (code / "zctrace" / _version.FILE).write_text(f"{_version.version()}\n", encoding="ascii")
     for key, prepared in performers.items():
         preparation.stage(prepared, code / "zctrace" / "workloads" / preparation.STAGED / key)
-    # In a guest everything takes many times as long. Nobody changes these files any more.
+    # In a guest this takes many times as long. These files do not change any more.
     compileall.compile_dir(
         code, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
     )

@@ -27,7 +27,7 @@ class Choice(enum.Enum):
     AUTO = "auto"
     """Both; of a traced program by breakpoints, where they see all (``plan.settled``)."""
     BOTH = "both"
-    """At the call sites, and by breakpoints beside them, which must see the same bytes."""
+    """At the call sites, and by breakpoints, which must see the same bytes."""
     BREAKPOINT = "breakpoint"
     """By breakpoints; at call sites only what no breakpoint sees."""
     CALL_SITE = "callsite"

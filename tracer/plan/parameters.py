@@ -46,7 +46,7 @@ FLOW_MEMBERS = {
 all of them it is not known what a program delivers, and no program can be traced."""
 
 STATUS = ("task_struct.thread_info", "thread_info.status")
-"""Without these the calls of 32-bit programs cannot be told from others."""
+"""Without these the calls of 32-bit programs cannot be distinguished from others."""
 
 
 def iterator_type(kernel: KernelFacts) -> tuple[int, int, int] | None:
@@ -113,7 +113,7 @@ def meter_parameters(
 def _kernel_parameters(kernel: KernelFacts) -> dict[str, str]:
     """Where the meter finds things in the kernel's structures; 0 what is not known.
 
-    What needs something unknown is not attached; it is compiled all the same.
+    A program that needs an unknown place is compiled, and not attached.
     """
     offset, size, mask = iterator_type(kernel) or (0, 1, 0xFF)
     user = [kernel.iterators[n] for n in ("ITER_UBUF", "ITER_IOVEC") if n in kernel.iterators]

@@ -30,7 +30,7 @@ _NO_REGISTER = 0
 
 
 class Amount(enum.Enum):
-    """How a number of bytes is told by one register, or by two."""
+    """How one register, or two, give a number of bytes."""
 
     REGISTER = 0
     """It is in the first one."""

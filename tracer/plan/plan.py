@@ -126,10 +126,10 @@ def plan(catalogue: Catalogue, kernel: KernelFacts, choice: Choice = Choice.AUTO
 def settled(catalogue: Catalogue, kernel: KernelFacts, choice: Choice) -> Choice:
     """What AUTO means for a traced program.
 
-    A probe on a CALL instruction costs everybody who copies; a breakpoint nobody but the
-    program. So breakpoints alone are used where they leave nothing open that the call sites
-    would not, and see what was really copied. Then the copy routine and the functions above it
-    watch each other.
+    A probe on a CALL instruction costs every process that copies; a breakpoint costs only the
+    program. So breakpoints alone are used where they leave nothing open that call sites would
+    not, and see what was really copied. Then the copy routine and the functions above it check
+    each other.
     """
     if choice is not Choice.AUTO:
         return choice
@@ -145,7 +145,7 @@ def settled(catalogue: Catalogue, kernel: KernelFacts, choice: Choice) -> Choice
 
 
 def _alternatives(sites: Iterable[CopySite]) -> Iterable[list[CopySite]]:
-    """Rows of which one is attached: those of a quantity; each of functions that nest."""
+    """Groups of rows, one row of each is attached: by quantity and, if they nest, function."""
     groups: dict[tuple[Quantity, str], list[CopySite]] = {}
     for site in sites:
         groups.setdefault((site.quantity, site.function if site.nests else ""), []).append(site)
@@ -159,7 +159,7 @@ def _counted_twice(
 
     A kernel whose functions for whole pages copy user memory by themselves, and call another
     function for kernel memory: each of both halves needs a count of its own, and at the call
-    sites of the first function these cannot be told apart without the second one's.
+    sites of the first function the halves cannot be separated without the second one's.
     """
     targets = {attachment.target.function for attachment in calls if attachment.calls}
     return tuple(

@@ -60,7 +60,7 @@ class Jdk:
 
     @property
     def modules(self) -> list[str]:
-        """What compiling and running must be told to see that way."""
+        """Options of the compiler and the machine that make this way visible."""
         return ["--add-modules", _INCUBATOR] if self.major == 17 else []
 
 
@@ -99,7 +99,7 @@ class Built:
             *_INTERPRETED,
             "-XX:+UseSerialGC",
             "-Xshare:auto",
-            # No stops without a reason: whoever comes back from a call then has to wait.
+            # No stops without a reason: a thread that returns from a call would have to wait.
             "-XX:+UnlockDiagnosticVMOptions",
             "-XX:GuaranteedSafepointInterval=0",
             "-XX:-UsePerfData",
@@ -132,7 +132,7 @@ def memory_bytes(step: int) -> int:
 def process_bytes(step: int) -> int:
     """Bytes of memory that the whole process takes: itself, and its buffers.
 
-    Two arrays or direct buffers, and what lies between them and the kernel.
+    Two arrays or direct buffers, and what is between them and the kernel.
     """
     return (128 << 20) + 6 * min(step, _MOST)
 
@@ -211,7 +211,7 @@ def compile_into(folder: Path, jdk: Jdk, sources: list[Path], options: list[str]
     Raises :class:`NotPreparedError` and ``OSError``.
     """
     command = [str(jdk.home / "bin" / "javac"), "-J-XX:-UsePerfData", "-nowarn"]
-    # Root compiles: nothing of what was fetched is to run meanwhile.
+    # Root compiles: fetched code must not run during that.
     command += ["-proc:none"]
     # Concatenating strings by a call that is linked when it first runs loads 100 classes.
     command += [*options, "-XDstringConcat=inline", "-d"]

@@ -1,7 +1,7 @@
 """What Maven fetches: the archives that a project file names, once, into a cache.
 
-Where from is up to Maven's settings. It runs code that it fetches, too: so under sudo it is not
-root that runs it, but whoever called sudo, with the settings of that user.
+Maven's settings decide where from. Maven runs code that it fetches. So under sudo the user who
+called sudo runs it, with the settings of that user, and not root.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _REMEDY = "connect to Maven Central, or name a mirror of it in ~/.m2/settings.xm
 
 
 def why_not(what: str) -> str:
-    """Why ``what`` cannot be fetched here, as far as can be told without trying; else ""."""
+    """Why ``what`` cannot be fetched here, as far as is known without trying; else ""."""
     if shutil.which("mvn"):
         return ""
     return f"{what} is not here, nor is Maven, which fetches it: {packages.remedy('maven')}"

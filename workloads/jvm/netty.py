@@ -52,7 +52,7 @@ class Library:
 
     @property
     def certificate(self) -> Path:
-        """A key and its certificate, for whoever is to receive by TLS.
+        """A key and its certificate, for the receiver of TLS.
 
         The key is no secret: it protects what is sent to a process of zctrace's own.
         """
@@ -108,7 +108,7 @@ def build(driver: java.Built, cache: Path, say: Say) -> Library:
 
 
 def _certify(jdk: java.Jdk, classes: Path) -> None:
-    """Make a key and a certificate beside the classes."""
+    """Make a key and a certificate in the classes' folder."""
     programs = jdk.home / "bin"
     store = classes / "keys"
     make = [programs / "keytool", "-genkeypair", "-keystore", store, "-storetype", "PKCS12"]

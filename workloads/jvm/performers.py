@@ -74,7 +74,7 @@ class Java(Performer):
         if reason := super().refusal():
             return reason
         program = self._built().jdk.java
-        # Whoever compiled it may have had other rights, or have seen other folders.
+        # The user who compiled it may have had other rights, or seen other folders.
         return "" if os.access(program, os.X_OK) else f"{program} cannot be run from here"
 
     def start(self, nonce: int, step: int) -> None:
@@ -152,7 +152,7 @@ class Netty(Java):
         return super().connect(address, kind)
 
     def certificate(self) -> Path:
-        """For whoever it is to send to by TLS; there where nothing refuses Netty."""
+        """For the receiver of TLS; present if nothing refuses Netty."""
         return self._library().certificate
 
     def _library(self) -> netty.Library:

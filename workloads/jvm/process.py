@@ -1,4 +1,4 @@
-"""The Java virtual machine: one process, whose main thread does what it is told."""
+"""The Java virtual machine: one process, whose main thread performs the strategies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Jvm:
         """The one that does what is asked; 0 before it is started."""
 
     def start(self, command: Sequence[str], nonce: int) -> None:
-        """Start it; once is enough. The nonce is on nobody's command line."""
+        """Start it, unless it runs. The nonce is on no command line."""
         if self._process:
             return
         # A file, for it may say more than anybody reads: a pipe would fill up.

@@ -153,7 +153,7 @@ class NettyChunkedFile(Netty):
     summary = "channel.write(ChunkedFile), of 8 KiB each"
 
     def prepare(self, task: Task) -> Transfer:
-        # A chunk is what Netty reads and writes at a time: as large as it says, if nobody does.
+        # A chunk is what Netty reads and writes at a time; Netty's own size by default.
         return self._open(task, task.chunk or _CHUNK_BYTES)
 
 

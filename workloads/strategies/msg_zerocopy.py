@@ -1,6 +1,6 @@
 """send(2) with MSG_ZEROCOPY from a mapping of the file: the network pins its pages.
 
-The transfer ends when the kernel has told of every send that its pages are free again.
+The transfer ends when the kernel has reported, for every send, that its pages are free.
 Source: Documentation/networking/msg_zerocopy.rst.
 """
 
@@ -52,7 +52,7 @@ class _Completions:
         self.issued = self.completed = self.copied = 0
         self._control = ctypes.create_string_buffer(128)
         self._message = _MessageHeader(control=ctypes.addressof(self._control))
-        # No events: an error, and that is what a completion counts as, is always told.
+        # No events: an error, which a completion counts as, is always reported.
         self._poll = libc.PollDescriptor(fd=sock)
 
     def wait(self) -> None:

@@ -16,7 +16,7 @@ from zctrace.workloads.strategy import Expected, Strategy, Task, Transfer
 class ThroughPipe(Transfer):
     """From one descriptor, called ``name``, through a pipe to another.
 
-    Until the last bytes the target is told of more to come.
+    Until the last bytes, SPLICE_F_MORE announces more to the target.
     """
 
     def __init__(self, task: Task, name: str, source: int, target: int) -> None:

@@ -6,7 +6,7 @@ So it depends on the sender. Over loopback, Linux 6.18, payload 64 MiB and 3 byt
 
 - the sender writes to the socket: nothing is mapped, as TCP copies into larger pages;
 - it writes to a pipe and splices that into the socket: 93.8 %. A segment of 65483 bytes
-  begins or ends within a page, which then lies in two packets;
+  begins or ends within a page, which is then part of two packets;
 - likewise, with segments of 7 pages (TCP_MAXSEG): all but 8 KiB;
 - likewise, and the receiver asks for 256 KiB (SO_RCVLOWAT): all but the last 3 bytes.
 
@@ -49,9 +49,9 @@ class _ZerocopyReceive(ctypes.Structure):
 
 
 class _TcpZerocopyReceive(Transfer):
-    """Mapped pages lie one behind the other in the mapping; what had to be copied lies in
-    the buffer, where it would lie in the payload. ``_mapped_at`` has the pieces' order:
-    bytes mapped, bytes copied, bytes mapped, and so on.
+    """Mapped pages follow each other in the mapping. Bytes that had to be copied are in the
+    buffer, at their offset in the payload. ``_mapped_at`` has the order of the pieces: bytes
+    mapped, bytes copied, bytes mapped, and so on.
     """
 
     def __init__(self, task: Task) -> None:

@@ -34,7 +34,7 @@ def switched_off() -> Iterator[TraceError]:
     """What is to be asked before anything else: rights, and switches.
 
     Where ftrace is off, the kernel accepts probes, too, and does not know of them when ftrace
-    is on again. Linux 6.1 then finds its text changed, and refuses all probes until it is booted anew.
+    is on again. Linux 6.1 then finds its text changed, and refuses all probes until a reboot.
     """
     yield from of_rights()
     for switch in switches.off():

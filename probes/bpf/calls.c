@@ -1,8 +1,8 @@
 /*
  * Copies, counted in the callers of the function that copies.
  *
- * A probe on the CALL instruction sees what is asked for, of which kind of memory; a
- * probe on the instruction behind it sees what was really copied. Between the two the
+ * A probe on the CALL instruction sees the request and its kind of memory. A
+ * probe on the next instruction sees what was really copied. Between the two the
  * call is kept under its thread and its place. The instruction behind may also be
  * jumped to from elsewhere: then nothing is kept and nothing counted.
  *
@@ -99,8 +99,8 @@ static inline u32 role_of_stranger(struct call_site *at, u32 direction)
 
 #ifdef FLOWS
 /*
- * That the current thread is in a call that counts for `role`; 0: for nobody, since its window is
- * about to open. A breakpoint inside counts for the same.
+ * Note that the current thread is in a call that counts for `role`; 0: for no role, since its
+ * window is about to open. A breakpoint inside the call counts for the same role.
  */
 static inline void call_begins(u32 role)
 {
@@ -209,7 +209,7 @@ int on_return(struct pt_regs *ctx)
 	key.caller = *caller;
 	call = calls.lookup(&key);
 	if (!call)
-		return 0; /* jumped to, or nobody's */
+		return 0; /* jumped to, or a call without a role */
 	if (call->stack != ctx->sp) {
 		count_lost(LOST_CALL);
 		return 0;

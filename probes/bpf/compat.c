@@ -4,7 +4,7 @@
  * program (FLOWS is defined).
  *
  * Parameters: TYPED_TASK, whether there is typed_task(); COMPAT_CALLS, COMPAT_BEHIND, COMPAT_MARK, COMPAT_SOCKETCALL, and TASK_STATUS,
- * where in a task thread_info.status is; 0: not known, and nobody makes such calls.
+ * where in a task thread_info.status is; 0: not known, and there are no such calls.
  */
 BPF_ARRAY(compat_calls, u32, COMPAT_CALLS);
 

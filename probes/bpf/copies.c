@@ -5,8 +5,8 @@
  * settings (settings.h) that say what there is to know of the place:
  *
  *	PLACE_SITE                its number
- *	PLACE_AMOUNT              how the number of bytes is told (AMOUNT_*), by
- *	PLACE_FIRST, PLACE_SECOND the registers that it is told with
+ *	PLACE_AMOUNT              how the number of bytes is found (AMOUNT_*), from
+ *	PLACE_FIRST, PLACE_SECOND the registers that have it
  *	PLACE_MEMBER              the offset in what the first one points to
  *	PLACE_FROM, PLACE_TO      the registers that have the addresses, where these decide on the
  *	                          direction

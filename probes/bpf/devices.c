@@ -64,7 +64,7 @@ static inline void requested(struct request_key *key, s64 times)
 
 /*
  * Tracepoint block:block_rq_issue: the driver gets a request of so many bytes. Mostly in
- * the thread that wants them, but whoever runs the queue may do it.
+ * the thread that wants them, but any thread that runs the queue may issue it.
  */
 int on_request_issued(void *ctx)
 {
@@ -122,7 +122,7 @@ static inline u32 headers_of(u64 skb, u32 length, s32 network, s32 transport)
 	return headers < length ? headers : length;
 }
 
-#define NO_HEADER 0xFFFF /* the place of a header that has not been told */
+#define NO_HEADER 0xFFFF /* the place of a header that is not set */
 
 /*
  * Raw tracepoint net:net_dev_start_xmit(skb, device): a network device's driver gets a

@@ -6,7 +6,7 @@
  * looked up; at its exit what it returned is added to their accounts. In between, what
  * the CPU copies is booked to the same files.
  *
- * Parameters beside meter.c's: MAX_FLOWS, MAX_OBJECTS, MAX_WORKERS, MAX_SYSCALL, NAME_BYTES,
+ * Parameters in addition to meter.c's: MAX_FLOWS, MAX_OBJECTS, MAX_WORKERS, MAX_SYSCALL, NAME_BYTES,
  * ROLE_PROGRAM, PURPOSE_PAYLOAD, SYSCALL_EXIT_ID, SYSCALL_EXIT_RESULT, TOLD_*, WAY_*,
  * RUNNING_*, NO_DESCRIPTOR, and the offsets of members TASK_FILES, TASK_SIGNAL,
  * SIGNAL_LIVE, FILES_TABLE, TABLE_SIZE, TABLE_FILES, FILE_INODE, FILE_DENTRY, FILE_MODE,
@@ -562,9 +562,9 @@ static inline void transfer_ends(struct thread *thread, void *ctx)
 			count_lost(LOST_PART);
 		if (!call)
 			return;
-		/* It began before the tracing did: between what, nobody has seen. */
+		/* It began before the tracing: its two ends were not seen. */
 		if (call->told == TOLD_MESSAGES)
-			count_lost(LOST_PART); /* nor where its messages lie */
+			count_lost(LOST_PART); /* nor were its messages */
 		if (call->told != TOLD_BYTES)
 			return;
 		if (call->source)

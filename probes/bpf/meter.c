@@ -298,9 +298,9 @@ int on_process_fork(void *ctx)
 BPF_HASH(changed_cpus, u32, u32, MAX_CPUS);
 
 /*
- * Tracepoint cpuhp:cpuhp_enter: a step of a processor's going off, or on. With it the kernel takes
- * the events away that are limited to it, for good, and tells nobody (perf_event_exit_cpu in
- * kernel/events/core.c).
+ * Tracepoint cpuhp:cpuhp_enter: a step of a processor going offline, or online. The kernel then
+ * removes the events that are limited to this processor, for good and silently
+ * (perf_event_exit_cpu in kernel/events/core.c).
  */
 int on_cpu_changed(void *ctx)
 {
@@ -355,7 +355,7 @@ int on_process_exit(void *ctx)
 	syscall_of.delete(&thread);
 	if (windows.lookup(&process))
 		note_stray();
-	/* Not when nobody counts any more: the collector may be reading it. */
+	/* Not when counting has ended: the collector may be reading it. */
 	if (open_role())
 		thread_ends(thread);
 	if (key != process)
@@ -421,8 +421,8 @@ int on_module_loaded(void *ctx)
 }
 
 /*
- * Tracepoint module:module_free: a module has gone. Who has loaded it removes it where it could
- * not be initialized, as a driver whose hardware is missing: nobody has used it.
+ * Tracepoint module:module_free: a module has gone. Its loader removes it if it could not be
+ * initialized, as a driver whose hardware is missing: it was never used.
  */
 int on_module_freed(void *ctx)
 {

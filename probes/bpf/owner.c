@@ -14,7 +14,7 @@
  *   one of them is that end's.
  */
 BPF_HASH(owners, u64, u32, MAX_OWNERS);
-/* Whether there ever was any: as long as there was none, nobody needs to look. */
+/* Whether there ever was an owner: as long as there was none, no lookup is needed. */
 BPF_ARRAY(any_owner, u32, 1);
 
 /*
@@ -34,7 +34,7 @@ struct merge {
 };
 
 BPF_PERCPU_ARRAY(merging, struct merge, 1);
-#define MERGE_STACK 1024 /* more than lies between skb_try_coalesce and what copies for it */
+#define MERGE_STACK 1024 /* more than the stack between skb_try_coalesce and its copy function */
 /* Whose backlog this processor is putting a packet into. */
 BPF_PERCPU_ARRAY(waiting, u32, 1);
 
@@ -199,7 +199,7 @@ static inline u32 owner_of(u64 skb)
 
 /*
  * Entry of tcp_add_backlog(sock, skb, ...), for packets that come while the socket is in
- * use: those that wait there are nobody's yet, and are merged for the socket's owner.
+ * use: packets that wait there have no owner yet, and are merged for the socket's owner.
  */
 static inline int waits_for(u32 role)
 {
@@ -233,8 +233,8 @@ int on_fexit_backlog(void *ctx)
 }
 
 /*
- * Entry of skb_try_coalesce(to, from, ...): what it copies out of `from`, which nobody
- * owns yet, is for the owner of `to`.
+ * Entry of skb_try_coalesce(to, from, ...): what it copies out of `from`, which has no
+ * owner yet, is for the owner of `to`.
  */
 static inline int merges_into(u64 skb, u64 stack)
 {
@@ -280,8 +280,8 @@ static inline u32 owner_of_copy(u64 skb, u64 caller, u64 stack)
 }
 
 /*
- * The socket of the packet capture that this processor is handing a packet to; 0: of none. It is
- * in there with softirqs off, so that nothing else on this processor handles packets meanwhile.
+ * The socket of the packet capture that this processor is handing a packet to; 0: none. Softirqs
+ * are off in there, so that nothing else on this processor handles packets at that time.
  */
 BPF_PERCPU_ARRAY(tapping, u64, 1);
 
@@ -317,7 +317,7 @@ int on_fexit_tapped(void *ctx)
 	return taps_for(0);
 }
 
-/* Entry of packet_setsockopt(socket, ...): whoever makes a ring for packets captures them. */
+/* Entry of packet_setsockopt(socket, ...): a socket with a ring for packets captures them. */
 int on_tap_set_up(struct pt_regs *ctx)
 {
 	own(u64_at(ctx->di, SOCKET_SOCK));
@@ -340,9 +340,9 @@ static inline u64 tap_here(void)
 }
 
 /*
- * Count what is copied of a packet for the capture that `tap` is the socket of: for the window
- * of whoever captures; otherwise apart from what is copied for anybody, while tracked work is
- * pending, whose packet it may be.
+ * Count what is copied of a packet for the capture with socket `tap`: for the window of the
+ * capturing process. Without one it is counted apart, while tracked work is pending, whose
+ * packet it may be.
  */
 static inline void count_tapped(void *ctx, u64 tap, u32 site, u32 direction, u64 bytes,
 				u64 caller)

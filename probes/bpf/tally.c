@@ -74,8 +74,8 @@ static inline void count_here(void *ctx, u32 site, u32 direction, u64 bytes, u64
 }
 
 /*
- * For whom the current thread, or the interrupt on top of it, may be working: its own
- * window's role; without one the pending work's, marked ROLE_UNATTRIBUTED; 0 for nobody.
+ * The role that the current thread, or the interrupt on top of it, may be working for: that of
+ * its own window; else that of the pending work, marked ROLE_UNATTRIBUTED; else 0.
  */
 static inline u32 role_of_work(void)
 {

@@ -47,7 +47,7 @@ struct moved {
 	u64 calls, bytes;
 };
 
-/* Copies at one site, of one direction, that one caller asked for; and of which object. */
+/* Copies at one site, in one direction, for one caller and one object. */
 struct copied {
 	struct object_key object;
 	u64 caller;
@@ -67,7 +67,7 @@ struct known_file {
 #define FILE_SLOTS 8
 
 struct thread {
-	u32 id; /* 0: nobody's */
+	u32 id; /* 0: no object */
 	u32 role; /* of its open window; 0: none */
 	u64 generation; /* of the windows, when that was found out */
 	/* Of the last call of the copy routine that no iterator's function has taken for its own: who

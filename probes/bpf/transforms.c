@@ -3,8 +3,8 @@
  *
  * An algorithm may be put together of others (gcm of ctr and ghash), which are asked through the
  * same functions for the same bytes: only the outermost call counts. The stack tells which one
- * that is. A call is noted at its entry, by the stack that it runs on, until it returns; what is
- * entered deeper on that stack meanwhile is a part of it. Interrupts have a stack of their own.
+ * that is. A call is noted at its entry, by the stack that it runs on, until it returns; a call
+ * that is entered deeper on that stack before that is a part of it. Interrupts have a stack of their own.
  *
  * What a call has handed over (-EINPROGRESS, -EBUSY) is done later by an asynchronous algorithm: a
  * device's, or cryptd's, whose thread calls these functions again. It is counted once more, with
@@ -51,7 +51,7 @@ static inline bool is_outermost(u64 stack, u32 site, u64 bytes, u64 caller)
 	};
 
 	if (!role_of_work())
-		return true; /* nobody's, and counted for nobody */
+		return true; /* has no role, and is not counted */
 	if (outermost_on(stack))
 		return false;
 	if (transforming.update(&key, &call))

@@ -1,6 +1,6 @@
 /*
  * Copies within a program's own memory, at the entry of the functions that make them. Only
- * in a meter that is told to watch a program's functions. Settings, of one function:
+ * in a meter that watches a program's functions. Settings, of one function:
  *
  *	PLACE_SITE
  *	PLACE_PUSHED              bytes on the stack above the address to return to
@@ -10,9 +10,9 @@
  */
 
 /*
- * A word in user memory, read as strings, of which every zero ends one: that is not done by
- * the routine under user copies. Reads by that one would be seen by its breakpoint, as the
- * program's own on some kernels, and on others by its event alone.
+ * A word in user memory, read as strings; every zero byte ends one. Strings are not read by the
+ * routine of user copies. A read by that routine would hit its breakpoint, and count as the
+ * program's own on some kernels, and on others as a hit of its event alone.
  */
 #define WORD_BYTES 6 /* the other two are zero in addresses and sizes */
 

@@ -7,8 +7,8 @@
  *
  * and closes it with prctl(MARKER, nonce, CLOSE, role, scope). The window begins
  * when the opening call returns and ends when the closing call is entered, so
- * neither is part of it. The nonce belongs to one run of the tracer: nobody
- * else's prctl can open a window.
+ * neither is part of it. The nonce belongs to one run of the tracer: no
+ * prctl of another program can open a window.
  *
  * What a program sets in motion may be copied later, by a softirq on top of
  * whatever thread is there. From the opening of a window with a tracked role until
@@ -19,8 +19,8 @@
  * calling process and every process it starts while the window is open. Scope ALONE is
  * every thread of the process, and none that it starts.
  *
- * The collector may say of a process that its window is about to open, with nobody as its opener:
- * what its threads are in the middle of copying is known then when it does.
+ * The collector may mark a process, without an opener, as one whose window is about to open: then
+ * copies that its threads have begun are known when the window opens.
  *
  * OPEN_AT_EXEC is for a program that is traced as a whole: the window begins when the
  * calling process has become another program, and the system call that made it so
@@ -115,8 +115,8 @@ static inline u64 memory_here(void)
 }
 
 /*
- * In which calls the kernel reads a file into memory of its own, for the caller: programs and
- * modules that are loaded. In a thread without a window that is nobody else's work.
+ * The calls in which the kernel reads a file into its own memory for the caller: programs and
+ * modules that are loaded. In a thread without a window that is work for no other process.
  */
 static inline bool reads_for_itself(u32 number)
 {

@@ -50,7 +50,7 @@ final class NettyConnection implements Connection {
         return NettyTransfer.of(name, file, size, step, this);
     }
 
-    /** At once, without the farewell of TLS: whoever it was for has gone. */
+    /** At once, without the closing message of TLS: the receiver has gone. */
     @Override
     public void close() throws IOException {
         channel.unsafe().close(channel.unsafe().voidPromise());

@@ -6,8 +6,8 @@
  * looked up; at its exit what it returned is added to their accounts. In between, what
  * the CPU copies is booked to the same files.
  *
- * Parameters in addition to meter.c's: MAX_FLOWS, MAX_OBJECTS, MAX_WORKERS, MAX_SYSCALL, NAME_BYTES,
- * ROLE_PROGRAM, PURPOSE_PAYLOAD, SYSCALL_EXIT_ID, SYSCALL_EXIT_RESULT, TOLD_*, WAY_*,
+ * Parameters in addition to meter.c's: MAX_FLOWS, MAX_OBJECTS, MAX_WORKERS, MAX_SYSCALL,
+ * NAME_BYTES, ROLE_PROGRAM, PURPOSE_PAYLOAD, SYSCALL_EXIT_ID, SYSCALL_EXIT_RESULT, TOLD_*, WAY_*,
  * RUNNING_*, NO_DESCRIPTOR, and the offsets of members TASK_FILES, TASK_SIGNAL,
  * SIGNAL_LIVE, FILES_TABLE, TABLE_SIZE, TABLE_FILES, FILE_INODE, FILE_DENTRY, FILE_MODE,
  * FILE_PRIVATE, DENTRY_PARENT, DENTRY_NAME, INODE_MODE, INODE_NUMBER, INODE_SUPER, INODE_SIZE,

@@ -67,7 +67,7 @@ struct known_file {
 #define FILE_SLOTS 8
 
 struct thread {
-	u32 id; /* 0: no object */
+	u32 id; /* 0: this entry is free */
 	u32 role; /* of its open window; 0: none */
 	u64 generation; /* of the windows, when that was found out */
 	/* Of the last call of the copy routine that no iterator's function has taken for its own: who

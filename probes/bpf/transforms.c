@@ -4,7 +4,8 @@
  * An algorithm may be put together of others (gcm of ctr and ghash), which are asked through the
  * same functions for the same bytes: only the outermost call counts. The stack tells which one
  * that is. A call is noted at its entry, by the stack that it runs on, until it returns; a call
- * that is entered deeper on that stack before that is a part of it. Interrupts have a stack of their own.
+ * that is entered deeper on that stack before that is a part of it. Interrupts have a stack of
+ * their own.
  *
  * What a call has handed over (-EINPROGRESS, -EBUSY) is done later by an asynchronous algorithm: a
  * device's, or cryptd's, whose thread calls these functions again. It is counted once more, with

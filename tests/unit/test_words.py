@@ -114,6 +114,15 @@ def test_what_the_code_says_is_plain():
     assert found == []
 
 
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "probes" / "bpf").iterdir()), ids=lambda p: p.name
+)
+def test_what_the_meter_says_is_plain(path):
+    comments = re.findall(r"/\*.*?\*/", path.read_text(), re.S)
+    assert comments
+    assert [one for one in comments if NOT_PLAIN.search(one)] == []
+
+
 def test_comments_and_docstrings_are_seen(tmp_path):
     path = tmp_path / "a.py"
     path.write_text('"""One.\n\nTwo."""\nX = "no"  # three\n"""Four."""\n')

@@ -32,7 +32,7 @@ from zctrace.commands import (
     streams,
     trace,
 )
-from zctrace.commands.options import TAKES_A_COMMAND, Once
+from zctrace.commands.options import TAKES_A_COMMAND, Commands, Once
 from zctrace.printable import printable
 from zctrace.reports.text.terminal import Terminal
 
@@ -40,6 +40,7 @@ _HELP = """Measure how often the CPU really copies data, and how often a program
 the kernel, for each way of moving a file to a socket."""
 
 app = typer.Typer(
+    cls=Commands,
     help=_HELP,
     epilog="\n\n".join(panels.FIRST),
     no_args_is_help=True,

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
+from release import tree
 from tests.conftest import HERE
 from tests.unit import forked
 from zctrace import cli, errors, packages
@@ -392,3 +393,10 @@ def test_other_faults_stay_what_they_are(monkeypatch, error):
     monkeypatch.setattr(cli, "app", app)
     with pytest.raises(type(error)):
         cli._status()
+
+
+@pytest.mark.parametrize("words", [c.words for c in tree.read().all()], ids=" ".join)
+def test_help_names_values_and_shows_no_types_of_python(words):
+    shown = CliRunner().invoke(cli.app, [*words, "--help"], env={"COLUMNS": "120"}).output
+    assert "--help" in shown
+    assert not re.search(r"<(bool|str|int|float|path|list)\b", shown)

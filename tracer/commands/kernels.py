@@ -8,13 +8,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from zctrace.commands.options import Once, Quiet
+from zctrace.commands.options import Commands, Once, Quiet
 from zctrace.commands.progress import shown
 from zctrace.machine import kernels
 from zctrace.reports.text.terminal import Terminal
 
 app = typer.Typer(
-    help="List, fetch and remove kernels for virtual machines.", invoke_without_command=True
+    cls=Commands,
+    help="List, fetch and remove kernels for virtual machines.",
+    invoke_without_command=True,
 )
 
 

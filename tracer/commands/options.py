@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from zctrace.collect import cgroups
 from zctrace.commands import panels
@@ -24,6 +24,29 @@ _NUMBER = re.compile(
 )
 
 
+def _name_value(parameter: Any) -> None:
+    """Give a parameter's value a name, where typer would show a type of Python's."""
+    if not isinstance(parameter, TyperOption):
+        # The name stands there already.
+        parameter.display_type_rich = lambda ctx: None
+    elif parameter.is_flag:
+        parameter.metavar = ""
+
+
+class Commands(TyperGroup):
+    """A group of commands, whose own options are named as those of commands are."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for parameter in self.params:
+            _name_value(parameter)
+
+    def get_help_option(self, ctx: Any) -> Any:
+        option = super().get_help_option(ctx)
+        _name_value(option)
+        return option
+
+
 class Once(TyperCommand):
     """A command that refuses a value that another one would replace without a word.
 
@@ -31,10 +54,19 @@ class Once(TyperCommand):
     """
 
     def __init__(self, name: str | None, **options: Any) -> None:
+        # Typer would break lines where the docstring does.
+        text = (options.get("help") or "").split("\n\n")
+        options["help"] = "\n\n".join(" ".join(part.split()) for part in text)
         super().__init__(name, **{**options, "epilog": panels.examples(name or "")})
         for parameter in self.params:
             if isinstance(parameter, TyperOption):
                 parameter.rich_help_panel = panels.PANEL_OF.get(parameter.name or "")
+            _name_value(parameter)
+
+    def get_help_option(self, ctx: Any) -> Any:
+        option = super().get_help_option(ctx)
+        _name_value(option)
+        return option
 
     def make_parser(self, ctx: Any) -> Any:
         parser: Any = super().make_parser(ctx)
@@ -130,9 +162,10 @@ Sabotage = Annotated[list[str] | None, typer.Option(hidden=True)]
 Mechanism = Annotated[
     Choice,
     typer.Option(
+        metavar="WAY",
         help="How copies to and from user memory are counted. callsite: probes on the callers. "
         "breakpoint: hardware breakpoints. both: both, and they must agree. auto: both for "
-        "run; breakpoint for a traced program, since it slows other programs down least."
+        "run; breakpoint for a traced program, since it slows other programs down least.",
     ),
 ]
 Command = Annotated[
@@ -174,14 +207,16 @@ Cpus = Annotated[
 Kernel = Annotated[
     str,
     typer.Option(
-        help="Kernel to measure: auto, host, a version such as 6.1, or the path of an image."
+        metavar="KERNEL",
+        help="Kernel to measure: auto, host, a version such as 6.1, or the path of an image.",
     ),
 ]
 Kernels = Annotated[
     list[str] | None,
     typer.Option(
+        metavar="KERNEL",
         help="Kernel to measure: auto, host, a version such as 6.1, or the path of an image. "
-        "Can be repeated."
+        "Can be repeated.",
     ),
 ]
 Modules = Annotated[

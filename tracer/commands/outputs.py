@@ -21,7 +21,9 @@ NOWHERE = Outputs()
 def writes(chosen: Iterable[Format]) -> Callable[[Callable[..., _T]], Callable[..., _T]]:
     """Give a command an option for each format in place of its parameter ``outputs``."""
     options = {
-        one.name: Annotated[Path | None, typer.Option(one.option, help=one.help)]
+        one.name: Annotated[
+            Path | None, typer.Option(one.option, metavar="FILE", help=one.help)
+        ]
         for one in chosen
     }
 

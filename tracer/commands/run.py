@@ -77,6 +77,7 @@ def command(
     skip: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="NAME",
             help="Strategies to skip, by name or pattern such as 'netty-*'. Can be repeated.",
             show_default=False,
         ),
@@ -84,21 +85,29 @@ def command(
     size: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="SIZE",
             help="Payload, 1M or the whole --file if not set; K, M, G are powers of 1024. "
-            "Repeatable."
+            "Repeatable.",
         ),
     ] = None,
     chunk: Annotated[
         str | None,
-        typer.Option(help="Bytes per system call, at most. Default: one call per transfer."),
+        typer.Option(
+            metavar="SIZE",
+            help="Bytes per system call, at most. Default: one call per transfer.",
+        ),
     ] = None,
     pipe_size: Annotated[
         str | None,
-        typer.Option(help="Capacity of the pipe that splice uses. Default: the kernel's."),
+        typer.Option(
+            metavar="SIZE", help="Capacity of the pipe that splice uses. Default: the kernel's."
+        ),
     ] = None,
     user_copies: Annotated[
         str,
-        typer.Option(help="Count JVM-internal copies of at least SIZE (at most 64K)."),
+        typer.Option(
+            metavar="SIZE", help="Count JVM-internal copies of at least SIZE (at most 64K)."
+        ),
     ] = str(USER_COPIES),
     repeat: Annotated[
         int,
@@ -111,20 +120,25 @@ def command(
     nic: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="NIC",
             help="lo, veth, veth-nosg, e1000, e1000-nosg or virtio; -nosg is without "
-            "scatter/gather. Repeatable."
+            "scatter/gather. Repeatable.",
         ),
     ] = None,
     cache: Annotated[
         list[PageCache] | None,
         typer.Option(
+            metavar="warm|cold",
             help="warm: the payload is in the page cache before; cold: it is on the disk. "
-            "Repeatable."
+            "Repeatable.",
         ),
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option(help="A file of your own to send, on your own disk. Needs --kernel host."),
+        typer.Option(
+            metavar="FILE",
+            help="A file of your own to send, on your own disk. Needs --kernel host.",
+        ),
     ] = None,
     to: Annotated[
         str | None,
@@ -138,8 +152,9 @@ def command(
     fs: Annotated[
         str | None,
         typer.Option(
+            metavar="NAME",
             help="File system of the payload: ext4, xfs, btrfs, tmpfs. Default: ext4, and "
-            "xfs for what ext4 cannot do."
+            "xfs for what ext4 cannot do.",
         ),
     ] = None,
     mechanism: Mechanism = Choice.AUTO,

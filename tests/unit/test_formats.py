@@ -26,7 +26,7 @@ def invoke(*arguments):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_format_is_an_option_of_its_command(command):
-    shown = set(re.findall(r"(--[a-z]+) +<path>", invoke(command, "--help").stdout))
+    shown = set(re.findall(r"(--[a-z]+) +FILE", invoke(command, "--help").stdout))
     assert {one.option for one in formats.of(COMMANDS[command])} == shown - {"--file"}
 
 

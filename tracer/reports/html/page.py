@@ -23,6 +23,7 @@ from zctrace.workloads.catalogue import strategy_named
 _UNFOLDED = 5
 """So many strategies are shown unfolded."""
 _MIXED = "mixed"
+_NO_CLAIM = "No claim: the textbook makes no claim about this strategy."
 _FIGURES = ("CPU copies", "mode switches", "DMA copies")
 
 
@@ -79,7 +80,7 @@ def _content(judged: Sequence[Judged]) -> dict[str, Any]:
         "claims": claims,
         "claims_narrow": claims.by_group(),
         "sentences": _sentences(rows),
-        "no_claim": wording.NO_CLAIM if _any(rows, Word.NO_CLAIM) else "",
+        "no_claim": _NO_CLAIM if _any(rows, Word.NO_CLAIM) else "",
         "chart": _chart(rows, prefixes),
         "sections": sections,
         "unfolded": len(sections) <= _UNFOLDED,

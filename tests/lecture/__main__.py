@@ -48,7 +48,7 @@ def files(judged):
         # All kernels have the same figures, or there would be no text.
         made[image] = drawings.stacked(runs[-1:], (strategy,), nic)
         lines = [[wording.release(j), *(_cell(j, name) for name in _FIGURES)] for j in runs]
-        return f"{_table(columns, lines)}\n\n![{title}]({image})"
+        return f"{_table(columns, lines)}\n\n[![{title}]({image})]({image})"
 
     def without(copies, columns):
         lines = [

@@ -72,7 +72,7 @@ def test_what_stands_in_the_documents_is_what_the_csv_has():
     for page in PAGES:
         text, seen = (FOLDER / page).read_text(), 0
         for part in re.split(r"^## ", text, flags=re.M)[1:6]:
-            strategy, nic = re.search(r"\]\(([a-z-]+?)-(e1000.*)\.svg\)", part).groups()
+            strategy, nic = re.search(r"\]\(([a-z-]+?)-(e1000[^)]*)\.svg\)", part).groups()
             for line in re.findall(r"^\| (\d.*) \|$", part, re.M):
                 release, *cells = line.split(" | ")
                 shown = tuple(float(cell.split()[0]) for cell in cells)

@@ -166,9 +166,9 @@ def raise_terminated() -> None:
 
     A SIGHUP that was ignored at the start, as by nohup(1), stays ignored.
     """
-    for number in _ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _terminate)
+    signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _terminate)
 
 
 def _terminate(number: int, _: object) -> None:

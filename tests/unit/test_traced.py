@@ -312,3 +312,30 @@ def test_a_breakpoint_that_was_not_armed_all_the_time_leaves_the_answer_open(rec
     hits = {**evidence.trace.run.hits, name: dataclasses.replace(hits, multiplexed=True)}
     (doubt,) = program.answer(altered(evidence, hits=hits)).doubts
     assert doubt.startswith(f"the breakpoint on {name} was not armed all the time")
+
+
+@pytest.mark.parametrize(
+    ("copied", "said"),
+    [
+        ({"u2k": 45, "k2u": 3560}, "45 B were copied on the way out, 3560 B on the way in"),
+        ({"k2u": 7}, "7 B were copied on the way in"),
+        ({"k2k": 9}, "9 B were copied inside the kernel"),
+        ({"u2k": 1, "k2k": 9}, "1 B were copied on the way out, 9 B inside the kernel"),
+        ({None: 5}, "5 B were copied in an unknown direction"),
+    ],
+)
+def test_the_answer_says_where_few_bytes_were_copied(answers, copied, said):
+    found = answers["nginx, sendfile on"]
+    ways = {Direction(way) if way else None: size for way, size in copied.items()}
+    found = dataclasses.replace(found, copied=ways)
+    assert f"; {said}, most by " in sentences.sentence(found)
+
+
+def test_an_answer_of_many_small_copies_ends_with_its_figure(answers):
+    """No call has a share that is worth a name."""
+    found = answers["nginx, sendfile on"]
+    small = {Direction.USER_TO_KERNEL: 1000}
+    calls = [dataclasses.replace(line, copied=small) for line in found.calls]
+    copied = {Direction.USER_TO_KERNEL: 2 * sum(found.delivered.values()) // 100}
+    found = dataclasses.replace(found, calls=calls, copied=copied)
+    assert sentences.sentence(found) == "not zero-copy: 0.02 copies per byte delivered"

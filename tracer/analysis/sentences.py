@@ -21,6 +21,14 @@ _NAMED, _SHOWN = 3, 0.005
 """How many calls a sentence names, and from which share of the bytes on."""
 
 
+_WHERE = {
+    Direction.USER_TO_KERNEL: "on the way out",
+    Direction.KERNEL_TO_USER: "on the way in",
+    Direction.KERNEL_TO_KERNEL: "inside the kernel",
+    None: "in an unknown direction",
+}
+
+
 def sentence(found: Answer) -> str:
     """The verdict, in one sentence."""
     return _on_copies(found) + _on_transforms(found) + _on_pages(found)
@@ -110,19 +118,16 @@ def _on_copies(found: Answer) -> str:
         for line in parts[:_NAMED]
         if line.copied_bytes >= many * _SHOWN
     )
-    return f"not zero-copy: {least}{ratio:.2f} copies per byte {basis}: {shares}"
+    said = f"not zero-copy: {least}{ratio:.2f} copies per byte {basis}"
+    return f"{said}: {shares}" if shares else said
 
 
 def _ways(found: Answer) -> str:
     """What was copied into the program and out of it: the share above is about one of these."""
     copied = found.copied or {}
-    if copied.get(None):
-        return f"{found.copied_bytes} B were copied"
-    received = copied.get(Direction.KERNEL_TO_USER, 0)
-    delivered = (found.copied_bytes or 0) - received
-    if delivered and received:
-        return f"{delivered} B were copied on the way out, {received} B on the way in"
-    return f"{delivered or received} B were copied on the way {'out' if delivered else 'in'}"
+    parts = [f"{size} B {where}" for way, where in _WHERE.items() if (size := copied.get(way))]
+    first, *others = parts
+    return ", ".join([first.replace(" B ", " B were copied ", 1), *others])
 
 
 def _of_little(found: Answer, copied: str, sizes: str) -> str:

@@ -60,7 +60,7 @@ def _setting(rows: Sequence[Judged]) -> list[str]:
     lines += [
         "",
         "Bytes copied by the CPU for the process under measurement (u: user, k: kernel "
-        "memory), and payload bytes that devices moved by themselves:",
+        "memory), and payload bytes that devices moved by DMA:",
         "",
     ]
     ways = wording.ways_watched(rows)

@@ -38,6 +38,7 @@ _MACHINES = {
     "qemu-tcg": "in a virtual machine (QEMU, emulated)",
     "qemu-kvm": "in a virtual machine (QEMU, KVM)",
 }
+_LEAST_SHARE = 0.001
 _ALARMS = 6
 """How many controls an alarm names."""
 
@@ -65,8 +66,9 @@ def cost(trace: Trace, price: Price, machine: str) -> str:
     )
     spent = (calls * price.call + copies * price.copy) / 1e9
     share = spent / trace.seconds if trace.seconds else 0
+    percent = f"{share * 100:.1f}" if share >= _LEAST_SHARE or not share else "< 0.1"
     return (
-        f"Overhead, estimated from timings before the trace: {spent:.2g} s, {share:.1%} of one "
+        f"Overhead, estimated from timings before the trace: {spent:.2g} s, {percent} % of one "
         f"CPU. Each system call of the program takes {price.call / 1000:.2f} µs longer, each "
         f"copy {price.copy / 1000:.2f} µs. Each system call of another program takes "
         f"{price.bystander / 1000:.2f} µs longer."
@@ -356,7 +358,7 @@ def coverage(evidence: Evidence, runs: Sequence[Judged]) -> list[Line]:
         if site.note:
             said.append(Line(f"Fallback: {site.function}: {site.note}.", Tone.DOUBT))
     if refused := [
-        f"{site.function} from {', '.join(site.unreached)}"
+        f"{site.function} from {', '.join(dict.fromkeys(site.unreached))}"
         for site in evidence.sites
         if site.unreached
     ]:

@@ -78,8 +78,8 @@ def test_the_price_is_said_of_the_program_s_calls_and_copies(recorded_trace):
     said = wording.cost(trace, Price(250.0, 500.0, 90.0), "host")
     assert said == (
         "Overhead, estimated from timings before the trace: 1 s, 10.0 % of one CPU. Each "
-        "system call of the program takes 0.25 µs longer, each copy 0.50 µs. Each system call of "
-        "another program takes 0.09 µs longer."
+        "system call of the program takes 0.25 µs longer, each copy 0.50 µs. Each system call "
+        "of another program takes 0.09 µs longer."
     )
     emulated = wording.cost(trace, Price(250.0, 500.0, 90.0), "qemu-tcg")
     assert emulated == f"{said} Times of an emulated machine do not apply to real hardware."

@@ -6,6 +6,7 @@ The last test fails, as it should.
 import json
 import os
 import queue
+import re
 import socket
 import subprocess
 import sys
@@ -22,6 +23,9 @@ from zctrace.workloads import libc, marker
 
 SIZE = 1 << 20
 ODD = 300_007
+
+
+_SKIPPED = re.compile(r"events were lost \(on_f(entry|exit)_\w+-skipped \d+\)$")
 
 
 def found(window):
@@ -44,7 +48,9 @@ def found(window):
         )
     )
     assert answer.failed == []
-    assert answer.doubts == ()
+    # An interrupt in one of the meter's programs may skip that program: then the answer is open
+    # and says so. The figures are compared to the byte in any case.
+    assert [doubt for doubt in answer.doubts if not _SKIPPED.search(doubt)] == []
     return answer
 
 

@@ -125,9 +125,11 @@ def _on_copies(found: Answer) -> str:
 def _ways(found: Answer) -> str:
     """What was copied into the program and out of it: the share above is about one of these."""
     copied = found.copied or {}
-    parts = [f"{size} B {where}" for way, where in _WHERE.items() if (size := copied.get(way))]
-    first, *others = parts
-    return ", ".join([first.replace(" B ", " B were copied ", 1), *others])
+    parts = [(size, where) for way, where in _WHERE.items() if (size := copied.get(way))]
+    return ", ".join(
+        f"{size} B {'' if number else 'were copied '}{where}"
+        for number, (size, where) in enumerate(parts)
+    )
 
 
 def _of_little(found: Answer, copied: str, sizes: str) -> str:

@@ -72,5 +72,10 @@ class Listing:
     lines: Sequence[str]
 
 
+def end_of(name: str, most: int) -> str:
+    """At most so many characters: of a longer name the end says more."""
+    return name if len(name) <= most else f"…{name[1 - most :]}"
+
+
 Block = Text | Gap | Table | Listing
 GAP = Gap()

@@ -17,7 +17,7 @@ from zctrace.evidence.account import (
 )
 from zctrace.probes.model import Direction, Quantity
 from zctrace.reports import flamegraph, wording
-from zctrace.reports.blocks import GAP, Block, Column, Listing, Row, Table, Text, Tone
+from zctrace.reports.blocks import GAP, Block, Column, Listing, Row, Table, Text, Tone, end_of
 
 _ROWS, _MOVED, _STACKS, _UNEXPLAINED = 8, 3, 3, 3
 """Of each table; how many of them for what moved the most; how many stacks; how much that is
@@ -91,7 +91,7 @@ def _heading(found: Answer) -> Iterator[Block]:
     assert subject is not None
     first, *others = wording.heading(found.evidence)
     yield Text(
-        f"{_short(subject.words, 200)}: traced for {found.trace.seconds:.1f} s, "
+        f"{end_of(subject.words, 200)}: traced for {found.trace.seconds:.1f} s, "
         f"{_ENDED[found.trace.ended]}"
     )
     yield Text(first)
@@ -243,10 +243,6 @@ def _more(left: Sequence[Line]) -> str:
 
 def _ratio(copies: float) -> str:
     return f"{copies:.4g}" if copies >= _LEAST_RATIO or not copies else f"< {_LEAST_RATIO}"
-
-
-def _short(name: str, longest: int) -> str:
-    return name if len(name) <= longest else f"…{name[1 - longest :]}"
 
 
 def _transformed(found: Answer) -> Iterator[Block]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from zctrace.analysis import captures
 from zctrace.analysis.runs import Judged
@@ -13,6 +11,7 @@ from zctrace.analysis.verdicts import Source, Word
 from zctrace.evidence.origin import FACTS
 from zctrace.evidence.schema import COLD, LOOPBACK, VIRTUAL, WARM, Evidence, Price, Trace
 from zctrace.probes.model import Direction, Quantity
+from zctrace.reports.blocks import Text, Tone
 from zctrace.sizes import human_size
 from zctrace.workloads.marker import RoleName
 
@@ -41,20 +40,6 @@ _MACHINES = {
 _LEAST_SHARE = 0.001
 _ALARMS = 6
 """How many controls an alarm names."""
-
-
-class Tone(enum.Enum):
-    """How much a line matters."""
-
-    PLAIN = "plain"
-    DOUBT = "doubt"
-    ALARM = "alarm"
-
-
-@dataclass(frozen=True)
-class Line:
-    text: str
-    tone: Tone = Tone.PLAIN
 
 
 def cost(trace: Trace, price: Price, machine: str) -> str:
@@ -323,10 +308,10 @@ def sentences(runs: Sequence[Judged], *, every: bool = False) -> list[tuple[str,
     return spoken
 
 
-def controls_passed(runs: Sequence[Judged]) -> Line:
+def controls_passed(runs: Sequence[Judged]) -> Text:
     checked = [control for j in runs for control in j.checked]
     failed = sum(not control.passed for control in checked)
-    return Line(
+    return Text(
         f"Self-tests: {len(checked) - failed} of {len(checked)} passed.",
         Tone.ALARM if failed else Tone.PLAIN,
     )
@@ -338,7 +323,7 @@ def _from(callers: int) -> str:
     return f" ({callers} caller{'s' if callers > 1 else ''})"
 
 
-def coverage(evidence: Evidence, runs: Sequence[Judged]) -> list[Line]:
+def coverage(evidence: Evidence, runs: Sequence[Judged]) -> list[Text]:
     """What was watched and how, what was not and why, and what was lost."""
     by_mechanism: dict[str, dict[str, int]] = {}
     for site in evidence.sites:
@@ -347,7 +332,7 @@ def coverage(evidence: Evidence, runs: Sequence[Judged]) -> list[Line]:
             of = by_mechanism.setdefault(site.mechanism, {})
             of[site.function] = of.get(site.function, 0) + (site.callers or 0)
     said = [
-        Line(
+        Text(
             f"Watched by {mechanism}: "
             + ", ".join(f"{name}{_from(many)}" for name, many in of.items())
             + "."
@@ -356,18 +341,18 @@ def coverage(evidence: Evidence, runs: Sequence[Judged]) -> list[Line]:
     ]
     for site in evidence.sites:
         if site.note:
-            said.append(Line(f"Fallback: {site.function}: {site.note}.", Tone.DOUBT))
+            said.append(Text(f"Fallback: {site.function}: {site.note}.", Tone.DOUBT))
     if refused := [
         f"{site.function} from {', '.join(dict.fromkeys(site.unreached))}"
         for site in evidence.sites
         if site.unreached
     ]:
-        said.append(Line(f"Call sites that could not be probed: {'; '.join(refused)}."))
+        said.append(Text(f"Call sites that could not be probed: {'; '.join(refused)}."))
     for blind in evidence.blind:
         functions = " or ".join(blind.functions)
         paths = ", ".join(sorted(blind.paths))
         said.append(
-            Line(
+            Text(
                 f"Not covered: {functions} ({blind.reason}). Affects claims about {paths}.",
                 Tone.DOUBT,
             )
@@ -376,22 +361,22 @@ def coverage(evidence: Evidence, runs: Sequence[Judged]) -> list[Line]:
     for j in runs:
         lost.update(j.run.losses)
     causes = ", ".join(f"{many} × {cause}" for cause, many in lost.items())
-    said.append(Line(f"Lost events: {causes or 'none'}."))
+    said.append(Text(f"Lost events: {causes or 'none'}."))
     if runs and not any(j.run.tells_skips for j in runs):
         said.append(
-            Line(
+            Text(
                 "This kernel does not report probe hits skipped during interrupts (Linux 6.7 "
                 "and later do), so missed events cannot be ruled out."
             )
         )
     for sentence in captures.sentences(j.run for j in runs):
-        said.append(Line(f"{sentence[0].upper()}{sentence[1:]}.", Tone.DOUBT))
+        said.append(Text(f"{sentence[0].upper()}{sentence[1:]}.", Tone.DOUBT))
     again = sum(j.run.attempts - 1 for j in runs)
     if again:
         said.append(
-            Line(f"Repeated runs: {again} (a probe hit was missed, or TCP retransmitted).")
+            Text(f"Repeated runs: {again} (a probe hit was missed, or TCP retransmitted).")
         )
     if evidence.rights:
         user = f"{evidence.request.user} (uid {evidence.rights['uid']})"
-        said.append(Line(f"Strategies ran as {user}."))
+        said.append(Text(f"Strategies ran as {user}."))
     return said

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from zctrace.reports.blocks import end_of
 from zctrace.reports.html import canvas
 from zctrace.reports.html.canvas import Canvas
 
@@ -39,7 +40,7 @@ class Group:
 
     @property
     def short(self) -> str:
-        return self.name if len(self.name) <= _NAME else f"…{self.name[1 - _NAME :]}"
+        return end_of(self.name, _NAME)
 
 
 def draw(groups: Sequence[Group], prefix: str, title: str, *, narrow: bool) -> str:

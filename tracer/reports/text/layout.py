@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zctrace.printable import printable
+from zctrace.reports.blocks import end_of
 
 _WIDTH = 80
 _NAME = 12
@@ -83,8 +84,7 @@ class PathName:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         name, room = self._name, options.max_width
-        shorter = len(name) > room >= _SHORT
-        yield Text(f"…{name[1 - room :]}" if shorter else name, overflow="fold")
+        yield Text(end_of(name, room) if room >= _SHORT else name, overflow="fold")
 
 
 def print_table(table: Table, console: Console) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from rich.console import Console
 
-from zctrace.reports.blocks import Block, Cell, Column, Gap, Listing, Table, Text, Tone
+from zctrace.reports.blocks import Block, Cell, Column, Gap, Listing, Table, Text, Tone, end_of
 from zctrace.reports.text.layout import PathName, new_table, print_table, say, size
 
 _NAME = 40
@@ -51,7 +51,6 @@ def _cell(column: Column, cell: Cell) -> str | PathName:
     if isinstance(cell, int):
         return size(cell) if column.bytes else str(cell)
     if column.short:
-        # Of a long name the end says more.
-        cell = f"…{cell[1 - _NAME :]}" if len(cell) > _NAME else cell
+        cell = end_of(cell, _NAME)
         return cell if " " in cell else PathName(cell)
     return cell

@@ -14,8 +14,9 @@ from zctrace.analysis.runs import Judged
 from zctrace.analysis.verdicts import Source, Verdict, Word
 from zctrace.evidence.schema import Evidence
 from zctrace.reports import wording
+from zctrace.reports.blocks import Tone
 from zctrace.reports.text.layout import new_table, print_table, say
-from zctrace.reports.wording import DIFFERENT, UNMEASURED, Tone, copies, differs
+from zctrace.reports.wording import DIFFERENT, UNMEASURED, copies, differs
 from zctrace.workloads.catalogue import strategy_named
 from zctrace.workloads.marker import role_name
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zctrace.evidence.account import CLOSED, EXITED, INTERRUPTED, TIME, Account
+from zctrace.evidence.account import CLOSED, EXITED, INTERRUPTED, SERVED, TIME, Account
 from zctrace.evidence.schema import COLD, WARM, Evidence, Run
 from zctrace.workloads import catalogue
 
@@ -23,7 +23,7 @@ def faults(evidence: Evidence) -> Iterator[Fault]:
     if evidence.trace:
         if not evidence.request.subject:
             yield "request.subject", "no program is named, but one was traced"
-        if evidence.trace.ended not in (EXITED, TIME, INTERRUPTED, CLOSED):
+        if evidence.trace.ended not in (EXITED, TIME, INTERRUPTED, SERVED, CLOSED):
             yield "trace.ended", f"not a reason to end: {evidence.trace.ended!r}"
         yield from _of_account(evidence.trace.account)
         return

@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from zctrace.workloads.known import Controls
 from zctrace.workloads.marker import NONCE
 
 _ORDERLY_SECONDS = 5.0
+_POLL_SECONDS = 0.05
 _FOLDERS = ("/dev/shm", "/run", "/tmp")
 """Where the controls' files may live: in memory, if possible."""
 _NO_LOOPBACK = (
@@ -66,9 +69,20 @@ class ProgramGroup:
 
     def interrupt(self) -> None:
         """Send SIGINT to all of them, as Ctrl-C does."""
+        self._signal(signal.SIGINT)
+
+    def end(self, goes_on: Callable[[], bool]) -> None:
+        """Send SIGTERM to all of them, and wait a while; for those that stay, SIGKILL."""
+        deadline = time.monotonic() + _ORDERLY_SECONDS
+        self._signal(signal.SIGTERM)
+        while goes_on() and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
         for process in self.members():
             with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGINT)
+                os.kill(process, number)
 
     def _start(
         self, subject: Subject | None, when: str, channel: int

@@ -7,6 +7,7 @@ a cgroup of ours, before and after; in between breakpoints are for the program's
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,12 +18,21 @@ from typing import Any
 from zctrace.collect import captures, cgroups, obstacles, processes
 from zctrace.collect.attached import Instrument, attached, survey
 from zctrace.collect.calibration import Calibration
+from zctrace.collect.client import Client
 from zctrace.collect.describe import RUNNING, TRACING, Stopwatch, hits_since
 from zctrace.collect.launcher import ProgramGroup
 from zctrace.collect.meter import EMULATED_SETTLING_SECONDS, SETTLING_SECONDS
 from zctrace.collect.stacks import Programs
 from zctrace.errors import SessionError
-from zctrace.evidence.account import CLOSED, EXITED, INTERRUPTED, STRATEGY, TIME, Look
+from zctrace.evidence.account import (
+    CLOSED,
+    EXITED,
+    INTERRUPTED,
+    SERVED,
+    STRATEGY,
+    TIME,
+    Look,
+)
 from zctrace.evidence.schema import (
     LEFT,
     UNWATCHED,
@@ -102,6 +112,7 @@ class _Watched:
     seconds: float
     ended: str
     status: int | None = None
+    client_status: int | None = None
 
 
 class Tracer:
@@ -123,6 +134,7 @@ class Tracer:
         emulated = request.machine == "qemu-tcg"
         self._settling = EMULATED_SETTLING_SECONDS if emulated else SETTLING_SECONDS
         self.group = ProgramGroup(request, cgroup, streams, environment)
+        self._client = functools.partial(Client, request, streams, environment)
         self._stop, self._say, self._show = stop, say, show
         self._programs = Programs()
         self.rights: dict[str, Any] = {}
@@ -182,25 +194,31 @@ class Tracer:
             watched.ended,
             watched.status,
             price=self.price,
+            client_status=watched.client_status,
         )
 
     def _command(self, subject: Subject, stretch: _Stretch) -> _Watched:
         with self.group.launch("before", subject) as launcher:
             with stretch:
                 controls = launcher.control()
-            with stretch:
+            with stretch, self._client(subject) as client:
                 launcher.execute()
                 began = time.monotonic()
                 self.rights = cgroups.rights(launcher.pid)
-                ended = self._wait(
-                    subject,
-                    lambda: launcher.runs() or bool(self.group.members()),
-                    self.group.members,
-                )
+
+                def runs() -> bool:
+                    return launcher.runs() or bool(self.group.members())
+
+                ended = self._wait(subject, runs, self.group.members, client)
                 seconds = time.monotonic() - began
+                if ended == EXITED:
+                    client.require_started()
+                if ended == SERVED:
+                    # What it still has to do belongs to it.
+                    self.group.end(runs)
                 self._close()
             status = launcher.end()
-        return _Watched(controls, seconds, ended, status)
+        return _Watched(controls, seconds, ended, status, client.status)
 
     def _processes(self, subject: Subject, stretch: _Stretch) -> _Watched:
         controls = self._control("before", stretch)
@@ -229,14 +247,16 @@ class Tracer:
         opened |= now
         self.rights = _rights(there)
         began = time.monotonic()
-        ended = self._wait(
-            subject,
-            lambda: any(map(processes.alive, opened)),
-            lambda: self._there(subject) | opened,
-        )
-        seconds = time.monotonic() - began
-        self._close()
-        return _Watched(controls, seconds, ended)
+        with self._client(subject) as client:
+            ended = self._wait(
+                subject,
+                lambda: any(map(processes.alive, opened)),
+                lambda: self._there(subject) | opened,
+                client,
+            )
+            seconds = time.monotonic() - began
+            self._close()
+        return _Watched(controls, seconds, ended, client_status=client.status)
 
     def _windowless(self, pids: set[int]) -> set[int]:
         return {pid for pid in pids if not self._meter.has_window(pid)}
@@ -303,6 +323,7 @@ class Tracer:
         subject: Subject,
         goes_on: Callable[[], bool],
         there: Callable[[], Iterable[int]],
+        client: Client,
     ) -> str:
         """Until it is over, and why it is; ``there`` are the processes that are traced."""
         began = time.monotonic()
@@ -318,6 +339,8 @@ class Tracer:
                 now = time.monotonic()
                 if now > deadline:
                     return TIME
+                if client.has_ended(there() if client.wanted else ()):
+                    return SERVED
                 if notes.due(now):
                     self._programs.note(there())
                 if looks.due(now):

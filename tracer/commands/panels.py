@@ -6,7 +6,7 @@ MEASURE, SAVED, MACHINE = "Measure", "Saved results", "Kernels and this machine"
 """Panels of commands."""
 _OPTIONS = {
     "What to measure": (
-        *("pid", "cgroup", "duration", "no_follow", "user", "max_copies"),
+        *("pid", "cgroup", "client", "duration", "no_follow", "user", "max_copies"),
         *("every", "skip", "size", "chunk", "pipe_size", "repeat", "nic", "cache", "file"),
         *("to", "fs"),
     ),
@@ -34,6 +34,7 @@ _EXAMPLES = {
     "trace": (
         "sudo zctrace trace -- cp big.iso /srv",
         "sudo zctrace trace -p 1234 -d 10 --json nginx.json",
+        "sudo zctrace trace --client 'curl -so /dev/null localhost:8000/big' -- ./server",
         "sudo zctrace trace --kernel 6.1 --stacks --folded stacks.txt -- ./server",
     ),
     "check": ("sudo zctrace check --max-copies 0.01 -- ./server --self-test",),

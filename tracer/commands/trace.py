@@ -82,6 +82,15 @@ def command(
     cpus: Cpus = None,
     mechanism: Mechanism = Choice.AUTO,
     module: Modules = None,
+    client: Annotated[
+        str | None,
+        typer.Option(
+            parser=word,
+            metavar="COMMAND",
+            help="A client, in quotes. It runs when the traced command listens, is not traced, "
+            "and ends the tracing.",
+        ),
+    ] = None,
     interval: Annotated[
         float | None,
         typer.Option(
@@ -114,6 +123,7 @@ def command(
         follow=not no_follow,
         stacks=stacks or outputs.stacks,
         interval=interval,
+        client=client or "",
     )
     how = wanted(
         *(subject, user, mechanism),
@@ -134,6 +144,7 @@ def subject_of(
     follow: bool,
     stacks: bool = False,
     interval: float | None = None,
+    client: str = "",
 ) -> Subject:
     """What was asked for; raises :class:`UsageError` unless it is one thing."""
     given = [
@@ -159,6 +170,7 @@ def subject_of(
         follow=follow,
         stacks=stacks,
         interval=interval,
+        client=client,
     )
 
 
@@ -171,7 +183,7 @@ def trace(
     quiet: bool,
     require: Callable[[Answer], None] = lambda found: None,
 ) -> int | None:
-    """Everything; returns a command's status. Raises ``ZctraceError``.
+    """Everything; returns a command's status, or its client's. Raises ``ZctraceError``.
 
     ``require`` is called last, and may raise one, too.
     """
@@ -193,7 +205,8 @@ def trace(
     show([found], outputs, Terminal())
     require_controls([found])
     require(found)
-    return found.trace.status
+    # The server was ended by a signal.
+    return found.trace.client_status if wanted.subject.client else found.trace.status
 
 
 def show(answers: Sequence[Answer], outputs: Outputs, console: Console) -> None:

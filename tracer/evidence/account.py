@@ -156,3 +156,4 @@ class Stack:
 STRATEGY = "trace"
 """What evidence has in the place of a strategy's name."""
 EXITED, TIME, INTERRUPTED, CLOSED = "exited", "time", "interrupted", "closed"
+SERVED = "served"

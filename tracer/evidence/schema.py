@@ -49,7 +49,8 @@ class Subject:
     Tracing ends after ``seconds``, if that is a number. ``follow``: count started processes,
     too. ``stacks``: keep the stack of each copy. ``interval``: seconds between two lines of
     progress, if that is a number. ``marked``: count only the windows that processes open
-    themselves; without ``pids``, any process of the user may open one.
+    themselves; without ``pids``, any process of the user may open one. ``client``: a shell's
+    command, not traced, that begins when the command listens; with it the tracing ends.
     """
 
     command: tuple[str, ...] = ()
@@ -61,6 +62,7 @@ class Subject:
     stacks: bool = False
     interval: float | None = None
     marked: bool = False
+    client: str = ""
 
     @property
     def words(self) -> str:
@@ -287,8 +289,10 @@ class Trace:
 
     ``run`` has its counts, under the role ``program``, and those of the controls.
     ``seconds`` is how long it was counted; ``ended`` why no longer: ``exited``, ``time``,
-    ``interrupted`` or, of a window, ``closed``. ``status`` is a command's, as a shell has
-    it; ``None`` where it was not ours. ``price`` is what the meter cost; of saved traces older
+    ``interrupted``, ``served`` (the client ended) or, of a window, ``closed``. ``status`` is a
+    command's, as a shell has it; ``None`` where it was not ours. ``client_status`` is the
+    client's; ``None`` where there was none, or it was ended with the tracing.
+    ``price`` is what the meter cost; of saved traces older
     than that it is ``None``, and ``costs`` how often each of the meter's programs ran, for
     everybody, and for how many ns.
     """
@@ -300,6 +304,7 @@ class Trace:
     status: int | None
     costs: dict[str, tuple[int, int]] = field(default_factory=dict)
     price: Price | None = None
+    client_status: int | None = None
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ from zctrace.evidence.account import (
     EXITED,
     INTERRUPTED,
     NO_CALL,
+    SERVED,
     TIME,
     FlowWay,
     ThingKind,
 )
+from zctrace.probes import operations
 from zctrace.probes.model import Direction, Quantity
 from zctrace.reports import flamegraph, wording
 from zctrace.reports.blocks import GAP, Block, Column, Listing, Row, Table, Text, Tone, end_of
@@ -46,6 +48,7 @@ _ENDED = {
     EXITED: "until it exited",
     TIME: "stopped after --duration",
     INTERRUPTED: "stopped by Ctrl-C",
+    SERVED: "until its client exited",
     CLOSED: "in a window that the program opened and closed",
 }
 
@@ -76,7 +79,7 @@ def of_answer(found: Answer) -> Iterator[Block]:
     yield from _moved(found)
     if found.copied is not None:
         yield Text(_LEGEND)
-        yield from _lines(found.calls, "system call")
+        yield from _lines(found.calls, _calls_heading(found))
         yield from _lines(found.things, "file, socket or pipe", descriptors=True)
         yield from _sites(found)
         yield from _stacks(found)
@@ -94,6 +97,10 @@ def _heading(found: Answer) -> Iterator[Block]:
         f"{end_of(subject.words, 200)}: traced for {found.trace.seconds:.1f} s, "
         f"{_ENDED[found.trace.ended]}"
     )
+    if subject.client:
+        status = found.trace.client_status
+        end = "was ended" if status is None else f"exited with status {status}"
+        yield Text(f"client, not traced: {end_of(subject.client, 200)}: {end}", indent=2)
     yield Text(first)
     for line in others:
         yield Text(line, indent=2)
@@ -177,6 +184,11 @@ def _lines(
         for number, line in enumerate(rows)
     ]
     yield Table(tuple(columns), table, _more([r for n, r in enumerate(rows) if n not in kept]))
+
+
+def _calls_heading(found: Answer) -> str:
+    operations_too = any(operations.is_operation(line.name) for line in found.calls)
+    return "system call or operation" if operations_too else "system call"
 
 
 def _kept(rows: Sequence[Line]) -> set[int]:

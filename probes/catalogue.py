@@ -9,7 +9,7 @@ that no row has yet is a member of :class:`~zctrace.probes.model.Quantity` first
 from __future__ import annotations
 
 from zctrace.probes.callsites import CALL_TARGETS
-from zctrace.probes.hooks import HOOKS, LIST_MAPPED, PAGE_MAPPED
+from zctrace.probes.hooks import HOOKS, LIST_MAPPED, PAGE_MAPPED, RING_HOOKS
 from zctrace.probes.life import LIFE_SITES
 from zctrace.probes.memory_copies import MEMORY_COPIES
 from zctrace.probes.model import (
@@ -386,6 +386,7 @@ PROGRAM_CATALOGUE = Catalogue(
     (
         *(hook for hook in HOOKS if hook.quantity not in (PAGE_MAPPED, LIST_MAPPED)),
         *TRANSFORM_HOOKS,
+        *RING_HOOKS,
     ),
     (*(site for site in EVENT_SITES if site.quantity not in _FOR_TRANSFERS), *LIFE_SITES),
 )

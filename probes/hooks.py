@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zctrace.probes import operations
 from zctrace.probes.model import Hook
 
 ZEROCOPY_BEGUN = "zero-copy send begun"
@@ -144,3 +145,72 @@ HOOKS: tuple[Hook, ...] = (
         why="what a driver maps for DMA, as a list of pieces; found on 5.10",
     ),
 )
+
+_REQUEST = tuple(f"io_kiocb.{member}" for member in ("file", "opcode", "flags", "ctx"))
+RING_HOOKS: tuple[Hook, ...] = (
+    # First the returns: what is noted at the entry is taken back there.
+    *(
+        Hook(
+            quantity=f"{operations.RING_DONE}{again}",
+            function=function,
+            handler="on_operation_done",
+            called="on_fexit_operation_done",
+            at_return=True,
+            why="what is copied until here is for an operation of io_uring",
+        )
+        for function, again in (("io_issue_sqe", ""), ("io_poll_issue", " again"))
+    ),
+    Hook(
+        quantity=operations.RING_BEGUN,
+        function="io_issue_sqe",
+        handler="on_ring_begun",
+        called="on_fentry_ring_begun",
+        members=_REQUEST,
+        why="what is copied from here on is for an operation of io_uring",
+    ),
+    # Found on 7.3: another shot of an operation does not pass through the former.
+    Hook(
+        quantity=operations.RING_BEGUN_AGAIN,
+        function="io_poll_issue",
+        handler="on_ring_begun",
+        called="on_fentry_ring_begun",
+        members=_REQUEST,
+        why="the same, for a further shot of an operation",
+    ),
+    *(
+        Hook(
+            quantity=quantity,
+            function=function,
+            handler="on_operation_done",
+            called="on_fexit_operation_done",
+            at_return=True,
+            why="what is copied until here is for an operation of io_submit(2)",
+        )
+        for quantity, function in (
+            (operations.AIO_READ_DONE, "aio_read"),
+            (operations.AIO_WRITE_DONE, "aio_write"),
+        )
+    ),
+    *(
+        Hook(
+            quantity=quantity,
+            function=function,
+            handler="on_aio_begun",
+            called="on_fentry_aio_begun",
+            members=("kiocb.ki_filp",),
+            why="what is copied from here on is for an operation of io_submit(2)",
+        )
+        for quantity, function in (
+            (operations.AIO_READ_BEGUN, "aio_read"),
+            (operations.AIO_WRITE_BEGUN, "aio_write"),
+        )
+    ),
+    Hook(
+        quantity=operations.AIO_COMPLETED,
+        function="aio_complete_rw",
+        handler="on_aio_completed",
+        called="on_fentry_aio_completed",
+        why="how much an operation of io_submit(2) has moved",
+    ),
+)
+"""Of a traced program: what it hands to the kernel by a ring."""

@@ -57,4 +57,20 @@ LIFE_SITES: tuple[EventSite, ...] = (
         fields=(("name", "MODULE_FREED_NAME"),),
         why="a module that could not be initialized has copied nothing",
     ),
+    EventSite(
+        quantity=Quantity.RING_COMPLETED,
+        mechanism=Mechanism.TRACEPOINT,
+        tracepoint="io_uring:io_uring_complete",
+        handler="on_ring_completed",
+        parameter="SITE_RING_COMPLETED",
+        fields=(
+            ("ctx", "COMPLETED_RING"),
+            ("user_data", "COMPLETED_DATA"),
+            ("res", "COMPLETED_RESULT"),
+            ("cflags", "COMPLETED_FLAGS"),
+        ),
+        # On 5.10 there is none.
+        optional=(("req", "COMPLETED_REQUEST"),),
+        why="how much an operation of io_uring has moved",
+    ),
 )

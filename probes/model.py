@@ -71,6 +71,8 @@ class Quantity(enum.StrEnum):
     MODULE_LOADED = "module-loaded"
     MODULE_FREED = "module-freed"
     CPU_CHANGED = "cpu-changed"
+    RING_COMPLETED = "ring-completed"
+    """An operation of io_uring that moves no bytes, or does not say how many."""
 
     DISK_REQUEST = "disk-request"
     DISK_REQUEST_PUT_BACK = "disk-request-put-back"
@@ -307,6 +309,8 @@ class Hook:
     called: str = ""
     """The handler that the function calls instead, where it can: for those that an interrupt
     may call in the middle of another program, when a probe would be passed over."""
+    members: tuple[str, ...] = ()
+    """``structure.member`` that the handler must know the offsets of."""
 
 
 @dataclass(frozen=True)
@@ -329,6 +333,8 @@ class EventSite:
     """Where bytes go, for those that count bytes, too."""
     members: tuple[str, ...] = ()
     """``structure.member`` that the handler must know the offsets of."""
+    optional: tuple[tuple[str, str], ...] = ()
+    """As ``fields``, of those that a kernel may lack: then the offset is 0."""
 
 
 @dataclass(frozen=True)

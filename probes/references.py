@@ -18,12 +18,29 @@ those that may have to decompress or decrypt a page, like btrfs."""
 IN_MEMORY = frozenset({"tmpfs", "shmem", "ramfs", "devtmpfs"})
 _SHARED = frozenset({"9p", "9pnet_virtio"})
 _SHARING = frozenset({"xfs", "btrfs"})
-_BY_PAGE = frozenset({"sendfile", "splice"})
-_PIPES = _BY_PAGE | {"tee", "vmsplice"}
-_SENDING = frozenset({"sendfile", "splice", "write", "writev", "sendto", "sendmsg", "sendmmsg"})
-_RECEIVING = frozenset({"read", "readv", "recvfrom", "recvmsg", "recvmmsg"})
-_READING = frozenset({"read", "readv", "pread64", "preadv", "preadv2"})
-_WRITING = frozenset({"write", "writev", "pwrite64", "pwritev", "pwritev2"})
+_SPLICING = frozenset({"splice", "IORING_OP_SPLICE"})
+_BY_PAGE = _SPLICING | {"sendfile"}
+_PIPES = _BY_PAGE | {"tee", "vmsplice", "IORING_OP_TEE"}
+_RING_READING = frozenset({"IORING_OP_READ", "IORING_OP_READV", "IORING_OP_READ_FIXED"})
+_RING_WRITING = frozenset({"IORING_OP_WRITE", "IORING_OP_WRITEV", "IORING_OP_WRITE_FIXED"})
+_SENDING = (
+    _RING_WRITING
+    | _BY_PAGE
+    | {
+        *("write", "writev", "sendto", "sendmsg", "sendmmsg"),
+        *("IORING_OP_SEND", "IORING_OP_SENDMSG", "IORING_OP_SEND_ZC", "IORING_OP_SENDMSG_ZC"),
+    }
+)
+_RECEIVING = _RING_READING | {
+    *("read", "readv", "recvfrom", "recvmsg", "recvmmsg", "IORING_OP_RECV", "IORING_OP_RECVMSG")
+}
+_READING = _RING_READING | {
+    *("read", "readv", "pread64", "preadv", "preadv2", "IOCB_CMD_PREAD", "IOCB_CMD_PREADV")
+}
+_WRITING = _RING_WRITING | {
+    *("write", "writev", "pwrite64", "pwritev", "pwritev2"),
+    *("IOCB_CMD_PWRITE", "IOCB_CMD_PWRITEV"),
+}
 IN, OUT = "in", "out"
 
 
@@ -139,16 +156,16 @@ REFERENCES: tuple[Reference, ...] = (
         "from there is counted",
     ),
     Reference(
-        frozenset({"splice"}), IN, "socket", frozenset({"tcp", "udp", "unix stream"}),
+        _SPLICING, IN, "socket", frozenset({"tcp", "udp", "unix stream"}),
         shown=_ALL,
         why="a pipe gets the socket buffers' own pages, and what is copied for it is counted",
     ),
     Reference(
-        _READING | {"splice"}, IN, "device", frozenset({"fuse"}), shown=_ALL,
+        _READING | _SPLICING, IN, "device", frozenset({"fuse"}), shown=_ALL,
         why="copies of pages are counted; the heads of requests are structures",
     ),
     Reference(
-        _WRITING | {"splice"}, OUT, "device", frozenset({"fuse"}), shown=_ALL,
+        _WRITING | _SPLICING, OUT, "device", frozenset({"fuse"}), shown=_ALL,
         why="copies of pages are counted; the heads of answers are structures",
     ),
     Reference(

@@ -1,7 +1,8 @@
 """System calls that say how many bytes they moved, and between which descriptors.
 
 What a program delivers, and what it receives, is the sum of what these return. To add a
-call, add a row. Numbers are x86-64's (arch/x86/entry/syscalls/syscall_64.tbl).
+call, add a row. Numbers are x86-64's (arch/x86/entry/syscalls/syscall_64.tbl). Operations of
+io_uring and of io_submit(2) have rows, too (:mod:`zctrace.probes.operations`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from zctrace.probes import compat
+from zctrace.probes import compat, operations
+from zctrace.probes.model import Quantity
 
 
 class Told(enum.Enum):
@@ -46,6 +48,9 @@ class Transfer:
     ``source_kind`` and ``destination_kind`` say. ``by_mode`` is whether the one descriptor is
     either, by what it is open for. ``copies``: the call has no other way than to copy each
     byte that it moves, whether or not a probe sees that.
+
+    Of an operation, argument 1 is the file that it is for, and 2 is the file that a splice
+    takes bytes from.
     """
 
     syscall: str
@@ -89,11 +94,57 @@ TRANSFERS: tuple[Transfer, ...] = (
     Transfer("copy_file_range", 326, source=1, destination=3),
     Transfer("preadv2", 327, source=1),
     Transfer("pwritev2", 328, destination=1),
+    *(
+        Transfer(name, operations.number(name), source=1)
+        for name in (
+            *("IORING_OP_READ", "IORING_OP_READV", "IORING_OP_READ_FIXED"),
+            *("IORING_OP_READV_FIXED", "IORING_OP_READ_MULTISHOT"),
+            *("IORING_OP_RECV", "IORING_OP_RECVMSG", "IORING_OP_RECV_ZC"),
+            *("IOCB_CMD_PREAD", "IOCB_CMD_PREADV"),
+        )
+    ),
+    *(
+        Transfer(name, operations.number(name), destination=1)
+        for name in (
+            *("IORING_OP_WRITE", "IORING_OP_WRITEV", "IORING_OP_WRITE_FIXED"),
+            *("IORING_OP_WRITEV_FIXED", "IORING_OP_SEND", "IORING_OP_SENDMSG"),
+            *("IORING_OP_SEND_ZC", "IORING_OP_SENDMSG_ZC"),
+            *("IOCB_CMD_PWRITE", "IOCB_CMD_PWRITEV"),
+        )
+    ),
+    Transfer("IORING_OP_SPLICE", operations.number("IORING_OP_SPLICE"), 2, 1),
+    Transfer("IORING_OP_TEE", operations.number("IORING_OP_TEE"), 2, 1),
 )
 
 NAMES = frozenset(transfer.syscall for transfer in TRANSFERS)
-RINGS = {"io_uring_enter": "io_uring", "io_submit": "asynchronous I/O (io_submit)"}
-"""What moves bytes without saying here how many, or from where to where."""
+
+
+@dataclass(frozen=True)
+class Ring:
+    """What operations are handed in by. ``seen_by`` are the hooks and events that see what they
+    move; a kernel may lack them."""
+
+    name: str
+    seen_by: frozenset[str]
+
+
+RINGS = {
+    "io_uring_enter": Ring(
+        "io_uring",
+        frozenset({operations.RING_BEGUN, operations.RING_DONE, Quantity.RING_COMPLETED}),
+    ),
+    "io_submit": Ring(
+        "asynchronous I/O (io_submit)",
+        frozenset(
+            {
+                *(operations.AIO_READ_BEGUN, operations.AIO_WRITE_BEGUN),
+                *(operations.AIO_READ_DONE, operations.AIO_WRITE_DONE),
+                operations.AIO_COMPLETED,
+            }
+        ),
+    ),
+}
+"""By the call that hands in operations."""
 MOVING = NAMES | RINGS.keys() | compat.UNTOLD
 OTHER_ENDS = frozenset(
     {
@@ -103,5 +154,5 @@ OTHER_ENDS = frozenset(
 )
 """In these, what is copied through an iterator is for other ends: programs, and names. In all
 others, and outside of calls, it is payload."""
-MAX_NUMBER = 512
-"""Larger than the number of any system call."""
+MAX_NUMBER = operations.MAX_NUMBER
+"""Larger than the number of any of them."""

@@ -19,10 +19,11 @@ _SETUP, _ENTER, _REGISTER = 425, 426, 427
 _ENTRIES = 4
 _OFFSET_RINGS, _OFFSET_ENTRIES = 0, 0x10000000
 _FEAT_SINGLE_MMAP = 1 << 0
-_ENTER_GETEVENTS = 1 << 0
-_REGISTER_BUFFERS, _UNREGISTER_BUFFERS, _REGISTER_PROBE = 0, 1, 8
+_ENTER_GETEVENTS, _ENTER_SQ_WAKEUP = 1 << 0, 1 << 1
+_REGISTER_BUFFERS, _UNREGISTER_BUFFERS, _REGISTER_FILES, _REGISTER_PROBE = 0, 1, 2, 8
 _OP_SUPPORTED = 1 << 0
 
+SETUP_SQPOLL = 1 << 1
 OP_READ_FIXED = 4
 OP_READ = 22
 OP_SEND = 26
@@ -137,9 +138,11 @@ class _Indices:
 class Ring:
     """Submission and completion queue of one thread. Raises ``OSError``."""
 
-    def __init__(self) -> None:
-        parameters = _Parameters()
+    def __init__(self, flags: int = 0) -> None:
+        """``flags`` as io_uring_setup(2) has them."""
+        parameters = _Parameters(flags=flags)
         where = ctypes.addressof(parameters)
+        self._polled = bool(flags & SETUP_SQPOLL)
         self._fd = libc.syscall("io_uring_setup", _SETUP, _ENTRIES, where)
         if not parameters.features & _FEAT_SINGLE_MMAP:
             os.close(self._fd)
@@ -187,16 +190,20 @@ class Ring:
         ioprio: int = 0,
     ) -> None:
         """Hand in one request and wait for a completion, in one system call."""
+        self.prepare(
+            operation, fd=fd, address=address, length=length, offset=offset, ioprio=ioprio
+        )
+        self.enter(1)
+
+    def prepare(self, operation: int, **members: int) -> None:
+        """Fill in a request, with members of :class:`_Submission`, for :meth:`enter`."""
         tail = self._sq.tail.value
         entry = self._submissions[tail & self._sq.mask]
+        ctypes.memset(ctypes.addressof(entry), 0, ctypes.sizeof(entry))
         entry.opcode = operation
-        entry.ioprio = ioprio
-        entry.fd = fd
-        entry.offset = offset
-        entry.address = address
-        entry.length = length
+        for name, value in members.items():
+            setattr(entry, name, value)
         self._sq.tail.value = tail + 1
-        self._enter(1)
 
     def completion(self) -> tuple[int, int]:
         """The next completion's result and flags; waits where there is none yet.
@@ -205,7 +212,7 @@ class Ring:
         """
         head = self._cq.head.value
         while self._cq.tail.value == head:
-            self._enter(0)
+            self.enter(0)
         entry = self._completions[head & self._cq.mask]
         answer = entry.result, entry.flags
         self._cq.head.value = head + 1
@@ -216,8 +223,15 @@ class Ring:
         libc.munmap(self._rings, self._rings_size)
         os.close(self._fd)
 
-    def _enter(self, submit: int) -> None:
-        libc.syscall("io_uring_enter", _ENTER, self._fd, submit, 1, _ENTER_GETEVENTS)
+    def enter(self, submit: int, wait: int = 1) -> None:
+        """Hand in what is prepared, and wait for so many completions."""
+        flags = _ENTER_GETEVENTS | (self._polled and _ENTER_SQ_WAKEUP)
+        libc.syscall("io_uring_enter", _ENTER, self._fd, submit, wait, flags)
+
+    def register_files(self, *files: int) -> None:
+        """Make these the ring's registered files, from number 0 on."""
+        numbers = (ctypes.c_int32 * len(files))(*files)
+        self._register(_REGISTER_FILES, ctypes.addressof(numbers), len(files))
 
     def _register(self, what: int, where: int, count: int) -> None:
         libc.syscall("io_uring_register", _REGISTER, self._fd, what, where, count)

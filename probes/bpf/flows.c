@@ -266,18 +266,16 @@ static inline u64 two_at(u64 structure, u64 one, u64 other, u64 *first)
 }
 
 /*
- * Which thing is behind a descriptor; returns the file. What the thread has seen there before it
- * knows again by the file's, the inode's and the file system's addresses and the inode's number.
+ * Which thing a file is. What the thread has seen in one of its slots before it knows again by
+ * the file's, the inode's and the file system's addresses and the inode's number.
  */
-static inline u64 look_behind(struct thread *thread, u32 descriptor, struct object_key *key,
-			      u32 *direct)
+static inline void look_at(struct thread *thread, u64 file, u32 slot, struct object_key *key,
+			   u32 *direct)
 {
-	struct known_file *known = &thread->files[descriptor & (FILE_SLOTS - 1)];
-	u64 file = file_of(descriptor), inode, number, super;
+	struct known_file *known = &thread->files[slot & (FILE_SLOTS - 1)];
+	u64 inode, number, super;
 	struct object *object;
 
-	if (!file)
-		return 0;
 	*direct = two_at(file, FILE_INODE, FILE_FLAGS, &inode) & O_DIRECT ? WAY_DIRECT : 0;
 	super = two_at(inode, INODE_NUMBER, INODE_SUPER, &number);
 	if (known->file != file || known->inode != inode || known->number != number ||
@@ -297,6 +295,16 @@ static inline u64 look_behind(struct thread *thread, u32 descriptor, struct obje
 		}
 	}
 	*key = known->object;
+}
+
+/* Which thing is behind a descriptor; returns the file. */
+static inline u64 look_behind(struct thread *thread, u32 descriptor, struct object_key *key,
+			      u32 *direct)
+{
+	u64 file = file_of(descriptor);
+
+	if (file)
+		look_at(thread, file, descriptor, key, direct);
 	return file;
 }
 

@@ -2,7 +2,7 @@
  * The meter: counts copies, mode switches, page faults, context switches and interrupts.
  *
  * The collector hands BCC settings.h, registers.h, direction.h, window.c, for a traced program
- * threads.c, tally.c, calls.c, owner.c, devices.c, for a traced program compat.c and flows.c,
+ * threads.c, tally.c, calls.c, owner.c, devices.c, for a traced program compat.c, flows.c and rings.c,
  * transforms.c, copies.c, for a program's own functions user_memory.c, and this file as one text,
  * in this order: BCC rewrites map accesses in the text it is given, not in headers.
  *

@@ -32,6 +32,12 @@ struct transfer {
 	u32 direct; /* whether its one descriptor is open with O_DIRECT: WAY_DIRECT, or 0 */
 };
 
+/* Which operation of io_uring, or of asynchronous I/O, is meant (rings.c). */
+struct operation_key {
+	u64 ring; /* 0: the other is an address */
+	u64 request;
+};
+
 /* System calls of one number. */
 struct called {
 	u32 role; /* 0: none yet */
@@ -76,7 +82,10 @@ struct thread {
 	u32 routine_direction, routine_role;
 	/* Whether it is in a call that is counted by its place, too, and as what that is. */
 	u32 in_call, call_role;
-	u32 syscall; /* that it is in; NO_SYSCALL */
+	u32 syscall; /* that it is in, or operation that it performs; NO_SYSCALL */
+	/* Of an operation that it performs, and the system call around that. */
+	u32 performs, around;
+	struct operation_key operation;
 	u64 payload_calls, payload_bytes; /* copies of payload */
 	u32 process;
 	char name[16]; /* when a slot for copies was last begun */
@@ -283,5 +292,6 @@ static inline void begins_anew(u32 id)
 	if (!thread)
 		return;
 	thread->syscall = NO_SYSCALL;
+	thread->performs = 0;
 	thread->transfer.told = 0;
 }

@@ -63,6 +63,8 @@ BPF_ARRAY(tracked_role, u64, 1);
  *	LOST_REQUEST  a disk's request that could not be kept
  *	LOST_MAPPING  a DMA mapping that could not be kept
  *	LOST_FLOW     bytes of a kind of thing
+ *	LOST_COMPLETION what an operation of io_uring moved: it asked for no completion, or its
+ *	              completion may be another one's
  */
 BPF_ARRAY(lost, u64, LOST_CAUSES);
 

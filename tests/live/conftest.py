@@ -157,7 +157,7 @@ def in_guest():
     return run_in_guest
 
 
-PROGRAMS = ("nginx", "haproxy", "pv", "socat", "openssl")
+PROGRAMS = ("nginx", "haproxy", "pv", "socat", "openssl", "fio")
 """Debian packages, for tracing_guest's suites."""
 SUITES = {
     "6.1": ("programs", "i386", "more_programs", "calls", "little_room"),

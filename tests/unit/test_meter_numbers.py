@@ -256,7 +256,7 @@ def test_a_window_that_is_about_to_open_is_not_open(of_trace):
 
 
 def test_losses_have_the_names_that_the_controls_know(of_run, of_trace):
-    assert set(of_trace.lost()) - set(of_run.lost()) == {"flow"}
+    assert set(of_trace.lost()) - set(of_run.lost()) == {"flow", "completion"}
     table = of_trace._bpf["lost"]
     for number, cause in enumerate(of_trace.lost()):
         assert parameters_of(of_trace)[f"LOST_{cause.upper()}"] == str(number)

@@ -19,6 +19,7 @@ from zctrace.analysis import program as traced
 from zctrace.collect import flows, stacks
 from zctrace.evidence.account import Look, Stack
 from zctrace.evidence.schema import Evidence
+from zctrace.probes.syscalls import MAX_NUMBER
 from zctrace.reports import flamegraph
 from zctrace.reports import program as reports
 from zctrace.reports.text import paper
@@ -198,12 +199,14 @@ def test_what_a_process_has_mapped():
 
 def test_the_totals_are_read_from_memory(tmp_path):
     """Any file can be mapped as the meter's arrays are."""
-    cells = [0] * (3 * 512)
+    cells = [0] * (3 * MAX_NUMBER)
     cells[0 * 3 + 0], cells[1 * 3 + 1], cells[1 * 3 + 2] = 10, 20, 30
-    cells[511 * 3 + 2] = 5
+    cells[(MAX_NUMBER - 1) * 3 + 2] = 5
     cells[59 * 3 + 2] = 8
     totals, full = tmp_path / "totals", tmp_path / "overflow"
-    totals.write_bytes(struct.pack("=1536Q", *cells))
+    pages = -(-8 * len(cells) // mmap.PAGESIZE)
+    whole = struct.pack(f"={len(cells)}Q", *cells).ljust(pages * mmap.PAGESIZE, b"\0")
+    totals.write_bytes(whole)
     full.write_bytes(struct.pack("=2Q", 0, 4).ljust(mmap.PAGESIZE, b"\0"))
     descriptors = [os.open(path, os.O_RDWR) for path in (totals, full)]
     names = {0: "read", 1: "write", 59: "execve"}

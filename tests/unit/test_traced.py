@@ -225,8 +225,8 @@ def test_softirqs_and_unknown_things_are_different_rows(recorded):
     assert sorted(line.copied_bytes for line in found.things) == [0, 30, 70]
 
 
-def test_io_uring_is_a_doubt(recorded):
-    evidence = recorded["cat"]
+def test_io_uring_is_a_doubt_where_nothing_sees_its_operations(recorded):
+    evidence = dataclasses.replace(recorded["cat"], hooks=())
     (some, *_) = [
         c
         for c in evidence.trace.run.counts
@@ -235,6 +235,40 @@ def test_io_uring_is_a_doubt(recorded):
     counts = (*evidence.trace.run.counts, dataclasses.replace(some, syscall="io_uring_enter"))
     found = program.answer(altered(evidence, counts=counts))
     assert any("io_uring" in doubt for doubt in found.doubts)
+
+
+def test_an_operation_is_no_system_call_in_words(recorded):
+    flows = [Flow(1, 1, 3, "IORING_OP_SEND", FlowWay.OUT, 4, 1000000)]
+    bookings = [Booking(1, "IORING_OP_SEND", Direction.USER_TO_KERNEL, 4, 1000000)]
+    found = small(flows, bookings, recorded)
+    assert sentences.called("IORING_OP_SEND") == "IORING_OP_SEND"
+    assert sentences.called("IOCB_CMD_PREAD") == "IOCB_CMD_PREAD"
+    text = rendered(found)
+    assert "system call or operation" in text
+    assert "IORING_OP_SEND(2)" not in text
+
+
+def test_operations_that_do_not_say_what_they_moved_are_a_doubt(recorded):
+    evidence = recorded["cat"]
+    (some, *_) = [c for c in evidence.trace.run.counts if c.role == "program"]
+    of = {"quantity": "ring-completed", "calls": 3, "bytes": 0}
+    for name, doubtful in (("IORING_OP_NOP", False), ("IORING_OP_URING_CMD", True)):
+        count = dataclasses.replace(some, syscall=name, **of)
+        found = program.answer(altered(evidence, counts=(*evidence.trace.run.counts, count)))
+        assert any(name in doubt for doubt in found.doubts) == doubtful
+
+
+def test_what_a_client_did_is_shown(recorded):
+    evidence = recorded["cat"]
+    subject = dataclasses.replace(evidence.request.subject, client="curl it")
+    evidence = dataclasses.replace(
+        evidence, request=dataclasses.replace(evidence.request, subject=subject)
+    )
+    for status, words in ((7, "exited with status 7"), (None, "was ended")):
+        found = program.answer(altered(evidence, ended="served", client_status=status))
+        text = rendered(found)
+        assert f"client, not traced: curl it: {words}" in text
+        assert "until its client exited" in text
 
 
 def test_the_limit(answers):

@@ -25,7 +25,7 @@ from zctrace.evidence.account import (
     ThingKind,
 )
 from zctrace.evidence.schema import Count, Evidence, Trace
-from zctrace.probes import compat
+from zctrace.probes import compat, operations
 from zctrace.probes.model import Direction, Kind, Purpose, Quantity, plain
 from zctrace.probes.syscalls import OTHER_ENDS, RINGS
 from zctrace.probes.transforms import TRANSFORMED
@@ -245,11 +245,20 @@ def _calls(trace: Trace, bookings: Iterable[Booking]) -> list[Line]:
 
 
 def _made(trace: Trace) -> dict[str, int]:
-    made: Counter[str] = Counter()
+    return _by_call(trace, Quantity.SYSCALL_ENTER)
+
+
+def _completed(trace: Trace) -> dict[str, int]:
+    """Operations of io_uring that moved no bytes, or did not say how many."""
+    return _by_call(trace, Quantity.RING_COMPLETED)
+
+
+def _by_call(trace: Trace, quantity: Quantity) -> dict[str, int]:
+    found: Counter[str] = Counter()
     for count in trace.run.counts:
-        if (count.role, count.quantity) == (_PROGRAM, Quantity.SYSCALL_ENTER) and count.syscall:
-            made[count.syscall] += count.calls
-    return dict(made)
+        if (count.role, count.quantity) == (_PROGRAM, quantity) and count.syscall:
+            found[count.syscall] += count.calls
+    return dict(found)
 
 
 def _things(trace: Trace, bookings: Iterable[Booking]) -> list[Line]:
@@ -352,11 +361,16 @@ def _doubts(evidence: Evidence, trace: Trace) -> Iterable[str]:
     yield from border.doubts(trace.account)
     if untold := compat.untold(_made(trace)):
         yield f"not among the bytes delivered and received: what {', '.join(untold)} moved"
+    seen = {*evidence.hooks, *evidence.events}
     for call in sorted(RINGS & _made(trace).keys()):
-        yield (
-            f"it uses {RINGS[call]}: what moved by it is not among the bytes delivered and "
-            "received; what was copied for it is counted"
-        )
+        ring = RINGS[call]
+        if not ring.seen_by <= seen:
+            yield (
+                f"it uses {ring.name}: what moved by it is not among the bytes delivered and "
+                "received; what was copied for it is counted"
+            )
+    if untold := operations.untold(_completed(trace)):
+        yield f"not among the bytes delivered and received: what {', '.join(untold)} moved"
     blind = [b for b in evidence.blind if b.kind is Kind.COPY]
     for entry in blind:
         yield f"not watched: {' or '.join(entry.functions)}: {entry.reason}"

@@ -9,6 +9,7 @@ from zctrace.analysis.border import LITTLE, RECEIVED
 from zctrace.analysis.program import Answer
 from zctrace.analysis.transformed import Transform
 from zctrace.evidence.account import NO_CALL
+from zctrace.probes import operations
 from zctrace.probes.model import Direction, Purpose, Quantity
 
 ZERO_COPY = 0.01
@@ -164,7 +165,9 @@ def _uncopied(found: Answer) -> float:
 
 def called(name: str) -> str:
     """A system call by the name of one of :attr:`Answer.calls`, as a sentence has it."""
-    return "the kernel outside system calls" if name == NO_CALL else f"{name}(2)"
+    if name == NO_CALL:
+        return "the kernel outside system calls"
+    return name if operations.is_operation(name) else f"{name}(2)"
 
 
 def _percent(share: float) -> str:

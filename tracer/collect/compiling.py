@@ -25,7 +25,7 @@ _SOURCES = (
     "owner.c",
     "devices.c",
 )
-_FLOWS = ("compat.c", "flows.c")
+_FLOWS = ("compat.c", "flows.c", "rings.c")
 _TRANSFORMS, _COPIES = "transforms.c", "copies.c"
 _USER_MEMORY, _METER = "user_memory.c", "meter.c"
 _MAX_TALLIES, _MAX_WINDOWS, _MAX_THREADS, _MAX_OWNERS = 8192, 10240, 10240, 65536
@@ -38,7 +38,7 @@ _TASK_REPORT_MAX = 0x100
 """Set in sched_switch's prev_state for a preempted task (include/linux/sched.h)."""
 LOST = ("tally", "window", "syscall", "call", "part", "owner", "request", "mapping")
 """Causes of loss, in the order of their numbers; of flows there is one more."""
-LOST_FLOWS = ("flow",)
+LOST_FLOWS = ("flow", "completion")
 INSTRUCTION_POINTERS = (0, 1)
 """What the instruction pointer may say in a probe: the place probed, or, on x86, the byte
 behind the breakpoint instruction that the probe puts there."""

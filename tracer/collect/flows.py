@@ -36,6 +36,7 @@ from zctrace.evidence.account import (
     Worker,
 )
 from zctrace.plan.attachments import AttachPlan
+from zctrace.probes import operations
 from zctrace.probes.model import DIRECTIONS_BY_NUMBER, Kind, Purpose
 from zctrace.probes.syscalls import MAX_NUMBER, OTHER_ENDS, TRANSFERS, Nameless, Told
 from zctrace.workloads.marker import Role
@@ -43,7 +44,7 @@ from zctrace.workloads.marker import Role
 TABLES = (
     *("objects", "flows", "bookings", "workers", "running"),
     *("more_flows", "more_bookings", "more_workers", "overflow"),
-    "loaded_modules",
+    *("loaded_modules", "operations"),
 )
 """Those that are cleared between one program and the next."""
 _PAYLOAD = 1
@@ -70,12 +71,14 @@ _PLURALS = {kind: f"{kind}s" for kind in (FILE, SOCKET, PIPE, DEVICE)} | {OTHER:
 class Room:
     """For how many things and threads a meter has rows of their own; no total depends on it.
 
-    ``flows`` are rows of a thing, a descriptor of a process, and a system call.
+    ``flows`` are rows of a thing, a descriptor of a process, and a system call. ``operations``
+    are those of rings at one time.
     """
 
     flows: int = 65536
     things: int = 16384
     threads: int = 16384
+    operations: int = 32768
 
 
 def parameters(room: Room) -> dict[str, str]:
@@ -88,6 +91,14 @@ def parameters(room: Room) -> dict[str, str]:
         "NAME_BYTES": str(_NAME_BYTES),
         **threads.PARAMETERS,
         "MAX_SYSCALL": str(MAX_NUMBER),
+        "MAX_OPERATIONS": str(room.operations),
+        "RING_CALLS": str(operations.IO_URING_FIRST),
+        "END_OF_RING_CALLS": str(operations.IO_URING_END),
+        "AIO_CALLS": str(operations.AIO_FIRST),
+        **{
+            f"RING_{name}": str(operations.number(f"IORING_OP_{name}"))
+            for name in ("SPLICE", "TEE", "RECVMSG")
+        },
         "ROLE_PROGRAM": str(int(Role.PROGRAM)),
         "PURPOSE_PAYLOAD": str(_PAYLOAD),
         "NO_DESCRIPTOR": f"{_NO_DESCRIPTOR:#x}U",

@@ -6,7 +6,7 @@ import ctypes
 import struct
 from typing import Any, NamedTuple
 
-from zctrace.probes import compat
+from zctrace.probes import compat, operations
 from zctrace.probes.model import Direction
 from zctrace.probes.syscall_numbers import SYSCALLS
 from zctrace.workloads import marker
@@ -88,4 +88,6 @@ def syscall_name(number: int) -> str | None:
         return None
     if number & (compat.MARK | compat.X32):
         return compat.name(number)
+    if operations.IO_URING_FIRST <= number < operations.MAX_NUMBER:
+        return operations.name(number)
     return _NAMES.get(number, f"syscall_{number}")

@@ -16,82 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from zctrace.kernel import bpf_syscall, btf, perf_events, remembered, symbols, text_facts
+from zctrace.kernel.members import MEMBERS
 from zctrace.kernel.text import TextError
 from zctrace.kernel.text_facts import TextFacts
 from zctrace.probes.model import Call, Catalogue, CopySite, EventSite, Mechanism, Member
 
 _CPU_FLAGS = frozenset({"erms", "fsrm", "hypervisor"})
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
-_MEMBERS = (
-    ("iov_iter", "iter_type"),
-    # The same with a bit for the direction, before Linux kernel commit 8cd54c1c8480
-    # ("iov_iter: separate direction from flavour") (in v5.14).
-    ("iov_iter", "type"),
-    ("sk_buff", "len"),
-    ("sk_buff", "head"),
-    ("sk_buff", "end"),
-    ("sk_buff", "data"),
-    ("sk_buff", "sk"),
-    ("sk_buff", "dev"),
-    ("sk_buff", "network_header"),
-    ("sk_buff", "transport_header"),
-    ("skb_shared_info", "destructor_arg"),
-    ("skb_shared_info", "flags"),
-    # Where the flag of a zero-copy send was before, and other flags still are.
-    ("skb_shared_info", "tx_flags"),
-    ("sock_common", "skc_net"),
-    ("net_device", "nd_net"),
-    ("net_device", "ifindex"),
-    ("net", "ns"),
-    ("ns_common", "inum"),
-    ("packet_type", "af_packet_priv"),
-    ("kobject", "name"),
-    ("scatterlist", "length"),
-    ("scatterlist", "dma_length"),
-    ("scatterlist", "dma_flags"),
-    ("task_struct", "mm"),
-    # For flows.c: what is behind a descriptor.
-    ("task_struct", "files"),
-    ("mm_struct", "exe_file"),
-    ("task_struct", "signal"),
-    ("signal_struct", "live"),
-    ("files_struct", "fdt"),
-    ("fdtable", "max_fds"),
-    ("fdtable", "fd"),
-    ("file", "f_inode"),
-    ("file", "f_path"),
-    ("file", "f_mode"),
-    ("file", "private_data"),
-    ("path", "dentry"),
-    ("dentry", "d_parent"),
-    ("dentry", "d_name"),
-    ("qstr", "name"),
-    ("inode", "i_mode"),
-    ("inode", "i_ino"),
-    ("inode", "i_sb"),
-    ("inode", "i_size"),
-    ("inode", "i_rdev"),
-    ("super_block", "s_dev"),
-    ("super_block", "s_type"),
-    ("file_system_type", "name"),
-    ("file", "f_flags"),
-    ("socket", "sk"),
-    ("sock", "sk_type"),
-    ("sock", "sk_protocol"),
-    ("inet_connection_sock", "icsk_ulp_ops"),
-    ("tcp_ulp_ops", "name"),
-    ("sock_common", "skc_family"),
-    ("sock_common", "skc_dport"),
-    ("sock_common", "skc_num"),
-    ("sock_common", "skc_daddr"),
-    ("sock_common", "skc_rcv_saddr"),
-    ("sock_common", "skc_v6_daddr"),
-    ("sock_common", "skc_v6_rcv_saddr"),
-    ("unix_sock", "peer"),
-    ("task_struct", "thread_info"),
-    ("thread_info", "status"),
-)
-"""What the meter reads in the kernel's structures, in addition to the catalogue's."""
 _COMPAT = Path("/proc/sys/abi/vsyscall32")
 """There where the kernel has been built to run 32-bit programs (CONFIG_IA32_EMULATION)."""
 _ITERATOR_TYPES = "iter_type"
@@ -359,7 +290,7 @@ def _types(
     except btf.BtfError as error:
         return members, iterators, False, str(error)
     # Not every kernel has every member; the code that needs a missing one reports it.
-    for structure, member in sorted({*wanted, *_MEMBERS}):
+    for structure, member in sorted({*wanted, *MEMBERS}):
         with suppress(btf.BtfError):
             members[f"{structure}.{member}"] = types.offset(structure, member)
     with suppress(btf.BtfError):

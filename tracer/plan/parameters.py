@@ -72,6 +72,36 @@ def _zerocopy_flag(kernel: KernelFacts) -> tuple[int, int]:
     return 0, 0
 
 
+def _of_rings(members: dict[str, int]) -> dict[str, str]:
+    """Where an operation of io_uring has its descriptor, and a ring its registered files."""
+
+    def place(*names: str) -> int:
+        return sum(members[n] for n in names) if members.keys() >= set(names) else 0
+
+    # In an array, and since Linux kernel commit 7029acd8a950 ("io_uring/rsrc: get rid of
+    # per-ring io_rsrc_node list") (in v6.13) each behind a pointer.
+    by_node = place("io_ring_ctx.file_table", "io_file_table.data", "io_rsrc_data.nodes")
+    return {
+        "REQUEST_FD": str(place("io_kiocb.cqe", "io_cqe.fd")),
+        "FIXED_FILES": str(by_node or place("io_ring_ctx.file_table", "io_file_table.files")),
+        "FIXED_BY_NODE": str(int(bool(by_node))),
+        "FIXED_NODE_FILE": str(place("io_rsrc_node.file_ptr")),
+        **_of_messages(members),
+    }
+
+
+def _of_messages(members: dict[str, int]) -> dict[str, str]:
+    """Where a receiving operation has what it puts in front of each message; 0 if unknown."""
+    places = {
+        "MESSAGE_DATA": "io_kiocb.async_data",
+        "MESSAGE_FLAGS": "io_sr_msg.flags",
+        "MESSAGE_NAME": "io_async_msghdr.namelen",
+        "MESSAGE_CONTROL": "io_async_msghdr.controllen",
+    }
+    known = members.keys() >= set(places.values())
+    return {name: str(members[place] if known else 0) for name, place in places.items()}
+
+
 def _status(kernel: KernelFacts) -> int:
     """Where in a task it says that a system call is a 32-bit one; 0 if unknown."""
     members = [kernel.members.get(member) for member in STATUS]
@@ -102,11 +132,12 @@ def meter_parameters(
     parameters = _kernel_parameters(kernel)
     # Handlers of tracepoints that this kernel lacks are compiled too, and never loaded.
     for site in event_sites:
-        for _, parameter in site.fields:
+        for _, parameter in (*site.fields, *site.optional):
             parameters[parameter] = "0"
     for event in events:
-        for name, parameter in event.site.fields:
-            parameters[parameter] = str(kernel.tracepoints[event.site.tracepoint][name])
+        record = kernel.tracepoints[event.site.tracepoint]
+        for name, parameter in (*event.site.fields, *event.site.optional):
+            parameters[parameter] = str(record.get(name, 0))
     return parameters
 
 
@@ -146,8 +177,17 @@ def _kernel_parameters(kernel: KernelFacts) -> dict[str, str]:
         ("UNIX_PEER", "unix_sock.peer"),
         ("SOCK_UPPER", "inet_connection_sock.icsk_ulp_ops"),
         ("UPPER_NAME", "tcp_ulp_ops.name"),
+        ("REQUEST_FILE", "io_kiocb.file"),
+        ("REQUEST_OPCODE", "io_kiocb.opcode"),
+        ("REQUEST_FLAGS", "io_kiocb.flags"),
+        ("REQUEST_RING", "io_kiocb.ctx"),
+        ("REQUEST_DATA", "io_kiocb.user_data"),
+        ("SPLICE_FD", "io_splice.splice_fd_in"),
+        ("SPLICE_FLAGS", "io_splice.flags"),
+        ("KIOCB_FILE", "kiocb.ki_filp"),
     ):
         parameters[parameter] = str(kernel.members.get(member, 0))
+    parameters |= _of_rings(kernel.members)
     parameters["SOCK_PROTOCOL"] = str(_protocol(kernel))
     flags, bit = _zerocopy_flag(kernel)
     parameters["SHINFO_FLAGS"], parameters["SHINFO_ZEROCOPY"] = str(flags), f"{bit:#x}U"

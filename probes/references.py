@@ -17,7 +17,8 @@ ON_DISKS = frozenset({"ext4", "xfs"})
 those that may have to decompress or decrypt a page, like btrfs."""
 IN_MEMORY = frozenset({"tmpfs", "shmem", "ramfs", "devtmpfs"})
 _SHARED = frozenset({"9p", "9pnet_virtio"})
-_SHARING = frozenset({"xfs", "btrfs"})
+SHARING = frozenset({"xfs", "btrfs"})
+"""File systems whose files can share blocks (FICLONE)."""
 _SPLICING = frozenset({"splice", "IORING_OP_SPLICE"})
 _BY_PAGE = _SPLICING | {"sendfile"}
 _PIPES = _BY_PAGE | {"tee", "vmsplice", "IORING_OP_TEE"}
@@ -114,11 +115,11 @@ REFERENCES: tuple[Reference, ...] = (
         why="the disk fetches the program's own pages by DMA",
     ),
     Reference(
-        frozenset({"ioctl", "copy_file_range"}), IN, "file", _SHARING, beneath=DISKS,
+        frozenset({"ioctl", "copy_file_range"}), IN, "file", SHARING, beneath=DISKS,
         shown=_ALL, why="both files share the same blocks of the disk from then on",
     ),
     Reference(
-        frozenset({"ioctl", "copy_file_range"}), OUT, "file", _SHARING, beneath=DISKS,
+        frozenset({"ioctl", "copy_file_range"}), OUT, "file", SHARING, beneath=DISKS,
         shown=_ALL, why="both files share the same blocks of the disk from then on",
     ),
     # What is copied into a file by copy_file_range is counted there.

@@ -49,6 +49,7 @@ def everything(programs):
     payload = programs.folders["ext4"] / "payload"
     copy = programs.folders["ext4"] / "copied"
     programs.command("dd", "dd", f"if={payload}", f"of={copy}", "bs=64k")
+    programs.command("gzip", "sh", "-c", f"gzip -1 <{payload} >{copy}")
     programs.command("pv to a device", "pv", "-q", payload)
     programs.command("pv to a pipe", "sh", "-c", f"pv -q {payload} | cat")
     programs.command("socat", "socat", "-u", f"FILE:{payload}", f"TCP:127.0.0.1:{drain()}")

@@ -81,6 +81,8 @@ def everything(programs):
     ext4, xfs = programs.folders["ext4"], programs.folders["xfs"]
     programs.command("cp", "cp", ext4 / "payload", ext4 / "copy")
     programs.command("cp --reflink", "cp", "--reflink=always", xfs / "payload", xfs / "copy")
+    never = xfs / "payload", xfs / "copied"
+    programs.command("cp --reflink=never", "cp", "--reflink=never", *never)
     programs.command("cat", "cat", ext4 / "payload")
     programs.command("shell", "sh", "-c", f"cat {ext4}/payload | wc -c; exit 7")
     programs.command("alone", "sh", "-c", f"cat {ext4}/payload >/dev/null; true", follow=False)

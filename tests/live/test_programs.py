@@ -11,7 +11,7 @@ from tests.conftest import LIVE_KERNELS
 from tests.live import calls_workload, i386, scale_workload, suites
 from tests.live.conftest import ROOT, SUITES, zctrace
 from tests.live.suites import SIZE
-from zctrace.analysis import border, program, sentences
+from zctrace.analysis import advice, border, program, sentences
 from zctrace.evidence.schema import Evidence
 
 WIDELY, EVERYTHING = LIVE_KERNELS, tuple(k for k in LIVE_KERNELS if "calls" in SUITES[k])
@@ -476,3 +476,49 @@ def test_the_command_line(live, tmp_path):
     running_view_is_no_more_than_the_answer(found, result.stderr)
     again = zctrace("report", tmp_path / "json")
     assert again.stdout == result.stdout.removeprefix("out\n")
+
+
+def saving(found, rule):
+    (one,) = [given for given in advice.of(found) if given.rule == rule]
+    return one.saves_bytes
+
+
+def test_what_sendfile_would_save_is_what_it_saves(programs):
+    off, on = programs["nginx, sendfile off"], programs["nginx, sendfile on"]
+    assert saving(off, "sendfile") == off.copied_bytes - on.copied_bytes == 2 * SIZE
+    assert advice.of(on) == []
+
+
+def test_what_shared_blocks_would_save_is_what_they_save(programs):
+    never, shared = programs["cp --reflink=never"], programs["cp --reflink"]
+    assert saving(never, "reflink") == 2 * SIZE
+    assert abs(never.copied_bytes - shared.copied_bytes - 2 * SIZE) < 4096
+    assert advice.of(shared) == []
+
+
+def test_no_advice_where_nothing_would_help(programs):
+    for name in ("cp", "cat", "alone", "time"):
+        assert advice.of(programs[name]) == [], name
+
+
+def test_what_a_copy_between_files_would_save(more):
+    """By the kernel alone, each byte is still copied once."""
+    if "dd" not in more.answers:
+        pytest.skip("only where more programs are traced")
+    dd, cp = more.answers["dd"], more.answers["cp"]
+    assert saving(dd, "copy-file-range") == SIZE
+    assert line(cp, "copy_file_range").copied == {"k2k": SIZE}
+    assert thing(dd, "/copied").copied == {"u2k": SIZE}
+
+
+def test_advice_for_more_programs(more):
+    if "dd" not in more.answers:
+        pytest.skip("only where more programs are traced")
+    answers = more.answers
+    assert saving(answers["http.server"], "sendfile") == 2 * SIZE
+    assert copied(answers["socket.sendfile"], "socket") == {}
+    assert saving(answers["socat"], "sendfile") == 2 * SIZE
+    assert saving(answers["nginx with TLS"], "ktls-sendfile") == 2 * SIZE
+    assert saving(answers["haproxy"], "splice") >= 2 * SIZE
+    for name in ("copyfile", "socket.sendfile", "haproxy option splice-response", "gzip"):
+        assert [a for a in advice.of(answers[name]) if a.saves_bytes] == [], name

@@ -124,6 +124,11 @@ def _is_by_reference(flow: Flow, thing: Thing | None) -> bool:
     )
 
 
+def passes_on(syscall: str, way: FlowWay, thing: Thing) -> bool:
+    """Whether a call that moves bytes through a thing, one way, needs no copy there."""
+    return _is_listed(syscall, way, False, thing.kind, thing.type, thing.beneath)
+
+
 @functools.cache
 def _is_listed(
     syscall: str | None,

@@ -100,6 +100,12 @@ class Answer:
         """Of a thing, by its number in the account."""
         return border.thing(self.trace.account, thing).name
 
+    def name_of_process(self, process: int) -> str:
+        """Of its threads that copied, the one that copied most; its number as well."""
+        own = [w for w in self.trace.account.workers if w.process == process and w.name]
+        most = max(own, key=lambda worker: worker.bytes, default=None)
+        return most.name if most else f"process {process}"
+
     @property
     def unexplained_bytes(self) -> int:
         return sum(part.bytes for part in self.unexplained)

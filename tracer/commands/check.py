@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from zctrace.analysis import sentences
+from zctrace.analysis import advice, sentences
 from zctrace.analysis.program import Answer
 from zctrace.commands.options import (
     BootTimeout,
@@ -87,6 +87,7 @@ def require_limit(found: Answer, most: float) -> None:
         raise LimitError(
             f"{found.copies:.4g} copies per byte {found.basis[0]}{also}; {most:g} are allowed",
             sentences.sentence(found),
+            next((one.words for one in advice.of(found) if one.saves_bytes), ""),
         )
     if found.doubts:
         raise LimitError(

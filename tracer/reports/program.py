@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from zctrace.analysis import border, program, sentences
+from zctrace.analysis import advice, border, program, sentences
 from zctrace.analysis.program import Answer, Line
 from zctrace.evidence.account import (
     CLOSED,
@@ -24,6 +24,7 @@ from zctrace.reports.blocks import GAP, Block, Column, Listing, Row, Table, Text
 _ROWS, _MOVED, _STACKS, _UNEXPLAINED = 8, 3, 3, 3
 """Of each table; how many of them for what moved the most; how many stacks; how much that is
 unexplained. --json has all of them."""
+_ADVICE = 3
 _DESCRIPTORS = 2
 """More of them for one file, and their number says more."""
 _UNCOUNTED = {
@@ -77,6 +78,7 @@ def of_answer(found: Answer) -> Iterator[Block]:
     yield GAP
     yield from _heading(found)
     yield from _moved(found)
+    yield from _advice(found)
     if found.copied is not None:
         yield Text(_LEGEND)
         yield from _lines(found.calls, _calls_heading(found))
@@ -151,6 +153,19 @@ def _moved(found: Answer) -> Iterator[Block]:
             "--json, --csv",
             Tone.DOUBT,
         )
+    yield GAP
+
+
+def _advice(found: Answer) -> Iterator[Block]:
+    given = advice.of(found)
+    if not given:
+        return
+    yield Text("What would help:")
+    for one in given[:_ADVICE]:
+        # Most begin with the name of a call.
+        yield Text(one.words, indent=2)
+    if left := given[_ADVICE:]:
+        yield Text(f"{len(left)} more: see --json", indent=2)
     yield GAP
 
 

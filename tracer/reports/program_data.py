@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from zctrace.analysis import border, captures, csv_rows, sentences
+from zctrace.analysis import advice, border, captures, csv_rows, sentences
 from zctrace.analysis.program import Answer
 from zctrace.evidence.account import Thing
 from zctrace.evidence.origin import FACTS
@@ -52,6 +52,7 @@ def result_json(answers: Sequence[Answer]) -> str:
             "transformed_bytes": found.transformed.bytes,
             "transformed": [vars(part) for part in found.transformed.by],
             "transformed_unassigned_bytes": found.transformed.unassigned,
+            "advice": [vars(one) for one in advice.of(found)],
             "doubts": list(found.doubts),
             "notes": list(found.notes),
             "status": found.trace.status,

@@ -36,11 +36,15 @@ def timed(monkeypatch):
     """What calls are said to take: without the meter, in a window and outside of any."""
     values = iter([(100.0, 300.0), (140.0, 390.0)])
     monkeypatch.setattr(calibration, "_timed", lambda: next(values))
+    monkeypatch.setattr(calibration, "_nanoseconds_of_a_byte", lambda: 0.25)
 
 
 @pytest.mark.parametrize(
     ("inside", "expected"),
-    [((1100.0, 2300.0), Price(1000.0, 1000.0, 40.0)), ((90.0, 310.0), Price(0.0, 20.0, 40.0))],
+    [
+        ((1100.0, 2300.0), Price(1000.0, 1000.0, 40.0, 0.25)),
+        ((90.0, 310.0), Price(0.0, 20.0, 40.0, 0.25)),
+    ],
 )
 def test_what_calls_take_longer_is_the_price(monkeypatch, timed, tmp_path, inside, expected):
     """No less than nothing: on a busy machine less is an accident."""
@@ -83,3 +87,30 @@ def test_the_price_is_said_of_the_program_s_calls_and_copies(recorded_trace):
     )
     emulated = wording.cost(trace, Price(250.0, 500.0, 90.0), "qemu-tcg")
     assert emulated == f"{said} Times of an emulated machine do not apply to real hardware."
+
+
+def test_a_byte_is_timed():
+    assert 0 < calibration._nanoseconds_of_a_byte() < 1000
+
+
+@pytest.mark.parametrize(
+    ("cpu", "share"), [(8.0, ", 25% of the program's 8 s"), (None, ""), (1.0, ""), (0.0, "")]
+)
+def test_what_copies_took_is_said(recorded_trace, cpu, share):
+    """Of CPU time that is not known, or is less than that, no share is said."""
+    trace = dataclasses.replace(recorded_trace, cpu_seconds=cpu)
+    price = Price(250.0, 500.0, 90.0, 0.5)
+    said = wording.cost_of_copies(trace, price, 4_000_000_000, "host")
+    assert said == (
+        "Copies, estimated from a timing before the trace: 2 s of CPU time (0.5 ns per byte)"
+        f"{share}."
+    )
+    emulated = wording.cost_of_copies(trace, price, 4_000_000_000, "qemu-tcg")
+    assert emulated.startswith(said)
+    assert emulated.endswith("do not apply to real hardware.")
+
+
+def test_what_was_not_timed_is_not_said(recorded_trace):
+    """Results that were saved before have no time of a byte."""
+    assert wording.cost_of_copies(recorded_trace, Price(1.0, 1.0, 1.0), 1000, "host") == ""
+    assert wording.cost_of_copies(recorded_trace, Price(1.0, 1.0, 1.0, 1.0), 0, "host") == ""

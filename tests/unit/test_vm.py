@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import HERE
 from zctrace import packages
 from zctrace.errors import MachineError, MissingError, ResourceError, TraceError
-from zctrace.evidence.schema import NICS
+from zctrace.evidence.devices import NICS
 from zctrace.machine import emulator, images, job, kvm, qemu
 from zctrace.machine import progress as machine_progress
 from zctrace.machine.guardian import RunFolder

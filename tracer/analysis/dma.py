@@ -5,7 +5,8 @@ from __future__ import annotations
 from zctrace.analysis import controls, counted
 from zctrace.analysis.doubts import failed_controls
 from zctrace.analysis.verdicts import Dma, Source
-from zctrace.evidence.schema import VIRTUAL, WARM, Evidence, Run
+from zctrace.evidence.devices import VIRTUAL
+from zctrace.evidence.schema import WARM, Evidence, Run
 from zctrace.probes.model import Direction, Quantity
 from zctrace.workloads.catalogue import strategy_named
 from zctrace.workloads.strategy import Ends

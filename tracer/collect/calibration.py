@@ -13,6 +13,7 @@ from zctrace.evidence.schema import Price
 from zctrace.workloads.marker import Role, Scope
 
 _BATCHES, _CALLS = 5, 200
+_PIECE, _PIECES = 1 << 17, 128
 _TIMES = struct.Struct("=dd")
 
 
@@ -20,7 +21,7 @@ class Calibration:
     """Made before the meter is attached: it notes what calls take without it."""
 
     def __init__(self) -> None:
-        self._without = _timed()
+        self._without, self._byte = _timed(), _nanoseconds_of_a_byte()
 
     def price(self, meter: Any, cgroup: Path) -> Price:
         """Time the same calls in a window of the attached ``meter``, and outside of any.
@@ -36,6 +37,7 @@ class Calibration:
             call=max(call, 0.0),
             copy=max(copy - call, 0.0),
             bystander=max(outside - self._without[0], 0.0),
+            byte=self._byte,
         )
 
 
@@ -45,6 +47,24 @@ def _timed() -> tuple[float, float]:
     try:
         os.write(number, b"\0")
         return _fastest(os.getppid), _fastest(lambda: os.pread(number, 1, 0))
+    finally:
+        os.close(number)
+
+
+def _nanoseconds_of_a_byte() -> float:
+    """What the kernel takes to copy a byte of a file that is larger than most caches."""
+    number = os.memfd_create("zctrace")
+    buffers = [bytearray(_PIECE)]
+    try:
+        for _ in range(_PIECES):
+            os.write(number, buffers[0])
+        times = []
+        for _ in range(_BATCHES):
+            began = time.perf_counter_ns()
+            for piece in range(_PIECES):
+                os.preadv(number, buffers, piece * _PIECE)
+            times.append(time.perf_counter_ns() - began)
+        return min(times) / (_PIECES * _PIECE)
     finally:
         os.close(number)
 

@@ -20,8 +20,7 @@ from pathlib import Path
 
 from zctrace import packages
 from zctrace.errors import MissingError, UsageError, ZctraceError
-from zctrace.evidence.devices import NicFacts
-from zctrace.evidence.schema import HARDWARE_ADDRESSES, LOOPBACK, Nic
+from zctrace.evidence.devices import HARDWARE_ADDRESSES, LOOPBACK, Nic, NicFacts
 from zctrace.workloads import libc, loopback
 
 _SUBJECT_ADDRESS, _PEER_ADDRESS, _PREFIX_BITS = "192.0.2.1", "192.0.2.2", 24

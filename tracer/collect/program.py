@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zctrace.collect import captures, cgroups, obstacles, processes
+from zctrace.collect import captures, cgroups, cpu_time, obstacles, processes
 from zctrace.collect.attached import Instrument, attached, survey
 from zctrace.collect.calibration import Calibration
 from zctrace.collect.client import Client
-from zctrace.collect.describe import RUNNING, TRACING, Stopwatch, hits_since
+from zctrace.collect.describe import RUNNING, TRACING, Stopwatch
 from zctrace.collect.launcher import ProgramGroup
 from zctrace.collect.meter import EMULATED_SETTLING_SECONDS, SETTLING_SECONDS
 from zctrace.collect.stacks import Programs
+from zctrace.collect.stretch import Every, Stretch
 from zctrace.errors import SessionError
 from zctrace.evidence.account import (
     CLOSED,
@@ -37,7 +38,6 @@ from zctrace.evidence.schema import (
     LEFT,
     UNWATCHED,
     Evidence,
-    Hits,
     Price,
     Request,
     Run,
@@ -113,6 +113,7 @@ class _Watched:
     ended: str
     status: int | None = None
     client_status: int | None = None
+    cpu_seconds: float | None = None
 
 
 class Tracer:
@@ -155,12 +156,12 @@ class Tracer:
         """
         return self._traced(lambda stretch: self._marked(subject, meanwhile, stretch))
 
-    def _traced(self, watch: Callable[[_Stretch], _Watched]) -> Trace:
+    def _traced(self, watch: Callable[[Stretch], _Watched]) -> Trace:
         """Between controls, what ``watch`` watches; it runs those before it by itself."""
         meter = self._meter
         meter.reset()
         lost = meter.lost()
-        stretch = _Stretch(meter)
+        stretch = Stretch(meter)
         watched = watch(stretch)
         self._say(f"{RUNNING} the self-tests again")
         self._control("after", stretch)
@@ -195,13 +196,15 @@ class Tracer:
             watched.status,
             price=self.price,
             client_status=watched.client_status,
+            cpu_seconds=watched.cpu_seconds,
         )
 
-    def _command(self, subject: Subject, stretch: _Stretch) -> _Watched:
+    def _command(self, subject: Subject, stretch: Stretch) -> _Watched:
         with self.group.launch("before", subject) as launcher:
             with stretch:
                 controls = launcher.control()
             with stretch, self._client(subject) as client:
+                used = cpu_time.of_cgroup(self._cgroup)
                 launcher.execute()
                 began = time.monotonic()
                 self.rights = cgroups.rights(launcher.pid)
@@ -218,9 +221,11 @@ class Tracer:
                     self.group.end(runs)
                 self._close()
             status = launcher.end()
-        return _Watched(controls, seconds, ended, status, client.status)
+        now = cpu_time.of_cgroup(self._cgroup)
+        cpu = None if used is None or now is None else now - used
+        return _Watched(controls, seconds, ended, status, client.status, cpu)
 
-    def _processes(self, subject: Subject, stretch: _Stretch) -> _Watched:
+    def _processes(self, subject: Subject, stretch: Stretch) -> _Watched:
         controls = self._control("before", stretch)
         scope = Scope.PROCESS if subject.follow else Scope.ALONE
         there = self._there(subject)
@@ -246,7 +251,7 @@ class Tracer:
             opened |= now
         opened |= now
         self.rights = _rights(there)
-        began = time.monotonic()
+        began, used = time.monotonic(), cpu_time.of_processes(opened)
         with self._client(subject) as client:
             ended = self._wait(
                 subject,
@@ -255,8 +260,11 @@ class Tracer:
                 client,
             )
             seconds = time.monotonic() - began
+            cpu = cpu_time.of_processes(self._there(subject) | opened) - used
             self._close()
-        return _Watched(controls, seconds, ended, client_status=client.status)
+        return _Watched(
+            *(controls, seconds, ended), client_status=client.status, cpu_seconds=cpu
+        )
 
     def _windowless(self, pids: set[int]) -> set[int]:
         return {pid for pid in pids if not self._meter.has_window(pid)}
@@ -266,7 +274,7 @@ class Tracer:
         time.sleep(self._settling)
 
     def _marked(
-        self, subject: Subject, meanwhile: Callable[[], None], stretch: _Stretch
+        self, subject: Subject, meanwhile: Callable[[], None], stretch: Stretch
     ) -> _Watched:
         (process,) = subject.pids
         if subject.follow:
@@ -314,7 +322,7 @@ class Tracer:
         pids = cgroups.members(Path(subject.cgroup)) if subject.cgroup else subject.pids
         return processes.family(pids) if subject.follow else set(pids)
 
-    def _control(self, when: str, stretch: _Stretch) -> Controls:
+    def _control(self, when: str, stretch: Stretch) -> Controls:
         with self.group.launch(when) as launcher, stretch:
             return launcher.control()
 
@@ -328,8 +336,8 @@ class Tracer:
         """Until it is over, and why it is; ``there`` are the processes that are traced."""
         began = time.monotonic()
         deadline = began + (subject.seconds or float("inf"))
-        looks = _Every(began, subject.interval)
-        notes = _Every(began, _NOTES_SECONDS if subject.stacks else None)
+        looks = Every(began, subject.interval)
+        notes = Every(began, _NOTES_SECONDS if subject.stacks else None)
         self._programs.note(there() if subject.stacks else ())
         self._say(TRACING)
         with self._meter.running() as running:
@@ -347,48 +355,6 @@ class Tracer:
                     self._show(now - began, running.look())
                 time.sleep(_POLL_SECONDS)
         return EXITED
-
-
-class _Every:
-    """Something to be done every so many seconds from ``began`` on; never, if ``None``."""
-
-    def __init__(self, began: float, seconds: float | None) -> None:
-        self._seconds = seconds or float("inf")
-        self._next = began + self._seconds
-
-    def due(self, now: float) -> bool:
-        """Whether it is time again; once for each time."""
-        if now < self._next:
-            return False
-        self._next += self._seconds * (1 + (now - self._next) // self._seconds)
-        return True
-
-
-class _Stretch:
-    """A stretch in which the meter counts; several, added up. A context manager.
-
-    No table of the meter's is read or changed while something is being watched, except to
-    open and close windows: during such a call programs are skipped.
-    """
-
-    def __init__(self, meter: Any) -> None:
-        self._meter = meter
-        self.hits: dict[str, Hits] = {}
-        self.skips: dict[str, int] = {}
-
-    def __enter__(self) -> None:
-        self._meter.follow_cpus()
-        self._before = self._meter.hits()
-        self._meter.activate()
-        self._skipped = self._meter.skipped()
-
-    def __exit__(self, *_: object) -> None:
-        for cause, count in self._meter.skipped().items():
-            self.skips[cause] = self.skips.get(cause, 0) + count - self._skipped[cause]
-        self._meter.deactivate()
-        for name, now in hits_since(self._before, self._meter.hits()).items():
-            sofar = self.hits.get(name)
-            self.hits[name] = sofar.plus(now) if sofar else now
 
 
 def _rights(pids: Iterable[int]) -> dict[str, Any]:

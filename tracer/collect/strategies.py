@@ -24,7 +24,7 @@ from zctrace.collect.attached import attached, survey
 from zctrace.collect.describe import ISOLATED, RUNNING, Stopwatch, evidence_of, hits_since
 from zctrace.collect.disk import Disk
 from zctrace.errors import WorkloadError
-from zctrace.evidence import schema
+from zctrace.evidence import devices
 from zctrace.evidence.devices import DiskFacts, NicFacts
 from zctrace.evidence.schema import COLD, UNWATCHED, Count, Evidence, Request, Run, Setting
 from zctrace.notices import Say
@@ -99,7 +99,7 @@ def _perform(
                 if request.to:
                     wire = network.outward(setting.nic)
                 else:
-                    wire = stack.enter_context(network.wired(schema.NICS[setting.nic]))
+                    wire = stack.enter_context(network.wired(devices.NICS[setting.nic]))
             performed.nics[setting.nic] = wire.facts()
             meter.set_ends(wire.ends)
             workload = stack.enter_context(_Workload(request, setting, files, cgroup, wire))
@@ -138,7 +138,7 @@ def _repeated(
     for number in itertools.count(1):
         run = attempt()
         lossless = all(hits.agree for hits in run.hits.values()) and not run.losses
-        twice = setting.nic != schema.LOOPBACK and run.account.sent_again
+        twice = setting.nic != devices.LOOPBACK and run.account.sent_again
         # More arrived than was seen leaving: an interrupt on top of a probe, which neither
         # its program nor its counter has seen.
         unseen = (

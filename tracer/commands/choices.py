@@ -10,7 +10,8 @@ from pathlib import Path
 
 from zctrace.collect import network
 from zctrace.errors import UsageError
-from zctrace.evidence.schema import COLD, LOOPBACK, NICS, WARM, Setting
+from zctrace.evidence.devices import LOOPBACK, NICS
+from zctrace.evidence.schema import COLD, WARM, Setting
 from zctrace.machine import images
 from zctrace.machine.job import Options
 from zctrace.workloads import catalogue

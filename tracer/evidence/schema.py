@@ -188,8 +188,6 @@ class Capture:
     name: str
 
 
-VIRTUAL = frozenset({"lo", "veth"})
-"""Drivers of network devices with nothing behind them that could transfer by itself."""
 INTERRUPTS = "on_interrupt"
 """How the names of these causes begin: probes of interrupts. An interrupt that arrives in one
 of the meter's programs is not counted, so the number of interrupts is a lower bound."""
@@ -272,15 +270,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Price:
-    """Nanoseconds that the meter adds, timed on the machine before anything was counted.
+    """Nanoseconds, timed on the machine before anything was counted.
 
-    ``call``: to a system call of the traced program; ``copy``: in addition, to each copy of
-    user memory in it; ``bystander``: to a system call of another program.
+    That the meter adds: ``call`` to a system call of the traced program; ``copy`` also to each
+    copy of user memory in it; ``bystander`` to a system call of another program. ``byte``: what
+    the kernel takes to copy one, without the meter; 0: not timed.
     """
 
     call: float
     copy: float
     bystander: float
+    byte: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -291,7 +291,8 @@ class Trace:
     ``seconds`` is how long it was counted; ``ended`` why no longer: ``exited``, ``time``,
     ``interrupted``, ``served`` (the client ended) or, of a window, ``closed``. ``status`` is a
     command's, as a shell has it; ``None`` where it was not ours. ``client_status`` is the
-    client's; ``None`` where there was none, or it was ended with the tracing.
+    client's; ``None`` where there was none, or it was ended with the tracing. ``cpu_seconds``
+    is the program's CPU time, where that is known.
     ``price`` is what the meter cost; of saved traces older
     than that it is ``None``, and ``costs`` how often each of the meter's programs ran, for
     everybody, and for how many ns.
@@ -305,6 +306,7 @@ class Trace:
     costs: dict[str, tuple[int, int]] = field(default_factory=dict)
     price: Price | None = None
     client_status: int | None = None
+    cpu_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -365,36 +367,3 @@ class Evidence:
                 'use the version named under "tool" in the file',
             )
         return read(Evidence, values)
-
-
-HARDWARE_ADDRESSES = ("52:54:00:7a:63:01", "52:54:00:7a:63:02")
-"""Of the two devices of a guest, the subject's first."""
-
-
-@dataclass(frozen=True)
-class Nic:
-    """A kind of cable, as ``--nic`` names it.
-
-    ``driver`` is the kernel module of devices that only a virtual machine of ours has,
-    ``emulated`` what QEMU calls them; both empty for others. ``scatter_gather`` is whether
-    the device may fetch a packet from several places.
-    """
-
-    name: str
-    driver: str = ""
-    emulated: str = ""
-    scatter_gather: bool = True
-
-
-LOOPBACK = "lo"
-NICS = {
-    nic.name: nic
-    for nic in (
-        Nic(LOOPBACK),
-        Nic("veth"),
-        Nic("veth-nosg", scatter_gather=False),
-        Nic("e1000", "e1000", "e1000"),
-        Nic("e1000-nosg", "e1000", "e1000", scatter_gather=False),
-        Nic("virtio", "virtio_net", "virtio-net-pci"),
-    )
-}

@@ -12,15 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zctrace.collect import cgroups
-from zctrace.evidence.schema import (
-    HARDWARE_ADDRESSES,
-    NICS,
-    USER_COPIES,
-    Evidence,
-    Nic,
-    Request,
-    Setting,
-)
+from zctrace.evidence.devices import HARDWARE_ADDRESSES, NICS, Nic
+from zctrace.evidence.schema import USER_COPIES, Evidence, Request, Setting
 from zctrace.machine import collector_process, kernels, qemu, staging
 from zctrace.machine import kvm as machine_kvm
 from zctrace.machine import progress as machine_progress

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from zctrace.analysis import counted
 from zctrace.analysis.runs import Judged
 from zctrace.analysis.verdicts import Source
-from zctrace.evidence.devices import NicFacts
-from zctrace.evidence.schema import VIRTUAL
+from zctrace.evidence.devices import VIRTUAL, NicFacts
 from zctrace.probes.model import Direction, Kind, Purpose, Quantity
 from zctrace.reports.wording import copies
 from zctrace.workloads.catalogue import strategy_named

@@ -318,10 +318,13 @@ def _beside(found: Answer) -> Iterator[Block]:
         f"mode, {in_kernel} in the kernel; context switches: {voluntary} voluntary, "
         f"{involuntary} involuntary",
     )
-    if found.trace.price:
-        yield Text(
-            wording.cost(found.trace, found.trace.price, found.evidence.request.machine),
-        )
+    if price := found.trace.price:
+        machine = found.evidence.request.machine
+        if copies := wording.cost_of_copies(
+            found.trace, price, found.copied_bytes or 0, machine
+        ):
+            yield Text(copies)
+        yield Text(wording.cost(found.trace, price, machine))
     passed = sum(control.passed for control in found.checked)
     rights = found.evidence.rights
     yield Text(

@@ -52,6 +52,8 @@ def result_json(answers: Sequence[Answer]) -> str:
             "transformed_bytes": found.transformed.bytes,
             "transformed": [vars(part) for part in found.transformed.by],
             "transformed_unassigned_bytes": found.transformed.unassigned,
+            "copy_seconds": _copy_seconds(found),
+            "cpu_seconds": found.trace.cpu_seconds,
             "advice": [vars(one) for one in advice.of(found)],
             "doubts": list(found.doubts),
             "notes": list(found.notes),
@@ -62,6 +64,14 @@ def result_json(answers: Sequence[Answer]) -> str:
     ]
     evidence = [found.evidence.to_json() for found in answers]
     return json.dumps({"summary": summary, "evidence": evidence}) + "\n"
+
+
+def _copy_seconds(found: Answer) -> float | None:
+    """Estimated from what a byte took before the trace; ``None`` where it was not timed."""
+    price = found.trace.price
+    if price is None or not price.byte or found.copied_bytes is None:
+        return None
+    return found.copied_bytes * price.byte / 1e9
 
 
 def flows_csv(answers: Sequence[Answer]) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from zctrace.analysis import captures
 from zctrace.analysis.runs import Judged
 from zctrace.analysis.verdicts import Source, Word
+from zctrace.evidence.devices import LOOPBACK, VIRTUAL
 from zctrace.evidence.origin import FACTS
-from zctrace.evidence.schema import COLD, LOOPBACK, VIRTUAL, WARM, Evidence, Price, Trace
+from zctrace.evidence.schema import COLD, WARM, Evidence, Price, Trace
 from zctrace.probes.model import Direction, Quantity
 from zctrace.reports.blocks import Text, Tone
 from zctrace.sizes import human_size
@@ -37,6 +38,7 @@ _MACHINES = {
     "qemu-tcg": "in a virtual machine (QEMU, emulated)",
     "qemu-kvm": "in a virtual machine (QEMU, KVM)",
 }
+_EMULATED = " Times of an emulated machine do not apply to real hardware."
 _LEAST_SHARE = 0.001
 _ALARMS = 6
 """How many controls an alarm names."""
@@ -57,12 +59,22 @@ def cost(trace: Trace, price: Price, machine: str) -> str:
         f"CPU. Each system call of the program takes {price.call / 1000:.2f} µs longer, each "
         f"copy {price.copy / 1000:.2f} µs. Each system call of another program takes "
         f"{price.bystander / 1000:.2f} µs longer."
-        + (
-            " Times of an emulated machine do not apply to real hardware."
-            if machine == "qemu-tcg"
-            else ""
-        )
+        + (_EMULATED if machine == "qemu-tcg" else "")
     )
+
+
+def cost_of_copies(trace: Trace, price: Price, copied: int, machine: str) -> str:
+    """What the copies took, from what one byte took beforehand; empty where it was not timed."""
+    if not price.byte or not copied:
+        return ""
+    spent = copied * price.byte / 1e9
+    said = (
+        f"Copies, estimated from a timing before the trace: {spent:.2g} s of CPU time "
+        f"({price.byte:.2g} ns per byte)"
+    )
+    if trace.cpu_seconds and spent <= trace.cpu_seconds:
+        said += f", {spent / trace.cpu_seconds:.0%} of the program's {trace.cpu_seconds:.2g} s"
+    return f"{said}." + (_EMULATED if machine == "qemu-tcg" else "")
 
 
 def ways_watched(judged: Iterable[Judged]) -> list[Direction]:

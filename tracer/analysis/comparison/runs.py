@@ -24,7 +24,8 @@ from zctrace.analysis.comparison.model import (
     both,
 )
 from zctrace.analysis.runs import Judged
-from zctrace.evidence.schema import LOOPBACK, WARM
+from zctrace.evidence.devices import LOOPBACK
+from zctrace.evidence.schema import WARM
 from zctrace.sizes import human_size
 from zctrace.workloads.catalogue import strategy_named
 from zctrace.workloads.marker import Role

@@ -95,6 +95,17 @@ def test_bytes_that_were_changed_cannot_be_passed_on(recorded, out):
     assert advice.of(relayed(recorded, FILE, TCP, out=out)) == []
 
 
+@pytest.mark.parametrize(("calls", "many"), [(256, 1), (65, 1), (63, 0), (1000, 1), (1100, 0)])
+def test_a_store_passes_nothing_on(recorded, calls, many):
+    """It takes bytes in small pieces, and gives them out in large ones, or the other way."""
+    found = moving(
+        recorded,
+        (TCP, "read", IN, 256, 16 * MIB, True),
+        (TCP, "writev", OUT, calls, 16 * MIB, True),
+    )
+    assert len(advice.of(found)) == many
+
+
 def test_few_bytes_are_no_reason(recorded):
     assert advice.of(relayed(recorded, FILE, TCP, size=8192)) == []
 

@@ -146,7 +146,8 @@ class Entry(SimpleNamespace):
 
 
 def entry(status, offset=0):
-    return Entry(status=status, build_id=b"\x12" * 20, offset=offset)
+    # The same eight bytes are one or the other.
+    return Entry(status=status, build_id=b"\x12" * 20, offset=offset, ip=offset)
 
 
 def test_reading(tmp_path):
@@ -171,7 +172,17 @@ def test_reading(tmp_path):
         ),
         "kernel_stacks": Table({3: SimpleNamespace(ip=[100, 200, 0, 0])}),
         "user_stacks": Table(
-            {4: SimpleNamespace(trace=[entry(1, 1), entry(1, 5), entry(2, 77), entry(0)])}
+            {
+                4: SimpleNamespace(
+                    trace=[
+                        entry(1, 1),
+                        entry(1, 5),
+                        entry(2, 77),
+                        entry(1, 2**64 - 9),
+                        entry(0),
+                    ]
+                )
+            }
         ),
     }
     one, two, three = stacks.read(
@@ -185,7 +196,7 @@ def test_reading(tmp_path):
     )
     assert added == [str(program)]
     assert one.kernel == ("f100", "f200")
-    assert one.user == ("main [program]", "program+0x5", "[unknown]")
+    assert one.user == ("main [program]", "program+0x5", "[unknown]", "[unknown]")
     assert (two.kernel, two.user) == (("[stack not kept]",), ("[no stack]",))
     assert (three.user, three.name, three.process) == ((), "", 0)
 

@@ -34,6 +34,8 @@ _FROM_MEMORY = frozenset(
 _LESS, _MORE = 0.9, 1.02
 """Between these shares of what it has read, a program writes what it passes on: it may read a
 little besides, and add headers."""
+_LIKE = 4
+"""How many times more calls on one side than on the other a program makes that passes on."""
 _SHARE = 0.1
 """From which share of what was read on a thing is one of those that are passed on."""
 _RECORD_BYTES, _RECORD_ADDS = 16384, (17, 64)
@@ -156,6 +158,8 @@ def _passed(found: Answer, process: int) -> _Passed | None:
         return None
     first, last = _most(found, read), _most(found, written)
     (way,) = ways
+    if way.source != FILE and not _in_like_pieces(read, written):
+        return None
     tls = last.type == "tcp" and _looks_like_tls(into, out, sum(f.calls for f in written))
     size = min(out, into)
     if way.source == way.destination == FILE and first.type == last.type in SHARING:
@@ -191,6 +195,12 @@ def _matching(read: list[Flow], out: int) -> tuple[int, list[Flow]]:
         if _LESS * into <= out <= _MORE * into:
             return into, some
     return 0, []
+
+
+def _in_like_pieces(read: Sequence[Flow], written: Sequence[Flow]) -> bool:
+    """Whether what came in went out in about as many calls: a store, or a cache, does not."""
+    into, out = (sum(flow.calls for flow in flows) for flows in (read, written))
+    return into <= _LIKE * out and out <= _LIKE * into
 
 
 def _looks_like_tls(into: int, out: int, calls: int) -> bool:

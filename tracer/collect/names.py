@@ -34,6 +34,12 @@ def offset_of(path: str, name: str) -> int | None:
     return int(symbol.offset)
 
 
+def functions(path: str) -> list[tuple[int, str]]:
+    """Addresses and names of all functions of a program or library, as its file has them."""
+    found = bcc.BPF.get_user_functions_and_addresses(os.fsencode(path), b".*")
+    return [(address, symbol.decode(errors="replace")) for symbol, address in found]
+
+
 def add_file(path: str) -> None:
     """Have :func:`name` know the functions of a program or library."""
     # BCC takes text alone, and prints a complaint about what is none.

@@ -6,12 +6,16 @@ the programs' files are.
 
 from __future__ import annotations
 
+import bisect
 import ctypes
+import functools
+import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from zctrace.collect.perf_maps import PerfMap
 from zctrace.collect.process_maps import as_seen_by, mappings
 from zctrace.evidence.account import Stack
 from zctrace.probes.model import Direction
@@ -22,13 +26,20 @@ _MAX_STACKS = 8192
 PARAMETERS = {"STACKS": "1", "MAX_STACKS": str(_MAX_STACKS)}
 """For the meter's ``-D``."""
 UNKNOWN = "[unknown]"
-"""A place in no file: code that was made at run time, or a program that was not seen.
+"""A place in no file: code that was made at run time and that its runtime has not named.
 BCC has the same name for a place in a file that has no symbol for it."""
 NOT_KEPT, NONE = "[stack not kept]", "[no stack]"
 _EEXIST, _ENOMEM = -17, -12
 _EMPTY, _IN_FILE = 0, 1
 """enum bpf_stack_build_id_status (include/uapi/linux/bpf.h): BPF_STACK_BUILD_ID_*."""
 _ELF = b"\x7fELF"
+_MOST_OFFSET = 1 << 63
+"""An address in no mapping: the kernel takes the next one, which begins behind it."""
+_TYPE_AT, _EXECUTABLE = 16, 2
+"""Where an ELF file has its type; ET_EXEC (elf(5))."""
+_NAME_LENGTH = 15
+"""Of a thread's name: TASK_COMM_LEN without the last."""
+_LAST = "\U0010ffff"
 
 
 class Programs:
@@ -65,17 +76,25 @@ def read(
     ``function`` names a site, ``locate`` the place of an address in kernel text;
     ``names`` are :mod:`zctrace.collect.names`, or what has the same functions.
     """
-    files = {}
+    files, paths = {}, []
     for path in programs:
         names.add_file(path)
+        paths.append(path)
         files[names.build_id(path)] = Path(path).name
     known: dict[tuple[bytes, int], str] = {}
     places: dict[int, str] = {}
 
-    def named(entry: Any) -> str:
+    of_process = functools.cache(PerfMap)
+    fixed = _Fixed(paths, names)
+
+    def named(entry: Any, process: int, thread: str) -> str:
         if entry.status != _IN_FILE:
-            return UNKNOWN
+            address = int(entry.ip)
+            made = of_process(process).name(address)
+            return made or fixed.name(address, thread) or UNKNOWN
         key = bytes(entry.build_id), int(entry.offset)
+        if key[1] >= _MOST_OFFSET:
+            return UNKNOWN
         if key not in known:
             name = names.name(entry)
             file = files.get(key[0].hex())
@@ -95,26 +114,61 @@ def read(
         # Where a function calls the program, that comes first, and how it was called.
         return frames[frames.index(copier) :] if copier in frames else frames
 
-    def user_frames(number: int) -> tuple[str, ...]:
+    def user_frames(number: int, process: int, thread: str) -> tuple[str, ...]:
         if number < 0:
             return (_missing(number),)
         trace = bpf["user_stacks"][ctypes.c_int(number)].trace
-        return tuple(named(entry) for entry in trace if entry.status != _EMPTY)
+        return tuple(named(entry, process, thread) for entry in trace if entry.status != _EMPTY)
 
     return tuple(
         Stack(
             process=key.process,
-            name=bytes(key.name).split(b"\0")[0].decode(errors="replace"),
+            name=_text(key.name),
             function=function(key.site),
             syscall=syscall_name(key.syscall),
             direction=direction(key.direction),
             kernel=kernel_frames(key.kernel, function(key.site)),
-            user=user_frames(key.user) if key.process else (),
+            user=user_frames(key.user, key.process, _text(key.name)) if key.process else (),
             calls=cell.calls,
             bytes=cell.bytes,
         )
         for key, cell in bpf["stacks"].items()
     )
+
+
+class _Fixed:
+    """Programs at fixed addresses, that have no build ID where the kernel looks for it.
+
+    Those of Go are: their note is in no segment of notes.
+    """
+
+    def __init__(self, paths: Iterable[str], names: Any) -> None:
+        self._paths = {Path(path).name[:_NAME_LENGTH]: path for path in paths}
+        self._functions = functools.cache(
+            lambda path: sorted(names.functions(path)) if _is_fixed(path) else []
+        )
+
+    def name(self, address: int, thread: str) -> str | None:
+        """The function at an address, and its file, of the program that gave a thread its name.
+
+        ``None`` if there is none.
+        """
+        path = self._paths.get(thread)
+        functions = self._functions(path) if path else []
+        at = bisect.bisect(functions, (address, _LAST)) - 1
+        if path is None or at < 0 or at == len(functions) - 1:
+            return None
+        return f"{functions[at][1]} [{Path(path).name}]"
+
+
+def _is_fixed(path: str) -> bool:
+    with suppress(OSError, struct.error), open(path, "rb") as file:
+        return struct.unpack_from("=H", file.read(_TYPE_AT + 2), _TYPE_AT) == (_EXECUTABLE,)
+    return False
+
+
+def _text(name: Any) -> str:
+    return bytes(name).split(b"\0")[0].decode(errors="replace")
 
 
 def _missing(error: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from zctrace.analysis import advice, border, program, sentences
+from zctrace.analysis import advice, border, code_places, program, sentences
 from zctrace.analysis.program import Answer, Line
 from zctrace.evidence.account import (
     CLOSED,
@@ -246,6 +246,7 @@ def _stacks(found: Answer) -> Iterator[Block]:
     stacks = found.stacks
     if not stacks:
         return
+    yield from _copied("code that made the call, system call", code_places.of(found))
     for stack in stacks[:_STACKS]:
         heading = f"{stack.bytes} B, {stack.calls} copies, on this stack:"
         yield Listing(heading, list(reversed(flamegraph.frames(stack))))

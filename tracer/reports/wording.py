@@ -64,7 +64,7 @@ def cost(trace: Trace, price: Price, machine: str) -> str:
 
 
 def cost_of_copies(trace: Trace, price: Price, copied: int, machine: str) -> str:
-    """What the copies took, from what one byte took beforehand; empty where it was not timed."""
+    """What copies took, from what one byte took beforehand; empty where it was not timed."""
     if not price.byte or not copied:
         return ""
     spent = copied * price.byte / 1e9

@@ -166,6 +166,10 @@ RING_HOOKS: tuple[Hook, ...] = (
         handler="on_ring_begun",
         called="on_fentry_ring_begun",
         members=_REQUEST,
+        # Before Linux kernel commit 3bfe6106693b ("io-wq: fork worker threads from original
+        # task") (in v5.12) operations were also performed by threads of the kernel's own, which
+        # belong to no program. This function makes the threads that do.
+        beside="create_io_thread",
         why="what is copied from here on is for an operation of io_uring",
     ),
     # Found on 7.3: another shot of an operation does not pass through the former.

@@ -311,6 +311,8 @@ class Hook:
     may call in the middle of another program, when a probe would be passed over."""
     members: tuple[str, ...] = ()
     """``structure.member`` that the handler must know the offsets of."""
+    beside: str = ""
+    """A function that the kernel must have for the row to hold."""
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,10 @@ def test_a_pipe_into_a_counter_is_related_to_what_was_read(answered):
     [
         (MIB, MIB, ("delivered", MIB)),
         (MIB + MIB // 128, MIB, ("delivered", MIB)),
-        (MIB + MIB // 64, MIB, ("received", MIB + MIB // 64)),
+        (MIB + MIB // 2, MIB, ("delivered", MIB)),
+        (MIB + MIB // 2 + 1, MIB, ("received", MIB + MIB // 2 + 1)),
+        # Where there is little, nothing is passed on.
+        (2000, 1400, ("received", 2000)),
         (MIB, 100, ("received", MIB)),
         (100, MIB, ("delivered", MIB)),
         (0, 0, ("delivered", 0)),
@@ -123,6 +126,39 @@ def test_a_pipe_into_a_counter_is_related_to_what_was_read(answered):
 def test_the_basis_is_the_larger_of_in_and_out(came_in, went_out, basis):
     things = (Thing(FILE, "/from"), Thing(FILE, "/to"))
     assert border.of(account(things, (0, "in", came_in), (1, "out", went_out))).basis == basis
+
+
+LOADING = 5 * MIB
+"""What a program reads for itself, in addition to what it passes on."""
+
+
+def passing_on(out, from_memory):
+    """A program that delivers so much, some of it from its memory."""
+    things = (Thing(FILE, "/from"), Thing(SOCKET, "tcp"))
+    moved = account(things, (0, "in", 16 * MIB + LOADING))
+    by = [("write", from_memory), ("sendfile", out - from_memory)]
+    flows = [Flow(1, 1, 3, name, FlowWay.OUT, 1, size) for name, size in by if size]
+    return dataclasses.replace(moved, flows=(*moved.flows, *flows))
+
+
+@pytest.mark.parametrize(
+    ("from_memory", "kept"),
+    [(0, 16 * MIB + LOADING), (16 * MIB, LOADING), (10 * MIB, 6 * MIB + LOADING)],
+)
+def test_what_was_not_delivered_was_kept(from_memory, kept):
+    """No more can have been delivered than was from the program's memory."""
+    found = border.of(passing_on(16 * MIB, from_memory))
+    assert found.basis == ("delivered", 16 * MIB)
+    assert found.kept(16 * MIB + LOADING) == kept
+    assert found.kept(0) == 0
+
+
+def test_nothing_is_left_out_where_as_much_is_delivered():
+    things = (Thing(FILE, "/from"), Thing(SOCKET, "tcp"))
+    found = border.of(account(things, (0, "in", MIB), (1, "out", MIB)))
+    assert found.kept(2 * MIB) == 0
+    much = border.of(account(things, (0, "in", 2 * MIB), (1, "out", MIB)))
+    assert (much.basis, much.kept(2 * MIB)) == (("received", 2 * MIB), 0)
 
 
 def test_what_moved_inside_is_the_basis_where_hardly_anything_else_did(answered):

@@ -1,5 +1,7 @@
 """Operations of io_uring and of io_submit(2): their numbers, and what sees them."""
 
+import dataclasses
+
 import pytest
 
 from tests.conftest import KERNELS, recorded_kernel
@@ -85,3 +87,20 @@ def test_where_kernels_have_what(line, expected):
     """As pahole has it; on 5.10 there is neither a descriptor nor a request."""
     parameters = dict(plan(PROGRAM_CATALOGUE, recorded_kernel(line)).parameters)
     assert {name: int(parameters[name]) for name in expected} == expected
+
+
+def test_a_kernel_whose_own_threads_perform_operations_leaves_the_answer_open():
+    facts = recorded_kernel("6.1")
+    functions = {n: f for n, f in facts.functions.items() if n != "create_io_thread"}
+    assert len(functions) == len(facts.functions) - 1
+    made = plan(PROGRAM_CATALOGUE, dataclasses.replace(facts, functions=functions))
+    seen = {h.hook.quantity for h in made.hooks} | {e.site.quantity for e in made.events}
+    assert not RINGS["io_uring_enter"].seen_by <= seen
+    assert RINGS["io_submit"].seen_by <= seen
+
+
+def test_a_kernel_that_does_not_say_where_requests_are():
+    facts = recorded_kernel("6.1")
+    members = {n: o for n, o in facts.members.items() if n != "io_kiocb.opcode"}
+    made = plan(PROGRAM_CATALOGUE, dataclasses.replace(facts, members=members))
+    assert operations.RING_BEGUN not in {h.hook.quantity for h in made.hooks}

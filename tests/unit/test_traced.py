@@ -237,6 +237,36 @@ def test_io_uring_is_a_doubt_where_nothing_sees_its_operations(recorded):
     assert any("io_uring" in doubt for doubt in found.doubts)
 
 
+@pytest.mark.parametrize("call", ["write", "sendfile"])
+def test_what_a_program_reads_for_itself_is_not_on_the_way(recorded, call):
+    """It reads 16 MiB, and delivers 12: from its memory, or not."""
+    evidence = recorded["cat"]
+    things = (*evidence.trace.account.things, Thing(ThingKind.SOCKET, "tcp", type="tcp"))
+    flows = [f for f in evidence.trace.account.flows if f.way is FlowWay.IN]
+    flows.append(Flow(len(things) - 1, 1, 3, call, FlowWay.OUT, 12, 12 << 20))
+    account = dataclasses.replace(evidence.trace.account, things=things, flows=tuple(flows))
+    found = program.answer(altered(evidence, account=account))
+    said = sentences.sentence(found)
+    assert found.basis == ("delivered", 12 << 20)
+    if call == "sendfile":
+        assert found.copies < 0.01
+        assert found.kept == found.copied[Direction.KERNEL_TO_USER]
+        assert said.startswith("zero-copy for ")
+        assert f"{found.kept} B were copied on the way in" in said
+    else:
+        assert 1 <= found.copies < 1.01
+        assert found.kept == found.copied[Direction.KERNEL_TO_USER] - (12 << 20)
+        assert said.startswith(
+            "not zero-copy: 1.00 copies per byte delivered: 1.00 by read(2);"
+        )
+        assert said.endswith(
+            f"another {found.kept} B were copied on the way in and not delivered"
+        )
+    assert f"(without {found.kept} B that came in" in " ".join(rendered(found).split())
+    (summary,) = json.loads(program_data.result_json([found]))["summary"]
+    assert summary["kept_bytes"] == found.kept
+
+
 def test_an_operation_is_no_system_call_in_words(recorded):
     flows = [Flow(1, 1, 3, "IORING_OP_SEND", FlowWay.OUT, 4, 1000000)]
     bookings = [Booking(1, "IORING_OP_SEND", Direction.USER_TO_KERNEL, 4, 1000000)]

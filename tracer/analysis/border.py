@@ -20,15 +20,19 @@ from zctrace.evidence.account import (
     Thing,
     ThingKind,
 )
+from zctrace.probes.syscalls import TRANSFERS
 
 UNKNOWN = Thing(ThingKind.UNKNOWN, "calls that had begun before the tracing did")
 DELIVERED, RECEIVED, MOVED_INSIDE = "delivered", "received", "moved inside"
 """What copies are related to."""
 LITTLE = 64 << 10
 """Bytes. The dynamic loader alone reads some KiB: with less than this a ratio says nothing."""
-_CLEARLY = 1.01
-"""Received is called the larger where it is so by more than this. The dynamic loader's bytes
-do not decide between the two, and the ratio is wrong by no more than 1 %."""
+_CLEARLY, _MOSTLY = 1.01, 1.5
+"""How many times delivered is received. Up to the first they are as good as the same: the
+dynamic loader's bytes do not decide. Up to the second a program passes most of it on, and may
+keep the rest, as Python its modules. Beyond, received is what copies are related to."""
+_FROM_MEMORY = frozenset(t.syscall for t in TRANSFERS if t.destination and not t.source)
+"""Calls that deliver from the program's memory; the others pass on what they have received."""
 _DELIVERING = (
     *(SOCKET, FILE, PIPE, DEVICE, UNKNOWN.kind),
     *(ThingKind.MEMORY, ThingKind.QUEUE, ThingKind.KERNEL),
@@ -37,15 +41,30 @@ _DELIVERING = (
 
 @dataclass(frozen=True)
 class Border:
-    """Bytes by the kind of thing. ``inside``: those on their way within the program."""
+    """Bytes by the kind of thing. ``inside``: those on their way within the program.
+
+    ``from_memory`` are those that went out, or inside, from the program's memory.
+    """
 
     delivered: dict[ThingKind, int]
     received: dict[ThingKind, int]
     inside: dict[ThingKind, int]
+    from_memory: int = 0
+
+    def kept(self, copied_in: int) -> int:
+        """Of bytes that were copied on the way in, those that were not delivered for sure.
+
+        No more can have been delivered than were from memory. 0 unless more was received than
+        delivered, and nevertheless delivered bytes are what copies are related to.
+        """
+        delivered, received = (sum(k.values()) for k in (self.delivered, self.received))
+        if self.basis[0] != DELIVERED or received <= delivered * _CLEARLY:
+            return 0
+        return max(copied_in - self.from_memory, 0)
 
     @property
     def basis(self) -> tuple[str, int]:
-        """What copies are related to: the larger of what came in and what went out.
+        """What copies are related to: what went out, or what came in where that is much more.
 
         Where hardly anything did either, and more was moved inside, that.
         """
@@ -53,7 +72,7 @@ class Border:
             sum(by_kind.values()) for by_kind in (self.delivered, self.received, self.inside)
         )
         word, many = DELIVERED, delivered
-        if received > delivered * _CLEARLY:
+        if received > delivered * (_MOSTLY if delivered >= LITTLE else _CLEARLY):
             word, many = RECEIVED, received
         return (MOVED_INSIDE, inside) if many < min(inside, LITTLE) else (word, many)
 
@@ -74,6 +93,11 @@ def of(account: Account) -> Border:
         dict(total[FlowWay.OUT]),
         dict(total[FlowWay.IN]),
         dict(within[FlowWay.IN] | within[FlowWay.OUT]),
+        sum(
+            flow.bytes
+            for flow in account.flows
+            if flow.way is FlowWay.OUT and flow.syscall in (None, *_FROM_MEMORY)
+        ),
     )
 
 

@@ -145,10 +145,17 @@ class Answer:
         return self.border.basis
 
     @property
+    def kept(self) -> int:
+        """Bytes that were copied on the way in and stayed there, as :meth:`Border.kept`."""
+        return self.border.kept((self.copied or {}).get(Direction.KERNEL_TO_USER, 0))
+
+    @property
     def copies(self) -> float | None:
-        """Bytes copied by the CPU for each byte of :attr:`basis`."""
+        """Bytes copied by the CPU for each byte of :attr:`basis`, without :attr:`kept`."""
         _, many = self.basis
-        return None if self.copied_bytes is None or not many else self.copied_bytes / many
+        if self.copied_bytes is None or not many:
+            return None
+        return (self.copied_bytes - self.kept) / many
 
     @property
     def most_copies(self) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from zctrace.analysis import transformed
 from zctrace.analysis.border import LITTLE, RECEIVED
-from zctrace.analysis.program import Answer
+from zctrace.analysis.program import Answer, Line
 from zctrace.analysis.transformed import Transform
 from zctrace.evidence.account import NO_CALL
 from zctrace.probes import operations
@@ -114,13 +114,25 @@ def _on_copies(found: Answer) -> str:
         return said
     if ratio > _MANY:
         return f"not zero-copy: {least}{copied} B were copied for {many} B {basis}: {sizes}"
+    on_the_way = [(line.name, _on_the_way(found, line)) for line in parts]
     shares = ", ".join(
-        f"{line.copied_bytes / many:.2f} by {called(line.name)}"
-        for line in parts[:_NAMED]
-        if line.copied_bytes >= many * _SHOWN
+        f"{size / many:.2f} by {called(name)}"
+        for name, size in sorted(on_the_way, key=lambda part: -part[1])[:_NAMED]
+        if size >= many * _SHOWN
     )
     said = f"not zero-copy: {least}{ratio:.2f} copies per byte {basis}"
-    return f"{said}: {shares}" if shares else said
+    if shares:
+        said += f": {shares}"
+    if found.kept >= many * _SHOWN:
+        said += f"; another {found.kept} B were copied on the way in and not delivered"
+    return said
+
+
+def _on_the_way(found: Answer, line: Line) -> float:
+    """Bytes copied in a call, without its part of those that were kept."""
+    copied_in = line.copied.get(Direction.KERNEL_TO_USER, 0)
+    total = (found.copied or {}).get(Direction.KERNEL_TO_USER, 0)
+    return line.copied_bytes - (found.kept * copied_in / total if total else 0)
 
 
 def _ways(found: Answer) -> str:

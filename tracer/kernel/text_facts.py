@@ -54,13 +54,14 @@ class TextFacts:
 def wanted_by(catalogue: Catalogue) -> Wanted:
     """The catalogue's functions, and those that the kernel calls to count skipped programs."""
     copies = {site.function for site in catalogue.copies}
+    hooks = {name for hook in catalogue.hooks for name in (hook.function, hook.beside) if name}
     calls: dict[str, tuple[str, ...]] = {}
     for target in catalogue.calls:
         rows = [t.callers for t in catalogue.calls if t.function == target.function]
         # One row without callers wants to know all of them.
         calls[target.function] = tuple(dict.fromkeys(sum(rows, ()))) if all(rows) else ()
     return Wanted(
-        functions=tuple(sorted(copies | {hook.function for hook in catalogue.hooks})),
+        functions=tuple(sorted(copies | hooks)),
         exits=tuple(
             sorted(
                 site.function

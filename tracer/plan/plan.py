@@ -189,7 +189,12 @@ def _plan_hooks(wanted: Sequence[Hook], kernel: KernelFacts) -> tuple[HookAttach
     attached: dict[str, HookAttachment] = {}
     for hook in wanted:
         function = kernel.functions.get(hook.function)
-        if function is None or any(m not in kernel.members for m in hook.members):
+        lacking = {*hook.members} - kernel.members.keys()
+        if (
+            function is None
+            or lacking
+            or (hook.beside or hook.function) not in kernel.functions
+        ):
             continue
         if hook.called and function.fentry is None:
             mechanism = Mechanism.FENTRY

@@ -128,6 +128,8 @@ def _moved(found: Answer) -> Iterator[Block]:
     basis, _ = found.basis
     to_kernel, to_user, inside = (found.copied.get(way, 0) for way in program.DIRECTIONS)
     ratio = "" if found.copies is None else f", {_ratio(found.copies)} per byte {basis}"
+    if found.kept:
+        ratio += f" (without {found.kept} B that came in and were not delivered)"
     yield Text(
         f"copied {found.copied_bytes} B by the CPU{ratio}: "
         f"user→kernel {to_kernel}, kernel→user {to_user}, inside the kernel {inside}"

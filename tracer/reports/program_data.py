@@ -41,6 +41,7 @@ def result_json(answers: Sequence[Answer]) -> str:
             "received_bytes": found.received,
             "inside_bytes": found.border.inside,
             "copied_bytes": found.copied and {str(way): n for way, n in found.copied.items()},
+            "kept_bytes": found.kept,
             "beside_bytes": found.beside,
             "structures_bytes": dict(found.explanation.other),
             "unassigned_bytes": found.unassigned,

@@ -30,6 +30,10 @@ class UserCopy:
     chosen_at_start: bool = False
     argument: int = 3
     pushes: bool = False
+    register: str = "dx"
+    """That has the third argument."""
+    pattern: str = ""
+    """A regular expression for further names."""
 
 
 _ARRAYS = "what a JVM moves from one array to another (System.arraycopy)"
@@ -88,3 +92,27 @@ USER_COPIES: tuple[UserCopy, ...] = (
 src/hotspot/os_cpu/linux_x86/linux_x86_64.S, copy_linux_x86.inline.hpp and
 src/hotspot/share/prims/unsafe.cpp, whose function jumps to code that is made when the JVM
 starts. Every copy passes one of them once."""
+
+OWN_COPIES: tuple[UserCopy, ...] = (
+    UserCopy(
+        "runtime.memmove",
+        "",
+        ("runtime.memmove",),
+        1,
+        "Go's, which its compiler calls for what is not of a small constant size",
+        register="cx",
+    ),
+    UserCopy(
+        "memmove, linked in",
+        "",
+        (),
+        1,
+        "the C library's in a program that is linked statically, all of its variants",
+        pattern=r"__(memmove|memcpy|mempcpy)_(?!chk)\w+",
+    ),
+)
+"""In a program's own file, where that has symbols. Sources: Go 1.26, runtime/memmove_amd64.s
+(ABIInternal: the length is in the third register of cmd/compile/abi-internal.md); glibc 2.36,
+sysdeps/x86_64/multiarch/."""
+PROGRAM_COPIES = (*USER_COPIES, *OWN_COPIES)
+"""What is watched of a traced program."""

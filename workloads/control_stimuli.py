@@ -36,6 +36,7 @@ PACKET_BITS = Moved(Quantity.SKB_COPY_BITS, Direction.KERNEL_TO_KERNEL)
 CHECKSUMMED = Moved(Quantity.SKB_COPY_AND_CSUM_BITS, Direction.KERNEL_TO_KERNEL)
 ZEROCOPY_COPIED = Moved(Quantity.SKB_COPY_UBUFS, Direction.KERNEL_TO_KERNEL)
 INTO_PAGE = Moved(Quantity.LINEAR_TO_PAGE, Direction.KERNEL_TO_KERNEL)
+WITHIN = Moved(Quantity.USER_MEMORY, Direction.USER_TO_USER)
 DISK_READ = Moved(Quantity.DISK_READ, Direction.DEVICE_TO_KERNEL)
 
 
@@ -85,6 +86,27 @@ class PipeWriteAndRead:
         os.close(self._in)
         os.close(self._out)
         self._buffer.close()
+
+
+class UserMemory:
+    """From one place in this process's memory to another, by the C library's function."""
+
+    deferred: ClassVar[bool] = False
+    _SIZES = (65537, 99991)
+    """More than the most from which on such copies may be asked to count."""
+    expected: ClassVar[dict[Moved, int]] = {WITHIN: sum(_SIZES)}
+    syscalls: ClassVar[dict[str, int]] = {}
+
+    def prepare(self, folder: str) -> None:
+        self._from, self._to = (libc.Buffer(max(self._SIZES)) for _ in range(2))
+
+    def run(self) -> None:
+        for size in self._SIZES:
+            ctypes.memmove(self._to.address, self._from.address, size)
+
+    def settle(self) -> None:
+        self._from.close()
+        self._to.close()
 
 
 class FileWriteAndRead:

@@ -33,16 +33,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--channel", type=int, required=True, help="a socket's descriptor")
     parser.add_argument("--folder", required=True, help="where the self-tests put their files")
     parser.add_argument("--control", choices=_ROLES, default="before", help="their role")
+    parser.add_argument("--user-memory", action="store_true", help="also within user memory")
     parser.add_argument("--alone", action="store_true", help="do not follow children")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     return parser
 
 
-def _controls(nonce: int, role: Role, folder: str) -> Controls:
+def _controls(nonce: int, role: Role, folder: str, *, user_memory: bool) -> Controls:
     """What they moved: this process, and another one while this one was idle."""
     neighbour = Neighbour(nonce)
     libc.own_all_memory()
-    expected = exercise(nonce, role, folder, disk=False)
+    expected = exercise(nonce, role, folder, disk=False, user_memory=user_memory)
     disturbed = Known()
     if role is Role.CONTROL_BEFORE:
 
@@ -69,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         if role:
             if not channel.recv(1):
                 return 1
-            answer = _controls(nonce, role, options.folder)
+            answer = _controls(nonce, role, options.folder, user_memory=options.user_memory)
             channel.sendall(json.dumps(answer.to_json()).encode() + b"\n")
         if not command or not channel.recv(1):
             return 0

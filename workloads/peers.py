@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from zctrace.workloads import libc, loopback
-from zctrace.workloads.control_stimuli import Stimulus, stimuli
+from zctrace.workloads.control_stimuli import Stimulus, UserMemory, stimuli
 from zctrace.workloads.known import Known
 from zctrace.workloads.marker import Role, Scope, settled, window
 from zctrace.workloads.pipe import Pipe
@@ -300,12 +300,15 @@ class Neighbour:
                 stimulus.settle()
 
 
-def exercise(nonce: int, role: Role, folder: str, *, disk: bool) -> Known:
+def exercise(
+    nonce: int, role: Role, folder: str, *, disk: bool, user_memory: bool = False
+) -> Known:
     """Drive every copy site in this thread under ``role``, with ``disk`` also the disk.
 
-    Files are made in ``folder``. Returns what was done.
+    With ``user_memory`` also what copies within a program's own. Files are made in
+    ``folder``. Returns what was done.
     """
-    own = stimuli(disk=disk)
+    own = [*stimuli(disk=disk), *([UserMemory()] if user_memory else [])]
     for stimulus in own:
         stimulus.prepare(folder)
     try:

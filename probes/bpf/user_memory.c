@@ -6,6 +6,7 @@
  *	PLACE_PUSHED              bytes on the stack above the address to return to
  *	PLACE_ON_STACK            where on the stack the number of units is; 0: in a register
  *	PLACE_UNIT                how many bytes each has
+ *	PLACE_FIRST               the register that it is in: REGISTER_CX, or REGISTER_DX
  *	USER_COPIES_FROM          smaller copies are not counted
  */
 
@@ -48,15 +49,26 @@ static inline u64 user_word_at(u64 place)
  */
 int on_user_copy(struct pt_regs *ctx)
 {
-	u64 units = ctx->dx;
+	u64 units = ARGUMENT(*ctx, PLACE_FIRST);
+	u32 role = open_role();
 
-	if (!open_role())
+	if (!role)
 		return 0;
 	if (PLACE_ON_STACK)
 		units = user_word_at(ctx->sp + PLACE_ON_STACK);
 	count_hit(PLACE_SITE);
-	if (units * PLACE_UNIT >= USER_COPIES_FROM)
-		count_here(ctx, PLACE_SITE, USER_TO_USER, units * PLACE_UNIT,
-			   user_word_at(ctx->sp + PLACE_PUSHED), open_role());
+	if (units * PLACE_UNIT < USER_COPIES_FROM)
+		return 0;
+#ifdef FLOWS
+	/* Of any process: an address says nothing without its maps. */
+	tally_as(role, PLACE_SITE, USER_TO_USER, NO_SYSCALL, units * PLACE_UNIT, 0);
+#ifdef STACKS
+	if (role == ROLE_PROGRAM)
+		note_stacks(ctx, PLACE_SITE, USER_TO_USER, NO_SYSCALL, units * PLACE_UNIT, true);
+#endif
+#else
+	count_here(ctx, PLACE_SITE, USER_TO_USER, units * PLACE_UNIT,
+		   user_word_at(ctx->sp + PLACE_PUSHED), role);
+#endif
 	return 0;
 }

@@ -22,10 +22,14 @@ MODES = {
     "run": (CATALOGUE, {}),
     "trace": (PROGRAM_CATALOGUE, {"follow_flows": True}),
     "trace --stacks": (PROGRAM_CATALOGUE, {"follow_flows": True, "keep_stacks": True}),
+    "trace --user-copies": (
+        PROGRAM_CATALOGUE,
+        {"follow_flows": True, "keep_stacks": True, "user_copies_from": 1024},
+    ),
     "run --user-copies": (CATALOGUE, {"user_copies_from": 256}),
 }
 """Catalogue and options of the meter."""
-LARGEST = ("trace --stacks", "run --user-copies")
+LARGEST = ("trace --user-copies", "run --user-copies")
 """What the others are parts of."""
 TRACING = 26
 """enum bpf_prog_type."""

@@ -27,7 +27,7 @@ from zctrace.analysis.comparison.model import (
     Part,
     Result,
 )
-from zctrace.analysis.program import Line
+from zctrace.analysis.lines import Line
 from zctrace.evidence.account import Look
 from zctrace.evidence.schema import Evidence
 from zctrace.printable import printable

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from tests.conftest import HERE
 from zctrace.analysis import border, program, sentences
+from zctrace.analysis.lines import Line
 from zctrace.evidence import json_form
 from zctrace.evidence.account import Account, Booking, Flow, FlowWay, Look, Thing, ThingKind
 from zctrace.evidence.schema import Evidence
@@ -202,8 +203,8 @@ def test_evidence_without_peers_is_read_as_before():
 
 def test_what_moved_the_most_is_shown_though_it_was_not_copied():
     """Beside many things that were copied: a table shows eight."""
-    small = [program.Line(f"/small/{n}", 1, 100 - n) for n in range(20)]
-    lines = [*small, program.Line("/sent", 1, 64 * MIB)]
+    small = [Line(f"/small/{n}", 1, 100 - n) for n in range(20)]
+    lines = [*small, Line("/sent", 1, 64 * MIB)]
     (table,) = reports._lines(lines, "file")
     shown = [row.cells[0] for row in table.rows if row.shown]
     assert shown == [*(f"/small/{n}" for n in range(7)), "/sent"]

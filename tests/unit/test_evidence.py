@@ -21,7 +21,7 @@ from zctrace.evidence.schema import Count, Evidence
 from zctrace.plan.plan import plan
 from zctrace.probes.catalogue import CATALOGUE
 from zctrace.probes.model import Quantity
-from zctrace.probes.user_functions import USER_COPIES
+from zctrace.probes.user_functions import PROGRAM_COPIES
 from zctrace.workloads.marker import OUTSIDE, TAPPED, WATCHED, Role, RoleName, role_name
 
 ROOT = HERE.parent
@@ -260,7 +260,7 @@ def test_everything_that_counts_copies_is_a_site(facts):
     assert found == [
         *(call.target.function for call in attach_plan.calls),
         *(copy.site.function for copy in attach_plan.copies),
-        *(copy.function for copy in USER_COPIES),
+        *(copy.function for copy in PROGRAM_COPIES),
     ]
     for site, call in zip(sites, attach_plan.calls, strict=False):
         target = call.target

@@ -19,8 +19,9 @@ from zctrace.analysis import runs
 from zctrace.collect import describe, user_functions
 from zctrace.collect.process_maps import mappings
 from zctrace.plan.attachments import AttachPlan
+from zctrace.plan.places import REGISTER_NUMBERS
 from zctrace.probes.model import Direction, Mechanism, Quantity
-from zctrace.probes.user_functions import USER_COPIES
+from zctrace.probes.user_functions import OWN_COPIES, USER_COPIES
 from zctrace.reports import markdown
 from zctrace.reports.text import runs as terminal
 from zctrace.workloads.known import Known, Moved
@@ -265,5 +266,84 @@ def test_where_a_function_s_number_of_bytes_is(function, pushed, on_stack, unit)
         "PLACE_PUSHED": pushed,
         "PLACE_ON_STACK": on_stack,
         "PLACE_UNIT": unit,
+        "PLACE_FIRST": REGISTER_NUMBERS["dx"],
         "USER_COPIES_FROM": 256,
     }
+
+
+OF_GO, LINKED_IN = OWN_COPIES
+
+
+class Names:
+    """Of a file that has some functions, at some offsets."""
+
+    def __init__(self, **offsets):
+        self.offsets = offsets
+
+    def functions(self, path):
+        return [(0x400000 + offset, name) for name, offset in self.offsets.items()]
+
+    def offset_of(self, path, name):
+        return self.offsets.get(name)
+
+
+def offsets(copy, names, path="/srv/program", libraries=()):
+    found = user_functions.places_in(copy, path, names, libraries)
+    return [(place.path, place.offset) for place in found]
+
+
+def test_go_has_its_length_in_another_register():
+    names = Names(**{"runtime.memmove": 0x77, "main.main": 0x99})
+    assert offsets(OF_GO, names) == [("/srv/program", 0x77)]
+    assert user_functions.settings(OF_GO, 1, 1)["PLACE_FIRST"] == REGISTER_NUMBERS["cx"]
+    assert offsets(OF_GO, Names()) == []
+    assert offsets(OF_GO, names, path="") == []
+
+
+def test_all_variants_of_a_program_that_is_linked_statically():
+    names = Names(
+        __memmove_avx_unaligned_erms=1, __memcpy_avx_unaligned_erms=1, __mempcpy_ssse3=2,
+        # These run into the others from above.
+        __memcpy_chk_avx_unaligned=3, __memmove_chk_erms=4, __memcpy_chk=5, memmove=6,
+    )  # fmt: skip
+    assert offsets(LINKED_IN, names) == [("/srv/program", 1), ("/srv/program", 2)]
+
+
+def test_our_own_c_library_is_every_program_s():
+    found = offsets(MEMMOVE, None, path="")
+    same = user_functions.places(MEMMOVE, os.getpid(), lambda path: "same", None)
+    assert {offset for _, offset in found} == {place.offset for place in same}
+    assert {Path(path).name for path, _ in found} == {"libc.so.6"}
+
+
+def test_a_jvm_beside_the_program(tmp_path):
+    (tmp_path / "lib/server").mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    program = str(tmp_path / "bin/java")
+    assert user_functions.libraries_beside(program) == []
+    jvm = tmp_path / "lib/server/libjvm.so"
+    jvm.touch()
+    assert user_functions.libraries_beside(program) == [str(jvm)]
+    names = Names(_Copy_arrayof_conjoint_jlongs=9)
+    (copy,) = (c for c in OF_JVM if c.function == "_Copy_arrayof_conjoint_jlongs")
+    assert offsets(copy, names, libraries=[str(jvm)]) == [(str(jvm), 9)]
+
+
+def test_the_file_that_a_command_runs(tmp_path):
+    environment = {"PATH": "/usr/bin:/bin"}
+
+    def of(command):
+        return user_functions.program_of(command, str(tmp_path), environment)
+
+    for name, first in {
+        "script": "#!/bin/sh -e",
+        "env": "#!/usr/bin/env sh",
+        "nested": "#!./script",
+        "loop": "#!./loop",
+        "empty": "#!",
+    }.items():
+        (tmp_path / name).write_text(first + "\n")
+    shell = os.path.realpath("/bin/sh")
+    assert of("sh") == of("./script") == of("./env") == of("./nested") == shell
+    assert of(sys.executable) == os.path.realpath(sys.executable)
+    assert of("./loop") == of("./empty") == of("./none") == of("no-such-command") == ""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from zctrace.analysis.program import Answer, Line
+from zctrace.analysis.lines import Line
+from zctrace.analysis.program import Answer
 from zctrace.evidence.account import NO_CALL, Stack
 
 _OF_A_FILE = re.compile(r" \[([^\]]+)\]$|^([^ ]+)\+0x[0-9a-f]+$")

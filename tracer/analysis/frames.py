@@ -18,7 +18,8 @@ import pandas as pd
 from zctrace.analysis import csv_rows, reasons, saved
 from zctrace.analysis.border import delivering
 from zctrace.analysis.columns import COLUMNS, RATIOS, TEXTS
-from zctrace.analysis.program import Answer, moves
+from zctrace.analysis.lines import moves
+from zctrace.analysis.program import Answer
 from zctrace.analysis.rows import Row, tidy_rows
 from zctrace.analysis.runs import Judged
 from zctrace.analysis.saved import Saved

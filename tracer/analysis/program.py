@@ -6,28 +6,25 @@ through an iterator. All other copies have figures of their own.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from zctrace.analysis import border, captures, controls, counted, doubts, reasons
+from zctrace.analysis import border, captures, controls, counted, doubts, lines, reasons
 from zctrace.analysis.border import Border
 from zctrace.analysis.controls import Control
-from zctrace.analysis.explained import PLAINLY, Explanation, Unexplained, explain
+from zctrace.analysis.explained import Explanation, Unexplained, explain
+from zctrace.analysis.lines import Line
 from zctrace.analysis.reasons import Why
 from zctrace.analysis.transformed import Transformed, transformed
 from zctrace.evidence.account import (
-    NO_CALL,
-    Booking,
-    Flow,
-    FlowWay,
     Stack,
     ThingKind,
 )
 from zctrace.evidence.schema import Count, Evidence, Trace
 from zctrace.probes import compat, operations
-from zctrace.probes.model import Direction, Kind, Purpose, Quantity, plain
-from zctrace.probes.syscalls import OTHER_ENDS, RINGS
+from zctrace.probes.model import Direction, Kind, Purpose, Quantity
+from zctrace.probes.syscalls import RINGS
 from zctrace.probes.transforms import TRANSFORMED
 from zctrace.workloads.marker import RoleName
 
@@ -35,29 +32,6 @@ DIRECTIONS = (Direction.USER_TO_KERNEL, Direction.KERNEL_TO_USER, Direction.KERN
 _PROGRAM = RoleName.PROGRAM
 STRUCTURES = "structures of system calls"
 """In :attr:`Answer.beside`: user copies that are no payload, by none of the calls' names."""
-
-
-@dataclass
-class Line:
-    """One row of a table: how many calls, what they moved, what was copied for it. Bytes.
-
-    ``copied`` is by direction; the key is ``None`` where the direction is not known.
-    """
-
-    name: str
-    calls: int = 0
-    received: int = 0
-    delivered: int = 0
-    copied: dict[Direction | None, int] = field(default_factory=lambda: defaultdict(int))
-    descriptors: set[int] = field(default_factory=set)
-
-    @property
-    def copied_bytes(self) -> int:
-        return sum(self.copied.values())
-
-    @property
-    def weight(self) -> tuple[int, int, int]:
-        return self.copied_bytes, self.received + self.delivered, self.calls
 
 
 @dataclass(frozen=True)
@@ -70,7 +44,8 @@ class Answer:
     be attributed. ``doubts`` are reasons why figures may be too small by an unknown amount.
     ``notes`` change no total. ``explanation`` has the bytes that moved, were not seen being
     copied, and may have been copied. ``transformed`` are bytes that the CPU changed, or only
-    read, instead of copying them; no other figure has them.
+    read, instead of copying them; no other figure has them. ``within`` are copies in the
+    program's own memory, by function, where these were watched.
     """
 
     evidence: Evidence
@@ -90,6 +65,12 @@ class Answer:
     notes: Sequence[str]
     transformed: Transformed
     explanation: Explanation
+    within: Sequence[Line] = ()
+
+    @property
+    def within_bytes(self) -> int:
+        """Copied in the program's own memory, by what was watched; in no other figure."""
+        return sum(line.copied_bytes for line in self.within)
 
     @property
     def unexplained(self) -> Sequence[Unexplained]:
@@ -123,7 +104,12 @@ class Answer:
     @property
     def stacks(self) -> list[Stack]:
         """Those of payload, the most bytes first; none if they were not asked for."""
-        kept = [stack for stack in self.trace.account.stacks if moves(stack.syscall)]
+        within = Direction.USER_TO_USER
+        kept = [
+            stack
+            for stack in self.trace.account.stacks
+            if lines.moves(stack.syscall) and stack.direction is not within
+        ]
         return sorted(kept, key=lambda stack: -stack.bytes) if self.copied is not None else []
 
     @property
@@ -174,12 +160,18 @@ def answer(evidence: Evidence) -> Answer:
     failed = any(not c.passed and c.figures == controls.COPIES for c in checked)
     payload: list[tuple[Count, Direction | None]] = []
     beside: Counter[str] = Counter()
+    within: dict[str, Line] = {}
     for count in trace.run.counts:
         site = evidence.site_of(count)
         if count.role != _PROGRAM or not site or site.kind is not Kind.COPY:
             continue
+        if site.quantity is Quantity.USER_MEMORY:
+            line = within.setdefault(count.function, Line(count.function))
+            line.calls += count.calls
+            line.copied[Direction.USER_TO_USER] += count.bytes
+            continue
         way = counted.direction_of(count.direction, site.direction, count.syscall)
-        if site.purpose is Purpose.PAYLOAD and moves(count.syscall):
+        if site.purpose is Purpose.PAYLOAD and lines.moves(count.syscall):
             payload.append((count, way))
         elif count.bytes:
             named = site.purpose is not Purpose.PAYLOAD
@@ -200,10 +192,10 @@ def answer(evidence: Evidence) -> Answer:
         None if failed else dict(copied),
         dict(beside),
         _unassigned(evidence, trace),
-        _calls(trace, bookings),
-        _things(trace, bookings),
-        _sites(payload, explanation.plain),
-        _threads(trace, explanation.plain),
+        lines.of_calls(trace, bookings),
+        lines.of_things(trace, bookings),
+        lines.of_sites(payload, explanation.plain),
+        lines.of_threads(trace, explanation.plain),
         _reasons(payload),
         _events(trace),
         tuple(checked),
@@ -211,131 +203,8 @@ def answer(evidence: Evidence) -> Answer:
         tuple(_notes(trace)),
         transformed(evidence, trace.run, _PROGRAM),
         explanation,
+        sorted(within.values(), key=lambda line: line.weight, reverse=True),
     )
-
-
-def moves(syscall: str | None) -> bool:
-    """Whether bytes copied in it, or outside of any, are payload."""
-    return syscall not in OTHER_ENDS
-
-
-def _lines(
-    flows: Iterable[Flow],
-    bookings: Iterable[Booking],
-    of_flow: Callable[[Flow], tuple[Hashable, str]],
-    of_booking: Callable[[Booking], tuple[Hashable, str]],
-) -> list[Line]:
-    """What moved and what was copied, by a key; the most copied first."""
-    lines: dict[Hashable, Line] = {}
-    for flow in flows:
-        key, name = of_flow(flow)
-        line = lines.setdefault(key, Line(name))
-        line.calls += flow.calls
-        if flow.descriptor is not None:
-            line.descriptors.add(flow.descriptor)
-        if flow.way is FlowWay.OUT:
-            line.delivered += flow.bytes
-        else:
-            line.received += flow.bytes
-    for booking in bookings:
-        key, name = of_booking(booking)
-        lines.setdefault(key, Line(name)).copied[booking.direction] += booking.bytes
-    return sorted(lines.values(), key=lambda line: line.weight, reverse=True)
-
-
-def _calls(trace: Trace, bookings: Iterable[Booking]) -> list[Line]:
-    """By system call; how often each was made, whether or not it moved anything."""
-    lines = _lines(
-        trace.account.flows,
-        [b for b in bookings if moves(b.syscall)],
-        lambda f: (f.syscall, f.syscall or NO_CALL),
-        lambda b: (b.syscall, b.syscall or NO_CALL),
-    )
-    made = _made(trace)
-    for line in lines:
-        line.calls = made.get(line.name, line.calls)
-    return lines
-
-
-def _made(trace: Trace) -> dict[str, int]:
-    return _by_call(trace, Quantity.SYSCALL_ENTER)
-
-
-def _completed(trace: Trace) -> dict[str, int]:
-    """Operations of io_uring that moved no bytes, or did not say how many."""
-    return _by_call(trace, Quantity.RING_COMPLETED)
-
-
-def _by_call(trace: Trace, quantity: Quantity) -> dict[str, int]:
-    found: Counter[str] = Counter()
-    for count in trace.run.counts:
-        if (count.role, count.quantity) == (_PROGRAM, quantity) and count.syscall:
-            found[count.syscall] += count.calls
-    return dict(found)
-
-
-def _things(trace: Trace, bookings: Iterable[Booking]) -> list[Line]:
-    """By file, socket or pipe."""
-
-    def of(number: int | None, known: bool) -> tuple[Hashable, str]:
-        thing = border.thing(trace.account, number)
-        return (number, known), thing.name if known else "in the kernel, outside of calls"
-
-    moving = {flow.syscall for flow in trace.account.flows}
-
-    def of_booking(booking: Booking) -> tuple[Hashable, str]:
-        if booking.thing is None and booking.syscall and booking.syscall not in moving:
-            return booking.syscall, f"in {booking.syscall}"
-        return of(booking.thing, booking.thing is not None or booking.syscall is not None)
-
-    return _lines(
-        trace.account.flows,
-        [b for b in bookings if moves(b.syscall)],
-        lambda f: of(f.thing, True),
-        of_booking,
-    )
-
-
-def _site_name(count: Count) -> str:
-    caller = plain((count.caller or "").partition("+")[0])
-    where = f"{count.function} ← {caller}" if caller else count.function
-    return f"{where}, {count.syscall or NO_CALL}"
-
-
-def _sites(
-    payload: Iterable[tuple[Count, Direction | None]], plain: Iterable[Booking]
-) -> list[Line]:
-    """By copy site, who called it and in which system call."""
-    lines: dict[str, Line] = {}
-    for count, way in payload:
-        name = _site_name(count)
-        line = lines.setdefault(name, Line(name))
-        line.calls += count.calls
-        line.copied[way] += count.bytes
-    for booking in plain:
-        name = f"{PLAINLY}, {booking.syscall or NO_CALL}"
-        line = lines.setdefault(name, Line(name))
-        line.calls += booking.calls
-        line.copied[booking.direction] += booking.bytes
-    return sorted(
-        (line for line in lines.values() if line.copied_bytes),
-        key=lambda line: line.weight,
-        reverse=True,
-    )
-
-
-def _threads(trace: Trace, plain: Iterable[Booking]) -> list[Line]:
-    lines = []
-    if not_told := sum(booking.bytes for booking in plain):
-        lines.append(Line("unknown threads"))
-        lines[0].copied[None] = not_told
-    for worker in trace.account.workers:
-        named = f"{worker.name} {worker.thread}" if worker.thread else worker.name
-        named = named or "softirqs"
-        line = Line(named, worker.calls)
-        line.copied[None] = worker.bytes
-        lines.append(line)
-    return sorted(lines, key=lambda line: line.weight, reverse=True)
 
 
 def _reasons(payload: Iterable[tuple[Count, Direction | None]]) -> list[tuple[Why, int]]:
@@ -372,22 +241,24 @@ def _unassigned(evidence: Evidence, trace: Trace) -> int:
 def _doubts(evidence: Evidence, trace: Trace) -> Iterable[str]:
     yield from doubts.uncounted(evidence, trace.run)
     yield from border.doubts(trace.account)
-    if untold := compat.untold(_made(trace)):
+    if untold := compat.untold(lines.made(trace)):
         yield f"not among the bytes delivered and received: what {', '.join(untold)} moved"
     seen = {*evidence.hooks, *evidence.events}
-    for call in sorted(RINGS & _made(trace).keys()):
+    for call in sorted(RINGS & lines.made(trace).keys()):
         ring = RINGS[call]
         if not ring.seen_by <= seen:
             yield (
                 f"it uses {ring.name}: what moved by it is not among the bytes delivered and "
                 "received; what was copied for it is counted"
             )
-    if untold := operations.untold(_completed(trace)):
+    if untold := operations.untold(lines.completed(trace)):
         yield f"not among the bytes delivered and received: what {', '.join(untold)} moved"
     blind = [b for b in evidence.blind if b.kind is Kind.COPY]
     for entry in blind:
         yield f"not watched: {' or '.join(entry.functions)}: {entry.reason}"
     yield from (f"not watched: {what}" for what in doubts.unreached(evidence))
+    if trace.run.user_copies_from is not None and not trace.watched:
+        yield "copies in the program's own memory: no function was found that can be watched"
 
 
 def _notes(trace: Trace) -> Iterable[str]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from zctrace.analysis import transformed
 from zctrace.analysis.border import LITTLE, RECEIVED
-from zctrace.analysis.program import Answer, Line
+from zctrace.analysis.lines import Line
+from zctrace.analysis.program import Answer
 from zctrace.analysis.transformed import Transform
 from zctrace.evidence.account import NO_CALL
 from zctrace.probes import operations
@@ -32,7 +33,18 @@ _WHERE = {
 
 def sentence(found: Answer) -> str:
     """The verdict, in one sentence."""
-    return _on_copies(found) + _on_transforms(found) + _on_pages(found)
+    return _on_copies(found) + _on_transforms(found) + _on_pages(found) + _on_own(found)
+
+
+def _on_own(found: Answer) -> str:
+    """What was copied in the program's own memory, where that was watched; empty if little."""
+    _, many = found.basis
+    size = found.within_bytes
+    if not size or size < many * _SHOWN or found.copied is None:
+        return ""
+    names = ", ".join(line.name for line in found.within[:_NAMED])
+    share = f" ({size / many:.2f} copies per byte)" if many >= LITTLE else ""
+    return f". In addition, {size} B{share} were copied in its own memory, by {names}"
 
 
 def _on_pages(found: Answer) -> str:

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from zctrace.collect import compiled, settings, user_functions
+from zctrace.collect import compiled, settings
 from zctrace.collect.compiling import INSTRUCTION_POINTERS
 from zctrace.errors import TraceError, ZctraceError, exhausted
 from zctrace.kernel import bpf_syscall, perf_events
@@ -22,7 +22,6 @@ from zctrace.kernel.callsites import CALL_BYTES
 from zctrace.plan.attachments import AttachPlan, CallAttachment, CopyAttachment
 from zctrace.plan.places import REGISTER_NUMBERS
 from zctrace.probes.model import DIRECTION_NUMBERS, Call, Mechanism, Purpose
-from zctrace.probes.user_functions import USER_COPIES
 
 _ARGUMENTS = (0, *(REGISTER_NUMBERS[name] for name in ("di", "si", "dx", "cx", "r8", "r9")))
 """The register of the argument of that number; 0: none."""
@@ -306,41 +305,6 @@ class CallSites:
         for offset in INSTRUCTION_POINTERS:
             sites[sites.Key(call.address + offset)] = site
             returns[returns.Key(call.address + CALL_BYTES + offset)] = returns.Leaf(caller)
-
-
-class UserFunctions:
-    """The functions that copy within the memory of one process, by probes in its own code."""
-
-    def __init__(self, programs: Programs) -> None:
-        self._programs, self._probes = programs, ExitStack()
-        programs.cleanup.callback(self._probes.close)
-
-    def watch(self, process: int, first: int, least: int) -> None:
-        """Probe those of ``process``, of no other, until the next time.
-
-        ``first`` is the meter's number of the first; copies count from ``least`` bytes on.
-        Raises :class:`TraceError` where there is a function that cannot be probed.
-        """
-        self._probes.close()
-        find = compiled.names()
-        for slot, copy in enumerate(USER_COPIES):
-            try:
-                places = user_functions.places(copy, process, find.build_id, find.offset_of)
-            except OSError as error:
-                raise TraceError(f"process {process} is gone", str(error)) from error
-            if not places:
-                continue
-            values = user_functions.settings(copy, first + slot, least)
-            program = self._programs.load(ON_USER_COPY, bpf_syscall.PROBE, slot, values)
-            for place in places:
-                event = attempt(
-                    f"{copy.function} in {place.path}",
-                    perf_events.open_uprobe,
-                    *(place.path, place.offset, process),
-                )
-                self._probes.callback(os.close, event)
-                if not self._programs.is_sabotaged(copy.function, Mechanism.UPROBE):
-                    perf_events.set_program(event, program)
 
 
 def attach_hooks(programs: Programs, plan: AttachPlan) -> None:

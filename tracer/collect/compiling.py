@@ -10,7 +10,7 @@ from zctrace.collect.readings import NO_SYSCALL
 from zctrace.plan.attachments import AttachPlan
 from zctrace.plan.places import REGISTER_NUMBERS, Amount
 from zctrace.probes.model import DIRECTION_NUMBERS, LARGE, Mechanism, Quantity, Returned
-from zctrace.probes.user_functions import USER_COPIES
+from zctrace.probes.user_functions import PROGRAM_COPIES
 from zctrace.workloads import marker
 
 _THREADS = "threads.c"
@@ -110,7 +110,7 @@ def parameters(plan: AttachPlan, options: MeterOptions) -> dict[str, str]:
 
 def entries(plan: AttachPlan) -> dict[int, int]:
     """What is made of tables with as many entries as stand in the text."""
-    sites = first_user_copy(plan) + len(USER_COPIES)
+    sites = first_user_copy(plan) + len(PROGRAM_COPIES)
     places = len(INSTRUCTION_POINTERS) * sum(len(c.calls) for c in plan.calls)
     return {_SOME_SITES: max(sites, 1), _SOME_CALL_SITES: places + _LATER_CALL_SITES}
 
@@ -139,7 +139,7 @@ def names(plan: AttachPlan) -> dict[int, tuple[str, Quantity, Mechanism]]:
     first = first_user_copy(plan)
     within = {
         number: (copy.function, Quantity.USER_MEMORY, Mechanism.UPROBE)
-        for number, copy in enumerate(USER_COPIES, start=first)
+        for number, copy in enumerate(PROGRAM_COPIES, start=first)
     }
     return calls | copies | events | within
 

@@ -24,7 +24,7 @@ from zctrace.kernel.symbols import SymbolTable
 from zctrace.notices import Say
 from zctrace.plan.attachments import AttachPlan
 from zctrace.probes.model import Direction, Kind, Mechanism, Quantity
-from zctrace.probes.user_functions import USER_COPIES
+from zctrace.probes.user_functions import PROGRAM_COPIES
 from zctrace.workloads import catalogue
 from zctrace.workloads.prepared import NotPreparedError, staged
 
@@ -173,7 +173,7 @@ def sites(
             why=copy.site.why,
             note=copy.note,
         )
-    for function in USER_COPIES if user_memory else ():
+    for function in PROGRAM_COPIES if user_memory else ():
         yield Site(
             quantity=Quantity.USER_MEMORY,
             function=function.function,

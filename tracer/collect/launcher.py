@@ -92,6 +92,8 @@ class ProgramGroup:
         own = [sys.executable, "-I", ISOLATED, "zctrace.workloads.launch"]
         own += ["--channel", str(channel)]
         own += ["--folder", _writable(request.uid), "--control", when]
+        if request.subject and request.subject.user_copies is not None:
+            own += ["--user-memory"]
         streams = [subprocess.DEVNULL] * 3
         folder, environment = "/", {"PATH": os.defpath}
         if subject:

@@ -25,10 +25,10 @@ from zctrace.collect.attaching import (
     CallSites,
     Entries,
     Programs,
-    UserFunctions,
     attach_events,
     attach_hooks,
 )
+from zctrace.collect.attaching_users import UserFunctions
 from zctrace.collect.compiling import MeterOptions
 from zctrace.collect.processors import Processors
 from zctrace.evidence import account as evidence_account
@@ -104,7 +104,9 @@ class Meter:
         known = {"NONCE": self._nonce, **dict(self._plan.settings)}
         self._loader = Programs(self._bpf, known, self._sabotage, self._cleanup)
         self._programs = self._loader.loaded
-        self._user_functions = UserFunctions(self._loader)
+        if (least := self._options.user_copies_from) is not None:
+            first = compiling.first_user_copy(self._plan)
+            self.user_functions = UserFunctions(self._loader, first, least)
 
     def attach(self, cgroup: Path | None) -> None:
         """Attach everything planned; breakpoints as :meth:`scope` does, disarmed.
@@ -146,9 +148,7 @@ class Meter:
         Raises :class:`TraceError` where there is one that cannot be. Until the next time.
         """
         self._user_process = process
-        least = self._options.user_copies_from
-        assert least is not None
-        self._user_functions.watch(process, compiling.first_user_copy(self._plan), least)
+        self.user_functions.watch(process)
 
     def follow_cpus(self) -> None:
         """Watch the processors that are online now, also those that have been offline.

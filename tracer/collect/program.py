@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zctrace.collect import captures, cgroups, cpu_time, obstacles, processes
+from zctrace.collect import (
+    captures,
+    cgroups,
+    cpu_time,
+    obstacles,
+    processes,
+    user_functions,
+)
 from zctrace.collect.attached import Instrument, attached, survey
 from zctrace.collect.calibration import Calibration
 from zctrace.collect.client import Client
@@ -81,9 +88,23 @@ def trace(
         meter, cgroup = instrument.meter, instrument.cgroup
         tracer = Tracer(request, meter, cgroup, streams, environment, stop, say, show)
         tracer.price = price
+        within = subject.user_copies is not None
+        if within:
+            tracer.watched = meter.user_functions.watch_files(_program_of(subject, environment))
         with watch.phase("trace", f"{RUNNING} the self-tests"):
             traced = tracer.run(subject)
-        return instrument.evidence(request, watch, rights=tracer.rights, trace=traced)
+        return instrument.evidence(
+            request, watch, user_memory=within, rights=tracer.rights, trace=traced
+        )
+
+
+def _program_of(subject: Subject, environment: dict[str, str]) -> str:
+    """The file of a command; of processes that run, the first one's."""
+    if subject.command:
+        return user_functions.program_of(subject.command[0], subject.folder, environment)
+    with suppress(OSError):
+        return str(Path(f"/proc/{subject.pids[0]}/exe").readlink()) if subject.pids else ""
+    return ""
 
 
 @contextmanager
@@ -98,7 +119,12 @@ def following(request: Request, watch: Stopwatch) -> Iterator[tuple[Instrument, 
     found = dataclasses.replace(found, plan=dataclasses.replace(found.plan, blind=blind))
     stacks = bool(request.subject and request.subject.stacks)
     calibration = Calibration()
-    with attached(request, found, watch, follow_flows=True, keep_stacks=stacks) as instrument:
+    with attached(
+        *(request, found, watch),
+        follow_flows=True,
+        keep_stacks=stacks,
+        user_copies_from=request.subject.user_copies if request.subject else None,
+    ) as instrument:
         with watch.phase("calibrate", "timing a system call"):
             price = calibration.price(instrument.meter, instrument.cgroup)
         yield instrument, price
@@ -134,6 +160,7 @@ class Tracer:
         # Emulated processors take turns: a copy may take as long as theirs do.
         emulated = request.machine == "qemu-tcg"
         self._settling = EMULATED_SETTLING_SECONDS if emulated else SETTLING_SECONDS
+        self._user_copies = request.subject.user_copies if request.subject else None
         self.group = ProgramGroup(request, cgroup, streams, environment)
         self._client = functools.partial(Client, request, streams, environment)
         self._stop, self._say, self._show = stop, say, show
@@ -142,6 +169,8 @@ class Tracer:
         """What the program may do; known once it was started."""
         self.price: Price | None = None
         """What the meter costs, if it was timed."""
+        self.watched: tuple[str, ...] = ()
+        """As :attr:`Trace.watched`."""
 
     def run(self, subject: Subject) -> Trace:
         """Trace one; raises ``ZctraceError``."""
@@ -187,6 +216,7 @@ class Tracer:
             expected=watched.controls.expected,
             neighbour=watched.controls.neighbour,
             captures=captures.behind(counts),
+            user_copies_from=self._user_copies,
         )
         return Trace(
             run,
@@ -197,6 +227,7 @@ class Tracer:
             price=self.price,
             client_status=watched.client_status,
             cpu_seconds=watched.cpu_seconds,
+            watched=self.watched,
         )
 
     def _command(self, subject: Subject, stretch: Stretch) -> _Watched:

@@ -6,16 +6,22 @@ Part of collecting: the standard library.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from zctrace.collect.process_maps import as_seen_by, mappings
 from zctrace.errors import TraceError
+from zctrace.plan.places import REGISTER_NUMBERS
 from zctrace.probes.user_functions import UserCopy
 
 _TUNABLES = b"GLIBC_TUNABLES="
 _PUSH = b"\x55"
+_MOST_INTERPRETERS, _FIRST_LINE_BYTES = 4, 256
+"""As the kernel has it (BINPRM_BUF_SIZE, and the depth that it allows in fs/exec.c)."""
 _IN_REGISTER = 3
 """The argument that is a number of units, where it is not on the stack."""
 
@@ -31,6 +37,7 @@ def settings(copy: UserCopy, number: int, least: int) -> dict[str, int]:
         "PLACE_PUSHED": pushed,
         "PLACE_ON_STACK": on_stack,
         "PLACE_UNIT": copy.unit,
+        "PLACE_FIRST": REGISTER_NUMBERS[copy.register],
         "USER_COPIES_FROM": least,
     }
 
@@ -76,6 +83,66 @@ def places(
             offsets = {_behind_push(copy, seen, offset) for offset in offsets}
         found += [Place(seen, offset) for offset in sorted(offsets)]
     return found
+
+
+def places_in(copy: UserCopy, path: str, names: Any, libraries: Iterable[str]) -> list[Place]:
+    """All places of a function in a program's file, or in its ``libraries``, for any process.
+
+    ``names`` are :mod:`zctrace.collect.names`. None where there is no such function.
+    """
+    if copy.chosen_at_start:
+        return sorted(_chosen_here(copy), key=str)
+    found: set[Place] = set()
+    for file in libraries if copy.library else [path] if path else []:
+        if not Path(file).name.startswith(copy.library):
+            continue
+        symbols = set(copy.names)
+        if copy.pattern:
+            symbols |= {n for _, n in names.functions(file) if re.fullmatch(copy.pattern, n)}
+        offsets = {names.offset_of(file, name) for name in symbols} - {None}
+        if copy.pushes:
+            offsets = {_behind_push(copy, file, offset) for offset in offsets}
+        found |= {Place(file, offset) for offset in offsets}
+    return sorted(found, key=str)
+
+
+def _chosen_here(copy: UserCopy) -> set[Place]:
+    """Where our own C library has it: the same file is every program's that is linked to it."""
+    addresses = {_address(name) for name in copy.names}
+    return {
+        Place(mapping.path, address - mapping.start + mapping.offset)
+        for address in addresses
+        for mapping in mappings("self")
+        if mapping.start <= address < mapping.end
+    }
+
+
+def program_of(command: str, folder: str, environment: Mapping[str, str]) -> str:
+    """The file that a command runs: itself, or what interprets it; empty if there is none."""
+    found = command if "/" in command else shutil.which(command, path=environment.get("PATH"))
+    for _ in range(_MOST_INTERPRETERS):
+        if not found:
+            return ""
+        path = Path(folder, found)
+        try:
+            with path.open("rb") as file:
+                first = file.readline(_FIRST_LINE_BYTES)
+        except OSError:
+            return ""
+        if not first.startswith(b"#!"):
+            return str(path.resolve())
+        words = first[2:].decode(errors="replace").split()
+        if words and Path(words[0]).name == "env" and words[1:]:
+            found = shutil.which(words[1], path=environment.get("PATH"))
+        else:
+            found = words[0] if words else None
+    return ""
+
+
+def libraries_beside(program: str) -> list[str]:
+    """Those of a JVM that ``program`` starts; it loads them when it runs."""
+    jvm = Path(program).parent.parent / "lib/server/libjvm.so"
+    return [str(jvm)] if jvm.is_file() else []
 
 
 def _behind_push(copy: UserCopy, path: str, offset: int) -> int:

@@ -20,6 +20,7 @@ from zctrace.commands.options import (
     NoFollow,
     Quiet,
     User,
+    UserCopies,
     ratio,
     wanted,
 )
@@ -51,6 +52,7 @@ def command(
     cpus: Cpus = None,
     mechanism: Mechanism = Choice.AUTO,
     module: Modules = None,
+    user_copies: UserCopies = None,
     outputs: Outputs = NOWHERE,
     keep: Keep = False,
     boot_timeout: BootTimeout = BOOT_SECONDS,
@@ -60,7 +62,9 @@ def command(
 
     Traces as zctrace trace does. If the command fails, its exit status is returned.
     """
-    subject = subject_of(words or [], [], "", duration, follow=not no_follow)
+    subject = subject_of(
+        *(words or [], [], "", duration), follow=not no_follow, user_copies=user_copies
+    )
     return trace(
         wanted(
             *(subject, user, mechanism), keep=keep, boot_timeout=boot_timeout, module=module
@@ -80,10 +84,13 @@ def require_limit(found: Answer, most: float) -> None:
             "nothing was delivered or received: there is no number of copies per byte",
             hint="check a command that moves bytes through system calls",
         )
-    if found.most_copies > most:
+    within = found.within_bytes / found.basis[1]
+    if found.most_copies + within > most:
         also = f", and {found.unassigned} B could not be attributed" if found.unassigned else ""
         if found.unexplained:
             also += f", and of {found.unexplained_bytes} B it is not known"
+        if within:
+            also += f", and {within:.4g} in its own memory"
         raise LimitError(
             f"{found.copies:.4g} copies per byte {found.basis[0]}{also}; {most:g} are allowed",
             sentences.sentence(found),

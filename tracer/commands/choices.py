@@ -14,12 +14,13 @@ from zctrace.evidence.devices import LOOPBACK, NICS
 from zctrace.evidence.schema import COLD, WARM, Setting
 from zctrace.machine import images
 from zctrace.machine.job import Options
+from zctrace.sizes import parse_size
 from zctrace.workloads import catalogue
 from zctrace.workloads.catalogue import TEXTBOOK, strategy_named
 from zctrace.workloads.strategy import Ends
 
 _DEFAULT_BYTES = 1 << 20
-_MOST_USER_COPIES = 64 << 10
+_MOST_USER_COPIES, _LEAST_OWN_COPIES = 64 << 10, 1 << 10
 _PORT = re.compile("[0-9]{1,9}")
 CARDS = {"e1000": "veth", "e1000-nosg": "veth-nosg"}
 """What stands for the textbook's network card; and on this machine's own kernel, where
@@ -69,6 +70,19 @@ def choose_user_copies(least: int) -> int:
         raise UsageError(
             f"--user-copies {least}: from 1 to {_MOST_USER_COPIES}",
             "the self-tests copy slightly larger amounts",
+        )
+    return least
+
+
+def choose_own_copies(text: str | None) -> int | None:
+    """The same of a traced program; ``None`` if not asked for. Raises :class:`UsageError`."""
+    if text is None:
+        return None
+    least = parse_size(text, "--user-copies")
+    if not _LEAST_OWN_COPIES <= least <= _MOST_USER_COPIES:
+        raise UsageError(
+            f"--user-copies {text}: from {_LEAST_OWN_COPIES} to {_MOST_USER_COPIES}",
+            "zctrace's own self-tests make smaller copies, too",
         )
     return least
 

@@ -230,6 +230,16 @@ Modules = Annotated[
     ),
 ]
 
+UserCopies = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Also count copies of at least SIZE (1K to 64K) in the program's own memory. "
+        "Slows down every program on the machine that uses the same C library.",
+        show_default=False,
+    ),
+]
+
 TAKES_A_COMMAND = {"allow_interspersed_args": False}
 """Options end at the first word that is none, as those of strace, perf and time do: the rest
 is the command's."""

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from zctrace.analysis import program as traced
 from zctrace.analysis.program import Answer
+from zctrace.commands.choices import choose_own_copies
 from zctrace.commands.common import (
     find,
     require_collector,
@@ -31,6 +32,7 @@ from zctrace.commands.options import (
     Quiet,
     Sabotage,
     User,
+    UserCopies,
     count,
     seconds,
     wanted,
@@ -104,6 +106,7 @@ def command(
     stacks: Annotated[
         bool, typer.Option("--stacks", help="Record kernel and user stacks of each copy.")
     ] = False,
+    user_copies: UserCopies = None,
     outputs: Outputs = NOWHERE,
     keep: Keep = False,
     boot_timeout: BootTimeout = BOOT_SECONDS,
@@ -124,6 +127,7 @@ def command(
         stacks=stacks or outputs.stacks,
         interval=interval,
         client=client or "",
+        user_copies=user_copies,
     )
     how = wanted(
         *(subject, user, mechanism),
@@ -145,6 +149,7 @@ def subject_of(
     stacks: bool = False,
     interval: float | None = None,
     client: str = "",
+    user_copies: str | None = None,
 ) -> Subject:
     """What was asked for; raises :class:`UsageError` unless it is one thing."""
     given = [
@@ -171,6 +176,7 @@ def subject_of(
         stacks=stacks,
         interval=interval,
         client=client,
+        user_copies=choose_own_copies(user_copies),
     )
 
 

@@ -51,6 +51,7 @@ class Subject:
     progress, if that is a number. ``marked``: count only the windows that processes open
     themselves; without ``pids``, any process of the user may open one. ``client``: a shell's
     command, not traced, that begins when the command listens; with it the tracing ends.
+    ``user_copies``: from how many bytes on copies in the program's own memory count.
     """
 
     command: tuple[str, ...] = ()
@@ -63,6 +64,7 @@ class Subject:
     interval: float | None = None
     marked: bool = False
     client: str = ""
+    user_copies: int | None = None
 
     @property
     def words(self) -> str:
@@ -292,7 +294,8 @@ class Trace:
     ``interrupted``, ``served`` (the client ended) or, of a window, ``closed``. ``status`` is a
     command's, as a shell has it; ``None`` where it was not ours. ``client_status`` is the
     client's; ``None`` where there was none, or it was ended with the tracing. ``cpu_seconds``
-    is the program's CPU time, where that is known.
+    is the program's CPU time, where that is known. ``watched`` are the functions that copy in
+    the program's own memory, with their files, where these were watched.
     ``price`` is what the meter cost; of saved traces older
     than that it is ``None``, and ``costs`` how often each of the meter's programs ran, for
     everybody, and for how many ns.
@@ -307,6 +310,7 @@ class Trace:
     price: Price | None = None
     client_status: int | None = None
     cpu_seconds: float | None = None
+    watched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -164,13 +164,15 @@ def open_kprobe_counter(address: int, cpu: int) -> int:
 def open_uprobe(path: str, offset: int, process: int) -> int:
     """A probe on the instruction at ``offset`` in a file, for one process, all its threads.
 
-    It is armed from the beginning; without a program it does nothing. Raises ``OSError``.
+    With ``process`` -1 for every process that maps the file. It is armed from the beginning;
+    without a program it does nothing. Raises ``OSError``.
     """
     name = ctypes.create_string_buffer(os.fsencode(path))
     attributes = _Attributes(
         type=_pmu_type("uprobe"), config1=ctypes.addressof(name), config2=offset
     )
-    return _open(attributes, process, -1, 0)
+    # What is for everybody is an event of one processor; its program runs on all of them.
+    return _open(attributes, process, 0 if process < 0 else -1, 0)
 
 
 def try_kprobe(function: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from zctrace.analysis import advice, border, code_places, program, sentences
-from zctrace.analysis.program import Answer, Line
+from zctrace.analysis.lines import Line
+from zctrace.analysis.program import Answer
 from zctrace.evidence.account import (
     CLOSED,
     EXITED,
@@ -87,6 +88,7 @@ def of_answer(found: Answer) -> Iterator[Block]:
         yield from _stacks(found)
     for reason, many in found.reasons:
         yield Text(f"copied inside the kernel: {many} B: {reason}")
+    yield from _within(found)
     yield from _transformed(found)
     yield from _beside(found)
 
@@ -273,6 +275,22 @@ def _more(left: Sequence[Line]) -> str:
 
 def _ratio(copies: float) -> str:
     return f"{copies:.4g}" if copies >= _LEAST_RATIO or not copies else f"< {_LEAST_RATIO}"
+
+
+def _within(found: Answer) -> Iterator[Block]:
+    """What was copied in the program's own memory, and what of that cannot be seen."""
+    least = found.trace.run.user_copies_from
+    if least is None or found.copied is None:
+        return
+    heading = f"copied in the program's own memory, {least} B or more at a time"
+    if found.within:
+        yield from _copied(heading, found.within)
+    else:
+        yield Text(f"{heading[0].upper()}{heading[1:]}: 0 B")
+    yield Text(
+        f"Watched: {', '.join(found.trace.watched) or 'nothing'}. Not seen: copies that a "
+        "compiler has put into other code, and functions of other libraries."
+    )
 
 
 def _transformed(found: Answer) -> Iterator[Block]:

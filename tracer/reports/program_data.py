@@ -42,6 +42,9 @@ def result_json(answers: Sequence[Answer]) -> str:
             "inside_bytes": found.border.inside,
             "copied_bytes": found.copied and {str(way): n for way, n in found.copied.items()},
             "kept_bytes": found.kept,
+            "own_memory_bytes": (
+                None if found.trace.run.user_copies_from is None else found.within_bytes
+            ),
             "beside_bytes": found.beside,
             "structures_bytes": dict(found.explanation.other),
             "unassigned_bytes": found.unassigned,

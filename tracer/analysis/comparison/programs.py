@@ -23,7 +23,8 @@ from zctrace.analysis.comparison.model import (
     Value,
     both,
 )
-from zctrace.analysis.program import Answer, Line
+from zctrace.analysis.lines import Line
+from zctrace.analysis.program import Answer
 from zctrace.probes.model import Direction, Quantity
 
 LEAST = 0.005

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from zctrace.analysis import sentences
 from zctrace.analysis.comparison.model import COPIED, Comparison, Part, Result
-from zctrace.analysis.program import Answer, Line
+from zctrace.analysis.lines import Line
+from zctrace.analysis.program import Answer
 from zctrace.reports import blocks, comparison, program
 from zctrace.reports.blocks import Block, Gap, Listing, Text, Tone
 from zctrace.reports.html import bars, canvas, tables

@@ -64,7 +64,7 @@ def test_nothing_that_is_compiled_in_differs_between_two_runs(mode):
     first = meter("6.1", mode)
     options = verifier.MODES[mode][1]
     if "user_copies_from" in options:
-        options = {"user_copies_from": 4096}
+        options = {**options, "user_copies_from": 4096}
     other = attach.Meter(first._plan, 2, **options)
     assert parameters_of(other) == parameters_of(first)
 

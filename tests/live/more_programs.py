@@ -49,6 +49,9 @@ def everything(programs):
     payload = programs.folders["ext4"] / "payload"
     copy = programs.folders["ext4"] / "copied"
     programs.command("dd", "dd", f"if={payload}", f"of={copy}", "bs=64k")
+    for name, size in (("small", "8k"), ("large", "256k")):
+        own = [f"if={payload}", f"of={copy}", f"bs={size}"]
+        programs.command(f"dd in {name} pieces", "dd", *own)
     programs.command("gzip", "sh", "-c", f"gzip -1 <{payload} >{copy}")
     programs.command("pv to a device", "pv", "-q", payload)
     programs.command("pv to a pipe", "sh", "-c", f"pv -q {payload} | cat")

@@ -511,6 +511,22 @@ def test_what_a_copy_between_files_would_save(more):
     assert thing(dd, "/copied").copied == {"u2k": SIZE}
 
 
+def test_what_larger_pieces_would_save_is_what_they_save(more):
+    if "dd" not in more.answers:
+        pytest.skip("only where more programs are traced")
+    small, large = (more.answers[f"dd in {name} pieces"] for name in ("small", "large"))
+    given = {
+        one.words.partition("(2)")[0].rpartition(" ")[2]: one.saves_calls
+        for one in advice.of(small)
+        if one.rule == "larger-pieces"
+    }
+    assert given.keys() == {"read", "write"}
+    for call, saved in given.items():
+        end = {"read": "/payload", "write": "/copied"}[call]
+        assert thing(small, end).calls - thing(large, end).calls == saved
+    assert [one for one in advice.of(large) if one.rule == "larger-pieces"] == []
+
+
 def test_advice_for_more_programs(more):
     if "dd" not in more.answers:
         pytest.skip("only where more programs are traced")

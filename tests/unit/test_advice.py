@@ -188,6 +188,27 @@ def test_a_pipe_that_each_call_fills(recorded):
     assert advice.of(found) == []
 
 
+@pytest.mark.parametrize(
+    ("calls", "size", "saved"),
+    [
+        (4096, 16 * MIB, 4096 - 64),
+        (256, MIB, 252),
+        (255, MIB, None),
+        (1024, 16 * MIB, None),
+    ],
+)
+def test_a_file_in_small_pieces(recorded, calls, size, saved):
+    found = moving(recorded, (STRANGE, "read", IN, calls, size, True))
+    given = [(one.rule, one.saves_calls, one.saves_bytes) for one in advice.of(found)]
+    assert given == ([] if saved is None else [("larger-pieces", saved, 0)])
+
+
+def test_many_small_files_have_no_larger_pieces(recorded):
+    small = [(STRANGE, "read", IN, 2, 4096, True)] * 500
+    assert advice.of(moving(recorded, *small)) == []
+    assert advice.of(moving(recorded, (TCP, "read", IN, 4096, 16 * MIB, True))) == []
+
+
 def test_o_direct_that_is_buffered(recorded):
     found = relayed(recorded, STRANGE, PIPE)
     account = found.trace.account

@@ -42,6 +42,8 @@ _RECORD_BYTES, _RECORD_ADDS = 16384, (17, 64)
 """TLS: the most in a record, and what is added to each (RFC 8446, 5.1 and 5.2; RFC 5246)."""
 _MOST_COPIED = 0.5
 """From which share of copied bytes on something had no effect."""
+_MANY_CALLS, _SMALL_PIECE, _LARGE_PIECE = 256, 16384, 262144
+"""From so many calls on, of fewer bytes than that, larger pieces save calls."""
 _PIPE_BYTES, _LARGE_PIPE = 65536, 1 << 20
 """A pipe's size, and the most that a user may have (pipe(7))."""
 
@@ -273,6 +275,32 @@ def _larger_pipe(found: Answer) -> Iterator[Advice]:
         )
 
 
+def _larger_pieces(found: Answer) -> Iterator[Advice]:
+    """Files that are read or written in many small pieces."""
+    pieces: dict[str, list[Flow]] = defaultdict(list)
+    for flow in found.trace.account.flows:
+        through_memory = flow.syscall in _INTO_MEMORY | _FROM_MEMORY
+        if flow.syscall and through_memory and _thing(found, flow).kind == FILE:
+            pieces[flow.syscall].append(flow)
+    for call, flows in pieces.items():
+        # Of each file by itself: many small files cannot be read in larger pieces.
+        small = [flow for flow in flows if _in_small_pieces(flow)]
+        calls = sum(flow.calls for flow in small)
+        fewer = sum(math.ceil(flow.bytes / _LARGE_PIECE) for flow in small)
+        if calls:
+            yield Advice(
+                "larger-pieces",
+                f"pieces of 256 KiB would take about {fewer} calls of {called(call)} instead "
+                f"of {calls}, and copy as much: each moved {_bytes(small) // calls} B of "
+                f"{_most(found, small).name}",
+                saves_calls=calls - fewer,
+            )
+
+
+def _in_small_pieces(flow: Flow) -> bool:
+    return flow.calls >= _MANY_CALLS and LITTLE <= flow.bytes < flow.calls * _SMALL_PIECE
+
+
 def _not_direct(found: Answer) -> Iterator[Advice]:
     """O_DIRECT that did not keep the CPU from copying."""
     account = found.trace.account
@@ -304,6 +332,7 @@ _RULES: tuple[Callable[[Answer], Iterable[Advice]], ...] = (
     _passed_through,
     _no_zero_copy,
     _larger_pipe,
+    _larger_pieces,
     _not_direct,
     _copied_up,
 )

@@ -61,9 +61,10 @@ class Flow:
     """What one system call moved through one descriptor of one process.
 
     ``thing`` is an index, ``None`` where the descriptor was not seen, because the call had
-    begun before the tracing did. ``descriptor`` is ``None`` then, and where the row is for
-    several processes (``process`` is 0). ``way`` is seen from the program. ``direct`` is
-    whether the descriptor is open with O_DIRECT.
+    begun before the tracing did. ``descriptor`` is ``None`` then, for files that a program has
+    registered with a ring, and where the row is for several processes (``process`` is 0).
+    ``syscall`` may be an operation of io_uring or io_submit(2). ``way`` is seen from the
+    program. ``direct`` is whether the descriptor is open with O_DIRECT.
     """
 
     thing: int | None

@@ -278,3 +278,22 @@ def test_a_kernel_without_the_drivers_of_a_guest_is_refused(kernel, built_in):
         initramfs.contents(kernel)
     assert f"built without {lacking}, by" in caught.value.why
     assert "--kernel 1.2," in caught.value.hint
+
+
+@pytest.mark.parametrize("boots", [False, True])
+def test_a_machine_that_was_saved_in_the_middle_of_a_rescan(monkeypatch, capsys, boots):
+    """That one finds the devices of the slots to come, and no others: here the run's share."""
+    known = {guest_init.RUN_TAG, guest_init.ROOT_TAG} if boots else set()
+    to_be_found = [{guest_init.RUN_TAG}, {guest_init.ROOT_TAG}]
+
+    def mount(kind, source, point, options=""):
+        if source not in known:
+            raise FileNotFoundError(2, "no channels available", point)
+
+    monkeypatch.setattr(guest_init, "_mount", mount)
+    monkeypatch.setattr(guest_init, "_rescan", lambda: known.update(to_be_found.pop(0)))
+    guest_init._attach()
+    assert known == {guest_init.RUN_TAG, guest_init.ROOT_TAG}
+    # What boots for one run has its devices from the beginning, and is not saved.
+    assert (guest_init.READY in capsys.readouterr().out) is not boots
+    assert len(to_be_found) == (2 if boots else 0)

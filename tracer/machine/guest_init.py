@@ -100,6 +100,7 @@ os.sync()
 ctypes.CDLL(None).reboot({_POWER_OFF})
 """
 _ROUND_SECONDS, _DEVICE_SECONDS = 0.02, 30.0
+_RESCAN = "/sys/bus/pci/rescan"
 _LINKS = (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2"))
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -180,18 +181,30 @@ def _prepare() -> None:
 
 
 def _attach() -> None:
-    """Mount the run's share, as soon as there is a device of it."""
+    """Mount the run's share, as soon as there is a device of it.
+
+    Then all other devices are there, too, and known.
+    """
     told = False
     while True:
         try:
-            return _mount("9p", RUN_TAG, "/share", _UNCACHED)
+            _mount("9p", RUN_TAG, "/share", _UNCACHED)
+            break
         except FileNotFoundError:
             if not told:
                 told = True
                 print(READY, flush=True)
         time.sleep(_ROUND_SECONDS)
-        with open("/sys/bus/pci/rescan", "w") as rescan:
-            rescan.write("1")
+        _rescan()
+    # The machine may have been saved in the middle of a rescan. That one has then found the
+    # devices of the slots that were still to come, and no others.
+    if told:
+        _rescan()
+
+
+def _rescan() -> None:
+    with open(_RESCAN, "w") as rescan:
+        rescan.write("1")
 
 
 def _start_anew(seed: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from zctrace.analysis import border
-from zctrace.analysis.border import LITTLE
+from zctrace.analysis.border import FROM_MEMORY, INTO_MEMORY, LITTLE
 from zctrace.analysis.explained import passes_on
 from zctrace.analysis.program import Answer
 from zctrace.analysis.sentences import called
@@ -20,17 +20,8 @@ from zctrace.evidence.account import FILE, PIPE, SOCKET, Flow, FlowWay, Thing, T
 from zctrace.probes import operations
 from zctrace.probes.model import Quantity
 from zctrace.probes.references import SHARING
-from zctrace.probes.syscalls import TRANSFERS, Told
 from zctrace.workloads.marker import RoleName
 
-_ONE_END = {t.syscall for t in TRANSFERS if t.told is not Told.WHOLE_FILE}
-_INTO_MEMORY = frozenset(
-    t.syscall for t in TRANSFERS if t.source and not t.destination and t.syscall in _ONE_END
-)
-_FROM_MEMORY = frozenset(
-    t.syscall for t in TRANSFERS if t.destination and not t.source and t.syscall in _ONE_END
-)
-"""Calls and operations between a thing and the program's memory."""
 _LESS, _MORE = 0.9, 1.02
 """Between these shares of what it has read, a program writes what it passes on: it may read a
 little besides, and add headers."""
@@ -147,8 +138,8 @@ def _passed(found: Answer, process: int) -> _Passed | None:
     """What one process has passed on, if it is clear that it has."""
     account = found.trace.account
     flows = [f for f in account.flows if f.process == process and f.thing is not None]
-    read = [f for f in flows if f.way is FlowWay.IN and f.syscall in _INTO_MEMORY]
-    written = [f for f in flows if f.way is FlowWay.OUT and f.syscall in _FROM_MEMORY]
+    read = [f for f in flows if f.way is FlowWay.IN and f.syscall in INTO_MEMORY]
+    written = [f for f in flows if f.way is FlowWay.OUT and f.syscall in FROM_MEMORY]
     source, destination = _kind_of_most(found, read), _kind_of_most(found, written)
     ways = [w for w in WAYS if (w.source, w.destination) == (source, destination)]
     if not ways:
@@ -279,7 +270,7 @@ def _larger_pieces(found: Answer) -> Iterator[Advice]:
     """Files that are read or written in many small pieces."""
     pieces: dict[str, list[Flow]] = defaultdict(list)
     for flow in found.trace.account.flows:
-        through_memory = flow.syscall in _INTO_MEMORY | _FROM_MEMORY
+        through_memory = flow.syscall in INTO_MEMORY | FROM_MEMORY
         if flow.syscall and through_memory and _thing(found, flow).kind == FILE:
             pieces[flow.syscall].append(flow)
     for call, flows in pieces.items():

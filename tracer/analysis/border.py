@@ -31,8 +31,10 @@ _CLEARLY, _MOSTLY = 1.01, 1.5
 """How many times delivered is received. Up to the first they are as good as the same: the
 dynamic loader's bytes do not decide. Up to the second a program passes most of it on, and may
 keep the rest, as Python its modules. Beyond, received is what copies are related to."""
-_FROM_MEMORY = frozenset(t.syscall for t in TRANSFERS if t.destination and not t.source)
-"""Calls that deliver from the program's memory; the others pass on what they have received."""
+FROM_MEMORY = frozenset(t.syscall for t in TRANSFERS if t.destination and not t.source)
+INTO_MEMORY = frozenset(t.syscall for t in TRANSFERS if t.source and not t.destination)
+"""Calls and operations between a descriptor and the program's memory; those that have two
+descriptors pass on what they have received."""
 _DELIVERING = (
     *(SOCKET, FILE, PIPE, DEVICE, UNKNOWN.kind),
     *(ThingKind.MEMORY, ThingKind.QUEUE, ThingKind.KERNEL),
@@ -96,7 +98,7 @@ def of(account: Account) -> Border:
         sum(
             flow.bytes
             for flow in account.flows
-            if flow.way is FlowWay.OUT and flow.syscall in (None, *_FROM_MEMORY)
+            if flow.way is FlowWay.OUT and flow.syscall in (None, *FROM_MEMORY)
         ),
     )
 

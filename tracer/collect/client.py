@@ -11,13 +11,12 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from zctrace.collect import open_files
+from zctrace.collect import open_files, processes
 from zctrace.errors import WorkloadError
 from zctrace.evidence.schema import Request, Subject
 
 _PATIENCE_SECONDS = 120.0
 """For a server to listen; an emulated machine may be slow."""
-_ORDERLY_SECONDS = 5.0
 _LISTENING, _UNIX_LISTENING = "0A", "00010000"
 """TCP_LISTEN of include/net/tcp_states.h; __SO_ACCEPTCON of include/linux/net.h."""
 _UNIX_FLAGS, _UNIX_INODE = 3, 6
@@ -47,20 +46,14 @@ class Client:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is None or self._process.poll() is not None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(_ORDERLY_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if self._process is not None:
+            processes.end(self._process)
 
     @property
     def status(self) -> int | None:
         """Its exit status, as a shell has it; ``None`` where it has not ended."""
         status = self._process.poll() if self._process else None
-        return 128 - status if status is not None and status < 0 else status
+        return None if status is None else processes.shell_status(status)
 
     @property
     def wanted(self) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from zctrace.collect import processes
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 _UTIME, _STIME = 11, 12
 """Of the fields behind the name in /proc/PID/stat (proc(5)), from 0."""
@@ -22,11 +24,11 @@ def of_cgroup(folder: Path) -> float | None:
     return None
 
 
-def of_processes(processes: Iterable[int]) -> float:
+def of_processes(pids: Iterable[int]) -> float:
     """Seconds of those that are there, with their threads that have ended."""
     total = 0
-    for process in processes:
+    for process in pids:
         with suppress(OSError, ValueError):
-            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            fields = processes.behind_name(Path(f"/proc/{process}/stat"))
             total += int(fields[_UTIME]) + int(fields[_STIME])
     return total / _TICKS

@@ -15,14 +15,13 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from zctrace.collect import cgroups, open_files
+from zctrace.collect import cgroups, open_files, processes
 from zctrace.collect.describe import ISOLATED
 from zctrace.errors import UsageError, WorkloadError
 from zctrace.evidence.schema import Request, Subject
 from zctrace.workloads.known import Controls
 from zctrace.workloads.marker import NONCE
 
-_ORDERLY_SECONDS = 5.0
 _POLL_SECONDS = 0.05
 _FOLDERS = ("/dev/shm", "/run", "/tmp")
 """Where the controls' files may live: in memory, if possible."""
@@ -73,7 +72,7 @@ class ProgramGroup:
 
     def end(self, goes_on: Callable[[], bool]) -> None:
         """Send SIGTERM to all of them, and wait a while; for those that stay, SIGKILL."""
-        deadline = time.monotonic() + _ORDERLY_SECONDS
+        deadline = time.monotonic() + processes.ORDERLY_SECONDS
         self._signal(signal.SIGTERM)
         while goes_on() and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
@@ -152,15 +151,7 @@ class Launcher:
 
     def end(self) -> int:
         """Its status, as a shell has it; ends it, in good order if it can, where it runs."""
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(_ORDERLY_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        status = self._process.returncode
-        return status if status >= 0 else 128 - status
+        return processes.end(self._process)
 
     def _step(self, what: str) -> dict[str, Any]:
         with suppress(BrokenPipeError):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+ORDERLY_SECONDS = 5.0
+"""How long a process may take to end after SIGTERM."""
 
 
 def alive(pid: int) -> bool:
@@ -53,3 +57,20 @@ def before_others() -> Iterator[None]:
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
             stack.callback(os.sched_setscheduler, 0, policy, parameters)
         yield
+
+
+def end(process: subprocess.Popen[bytes]) -> int:
+    """Its status, as a shell has it; ends it, in good order if it can, where it runs."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(ORDERLY_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    return shell_status(process.returncode)
+
+
+def shell_status(status: int) -> int:
+    """Python's ``status`` as a shell has it: after a signal, 128 and its number."""
+    return status if status >= 0 else 128 - status

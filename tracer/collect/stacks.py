@@ -76,10 +76,9 @@ def read(
     ``function`` names a site, ``locate`` the place of an address in kernel text;
     ``names`` are :mod:`zctrace.collect.names`, or what has the same functions.
     """
-    files, paths = {}, []
-    for path in programs:
+    files, paths = {}, tuple(programs)
+    for path in paths:
         names.add_file(path)
-        paths.append(path)
         files[names.build_id(path)] = Path(path).name
     known: dict[tuple[bytes, int], str] = {}
     places: dict[int, str] = {}

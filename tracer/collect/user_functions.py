@@ -166,9 +166,9 @@ def _chosen(
 
     Raises :class:`TraceError` where that need not be.
     """
-    ours = {name: _address(name) for name in copy.names}
-    own = [m for m in mappings("self") if any(m.start <= at < m.end for at in ours.values())]
-    if len({mapping.path for mapping in own}) != 1 or build_id(own[0].path) != build_id(seen):
+    ours = _chosen_here(copy)
+    files = {place.path for place in ours}
+    if len(files) != 1 or build_id(*files) != build_id(seen):
         raise TraceError(
             f"which {copy.function} is used in {path} is not known",
             "it is another C library than zctrace's own",
@@ -180,12 +180,7 @@ def _chosen(
             "GLIBC_TUNABLES in its environment may choose another",
             "without GLIBC_TUNABLES",
         )
-    return {
-        at - mapping.start + mapping.offset
-        for at in ours.values()
-        for mapping in own
-        if mapping.start <= at < mapping.end
-    }
+    return {place.offset for place in ours}
 
 
 def _address(name: str) -> int:

@@ -171,7 +171,7 @@ def open_uprobe(path: str, offset: int, process: int) -> int:
     attributes = _Attributes(
         type=_pmu_type("uprobe"), config1=ctypes.addressof(name), config2=offset
     )
-    # What is for everybody is an event of one processor; its program runs on all of them.
+    # An event for every process is opened on one processor. Its program runs on all of them.
     return _open(attributes, process, 0 if process < 0 else -1, 0)
 
 

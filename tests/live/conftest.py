@@ -22,6 +22,7 @@ from zctrace.machine import kernels, observations, qemu, staging
 from zctrace.machine import kvm as machine_kvm
 from zctrace.machine import progress as machine_progress
 from zctrace.machine.guardian import guarded
+from zctrace.workloads.jvm import java
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -168,8 +169,9 @@ SUITES = {
 
 @pytest.fixture(scope="session")
 def packages(unpacked):
-    """Those programs, and a certificate that is its own authority."""
+    """Those programs, a certificate that is its own authority, and Java's classes."""
     folder = unpacked(*PROGRAMS)
+    java.compile_into(folder / "classes", java.find(), [HERE / "Relay.java"], [])
     subprocess.run(
         [
             *(folder / "usr/bin/openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes"),

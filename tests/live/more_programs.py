@@ -63,6 +63,15 @@ def everything(programs):
         f".sendfile(open('{payload}', 'rb'))"
     )
     programs.command("socket.sendfile", PYTHON, "-I", "-c", text)
+    text = (
+        f"import mmap, socket; file = open('{payload}', 'rb'); "
+        "mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ); "
+        f"socket.create_connection(('127.0.0.1', {drain()})).sendall(mapped)"
+    )
+    programs.command("a mapped file", PYTHON, "-I", "-c", text)
+    java = "java", "-Xint", "-cp", PACKAGES / "classes", "Relay"
+    for how in ("stream", "channel"):
+        programs.command(f"Java by {how}", *java, how, payload, drain())
     url = "http://127.0.0.1:{}/payload".format
     own = ["--bind", "127.0.0.1", "--directory", payload.parent, "8100"]
     with serving([PYTHON, "-m", "http.server", *own], url(8100)) as pid:

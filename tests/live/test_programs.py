@@ -534,7 +534,19 @@ def test_advice_for_more_programs(more):
     assert saving(answers["http.server"], "sendfile") == 2 * SIZE
     assert copied(answers["socket.sendfile"], "socket") == {}
     assert saving(answers["socat"], "sendfile") == 2 * SIZE
+    assert saving(answers["a mapped file"], "mapped-file") == SIZE
+    assert copied(answers["a mapped file"], "socket") == {"u2k": SIZE}
     assert saving(answers["nginx with TLS"], "ktls-sendfile") == 2 * SIZE
     assert saving(answers["haproxy"], "splice") >= 2 * SIZE
     for name in ("copyfile", "socket.sendfile", "haproxy option splice-response", "gzip"):
         assert [a for a in advice.of(answers[name]) if a.saves_bytes] == [], name
+
+
+def test_what_java_would_save_by_transfer_to(more):
+    if "dd" not in more.answers:
+        pytest.skip("only where more programs are traced")
+    stream, channel = (more.answers[f"Java by {how}"] for how in ("stream", "channel"))
+    assert saving(stream, "sendfile") == 2 * SIZE
+    assert copied(stream, "socket") == {"u2k": SIZE}
+    assert copied(channel, "socket") == {}
+    assert [a for a in advice.of(channel) if a.rule == "sendfile"] == []

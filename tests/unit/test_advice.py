@@ -19,6 +19,7 @@ from zctrace.probes.syscalls import NAMES
 from zctrace.reports import program as reports
 from zctrace.reports import program_data
 from zctrace.reports.text import paper
+from zctrace.workloads.marker import RoleName
 
 MIB = 1 << 20
 IN, OUT = FlowWay.IN, FlowWay.OUT
@@ -104,6 +105,50 @@ def test_a_store_passes_nothing_on(recorded, calls, many):
         (TCP, "writev", OUT, calls, 16 * MIB, True),
     )
     assert len(advice.of(found)) == many
+
+
+def mapped(recorded, faults, destination=TCP, call="sendto"):
+    """So many page faults in the call that sends 16 MiB."""
+    found = moving(recorded, (destination, call, OUT, 1, 16 * MIB, True))
+    (sample, *_) = found.trace.run.counts
+    count = dataclasses.replace(
+        sample,
+        role=RoleName.PROGRAM,
+        quantity=Quantity.PAGE_FAULT_KERNEL,
+        syscall=call,
+        calls=faults,
+        bytes=0,
+    )
+    run = dataclasses.replace(found.trace.run, counts=(*found.trace.run.counts, count))
+    trace = dataclasses.replace(found.trace, run=run)
+    return program.answer(dataclasses.replace(recorded, trace=trace))
+
+
+@pytest.mark.parametrize(
+    ("faults", "destination", "instead"),
+    [
+        (256, TCP, "sendfile(2) instead of mmap(2) and sendto(2)"),
+        (4096, TCP, "sendfile(2) instead"),
+        (256, PIPE, "splice(2) instead"),
+        (200, TCP, None),
+        (256, FILE, None),
+    ],
+)
+def test_a_mapped_file_that_is_written_untouched(recorded, faults, destination, instead):
+    given = advice.of(mapped(recorded, faults, destination))
+    assert [one.rule for one in given] == ["mapped-file"] * bool(instead)
+    for one in given:
+        assert instead in one.words
+        assert one.saves_bytes == 16 * MIB
+        assert f"and {faults} page faults" in one.words
+
+
+def test_faults_while_reading_say_nothing(recorded):
+    found = moving(recorded, (FILE, "read", IN, 1, 16 * MIB, True))
+    counts = mapped(recorded, 4096, call="read").trace.run.counts
+    run = dataclasses.replace(found.trace.run, counts=counts)
+    trace = dataclasses.replace(found.trace, run=run)
+    assert advice.of(program.answer(dataclasses.replace(recorded, trace=trace))) == []
 
 
 def test_few_bytes_are_no_reason(recorded):

@@ -35,6 +35,10 @@ _MOST_COPIED = 0.5
 """From which share of copied bytes on something had no effect."""
 _MANY_CALLS, _SMALL_PIECE, _LARGE_PIECE = 256, 16384, 262144
 """From so many calls on, of fewer bytes than that, larger pieces save calls."""
+_FAULT_BYTES, _MANY_FAULTS = 65536, 16
+"""What one page fault maps of a file at most (fault_around_bytes, its default), and from how
+many faults on a call wrote what was mapped.
+"""
 _PIPE_BYTES, _LARGE_PIPE = 65536, 1 << 20
 """A pipe's size, and the most that a user may have (pipe(7))."""
 
@@ -224,6 +228,36 @@ def _copied(found: Answer, flows: Sequence[Flow]) -> int:
     return round(total)
 
 
+def _mapped_file(found: Answer) -> Iterator[Advice]:
+    """Bytes of a mapped file that were written without having been touched.
+
+    A page fault in the call that writes them shows it: what the program itself has read or
+    changed is mapped before.
+    """
+    account = found.trace.account
+    faults: Counter[str | None] = Counter()
+    for count in found.trace.run.counts:
+        if count.role is RoleName.PROGRAM and count.quantity is Quantity.PAGE_FAULT_KERNEL:
+            faults[count.syscall] += count.calls
+    for call, many in faults.items():
+        written = [f for f in account.flows if f.syscall == call and f.way is FlowWay.OUT]
+        size = _bytes(written)
+        kind = _kind_of_most(found, written)
+        ways = [w for w in WAYS if (w.source, w.destination, w.copies) == (FILE, kind, 0)]
+        if not call or call not in FROM_MEMORY or not ways or many < _MANY_FAULTS:
+            continue
+        saves = min(_copied(found, written), size)
+        if saves >= LITTLE and many * _FAULT_BYTES >= _LESS * size:
+            yield Advice(
+                "mapped-file",
+                f"{ways[0].call} instead of mmap(2) and {called(call)} "
+                f"{_would_save(found, saves)} and {many} page faults, if what is written is a "
+                f"file: {size} B to {_most(found, written).name} were mapped, and not touched "
+                "before",
+                saves,
+            )
+
+
 def _no_zero_copy(found: Answer) -> Iterator[Advice]:
     """Zero-copy sends that the kernel copied, since their receiver is on the same host."""
     copied = sum(
@@ -321,6 +355,7 @@ def _copied_up(found: Answer) -> Iterator[Advice]:
 
 _RULES: tuple[Callable[[Answer], Iterable[Advice]], ...] = (
     _passed_through,
+    _mapped_file,
     _no_zero_copy,
     _larger_pipe,
     _larger_pieces,

@@ -102,7 +102,7 @@ def is_stdout(path: Path) -> bool:
     return _descriptor(path) == _STDOUT_DESCRIPTOR
 
 
-def write(path: Path, text: str, *, force: bool = True) -> None:
+def write(path: Path, text: str | bytes, *, force: bool = True) -> None:
     """Put ``text`` in place of ``path`` in one step; raises :class:`OutputError`.
 
     In UTF-8, whatever the locale; names that are not UTF-8 are escaped. Without ``force`` a
@@ -142,6 +142,16 @@ def _whose(path: Path) -> tuple[trust.Caller, str] | None:
     caller = trust.caller()
     why = trust.why_not(path, {0}) if caller else ""
     return (caller, why) if caller and why else None
+
+
+def append(path: Path, text: str) -> None:
+    """Put ``text`` behind what ``path`` has; raises :class:`OutputError`."""
+    with (
+        _told(path, f"{path} could not be written"),
+        _acting(path),
+        path.open("ab") as file,
+    ):
+        file.write(_encoded(text))
 
 
 @contextmanager
@@ -190,12 +200,10 @@ class _Partial:
         os.close(self._file)
         os.close(self._folder)
 
-    def write(self, text: str) -> None:
+    def write(self, text: str | bytes) -> None:
         """All of it, to the disk; and for the caller."""
-        with open(
-            self._file, "w", encoding="utf-8", errors="backslashreplace", closefd=False
-        ) as file:
-            file.write(text)
+        with open(self._file, "wb", closefd=False) as file:
+            file.write(_encoded(text))
         os.fsync(self._file)
         mask = os.umask(0)
         os.umask(mask)
@@ -234,17 +242,21 @@ class _Partial:
         os.link(f"/proc/self/fd/{self._file}", name, dst_dir_fd=self._folder)
 
 
-def _write_to_stream(path: Path, text: str) -> None:
+def _encoded(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode("utf-8", "backslashreplace")
+
+
+def _write_to_stream(path: Path, text: str | bytes) -> None:
     descriptor = _descriptor(path)
     if descriptor == _STDOUT_DESCRIPTOR:
         sys.stdout.flush()
-        sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+        sys.stdout.buffer.write(_encoded(text))
         sys.stdout.buffer.flush()
         return
     # One of ours is not opened anew: that would begin at the start of a file behind it.
     where = path if descriptor is None else os.dup(descriptor)
-    with open(where, "w", encoding="utf-8", errors="backslashreplace") as stream:
-        stream.write(text)
+    with open(where, "wb") as stream:
+        stream.write(_encoded(text))
 
 
 def _target(path: Path) -> Path:

@@ -56,6 +56,8 @@ struct booking_key {
 	struct object_key object;
 	u32 syscall;
 	u32 direction;
+	u32 process; /* 0: in a softirq, or several */
+	u32 pad;
 };
 
 struct worker {
@@ -458,6 +460,7 @@ static inline void flowed(struct thread *thread, struct object_key *object, u32 
 	    moved->syscall != syscall || moved->way != way) {
 		if (moved->calls)
 			add_flow(moved, bpf_get_current_pid_tgid() >> 32);
+		bpf_get_current_comm(thread->name, sizeof(thread->name));
 		moved->object = *object;
 		moved->descriptor = descriptor;
 		moved->syscall = syscall;
@@ -668,16 +671,18 @@ static inline struct object_key booked_to(struct thread *thread, u32 direction)
 	return thread->transfer.source;
 }
 
-static inline void add_booking(struct object_key object, u32 syscall, u32 direction, u64 calls,
-			       u64 bytes)
+static inline void add_booking(struct object_key object, u32 process, u32 syscall,
+			       u32 direction, u64 calls, u64 bytes)
 {
 	struct booking_key key = {
 		.object = object, .syscall = syscall, .direction = direction,
+		.process = process,
 	};
 	struct tally nothing = {}, *cell = bookings.lookup_or_try_init(&key, &nothing);
 
 	if (!cell) {
 		as_one_of_many(&key.object);
+		key.process = 0;
 		cell = more_bookings.lookup_or_try_init(&key, &nothing);
 	}
 	if (cell) {
@@ -730,7 +735,8 @@ static inline void book(void *ctx, u32 role, u32 site, u32 direction, u32 syscal
 #ifdef STACKS
 	note_stacks(ctx, site, direction, syscall, bytes, here);
 #endif
-	add_booking(booked_to(thread, direction), syscall, direction, 1, bytes);
+	add_booking(booked_to(thread, direction), here ? bpf_get_current_pid_tgid() >> 32 : 0,
+		    syscall, direction, 1, bytes);
 	add_work(here ? id : 0, 1, bytes);
 }
 
@@ -742,8 +748,8 @@ static inline void give_copied(struct copied *copied)
 	tally_some(copied->role, copied->site, copied->direction, copied->syscall, copied->calls,
 		   copied->bytes, copied->caller);
 	if (copied->role == ROLE_PROGRAM && is_payload(copied->site))
-		add_booking(copied->object, copied->syscall, copied->direction, copied->calls,
-			    copied->bytes);
+		add_booking(copied->object, bpf_get_current_pid_tgid() >> 32, copied->syscall,
+			    copied->direction, copied->calls, copied->bytes);
 	copied->calls = copied->bytes = 0;
 }
 
@@ -806,6 +812,7 @@ static inline void copied_by(void *ctx, struct thread *thread, u32 role, u32 sit
 static inline void give_all(struct thread *thread)
 {
 	u32 process = bpf_get_current_pid_tgid() >> 32;
+	bool moved = false;
 
 #pragma nounroll
 	for (int i = 0; i < CALL_SLOTS; i++)
@@ -813,11 +820,14 @@ static inline void give_all(struct thread *thread)
 #pragma nounroll
 	for (int i = 0; i < SLOTS; i++) {
 		give_copied(&thread->copied[i]);
-		if (thread->moved[i].calls)
+		if (thread->moved[i].calls) {
 			add_flow(&thread->moved[i], process);
+			moved = true;
+		}
 		thread->moved[i].calls = 0;
 	}
-	if (thread->payload_calls)
+	/* Who moves without copying has a name, too. */
+	if (thread->payload_calls || moved)
 		add_work(thread->id, thread->payload_calls, thread->payload_bytes);
 	thread->payload_calls = 0;
 }

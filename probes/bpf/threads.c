@@ -88,7 +88,7 @@ struct thread {
 	struct operation_key operation;
 	u64 payload_calls, payload_bytes; /* copies of payload */
 	u32 process;
-	char name[16]; /* when a slot for copies was last begun */
+	char name[16]; /* when a slot for copies or bytes moved was last begun */
 	struct transfer transfer;
 	struct called called[CALL_SLOTS];
 	struct moved moved[SLOTS];

@@ -32,7 +32,7 @@ def say(step):
 
 # Some programs have many files open; what the tracer starts gets the limit found at import.
 resource.setrlimit(resource.RLIMIT_NOFILE, (65536, 65536))
-shutil.copytree(SHARED, CODE)
+shutil.copytree(SHARED, CODE, symlinks=True)
 sys.path.insert(0, str(CODE))
 
 from zctrace.collect import cgroups, flows, meter, payload

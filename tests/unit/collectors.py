@@ -11,7 +11,10 @@ from zctrace.workloads.known import Known
 
 
 class Collector:
-    """``subjects`` are what was asked for; ``evidence`` is given for every window."""
+    """``subjects`` are what was asked for; ``evidence`` is given for every window.
+
+    Of a list, one for each window.
+    """
 
     def __init__(self, evidence):
         self.evidence = evidence
@@ -27,9 +30,10 @@ class Collector:
         except Exception:
             self.aborted += 1
             raise
-        if isinstance(self.evidence, Exception):
-            raise self.evidence
-        return self.evidence
+        evidence = self.evidence.pop(0) if isinstance(self.evidence, list) else self.evidence
+        if isinstance(evidence, Exception):
+            raise evidence
+        return evidence
 
     def end(self):
         self.goes_on = False

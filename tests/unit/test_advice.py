@@ -9,9 +9,8 @@ from rich.console import Console
 
 from tests.conftest import HERE
 from zctrace import errors
-from zctrace.analysis import advice, program
+from zctrace.analysis import advice, limits, program
 from zctrace.analysis.advice import WAYS
-from zctrace.commands import check
 from zctrace.evidence.account import Account, Booking, Flow, FlowWay, Thing, ThingKind, Worker
 from zctrace.evidence.schema import Evidence
 from zctrace.probes.model import Direction, Mechanism, Quantity
@@ -299,7 +298,7 @@ def test_it_stands_in_the_report_and_in_json(recorded):
 
 def test_a_limit_that_is_not_kept_says_what_would_help(recorded):
     with pytest.raises(errors.LimitError) as raised:
-        check.require_limit(relayed(recorded, FILE, TCP), 0.01)
+        limits.require(relayed(recorded, FILE, TCP), 0.01)
     assert raised.value.hint.startswith("sendfile(2) instead of")
 
 

@@ -692,3 +692,59 @@ def test_failed_controls_on_a_side_are_shown_and_are_the_status(paths):
     result = CliRunner().invoke(cli.app, ["compare", paths["broken run"], paths["run"]])
     assert isinstance(result.exception, errors.ControlError)
     assert result.stdout.startswith("CPU copies of read-write 1 MiB: not measured → 2; ")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "status", "said"),
+    [
+        (
+            "on",
+            "off",
+            12,
+            "byte delivered: < 0.01 → 2.00 (+1.00 by writev(2), +1.00",
+        ),
+        ("off", "on", 0, ""),
+        ("on", "on", 0, ""),
+        ("on", "doubtful", 12, "some copies may be missing"),
+        ("doubtful", "on", 0, ""),
+        ("on", "unassigned", 12, "copies per byte delivered: < 0.01 → 0.25"),
+        ("on", "nothing", 12, "nothing was delivered or received after"),
+        ("run", "run", 0, ""),
+        ("run", "more", 12, "CPU copies of read-write 1 MiB: 2 → 3"),
+        ("more", "run", 0, ""),
+    ],
+)
+def test_an_increase_fails(paths, tmp_path, monkeypatch, before, after, status, said):
+    """Where nothing tells that there is none, that is one, too."""
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary_file := tmp_path / "summary"))
+    on = recorded(ON)
+    lost = {**on.trace.run.lost, "call": 3}
+    nobody = altering.at_site(
+        on, "outside:program", "skb_copy_bits", SIZE // 4, syscall=None, caller=None
+    )
+    empty = dataclasses.replace(on.trace.account, flows=(), bookings=())
+    counts = tuple(c for c in on.trace.run.counts if c.role != "program")
+    for name, evidence in (
+        ("doubtful", with_trace(on, lost=lost)),
+        ("unassigned", with_trace(on, counts=(*on.trace.run.counts, nobody))),
+        ("nothing", with_trace(on, account=empty, counts=counts)),
+    ):
+        paths[name] = str(tmp_path / name)
+        text = program_data.result_json([traced.answer(evidence)])
+        (tmp_path / name).write_text(text)
+    paths["more"] = str(tmp_path / "more")
+    run = copying_more(recorded_evidence("6.1"), "read-write", 1 << 20)
+    (tmp_path / "more").write_text(machine_readable.result_json(summary.judge([run])))
+    arguments = ["compare", paths[before], paths[after]]
+    assert CliRunner().invoke(cli.app, arguments).exit_code == 0
+    assert not summary_file.exists()
+    result = CliRunner().invoke(cli.app, [*arguments, "--fail-on-increase"])
+    assert getattr(result.exception, "exit_code", 0) == status, result.output
+    assert said in flat(str(result.exception))
+    assert summary_file.read_text().startswith("# What changed?")
+
+
+def test_what_is_not_there_any_more_is_an_increase():
+    result = result_of([recorded(ON), recorded("cp")], recorded(ON))
+    assert [text.partition(":")[0] for text in result.increases] == ["only in before"]
+    assert result_of(recorded(ON), [recorded(ON), recorded("cp")]).increases == []

@@ -8,9 +8,8 @@ import pytest
 from tests.conftest import HERE
 from tests.unit.altering import count
 from zctrace import errors
-from zctrace.analysis import program, sentences
+from zctrace.analysis import limits, program, sentences
 from zctrace.analysis.explained import explain
-from zctrace.commands import check
 from zctrace.evidence.account import Account, Booking, Flow, FlowWay, Thing, ThingKind
 from zctrace.evidence.schema import Evidence
 from zctrace.probes.model import Direction, Quantity
@@ -99,7 +98,7 @@ def test_what_may_copy_unseen_leaves_the_answer_open(recorded, thing, why):
         f"unknown whether it is zero-copy: {SIZE} B through {thing.name}: {part.why}"
     )
     with pytest.raises(errors.LimitError, match=f"of {SIZE} B it is not known"):
-        check.require_limit(found, 0.01)
+        limits.require(found, 0.01)
 
 
 def test_sockets_that_there_was_no_room_for_are_explained_by_their_protocol(recorded):

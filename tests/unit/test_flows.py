@@ -188,7 +188,7 @@ def test_what_there_is_no_room_for_is_together_by_kind():
         "flows": Table(*(flow(thing, 1000) for thing in (pipe, other, unseen))),
         "more_flows": Table(*(flow(t, 200, process=0) for t in (other, sockets, tcp))),
         "bookings": Table(booking(pipe, 30)),
-        "more_bookings": Table(booking(sockets, 4), booking(unseen, 5)),
+        "more_bookings": Table(booking(sockets, 4, 0), booking(unseen, 5, 0)),
         "workers": Table(),
         "more_workers": Table({"calls": 1, "bytes": 39}),
         "overflow": Table({"value": 4711}),
@@ -202,6 +202,7 @@ def test_what_there_is_no_room_for_is_together_by_kind():
     )
     assert [flow.thing for flow in account.flows] == [0, 1, None, 1, 2, 3]
     assert [booking.thing for booking in account.bookings] == [0, 2, None]
+    assert [booking.process for booking in account.bookings] == [1, None, None]
     assert account.workers == (evidence_account.Worker(0, 0, "more threads", 1, 39),)
     assert account.overflow == 4711
 
@@ -255,7 +256,8 @@ def test_what_is_kept_of_threads_is_counted_with_the_tables():
     assert [(flow.calls, flow.bytes) for flow in account.flows] == [(7, 1600)]
     assert [(b.syscall, b.bytes) for b in account.bookings] == [("1", 30), ("0", 100)]
     found = {w.thread: (w.name, w.calls, w.bytes) for w in account.workers}
-    assert found == {1: ("cat", 7, 150), 3: ("x", 1, 9)}
+    # One that has moved bytes, and none were copied on it, has its name.
+    assert found == {1: ("cat", 7, 150), 2: ("cat", 0, 0), 3: ("x", 1, 9)}
     tallied = threads.tallied(tables, threads.Kept(kept), 20, 21)
     assert tallied == {
         threads.Key(Role.PROGRAM, 4, 1, 0, 5): (2, 100),
@@ -305,8 +307,9 @@ def flow(thing, size, process=1):
     return where, {"calls": 1, "bytes": size}
 
 
-def booking(thing, size):
-    return {"object": thing, "syscall": 1, "direction": 1}, {"calls": 1, "bytes": size}
+def booking(thing, size, process=1):
+    where = {"object": thing, "process": process, "syscall": 1, "direction": 1}
+    return where, {"calls": 1, "bytes": size}
 
 
 def test_every_call_has_an_end_and_a_number():

@@ -1,12 +1,17 @@
 """The report as Markdown, on recorded evidence."""
 
 import dataclasses
+import json
 
 import pytest
 
-from tests.conftest import recorded_evidence
-from zctrace.analysis import runs
+from tests.conftest import HERE, recorded_evidence
+from zctrace import errors
+from zctrace.analysis import program, runs
+from zctrace.commands import check
+from zctrace.evidence.schema import Evidence
 from zctrace.reports import markdown
+from zctrace.reports.blocks import Column, Listing, Row, Table, Text, Tone
 
 
 def tables(text):
@@ -93,3 +98,82 @@ def test_what_was_not_measured_is_no_zero():
     row = cells(text, "Over loopback", 0, "sendfile")
     assert (row["CPU copies"], row["switches"], row["DMA copies"]) == ("–", "–", "–")
     assert cells(text, "Over loopback", 1, "sendfile")["u→k"] == "–"
+
+
+def test_blocks_show_what_they_say():
+    """Names of functions and files are no emphasis, links or tags."""
+    text = markdown.of_blocks(
+        "A title",
+        [
+            Text("__skb__ *x* [a](b) <b> `c`", Tone.ANSWER),
+            Text("- no list", indent=0),
+            Text("belongs to it", indent=2),
+            Listing("on this _stack_:", ["write_[k]", "<b>```"]),
+            Table(
+                (Column("name"), Column("bytes"), Column("", number=False)),
+                [Row(("a|b_c", 7, "x")), Row(("hidden", 8, "y"), shown=False)],
+                "1 more_",
+            ),
+        ],
+    )
+    assert text.splitlines() == [
+        "# A title",
+        "",
+        r"**\_\_skb\_\_ \*x\* \[a]\(b) &lt;b> \`c\`**",
+        "",
+        r"\- no list",
+        "",
+        "* belongs to it",
+        "",
+        r"on this \_stack\_:",
+        "",
+        "```text",
+        "write_[k]",
+        "<b>'''",
+        "```",
+        "",
+        "| name | bytes |  |",
+        "| :-- | --: | :-- |",
+        r"| a\|b\_c | 7 | x |",
+        "",
+        r"1 more\_",
+    ]
+
+
+@pytest.fixture(scope="module")
+def programs():
+    path = HERE / "evidence" / "programs-6.1.json"
+    values = json.loads(path.read_text())
+    return {name: program.answer(Evidence.from_json(v)) for name, v in values.items()}
+
+
+def test_a_trace_as_markdown(programs):
+    text = markdown.of_programs([programs["nginx, sendfile off"]])
+    assert "\n**Not zero-copy: 2.00 copies per byte delivered" in text
+    assert "| pread64 | 512 | 16777216 |" in text
+
+
+@pytest.mark.parametrize("name", ["nginx, sendfile off", "nginx, sendfile on"])
+def test_a_check_for_the_summary_of_a_step(programs, name, monkeypatch, tmp_path):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
+    (tmp_path / "summary").write_text("before\n")
+    copies = name.endswith("off")
+    try:
+        check._require(programs[name], 0.01)
+    except errors.LimitError:
+        assert copies
+    else:
+        assert not copies
+    lines = (tmp_path / "summary").read_text().splitlines()
+    assert lines[0] == "before"
+    start = "### ❌ 2 copies per byte delivered; 0.01 are" if copies else "### ✅ Zero-copy for"
+    assert lines[1].startswith(start)
+    assert any("sendfile(2) instead of" in line for line in lines) == copies
+
+
+def test_a_summary_that_cannot_be_written_hides_no_failure(programs, monkeypatch, tmp_path):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "no" / "summary"))
+    with pytest.raises(errors.LimitError):
+        check._require(programs["nginx, sendfile off"], 0.01)
+    with pytest.raises(errors.OutputError, match="could not be written"):
+        check._require(programs["nginx, sendfile on"], 0.01)

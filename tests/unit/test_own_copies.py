@@ -9,8 +9,8 @@ from rich.console import Console
 
 from tests.conftest import HERE
 from zctrace import errors
-from zctrace.analysis import program, sentences
-from zctrace.commands import check, choices
+from zctrace.analysis import limits, program, sentences
+from zctrace.commands import choices
 from zctrace.evidence.account import Stack
 from zctrace.evidence.schema import Evidence
 from zctrace.evidence.sites import Site
@@ -101,9 +101,9 @@ def test_where_no_function_was_found_the_answer_is_open(recorded):
 
 
 def test_a_limit_is_for_both(recorded):
-    check.require_limit(within(recorded, 0), 1.5)
+    limits.require(within(recorded, 0), 1.5)
     with pytest.raises(errors.LimitError, match="and 1 in its own memory"):
-        check.require_limit(within(recorded, 16 * MIB), 1.5)
+        limits.require(within(recorded, 16 * MIB), 1.5)
 
 
 @pytest.mark.parametrize(("text", "size"), [("1K", 1024), ("64K", 65536), (None, None)])

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.conftest import or_skip, recorded_evidence
-from zctrace.collect import launcher, processes, threads
+from zctrace.collect import launcher, processes, subjects, threads
 from zctrace.collect.program import Tracer
 from zctrace.errors import WorkloadError
 from zctrace.evidence.schema import Subject
@@ -125,10 +125,10 @@ def test_a_program_that_starts_others_faster_than_we_look_is_traced(monkeypatch)
         return {7, *([8] if windows else []), looks[-1]}
 
     tracer = Tracer(request, meter, "/ours", [], {}, lambda: False, lambda step: None)
-    monkeypatch.setattr(tracer, "_there", there)
+    monkeypatch.setattr(subjects, "there", there)
     monkeypatch.setattr(tracer, "_wait", lambda *_: "exited")
     monkeypatch.setattr(tracer, "_close", lambda: None)
-    monkeypatch.setattr("zctrace.collect.program._rights", lambda pids: {})
+    monkeypatch.setattr(subjects, "rights", lambda pids: {})
     assert tracer._opened(Subject(), None, "scope", {7}).ended == "exited"
     assert windows == {7: "scope", 8: "scope"}
 

@@ -9,16 +9,15 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from tests.conftest import HERE
+from tests.conftest import HERE, recorded_evidence
 from tests.unit.altering import at_site
 from zctrace import cli, errors
-from zctrace.analysis import border, program, sentences
-from zctrace.commands import check
+from zctrace.analysis import border, limits, program, runs, sentences
 from zctrace.evidence.account import Account, Booking, Flow, FlowWay, Thing, ThingKind
 from zctrace.evidence.schema import UNWATCHED, Evidence
 from zctrace.probes.model import Direction
+from zctrace.reports import machine_readable, program_data
 from zctrace.reports import program as reports
-from zctrace.reports import program_data
 from zctrace.reports.text import paper
 
 SIZE = 16 << 20
@@ -149,7 +148,7 @@ def test_what_was_lost_makes_lower_bounds(recorded):
     assert "not zero-copy: at least 2.00" in sentences.sentence(found)
     assert any("3 events were lost" in doubt for doubt in found.doubts)
     with pytest.raises(errors.LimitError, match="some copies may be missing"):
-        check.require_limit(found, 3.0)
+        limits.require(found, 3.0)
 
 
 def test_zero_copy_with_a_doubt_says_so(recorded):
@@ -194,7 +193,7 @@ def test_nobody_s_bytes_are_shown_and_bounded(recorded):
     assert sentences.sentence(found).startswith("as far as observed, zero-copy")
     assert f"A further {found.unassigned} B were copied" in rendered(found).replace("\n  ", " ")
     with pytest.raises(errors.LimitError, match="could not be attributed"):
-        check.require_limit(found, 0.01)
+        limits.require(found, 0.01)
 
 
 def small(flows, bookings, recorded):
@@ -302,9 +301,9 @@ def test_what_a_client_did_is_shown(recorded):
 
 
 def test_the_limit(answers):
-    check.require_limit(answers["nginx, sendfile on"], 0.01)
+    limits.require(answers["nginx, sendfile on"], 0.01)
     with pytest.raises(errors.LimitError, match="copies per byte delivered"):
-        check.require_limit(answers["nginx, sendfile off"], 0.01)
+        limits.require(answers["nginx, sendfile off"], 0.01)
 
 
 def test_the_report_fits(answers):
@@ -342,8 +341,9 @@ def test_saved_results_are_shown_again(answers, tmp_path):
     result = CliRunner().invoke(cli.app, ["report", str(path)])
     assert result.exit_code == 0
     assert sentences.sentence(found)[4:40] in result.stdout
+    path.write_text(machine_readable.result_json(runs.judge([recorded_evidence("6.1")])))
     refused = CliRunner().invoke(
-        cli.app, ["report", str(path), "--markdown", str(tmp_path / "x")]
+        cli.app, ["report", str(path), "--folded", str(tmp_path / "x")]
     )
     assert isinstance(refused.exception, errors.UsageError)
 

@@ -16,6 +16,7 @@ from zctrace.evidence.account import (
     PIPE,
     SOCKET,
     Account,
+    Flow,
     FlowWay,
     Thing,
     ThingKind,
@@ -25,6 +26,8 @@ from zctrace.probes.syscalls import TRANSFERS
 UNKNOWN = Thing(ThingKind.UNKNOWN, "calls that had begun before the tracing did")
 DELIVERED, RECEIVED, MOVED_INSIDE = "delivered", "received", "moved inside"
 """What copies are related to."""
+ZERO_COPY = 0.01
+"""Fewer copies per byte than this, and a program is called zero-copy for most of them."""
 LITTLE = 64 << 10
 """Bytes. The dynamic loader alone reads some KiB: with less than this a ratio says nothing."""
 _CLEARLY, _MOSTLY = 1.01, 1.5
@@ -95,11 +98,27 @@ def of(account: Account) -> Border:
         dict(total[FlowWay.OUT]),
         dict(total[FlowWay.IN]),
         dict(within[FlowWay.IN] | within[FlowWay.OUT]),
-        sum(
-            flow.bytes
-            for flow in account.flows
-            if flow.way is FlowWay.OUT and flow.syscall in (None, *FROM_MEMORY)
-        ),
+        _from_memory(account.flows),
+    )
+
+
+def of_process(account: Account, process: int) -> Border:
+    """The border of one process: what another one of the program gives it, it receives."""
+    flows = [flow for flow in account.flows if flow.process == process]
+    total: dict[FlowWay, Counter[ThingKind]] = {way: Counter() for way in FlowWay}
+    for flow in flows:
+        kind = thing(account, flow.thing).kind
+        if kind in _DELIVERING:
+            total[flow.way][kind] += flow.bytes
+    delivered, received = dict(total[FlowWay.OUT]), dict(total[FlowWay.IN])
+    return Border(delivered, received, {}, _from_memory(flows))
+
+
+def _from_memory(flows: Iterable[Flow]) -> int:
+    return sum(
+        flow.bytes
+        for flow in flows
+        if flow.way is FlowWay.OUT and flow.syscall in (None, *FROM_MEMORY)
     )
 
 

@@ -156,6 +156,8 @@ def of_threads(trace: Trace, plain: Iterable[Booking]) -> list[Line]:
         lines.append(Line("unknown threads"))
         lines[0].copied[None] = not_told
     for worker in trace.account.workers:
+        if not worker.calls:
+            continue  # it moved bytes, and none were copied on it
         named = f"{worker.name} {worker.thread}" if worker.thread else worker.name
         named = named or "softirqs"
         line = Line(named, worker.calls)

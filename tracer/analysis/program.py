@@ -259,6 +259,11 @@ def _doubts(evidence: Evidence, trace: Trace) -> Iterable[str]:
     yield from (f"not watched: {what}" for what in doubts.unreached(evidence))
     if trace.run.user_copies_from is not None and not trace.watched:
         yield "copies in the program's own memory: no function was found that can be watched"
+    if trace.unwatched:
+        yield (
+            f"copies in the own memory of {', '.join(trace.unwatched)} are not seen: another C "
+            "library than zctrace's own"
+        )
 
 
 def _notes(trace: Trace) -> Iterable[str]:

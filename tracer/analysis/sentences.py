@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zctrace.analysis import transformed
-from zctrace.analysis.border import LITTLE, RECEIVED
+from zctrace.analysis import by_process, transformed
+from zctrace.analysis.border import LITTLE, RECEIVED, ZERO_COPY
 from zctrace.analysis.lines import Line
 from zctrace.analysis.program import Answer
 from zctrace.analysis.transformed import Transform
@@ -13,8 +13,6 @@ from zctrace.evidence.account import NO_CALL
 from zctrace.probes import operations
 from zctrace.probes.model import Direction, Purpose, Quantity
 
-ZERO_COPY = 0.01
-"""Fewer copies per byte than this, and a program is called zero-copy for most of them."""
 _MANY = 10
 """More copies for each byte than this, and the bytes themselves say more."""
 _MUCH = 0.1
@@ -32,7 +30,16 @@ _WHERE = {
 
 
 def sentence(found: Answer) -> str:
-    """The verdict, in one sentence."""
+    """The verdict, in one sentence; where processes differ, first what each of them does."""
+    several = by_process.of(found)
+    together = _together(found)
+    if not by_process.differ(several):
+        return together
+    each = "; ".join(dict.fromkeys(f"{p.name} {p.words}" for p in several if p.is_large))
+    return f"by process: {each}. Together {together}"
+
+
+def _together(found: Answer) -> str:
     return _on_copies(found) + _on_transforms(found) + _on_pages(found) + _on_own(found)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import ExitStack
-from pathlib import Path
 
 from zctrace.collect import compiled, user_functions
 from zctrace.collect.attaching import ON_USER_COPY, Programs, attempt
@@ -43,21 +42,27 @@ class UserFunctions:
                 raise TraceError(f"process {process} is gone", str(error)) from error
             self._attach(copy, slot, places, process)
 
-    def watch_files(self, program: str) -> tuple[str, ...]:
-        """Probe those of our C library, and of a ``program``'s file if there is one.
+    def watch_files(self, programs: Iterable[str]) -> list[tuple[str, str]]:
+        """Probe those of our C library, and of ``programs``, which are files.
 
         Every process that has mapped these files passes the probes, until the next time.
         Returns what is watched: functions and their files. Raises :class:`TraceError`.
         """
         self._probes.close()
         names, watched = compiled.names(), []
-        beside = user_functions.libraries_beside(program)
+        # Each has what our C library has, which needs no program.
+        files = list(programs) or [""]
         for slot, copy in enumerate(PROGRAM_COPIES):
-            places = user_functions.places_in(copy, program, names, beside)
-            self._attach(copy, slot, places, _EVERYBODY)
-            files = sorted({Path(place.path).name for place in places})
-            watched += [f"{copy.function} in {file}" for file in files]
-        return tuple(watched)
+            places = {
+                place
+                for file in files
+                for place in user_functions.places_in(
+                    copy, file, names, user_functions.libraries_beside(file)
+                )
+            }
+            self._attach(copy, slot, sorted(places, key=str), _EVERYBODY)
+            watched += [(copy.function, path) for path in sorted({p.path for p in places})]
+        return watched
 
     def _attach(self, copy: UserCopy, slot: int, places: Iterable[Place], process: int) -> None:
         values = user_functions.settings(copy, self._first + slot, self._least)

@@ -36,6 +36,11 @@ def hierarchy() -> Path:
     return unified
 
 
+def is_scope(folder: str) -> bool:
+    """Whether breakpoints can be for the tasks in that cgroup alone."""
+    return bool(folder) and Path(folder).resolve().is_relative_to(hierarchy().resolve())
+
+
 def hierarchy_number() -> int:
     """What the kernel calls the one of :func:`hierarchy`; version 2 is 0."""
     for number, controllers, _ in _memberships("self"):

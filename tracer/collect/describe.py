@@ -36,6 +36,8 @@ RUNNING = "running"
 """How the steps begin in which something is counted that takes only so long."""
 SOCKET_NAME = "socket"
 """The socket for windows, in the folder of the request."""
+TAKEN_OUT = "out-{}"
+"""The name of a file that is taken out of a virtual machine, by its place in the list."""
 ENVIRONMENT, STOP, OUTPUTS = "environment.json", "stop", ("stdout", "stderr")
 """Files in the folder of the request, for a traced command: its environment, which no other
 user can read; a file that ends the tracing; in a guest, the command's output."""

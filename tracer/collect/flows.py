@@ -215,13 +215,14 @@ def read(
         )
         moved[flow].update(calls=cell.calls, bytes=cell.bytes)
 
-    def book(found: Any, cell: Any) -> None:
+    def book(process: int, found: Any, cell: Any) -> None:
         booking = Booking(
             thing=things.number(found.object),
             syscall=syscall_name(found.syscall),
             direction=DIRECTIONS_BY_NUMBER.get(found.direction),
             calls=0,
             bytes=0,
+            process=process or None,
         )
         booked[booking].update(calls=cell.calls, bytes=cell.bytes)
 
@@ -232,10 +233,10 @@ def read(
         move(process, found, found)
     for name in ("bookings", "more_bookings"):
         for key, cell in tables[name].items():
-            book(key, cell)
-    for counted, found in kept.copies():
+            book(key.process, key, cell)
+    for process, counted, found in kept.copies():
         if counted.role == Role.PROGRAM and counted.site in payload:
-            book(found, found)
+            book(process, found, found)
     flows = tuple(
         dataclasses.replace(flow, calls=sums["calls"], bytes=sums["bytes"])
         for flow, sums in moved.items()

@@ -13,23 +13,31 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import signal
 import sys
 import threading
 import time
 import traceback
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from zctrace import errors
 from zctrace.collect import life, modules, open_files, standard_input
-from zctrace.collect.describe import ENVIRONMENT, OUTPUTS, STOP, request_from, write_json
+from zctrace.collect.describe import (
+    ENVIRONMENT,
+    OUTPUTS,
+    STOP,
+    TAKEN_OUT,
+    request_from,
+    write_json,
+)
 from zctrace.collect.program import Show, trace
 from zctrace.collect.strategies import collect
 from zctrace.collect.windows import serve
 from zctrace.evidence.account import Look
-from zctrace.evidence.schema import Request
+from zctrace.evidence.schema import Request, Subject
 from zctrace.notices import Say
 
 
@@ -48,10 +56,20 @@ def _program(
             say = _both(say, source.step)
             files = [stack.enter_context((folder / name).open("w")) for name in OUTPUTS]
             descriptors = [source.descriptor, *(file.fileno() for file in files)]
-        if request.subject and request.subject.marked:
+        subject = request.subject
+        if subject and request.machine != "host":
+            stack.callback(_take_out, subject, folder)
+        if subject and subject.marked:
             status = serve(request, descriptors, environment, stop.exists, say, folder)
             return {"status": status}
         return trace(request, descriptors, environment, stop.exists, say, show).to_json()
+
+
+def _take_out(subject: Subject, folder: Path) -> None:
+    """Copy what is to be taken out of a virtual machine to where the host finds it."""
+    for number, file in enumerate(subject.copy_out):
+        with suppress(OSError):  # the command has not written it
+            shutil.copyfile(Path(subject.folder, file), folder / TAKEN_OUT.format(number))
 
 
 def _both(*listeners: Say) -> Say:

@@ -295,30 +295,30 @@ class Meter:
                 table[table.Key(inode)] = table.Leaf(end)
 
     def about_to_open(
-        self, processes: Iterable[int], role: marker.Role, scope: marker.Scope
+        self, keys: Iterable[int], role: marker.Role, scope: marker.Scope
     ) -> None:
-        """Their windows will be opened: what they are in the middle of is noted from now on.
+        """Windows of these keys will be opened: what goes on there is noted from now on.
 
         No mechanism counts a copy that such a window opens in. See :data:`SETTLING_SECONDS`.
         """
         table = self._bpf["windows"]
-        for process in processes:
+        for key in keys:
             window = table.Leaf(role=role, scope=scope, opener=threads.ABOUT_TO_OPEN)
-            table[table.Key(process)] = window
+            table[table.Key(key)] = window
         self._windows_changed()
 
-    def open_window(self, process: int, role: marker.Role, scope: marker.Scope) -> None:
-        """As if the process had opened one by the marker, and were back from it."""
+    def open_window(self, key: int, role: marker.Role, scope: marker.Scope) -> None:
+        """As if a process, or a thread, had opened one by the marker, and were back from it."""
         table = self._bpf["windows"]
         with processes.before_others():
-            table[table.Key(process)] = table.Leaf(role=role, scope=scope)
+            table[table.Key(key)] = table.Leaf(role=role, scope=scope)
             self._windows_changed()
             if role in marker.WATCHED:
                 self._bpf["tracked_role"][ctypes.c_int(0)] = ctypes.c_ulonglong(role)
 
-    def has_window(self, process: int) -> bool:
-        """Whether its window is open, and not only about to be."""
-        return threads.is_open(self._bpf["windows"], process)
+    def has_window(self, key: int) -> bool:
+        """Whether that window is open, and not only about to be."""
+        return threads.is_open(self._bpf["windows"], key)
 
     def saw_window(self, role: marker.Role, process: int) -> bool:
         """Whether one of a watched role has been opened, and ``process`` closed its own.

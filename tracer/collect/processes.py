@@ -27,6 +27,14 @@ def behind_name(stat: Path) -> list[bytes]:
     return stat.read_bytes().rpartition(b")")[2].split()
 
 
+def named(pid: int) -> str:
+    """Its name, as the kernel has it, and its number."""
+    with suppress(OSError):
+        name = Path(f"/proc/{pid}/comm").read_bytes().rstrip(b"\n").decode(errors="replace")
+        return f"{name} {pid}"
+    return f"process {pid}"
+
+
 def numbers() -> set[int]:
     """Those of all processes. A thread that is not its process's first has none of them."""
     return {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()}

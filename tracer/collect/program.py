@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from zctrace.collect import (
     cpu_time,
     obstacles,
     processes,
-    user_functions,
+    subjects,
+    threads,
 )
 from zctrace.collect.attached import Instrument, attached, survey
 from zctrace.collect.calibration import Calibration
@@ -90,21 +91,14 @@ def trace(
         tracer.price = price
         within = subject.user_copies is not None
         if within:
-            tracer.watched = meter.user_functions.watch_files(_program_of(subject, environment))
+            tracer.watched, tracer.unwatched = subjects.watch_within(
+                meter.user_functions, subject, environment
+            )
         with watch.phase("trace", f"{RUNNING} the self-tests"):
             traced = tracer.run(subject)
         return instrument.evidence(
             request, watch, user_memory=within, rights=tracer.rights, trace=traced
         )
-
-
-def _program_of(subject: Subject, environment: dict[str, str]) -> str:
-    """The file of a command; of processes that run, the first one's."""
-    if subject.command:
-        return user_functions.program_of(subject.command[0], subject.folder, environment)
-    with suppress(OSError):
-        return str(Path(f"/proc/{subject.pids[0]}/exe").readlink()) if subject.pids else ""
-    return ""
 
 
 @contextmanager
@@ -170,7 +164,8 @@ class Tracer:
         self.price: Price | None = None
         """What the meter costs, if it was timed."""
         self.watched: tuple[str, ...] = ()
-        """As :attr:`Trace.watched`."""
+        self.unwatched: tuple[str, ...] = ()
+        """As in :class:`Trace`."""
 
     def run(self, subject: Subject) -> Trace:
         """Trace one; raises ``ZctraceError``."""
@@ -228,6 +223,7 @@ class Tracer:
             client_status=watched.client_status,
             cpu_seconds=watched.cpu_seconds,
             watched=self.watched,
+            unwatched=self.unwatched,
         )
 
     def _command(self, subject: Subject, stretch: Stretch) -> _Watched:
@@ -259,12 +255,16 @@ class Tracer:
     def _processes(self, subject: Subject, stretch: Stretch) -> _Watched:
         controls = self._control("before", stretch)
         scope = Scope.PROCESS if subject.follow else Scope.ALONE
-        there = self._there(subject)
-        cgroup = Path(subject.cgroup) if subject.cgroup else cgroups.common_cgroup(there)
+        if subject.threads:
+            scope = Scope.THREAD
+        there = subjects.there(subject)
+        # One of another hierarchy, as systemd's of version 1, has no breakpoints of its own.
+        named = Path(subject.cgroup) if cgroups.is_scope(subject.cgroup) else None
+        cgroup = named or cgroups.common_cgroup(there)
         if cgroup and not there <= set(cgroups.members(cgroup)):
             cgroup = None  # what it has started may be elsewhere
         with self._scoped(cgroup):
-            self._meter.about_to_open(there, Role.PROGRAM, scope)
+            self._meter.about_to_open(subjects.windows(subject), Role.PROGRAM, scope)
             with stretch:
                 time.sleep(self._settling)
                 return self._opened(subject, controls, scope, there)
@@ -272,33 +272,36 @@ class Tracer:
     def _opened(
         self, subject: Subject, controls: Controls, scope: Scope, there: set[int]
     ) -> _Watched:
-        """What runs already; ``there`` is whose windows are about to open."""
+        """What runs already; ``there`` are processes whose windows are about to open."""
         opened: set[int] = set()
         # Repeated: a process without a window may have started others. A process with a window
         # gives it to those that it starts, which may be faster than we look.
-        while new := self._windowless(now := self._there(subject) - opened):
-            for pid in new:
-                self._meter.open_window(pid, Role.PROGRAM, scope)
+        while new := self._windowless(now := subjects.windows(subject) - opened):
+            for key in new:
+                self._meter.open_window(key, Role.PROGRAM, scope)
             opened |= now
-        opened |= now
-        self.rights = _rights(there)
+        opened = {threads.number_of(key) for key in opened | now}
+        self.rights = subjects.rights(there)
         began, used = time.monotonic(), cpu_time.of_processes(opened)
         with self._client(subject) as client:
             ended = self._wait(
                 subject,
                 lambda: any(map(processes.alive, opened)),
-                lambda: self._there(subject) | opened,
+                lambda: subjects.there(subject) | opened,
                 client,
             )
             seconds = time.monotonic() - began
-            cpu = cpu_time.of_processes(self._there(subject) | opened) - used
+            cpu = cpu_time.of_processes(subjects.there(subject) | opened) - used
             self._close()
         return _Watched(
-            *(controls, seconds, ended), client_status=client.status, cpu_seconds=cpu
+            *(controls, seconds, ended),
+            client_status=client.status,
+            # /proc has that of whole processes.
+            cpu_seconds=None if subject.threads else cpu,
         )
 
-    def _windowless(self, pids: set[int]) -> set[int]:
-        return {pid for pid in pids if not self._meter.has_window(pid)}
+    def _windowless(self, keys: set[int]) -> set[int]:
+        return {key for key in keys if not self._meter.has_window(key)}
 
     def _close(self) -> None:
         self._meter.close_windows()
@@ -311,7 +314,7 @@ class Tracer:
         if subject.follow:
             obstacles.require(obstacles.of_numbers())
         controls = self._control("before", stretch)
-        self.rights = _rights((process,))
+        self.rights = subjects.rights((process,))
         with self._scoped(cgroups.common_cgroup((process,))):
             self._meter.close_windows()
             if subject.follow:
@@ -348,11 +351,6 @@ class Tracer:
         finally:
             self._meter.scope(self._cgroup)
 
-    def _there(self, subject: Subject) -> set[int]:
-        """The processes that are to be traced, as far as they are there now."""
-        pids = cgroups.members(Path(subject.cgroup)) if subject.cgroup else subject.pids
-        return processes.family(pids) if subject.follow else set(pids)
-
     def _control(self, when: str, stretch: Stretch) -> Controls:
         with self.group.launch(when) as launcher, stretch:
             return launcher.control()
@@ -386,10 +384,3 @@ class Tracer:
                     self._show(now - began, running.look())
                 time.sleep(_POLL_SECONDS)
         return EXITED
-
-
-def _rights(pids: Iterable[int]) -> dict[str, Any]:
-    for pid in sorted(pids):
-        with suppress(OSError, KeyError):
-            return cgroups.rights(pid)
-    return {}

@@ -46,10 +46,10 @@ class Kept:
             *more.values(),
         ]
 
-    def copies(self) -> list[tuple[Key, Any]]:
-        """What was copied, with ``object``, ``calls`` and ``bytes``."""
+    def copies(self) -> list[tuple[int, Key, Any]]:
+        """The process, and what was copied, with ``object``, ``calls`` and ``bytes``."""
         return [
-            (Key(c.role, c.site, c.direction, c.syscall, c.caller), c)
+            (thread.process, Key(c.role, c.site, c.direction, c.syscall, c.caller), c)
             for thread in self._threads
             for c in thread.copied
             if c.calls
@@ -74,8 +74,12 @@ class Kept:
         ]
 
     def workers(self) -> list[Any]:
-        """Threads that have copied payload: ``id``, ``process``, ``name``, …"""
-        return [thread for thread in self._threads if thread.payload_calls]
+        """Threads that have copied or moved payload: ``id``, ``process``, ``name``, …"""
+        return [
+            thread
+            for thread in self._threads
+            if thread.payload_calls or any(moved.calls for moved in thread.moved)
+        ]
 
 
 def tallied(
@@ -99,7 +103,7 @@ def tallied(
         )
     if kept is None:
         return found
-    for counted, copied in kept.copies():
+    for _, counted, copied in kept.copies():
         add(counted, copied.calls, copied.bytes)
     for role, number, enters, exits in kept.calls():
         for site, calls in ((enter, enters), (leave, exits)):
@@ -145,10 +149,20 @@ def _forget_left(tables: Any) -> None:
     tables["joined"].clear()
 
 
-def is_open(windows: Any, process: int) -> bool:
-    """Whether a process has a window that is open."""
+def window_of(thread: int) -> int:
+    """The key of the window of one thread alone."""
+    return _FIRST_THREAD_KEY | thread
+
+
+def number_of(key: int) -> int:
+    """Of the thread or process that a window with that key belongs to."""
+    return key & (_FIRST_THREAD_KEY - 1)
+
+
+def is_open(windows: Any, key: int) -> bool:
+    """Whether there is a window of that key, and it is open."""
     try:
-        return bool(windows[windows.Key(process)].opener != ABOUT_TO_OPEN)
+        return bool(windows[windows.Key(key)].opener != ABOUT_TO_OPEN)
     except KeyError:
         return False
 

@@ -9,6 +9,7 @@ import ctypes
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,34 @@ def program_of(command: str, folder: str, environment: Mapping[str, str]) -> str
         else:
             found = words[0] if words else None
     return ""
+
+
+def programs_of(pids: Iterable[int]) -> list[str]:
+    """The files of processes, as we see them; none of one that is gone."""
+    found: dict[tuple[int, int], str] = {}
+    for pid in sorted(pids):
+        with suppress(OSError):
+            file = as_seen_by(pid, str(Path(f"/proc/{pid}/exe").readlink()))
+            found.setdefault(_identity(file), file)
+    return list(found.values())
+
+
+def strangers(pids: Iterable[int], watched: Iterable[str]) -> list[int]:
+    """Processes in which nothing is watched: neither our C library nor one of those files."""
+    known = set(map(_identity, watched))
+    found = []
+    for pid in sorted(pids):
+        with suppress(OSError):
+            files = {as_seen_by(pid, mapping.path) for mapping in mappings(pid)}
+            if files and not known & set(map(_identity, files)):
+                found.append(pid)
+    return found
+
+
+def _identity(path: str) -> tuple[int, int]:
+    """The same for every name of a file; raises ``OSError``."""
+    status = Path(path).stat()
+    return status.st_dev, status.st_ino
 
 
 def libraries_beside(program: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from zctrace.evidence.schema import Subject
 from zctrace.machine import modules
 from zctrace.machine.program_job import Wanted
 from zctrace.plan.attachments import Choice
+from zctrace.reports import step_summary
 
 _NUMBER = re.compile(
     r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?|[-+]?(nan|inf(inity)?)", re.I
@@ -114,6 +116,12 @@ def word(text: str) -> str:
     if not text:
         raise typer.BadParameter("empty.")
     return text
+
+
+def taken_out(files: Sequence[str] | None) -> tuple[str, ...]:
+    """Files to take out of a virtual machine: those, and the summary of a workflow's step."""
+    summary = os.environ.get(step_summary.VARIABLE)
+    return (*(files or ()), *([summary] if summary else ()))
 
 
 def _number(text: str) -> float:
@@ -236,6 +244,18 @@ UserCopies = Annotated[
         metavar="SIZE",
         help="Also count copies of at least SIZE (1K to 64K) in the program's own memory. "
         "Slows down every program on the machine that uses the same C library.",
+        show_default=False,
+    ),
+]
+
+CopyOut = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--copy-out",
+        parser=word,
+        metavar="FILE",
+        help="A file that the command writes in a virtual machine, to be copied to this "
+        "machine afterwards. Can be repeated.",
         show_default=False,
     ),
 ]

@@ -6,7 +6,8 @@ MEASURE, SAVED, MACHINE = "Measure", "Saved results", "Kernels and this machine"
 """Panels of commands."""
 _OPTIONS = {
     "What to measure": (
-        *("pid", "cgroup", "client", "duration", "no_follow", "user", "max_copies"),
+        *("pid", "name", "unit", "container", "cgroup", "thread", "client"),
+        *("duration", "no_follow", "user", "max_copies"),
         *("every", "skip", "size", "chunk", "pipe_size", "repeat", "nic", "cache", "file"),
         *("to", "fs"),
     ),
@@ -14,7 +15,7 @@ _OPTIONS = {
     "How to count": ("mechanism", "stacks", "user_copies"),
     "Output": (
         *("csv", "evidence", "json", "html", "markdown", "folded", "speedscope", "force"),
-        *("interval", "quiet", "verbose", "dry_run", "keep"),
+        *("interval", "quiet", "verbose", "dry_run", "keep", "copy_out"),
     ),
 }
 PANEL_OF = {name: panel for panel, names in _OPTIONS.items() for name in names}
@@ -34,6 +35,7 @@ _EXAMPLES = {
     "trace": (
         "sudo zctrace trace -- cp big.iso /srv",
         "sudo zctrace trace -p 1234 -d 10 --json nginx.json",
+        "sudo zctrace trace --unit nginx.service -d 10",
         "sudo zctrace trace --client 'curl -so /dev/null localhost:8000/big' -- ./server",
         "sudo zctrace trace --kernel 6.1 --stacks --folded stacks.txt -- ./server",
     ),

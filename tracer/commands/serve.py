@@ -9,6 +9,7 @@ from zctrace.commands.common import find, require_collector, require_command
 from zctrace.commands.options import (
     BootTimeout,
     Command,
+    CopyOut,
     Cpus,
     Keep,
     Kernel,
@@ -17,6 +18,7 @@ from zctrace.commands.options import (
     Quiet,
     Sabotage,
     User,
+    taken_out,
     wanted,
 )
 from zctrace.commands.progress import shown
@@ -36,6 +38,7 @@ def command(
     cpus: Cpus = None,
     mechanism: Mechanism = Choice.AUTO,
     module: Modules = None,
+    copy_out: CopyOut = None,
     keep: Keep = False,
     boot_timeout: BootTimeout = BOOT_SECONDS,
     quiet: Quiet = False,
@@ -46,7 +49,12 @@ def command(
     The command keeps its input, output and exit status, and runs as the user who called.
     Processes that it starts may open windows, too, if they are that user's.
     """
-    subject = Subject(command=tuple(words or ()), folder=str(Path.cwd()), marked=True)
+    subject = Subject(
+        command=tuple(words or ()),
+        folder=str(Path.cwd()),
+        marked=True,
+        copy_out=taken_out(copy_out),
+    )
     how = wanted(
         *(subject, user, mechanism),
         keep=keep,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -22,6 +22,7 @@ from zctrace.commands.common import (
 from zctrace.commands.options import (
     BootTimeout,
     Command,
+    CopyOut,
     Cpus,
     Duration,
     Keep,
@@ -43,10 +44,11 @@ from zctrace.commands.progress import shown
 from zctrace.errors import KernelError, UsageError
 from zctrace.evidence.account import Look
 from zctrace.evidence.schema import Subject
-from zctrace.machine import modules, places, program_job
+from zctrace.machine import modules, places, program_job, subjects
 from zctrace.machine.places import AUTO, HOST, Place
 from zctrace.machine.program_job import Wanted
 from zctrace.machine.progress import BOOT_SECONDS
+from zctrace.machine.subjects import Running
 from zctrace.notices import Say
 from zctrace.plan.attachments import Choice
 from zctrace.reports import formats
@@ -69,12 +71,35 @@ def command(
             "repeated.",
         ),
     ] = None,
-    cgroup: Annotated[
+    name: Annotated[
         str | None,
         typer.Option(
             parser=word,
-            metavar="PATH",
-            help="Trace all processes in a cgroup, such as a service or a container.",
+            metavar="NAME",
+            help="Trace the running processes of this name, and their children.",
+        ),
+    ] = None,
+    unit: Annotated[
+        str | None,
+        typer.Option(parser=word, metavar="UNIT", help="Trace a systemd unit."),
+    ] = None,
+    container: Annotated[
+        str | None,
+        typer.Option(
+            parser=word,
+            metavar="ID",
+            help="Trace a container, by its ID or the beginning of it; a Kubernetes pod, by "
+            "its UID.",
+        ),
+    ] = None,
+    cgroup: Annotated[
+        str | None,
+        typer.Option(parser=word, metavar="PATH", help="Trace all processes in a cgroup."),
+    ] = None,
+    thread: Annotated[
+        list[int] | None,
+        typer.Option(
+            parser=count, metavar="TID", help="Trace one thread alone. Can be repeated."
         ),
     ] = None,
     duration: Duration = None,
@@ -107,6 +132,7 @@ def command(
         bool, typer.Option("--stacks", help="Record kernel and user stacks of each copy.")
     ] = False,
     user_copies: UserCopies = None,
+    copy_out: CopyOut = None,
     outputs: Outputs = NOWHERE,
     keep: Keep = False,
     boot_timeout: BootTimeout = BOOT_SECONDS,
@@ -120,14 +146,21 @@ def command(
     """
     subject = subject_of(
         words or [],
-        pid or [],
-        cgroup or "",
+        {
+            "-p": pid,
+            "--name": name,
+            "--unit": unit,
+            "--container": container,
+            "--cgroup": cgroup,
+            "--thread": thread,
+        },
         duration,
         follow=not no_follow,
         stacks=stacks or outputs.stacks,
         interval=interval,
         client=client or "",
         user_copies=user_copies,
+        copy_out=copy_out or (),
     )
     how = wanted(
         *(subject, user, mechanism),
@@ -141,8 +174,7 @@ def command(
 
 def subject_of(
     command: Sequence[str],
-    pids: Sequence[int],
-    cgroup: str,
+    running: Mapping[str, Any],
     seconds: float | None,
     *,
     follow: bool,
@@ -150,34 +182,48 @@ def subject_of(
     interval: float | None = None,
     client: str = "",
     user_copies: str | None = None,
+    copy_out: Sequence[str] = (),
 ) -> Subject:
-    """What was asked for; raises :class:`UsageError` unless it is one thing."""
-    given = [
-        name
-        for name, value in (("a command", command), ("-p", pids), ("--cgroup", cgroup))
-        if value
-    ]
+    """What was asked for: a command, or by one of the options of ``running`` what runs.
+
+    Raises :class:`UsageError` unless it is one thing, and if it does not run.
+    """
+    given = [*(["a command"] if command else []), *(n for n, value in running.items() if value)]
     if len(given) != 1:
         raise UsageError(
             f"{' and '.join(given)} together" if given else "nothing to trace",
-            "zctrace traces one thing at a time: a command, processes, or a cgroup",
-            "zctrace trace -- COMMAND, zctrace trace -p PID or zctrace trace --cgroup PATH",
+            "zctrace traces one thing at a time: a command, or what runs already",
+            "zctrace trace -- COMMAND, zctrace trace -p PID or zctrace trace --name NAME",
         )
-    program_job.check_processes(tuple(pids))
-    if cgroup:
-        cgroup = program_job.check_cgroup(cgroup)
+    (one,) = given
+    there = Running() if command else _RUNNING[one](running[one])
+    if there.threads and not follow:
+        raise UsageError("--thread and --no-follow together", "a thread has no children")
     return Subject(
         command=tuple(command),
         folder=str(Path.cwd()),
-        pids=tuple(dict.fromkeys(pids)),
-        cgroup=cgroup,
+        pids=there.pids,
+        cgroup=there.cgroup,
         seconds=seconds,
         follow=follow,
         stacks=stacks,
         interval=interval,
         client=client,
         user_copies=choose_own_copies(user_copies),
+        called=there.called,
+        threads=there.threads,
+        copy_out=tuple(copy_out),
     )
+
+
+_RUNNING: dict[str, Callable[[Any], Running]] = {
+    "-p": subjects.by_number,
+    "--name": subjects.by_name,
+    "--unit": subjects.by_unit,
+    "--container": subjects.by_container,
+    "--cgroup": subjects.by_cgroup,
+    "--thread": subjects.by_thread,
+}
 
 
 def trace(

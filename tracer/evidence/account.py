@@ -81,7 +81,8 @@ class Flow:
 class Booking:
     """Payload that the CPU copied in ``syscall`` for one thing; ``None`` where unknown.
 
-    ``syscall`` is ``None`` for what was copied outside of any, in a softirq.
+    ``syscall`` is ``None`` for what was copied outside of any, in a softirq. ``process`` is
+    whose thread copied: ``None`` in a softirq, and where the row is for several processes.
     """
 
     thing: int | None
@@ -89,11 +90,12 @@ class Booking:
     direction: Direction | None
     calls: int
     bytes: int
+    process: int | None = None
 
 
 @dataclass(frozen=True)
 class Worker:
-    """Payload that the CPU copied on one thread.
+    """A thread that moved bytes, and the payload that the CPU copied on it.
 
     Thread 0: in softirqs, on any thread; with a name, on all that there was no room for.
     """

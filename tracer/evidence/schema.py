@@ -45,13 +45,16 @@ class Setting:
 class Subject:
     """A program to trace: a command to start, or processes that run already.
 
-    A command has ``command`` and ``folder``; running processes have ``pids`` or ``cgroup``.
-    Tracing ends after ``seconds``, if that is a number. ``follow``: count started processes,
-    too. ``stacks``: keep the stack of each copy. ``interval``: seconds between two lines of
-    progress, if that is a number. ``marked``: count only the windows that processes open
-    themselves; without ``pids``, any process of the user may open one. ``client``: a shell's
-    command, not traced, that begins when the command listens; with it the tracing ends.
-    ``user_copies``: from how many bytes on copies in the program's own memory count.
+    A command has ``command`` and ``folder``; running processes have ``pids`` or ``cgroup``,
+    and ``called`` if they were asked for by a name. With ``threads`` only these count, of
+    ``pids``, and nothing that they start. Tracing ends after ``seconds``, if that is a
+    number. ``follow``: count started processes, too. ``stacks``: keep the stack of each copy.
+    ``interval``: seconds between two lines of progress, if that is a number. ``marked``:
+    count only the windows that processes open themselves; without ``pids``, any process of
+    the user may open one. ``client``: a shell's command, not traced, that begins when the
+    command listens; with it the tracing ends. ``user_copies``: from how many bytes on copies
+    in the program's own memory count. ``copy_out`` are files that are taken out of a virtual
+    machine afterwards.
     """
 
     command: tuple[str, ...] = ()
@@ -65,6 +68,9 @@ class Subject:
     marked: bool = False
     client: str = ""
     user_copies: int | None = None
+    called: str = ""
+    threads: tuple[int, ...] = ()
+    copy_out: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
@@ -72,8 +78,16 @@ class Subject:
         if self.command:
             return " ".join(self.command)
         if self.cgroup:
-            return f"cgroup {self.cgroup}"
-        return "process " + ", ".join(map(str, self.pids))
+            numbers = f"cgroup {self.cgroup}"
+        elif self.threads:
+            numbers = _numbered("thread", self.threads)
+        else:
+            numbers = _numbered("process", self.pids)
+        return f"{self.called} ({numbers})" if self.called else numbers
+
+
+def _numbered(kind: str, numbers: Sequence[int]) -> str:
+    return f"{kind} {', '.join(map(str, numbers))}"
 
 
 @dataclass(frozen=True)
@@ -295,10 +309,10 @@ class Trace:
     command's, as a shell has it; ``None`` where it was not ours. ``client_status`` is the
     client's; ``None`` where there was none, or it was ended with the tracing. ``cpu_seconds``
     is the program's CPU time, where that is known. ``watched`` are the functions that copy in
-    the program's own memory, with their files, where these were watched.
-    ``price`` is what the meter cost; of saved traces older
-    than that it is ``None``, and ``costs`` how often each of the meter's programs ran, for
-    everybody, and for how many ns.
+    the program's own memory, with their files, where these were watched; ``unwatched`` the
+    processes that ran already and use another C library. ``price`` is what the meter cost; of
+    saved traces older than that it is ``None``, and ``costs`` how often each of the meter's
+    programs ran, for everybody, and for how many ns.
     """
 
     run: Run
@@ -311,6 +325,7 @@ class Trace:
     client_status: int | None = None
     cpu_seconds: float | None = None
     watched: tuple[str, ...] = ()
+    unwatched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

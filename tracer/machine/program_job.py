@@ -13,9 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from zctrace import output_files
 from zctrace.collect import cgroups
-from zctrace.collect.describe import ENVIRONMENT, SERVING, SOCKET_NAME, STOP, TRACING
-from zctrace.errors import UsageError
+from zctrace.collect.describe import (
+    ENVIRONMENT,
+    SERVING,
+    SOCKET_NAME,
+    STOP,
+    TAKEN_OUT,
+    TRACING,
+)
 from zctrace.evidence.account import Look
 from zctrace.evidence.schema import Evidence, Request, Subject
 from zctrace.machine import collector_process, job, progress, qemu, staging
@@ -47,26 +54,6 @@ class Wanted:
     modules: tuple[str, ...] = ()
 
 
-def check_processes(pids: tuple[int, ...]) -> None:
-    """Raise :class:`UsageError` for a process that is not there, or is ourselves."""
-    for pid in pids:
-        if not os.path.isdir(f"/proc/{pid}"):
-            raise UsageError(f"-p {pid}: there is no such process", hint="pgrep -a NAME")
-        if pid == os.getpid():
-            raise UsageError(f"-p {pid}: that is zctrace itself")
-
-
-def check_cgroup(path: str) -> str:
-    """The cgroup's folder; raises :class:`UsageError`."""
-    for folder in (Path(path), cgroups.hierarchy() / path.lstrip("/")):
-        if os.path.isfile(folder / "cgroup.procs"):
-            return str(folder)
-    raise UsageError(
-        f"--cgroup {path}: there is no such cgroup",
-        hint="systemctl show --property ControlGroup UNIT; or a folder of /sys/fs/cgroup",
-    )
-
-
 def trace(
     place: Place, wanted: Wanted, say: Say, show: Callable[[float, Look], None]
 ) -> Evidence:
@@ -92,6 +79,7 @@ def trace(
             )
         if theirs:
             theirs.forward()
+        ready.take_back(say)
         return collector_process.evidence_from(*answer)
 
 
@@ -136,6 +124,7 @@ def serve(
             )
         if theirs:
             theirs.forward()
+        prepared.take_back(say)
         status: int | None = answer["status"]
         return status
 
@@ -164,6 +153,21 @@ class _Prepared:
     @property
     def share(self) -> Path:
         return self.run_folder.path / SHARE
+
+    def take_back(self, say: Say) -> None:
+        """Write here what was taken out of the virtual machine; raises :class:`OutputError`."""
+        subject = self.request.subject
+        assert subject is not None
+        for number, file in enumerate(subject.copy_out if self.guest else ()):
+            try:
+                # Written by the virtual machine, as a file.
+                path = self.share / TAKEN_OUT.format(number)
+                with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as taken:
+                    content = taken.read()
+            except OSError:
+                say(f"not copied out of the virtual machine, since it is not there: {file}")
+                continue
+            output_files.write(Path(subject.folder, file), content)
 
     @property
     def whereabouts(self) -> tuple[Request, qemu.Guest | None, RunFolder, Path]:

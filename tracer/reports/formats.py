@@ -78,6 +78,18 @@ def _markdown(judged: Sequence[Judged]) -> str:
     return markdown.document(judged)
 
 
+def _program_markdown(answers: Sequence[Answer]) -> str:
+    from zctrace.reports import markdown
+
+    return markdown.of_programs(answers)
+
+
+def _differences_markdown(result: Result) -> str:
+    from zctrace.reports import markdown
+
+    return markdown.of_comparison(result)
+
+
 def _program_page(answers: Sequence[Answer]) -> str:
     from zctrace.reports.html import result_page
 
@@ -131,6 +143,7 @@ def _plan_json(evidence: Evidence) -> str:
 
 
 _PAGE = "A page with drawings that needs no network."
+_MARKDOWN = "Tables and reasons, as GitHub shows them."
 _EVERYTHING = "Everything; zctrace report reads it."
 FORMATS = (
     Format("csv", Of.RUN, "Summary, a row per run; - for stdout.", _summary_csv),
@@ -139,9 +152,7 @@ FORMATS = (
     ),
     Format("json", Of.RUN, _EVERYTHING, _result_json),
     Format("html", Of.RUN, _PAGE, _page, again=True),
-    Format(
-        "markdown", Of.RUN, "Tables and reasons, as GitHub shows them.", _markdown, again=True
-    ),
+    Format("markdown", Of.RUN, _MARKDOWN, _markdown, again=True),
     Format(
         "csv",
         Of.TRACE,
@@ -150,6 +161,7 @@ FORMATS = (
     ),
     Format("json", Of.TRACE, _EVERYTHING, _program_json),
     Format("html", Of.TRACE, _PAGE, _program_page, again=True),
+    Format("markdown", Of.TRACE, _MARKDOWN, _program_markdown, again=True),
     Format(
         "folded",
         Of.TRACE,
@@ -171,6 +183,7 @@ FORMATS = (
     Format("json", Of.COMPARE, "The same, with the sentences; - for stdout.",
            _differences_json),
     Format("html", Of.COMPARE, _PAGE, _differences_page),
+    Format("markdown", Of.COMPARE, _MARKDOWN, _differences_markdown),
     Format("json", Of.PLAN, "Plan and kernel facts, for programs; - for stdout.", _plan_json),
 )  # fmt: skip
 

@@ -1,18 +1,25 @@
 """The report as a document to keep: Markdown, tables as GitHub has them.
 
 Kernels on which a strategy gave the same share a row, so that a difference is one to see.
+Reports of traces and comparisons are made of blocks; each has its like in Markdown.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 
+from zctrace.analysis import advice, sentences
+from zctrace.analysis.comparison.model import Result
+from zctrace.analysis.program import Answer
 from zctrace.analysis.runs import Judged
 from zctrace.analysis.verdicts import Verdict, Word
 from zctrace.evidence.schema import Evidence
 from zctrace.printable import printable
-from zctrace.reports import wording
+from zctrace.reports import comparison, program, wording
+from zctrace.reports.blocks import Block, Listing, Table, Text, Tone
 
+_SIGNS = re.compile(r"[*_`\[~#]|^(?=[-+>])|(?<=^\d)\.")
 Cells = Callable[[Judged], tuple[str, ...]]
 
 
@@ -32,6 +39,79 @@ def document(judged: Sequence[Judged]) -> str:
     for evidence in evidences:
         lines += _coverage(evidence, [j for j in judged if j.evidence is evidence])
     return "\n".join(map(_harmless, lines)).rstrip() + "\n"
+
+
+def of_programs(answers: Sequence[Answer]) -> str:
+    """Traces, one below the other."""
+    return of_blocks("Is it zero-copy, and if not, who copies?", program.report(answers))
+
+
+def of_check(found: Answer, most: float, failure: str) -> str:
+    """A program that was held to a limit; ``failure`` is empty if it has kept it."""
+    subject = found.evidence.request.subject
+    assert subject is not None
+    first, *others = (failure or sentences.sentence(found)).splitlines()
+    mark = "❌" if failure else "✅"
+    lines = [
+        f"### {mark} {_plain(_sentence(first))}",
+        "",
+        f"At most {most:g} copies per byte are allowed. {_plain(subject.words)}, on Linux "
+        f"{_plain(found.evidence.kernel['release'])}",
+        "",
+        *(f"* {_plain(line.strip())}" for line in others),
+        *(f"* {_plain(one.words)}" for one in advice.of(found) if not failure),
+    ]
+    return "\n".join(lines).rstrip() + "\n\n"
+
+
+def of_tests(measured: Iterable[tuple[str, float | None, str, str]]) -> str:
+    """Tests: name, copies for each byte, a sentence, and why it failed, if it did."""
+    lines = ["### Copies per byte", "", _row("test", "copies", ""), _row(":--", "--:", ":--")]
+    for name, copies, sentence, failure in measured:
+        shown = "–" if copies is None else f"{copies:.4g}"
+        mark = "❌ " if failure else ""
+        lines.append(_row(_plain(name), shown, f"{mark}{_plain(failure or sentence)}"))
+    return "\n".join(lines) + "\n\n"
+
+
+def of_comparison(result: Result) -> str:
+    """What changed between two results."""
+    return of_blocks("What changed?", comparison.report(result))
+
+
+def of_blocks(title: str, blocks: Iterable[Block]) -> str:
+    """A report; of tables the rows that every form shows."""
+    lines = [f"# {title}", ""]
+    for block in blocks:
+        match block:
+            case Text(text=text, tone=Tone.ANSWER | Tone.ALARM):
+                lines += [f"**{_plain(text)}**", ""]
+            case Text(text=text, indent=indent):
+                lines += [f"{'* ' if indent else ''}{_plain(text)}", ""]
+            case Listing():
+                code = [printable(line).replace("`", "'") for line in block.lines]
+                lines += [_plain(block.heading), "", "```text", *code, "```", ""]
+            case Table():
+                lines += _of_table(block)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _plain(text: str) -> str:
+    """A text that is shown as it is: names of functions and files have signs of Markdown's."""
+    return _harmless(_SIGNS.sub(r"\\\g<0>", text))
+
+
+def _of_table(table: Table) -> list[str]:
+    columns = table.columns
+    rows = [row for row in table.rows if row.shown]
+    left = [not number or not column.number for number, column in enumerate(columns)]
+    lines = [
+        _row(*(_plain(column.heading) for column in columns)),
+        _row(*(":--" if one else "--:" for one in left)),
+        *(_row(*(_plain(str(cell)) for cell in row.cells)) for row in rows),
+        "",
+    ]
+    return (lines if rows else []) + ([_plain(table.more), ""] if table.more else [])
 
 
 def _harmless(line: str) -> str:

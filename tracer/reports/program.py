@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from zctrace.analysis import advice, border, code_places, program, sentences
+from zctrace.analysis import (
+    advice,
+    border,
+    by_process,
+    code_places,
+    program,
+    sentences,
+)
 from zctrace.analysis.lines import Line
 from zctrace.analysis.program import Answer
 from zctrace.evidence.account import (
@@ -82,6 +89,7 @@ def of_answer(found: Answer) -> Iterator[Block]:
     yield from _advice(found)
     if found.copied is not None:
         yield Text(_LEGEND)
+        yield from _processes(found)
         yield from _lines(found.calls, _calls_heading(found))
         yield from _lines(found.things, "file, socket or pipe", descriptors=True)
         yield from _sites(found)
@@ -203,6 +211,27 @@ def _lines(
         for number, line in enumerate(rows)
     ]
     yield Table(tuple(columns), table, _more([r for n, r in enumerate(rows) if n not in kept]))
+
+
+def _processes(found: Answer) -> Iterator[Block]:
+    """A row for each process, where there are several."""
+    several = by_process.of(found)
+    if len(several) < 2:
+        return
+    sizes = (Column(name, bytes=True) for name in ("in", "out", "copied"))
+    columns = Column("process"), *sizes, Column("", number=False)
+    rows = [
+        Row(
+            (f"{p.name} {p.number}", p.received, p.delivered, p.copied_bytes, p.words),
+            shown=number < _ROWS,
+        )
+        for number, p in enumerate(several)
+    ]
+    left = several[_ROWS:]
+    copied = sum(process.copied_bytes for process in left)
+    yield Table(
+        columns, rows, f"{len(left)} more, {copied} B copied: see --json" if left else ""
+    )
 
 
 def _calls_heading(found: Answer) -> str:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from zctrace.analysis import advice, border, captures, csv_rows, sentences
+from zctrace.analysis import advice, border, by_process, captures, csv_rows, sentences
 from zctrace.analysis.program import Answer
 from zctrace.evidence.account import Thing
 from zctrace.evidence.origin import FACTS
@@ -58,6 +58,7 @@ def result_json(answers: Sequence[Answer]) -> str:
             "transformed_unassigned_bytes": found.transformed.unassigned,
             "copy_seconds": _copy_seconds(found),
             "cpu_seconds": found.trace.cpu_seconds,
+            "processes": [_process(process) for process in by_process.of(found)],
             "advice": [vars(one) for one in advice.of(found)],
             "doubts": list(found.doubts),
             "notes": list(found.notes),
@@ -68,6 +69,20 @@ def result_json(answers: Sequence[Answer]) -> str:
     ]
     evidence = [found.evidence.to_json() for found in answers]
     return json.dumps({"summary": summary, "evidence": evidence}) + "\n"
+
+
+def _process(process: by_process.Process) -> dict[str, Any]:
+    return {
+        "process": process.number,
+        "name": process.name,
+        "verdict": process.words,
+        "copies": process.copies,
+        "basis": process.border.basis[0],
+        "delivered_bytes": process.border.delivered,
+        "received_bytes": process.border.received,
+        "copied_bytes": {str(way): n for way, n in process.copied.items()},
+        "unknown_bytes": process.unknown,
+    }
 
 
 def _copy_seconds(found: Answer) -> float | None:
@@ -118,6 +133,7 @@ def _rows(found: Answer) -> Iterator[dict[str, Any]]:
             **_named(things, booking.thing),
             "syscall": booking.syscall,
             "way": "copied",
+            "process": booking.process,
             "direction": booking.direction,
             "calls": booking.calls,
             "bytes": booking.bytes,

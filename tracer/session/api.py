@@ -58,6 +58,7 @@ class Session:
     def __init__(self, *, seconds: float = SECONDS) -> None:
         """``seconds`` is how long to wait for any one answer of the collector."""
         self._seconds = seconds
+        self._windows: list[Window] = []
         path = os.environ.get(SOCKET)
         self._attendant = None if path else Attendant()
         self._path = path or (self._attendant.path if self._attendant else "")
@@ -85,7 +86,15 @@ class Session:
                 "a window covers the process, or the thread that enters it",
                 'session.window(), or session.window("thread")',
             )
-        return Window(self._path, scope, self._seconds)
+        window = Window(self._path, scope, self._seconds)
+        self._windows.append(window)
+        return window
+
+    def take_measured(self) -> list[Window]:
+        """The windows that were closed and measured since the last time that this was asked."""
+        taken = [window for window in self._windows if window._answer]
+        self._windows = [window for window in self._windows if not window._answer]
+        return taken
 
 
 class Window:

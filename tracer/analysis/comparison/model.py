@@ -114,7 +114,8 @@ class Comparison:
     ``headline`` is one sentence. ``weight`` grows with what changed in copies. ``changed`` is
     whether anything did in what counts. ``circumstances`` are those that differ; ``items``
     differ, the largest change of copied bytes first; ``varying`` are those that differ from
-    one run to the next by themselves. ``basis`` is a trace's.
+    one run to the next by themselves. ``basis`` is a trace's. ``increase`` says what there is
+    more of, or what may be hidden, after than before; empty if nothing is.
     """
 
     subject: str
@@ -126,6 +127,7 @@ class Comparison:
     items: Sequence[Item]
     varying: Sequence[Item]
     basis: Basis | None = None
+    increase: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,12 @@ class Result:
     only_after: Sequence[str]
     before: Sequence[Evidence] = ()
     after: Sequence[Evidence] = ()
+
+    @property
+    def increases(self) -> list[str]:
+        """What there is more of after than before, or is not there to be compared."""
+        found = [f"{c.subject}: {c.increase}" for c in self.comparisons if c.increase]
+        return found + [f"only in before: {name}" for name in self.only_before]
 
 
 def both(before: Sequence[str], after: Sequence[str]) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
 from zctrace.analysis import frames
-from zctrace.analysis.comparison import programs
+from zctrace.analysis.comparison import increases, programs
 from zctrace.analysis.comparison import runs as compared_runs
 from zctrace.analysis.comparison.model import NOTHING, Change, Comparison, Result, Value
 from zctrace.analysis.program import Answer
@@ -99,17 +100,21 @@ def _programs(before: Saved, after: Saved) -> tuple[list[Comparison], list[str],
     if len(ours) == len(theirs) == 1:
         keys.append(["any"])
     pairs, left, right = paired(ours, theirs, keys)
-    comparisons = [
-        programs.compare(_named(second), first, second, _circumstances(first, second))
-        for first, second in pairs
-    ]
-    return comparisons, left, right
+    return [_compared(*pair) for pair in pairs], left, right
+
+
+def _compared(before: Answer, after: Answer) -> Comparison:
+    circumstances = _circumstances(before, after)
+    compared = programs.compare(_named(after), before, after, circumstances)
+    assert compared.basis is not None
+    increase = increases.of_traces(before, after, compared.basis)
+    return dataclasses.replace(compared, increase=increase)
 
 
 def _asked(found: Sequence[Answer]) -> pd.DataFrame:
     subjects = [one.evidence.request.subject for one in found]
     # Another time the same program has another number.
-    what = [subject and (subject.command, subject.cgroup) for subject in subjects]
+    what = [one and (one.command, one.called or one.cgroup) for one in subjects]
     return _table(found).join(pd.DataFrame({"what": what, "any": ""}))
 
 

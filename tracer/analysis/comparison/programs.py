@@ -286,7 +286,7 @@ def _headline(before: Answer, after: Answer, basis: Basis) -> tuple[str, bool]:
         when = "before" if before.copied is None else "after"
         return f"{what}: {figures}: a self-test failed {when}", True
     copied = Change(COPIED, before.copied_bytes, after.copied_bytes)
-    most, by = _largest(before, after, basis)
+    most, by = largest(before, after, basis)
     changed = abs(basis.by(copied) or 0) >= most
     moved = _moved(before, after, basis)
     seen = "as far as observed, " if _open_ended(before) or _open_ended(after) else ""
@@ -339,7 +339,7 @@ def _arrow(change: Change) -> str:
     return f"{change.before} → {change.after}" if change.differs else str(change.after)
 
 
-def _largest(before: Answer, after: Answer, basis: Basis) -> tuple[float, str]:
+def largest(before: Answer, after: Answer, basis: Basis) -> tuple[float, str]:
     """From what size on a change counts; and by which calls the most of it came.
 
     By which way, if by no call; empty, if by neither. For each byte, or in bytes.

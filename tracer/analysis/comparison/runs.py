@@ -54,6 +54,8 @@ COUNTING = (
     "controls",
 )
 """Figures whose change is a change of the result."""
+_GROWING = ("cpu_copies", "cpu_copied_bytes", "mode_switches")
+"""Figures that a change should not make larger."""
 _BESIDE = ("metadata_bytes", "other_user_bytes", "outside_bytes", "file_system")
 WORDS = {
     "cpu_copies": "CPU copies",
@@ -139,7 +141,21 @@ def compare(subject: str, pairs: Sequence[Pair], circumstances: Sequence[Change]
             [*(items[id(pair)] for pair in by_weight if items[id(pair)].figures), *reasons]
         ),
         [item for item in varying if item.figures],
+        increase=_increase([(pair, items[id(pair)]) for pair in changed]),
     )
+
+
+def _increase(changed: Sequence[tuple[Pair, Item]]) -> str:
+    """Copies and mode switches that have increased, or were measured before only."""
+    found = [
+        f"{WORDS[change.figure]} of {item.name}: {_arrow(change)}"
+        for pair, item in changed
+        for change in item.figures
+        if change.figure in _GROWING and not _explained(pair, change)
+        if (change.by or 0) > 0 or (change.unknown and change.after is None)
+    ]
+    more = f"; and {len(found) - 1} more" if len(found) > 1 else ""
+    return f"{found[0]}{more}" if found else ""
 
 
 def _together(items: Iterable[Item]) -> list[Item]:

@@ -32,7 +32,7 @@ SYSTEMS_PACKAGES := maven $(JDK)
 # The tests of a file are one worker's, for they share guests; the order is tests/conftest.py's.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run results record bench deb test test-bcc test-beside test-deb test-fresh test-systems test-kernels
+.PHONY: help run results record bench deb test test-bcc test-beside test-deb test-fleet test-fresh test-systems test-kernels
 .PHONY: lecture test-reliability check docs install uninstall clean system
 help:
 	@echo "make run        set up what is missing, then: zctrace run"
@@ -41,6 +41,7 @@ help:
 	@echo "make test-bcc   the meter with the BCC of Debian 12, 13 and sid, in virtual machines"
 	@echo "make test-beside  measuring while captures, tracers and debuggers are at work: an hour"
 	@echo "make test-fresh what README says, on a minimal Debian 12, 13 and sid, as root and with sudo"
+	@echo "make test-fleet what Spark reads of Parquet files; fetches PySpark"
 	@echo "make test-systems  a Kafka broker, fetched, traced in a virtual machine: eight minutes"
 	@echo "make test-kernels  known transfers on every kernel line and on unusual machines: an hour; write docs/reach.md"
 	@echo "make test-reliability  zctrace killed, starved and confined, again and again: hours; write docs/reliability.md"
@@ -125,6 +126,12 @@ test-reliability: $(VENV)/.installed
 record: PACKAGES += $(TEST_PACKAGES)
 record: $(VENV)/.installed
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.record $(ARGS)
+
+# Fetches PySpark, 500 MB, into .venv.
+test-fleet: PACKAGES += $(JDK)
+test-fleet: $(VENV)/.installed
+	$(VENV)/bin/pip install $(PIP_FLAGS) 'pyspark>=4'
+	$(VENV)/bin/python -m pytest -p no:cacheprovider tests/unit/test_parquet.py $(ARGS)
 
 # The compiler is for the workload and the emulator's plugin. The other tools that zctrace is
 # compared with are not installed: the row of a missing tool says what to install.

@@ -23,6 +23,7 @@ from zctrace.commands import (
     doctor,
     example,
     kernels,
+    metrics,
     panels,
     plan,
     report,
@@ -54,6 +55,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., object]]] = {
         "run": run.command,
         "check": check.command,
         "serve": serve.command,
+        "metrics": metrics.command,
     },
     panels.SAVED: {
         "report": report.command,
@@ -66,7 +68,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., object]]] = {
         "strategies": strategies.command,
     },
 }
-_TAKING_A_COMMAND = ("trace", "check", "serve")
+_TAKING_A_COMMAND = ("trace", "check", "serve", "metrics")
 for _panel, _commands in _COMMANDS.items():
     for _name, _command in _commands.items():
         _settings = TAKES_A_COMMAND if _name in _TAKING_A_COMMAND else None

@@ -15,7 +15,7 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -72,6 +72,30 @@ def _check(path: Path, option: str, *, force: bool) -> None:
         raise OutputError(f"{option} {path}: no folder {folder}", hint=f"mkdir -p {folder}")
     with _Partial(folder):
         pass
+
+
+def check_folder(path: Path, option: str) -> None:
+    """The same for a folder, which may be there; raises :class:`OutputError`."""
+    with _told(path, f"{option} {path}"), _acting(path):
+        if path.is_dir():
+            where = path
+        elif path.exists():
+            raise OutputError(f"{option} {path}: is no folder", hint=f"{option} FOLDER")
+        elif not (where := path.absolute().parent).is_dir():
+            raise OutputError(f"{option} {path}: no folder {where}", hint=f"mkdir -p {where}")
+        with _Partial(where):
+            pass
+
+
+def write_into(folder: Path, files: Mapping[str, str | bytes], *, force: bool = True) -> None:
+    """Write files below ``folder`` by their paths in it; raises :class:`OutputError`."""
+    for name, content in files.items():
+        path = folder / name
+        with _told(path, f"{path} could not be written"), _acting(folder):
+            for missing in reversed([p for p in path.parents if not p.exists()]):
+                missing.mkdir()
+                _give_to_caller(missing)
+        write(path, content, force=force)
 
 
 def check_distinct(outputs: Iterable[tuple[str, Path]]) -> None:
@@ -144,6 +168,28 @@ def _whose(path: Path) -> tuple[trust.Caller, str] | None:
     return (caller, why) if caller and why else None
 
 
+@contextmanager
+def lines(path: Path) -> Iterator[Callable[[str], None]]:
+    """What puts a line at the end of a new file, or of a stream, at once.
+
+    Raises :class:`OutputError`.
+    """
+    what = f"{path} could not be written"
+    with _told(path, what), _acting(path):
+        if is_stdout(path):
+            file = os.fdopen(os.dup(_STDOUT_DESCRIPTOR), "wb", buffering=0)
+        else:
+            _require_own_link(path)
+            file = path.open("wb", buffering=0)
+
+    def put(line: str) -> None:
+        with _told(path, what):
+            file.write(_encoded(f"{line}\n"))
+
+    with file:
+        yield put
+
+
 def append(path: Path, text: str) -> None:
     """Put ``text`` behind what ``path`` has; raises :class:`OutputError`."""
     with (
@@ -208,9 +254,7 @@ class _Partial:
         mask = os.umask(0)
         os.umask(mask)
         os.fchmod(self._file, 0o666 & ~mask)
-        caller = trust.caller()
-        if caller and not os.geteuid():
-            os.fchown(self._file, caller.uid, caller.gid)
+        _give_to_caller(self._file)
 
     def be(self, name: str) -> bool:
         """Get this name; ``False`` if there is a file that has it."""
@@ -240,6 +284,13 @@ class _Partial:
     def _call_it(self, name: str) -> None:
         # Only with a folder does Python have the kernel follow the link.
         os.link(f"/proc/self/fd/{self._file}", name, dst_dir_fd=self._folder)
+
+
+def _give_to_caller(file: int | Path) -> None:
+    """What root has made: to the user who called sudo."""
+    caller = trust.caller()
+    if caller and not os.geteuid():
+        os.chown(file, caller.uid, caller.gid)
 
 
 def _encoded(text: str | bytes) -> bytes:

@@ -86,6 +86,11 @@ NEEDS = {
         *("jdk17-openjdk", "java-17-openjdk-devel"),
         {"bookworm": "openjdk-17-jdk-headless", "ubuntu": "openjdk-17-jdk-headless"},
     ),
+    "prometheus": Need(
+        *("prometheus_client for Python", "https://prometheus.github.io/client_python"),
+        *("python3-prometheus-client", "python3-prometheus_client"),
+        *("python-prometheus_client", "python3-prometheus_client"),
+    ),
     "maven": _same("Maven", "https://maven.apache.org", "maven"),
 }
 """By what the rest of zctrace calls them."""

@@ -453,7 +453,7 @@ def test_the_command_line(live, tmp_path):
     words = "echo out; head -c 300007 /dev/zero >/tmp/x; echo err >&2"
     left = ROOT / f"left-{tmp_path.name}"
     result = zctrace(
-        *("trace", "--kernel", "6.1", "-i", "0.5", *forms),
+        *("trace", "--kernel", "6.1", "-i", "0.5", *forms, "--jsonl", tmp_path / "jsonl"),
         # It lasts longer than an interval, however quick all else is.
         *("--", "sh", "-c", f"{words}; echo >{left} || exit 6; sleep 1; exit 5"),
     )
@@ -474,6 +474,11 @@ def test_the_command_line(live, tmp_path):
     profiles = json.loads((tmp_path / "speedscope").read_text())["profiles"]
     assert profiles[0]["endValue"] == found.copied_bytes
     running_view_is_no_more_than_the_answer(found, result.stderr)
+    *looks, last = map(json.loads, (tmp_path / "jsonl").read_text().splitlines())
+    assert len(looks) >= 2
+    assert looks[-1]["delivered"]["write"] == 300_007 + len("out\nerr\n")
+    assert looks[-1]["seconds"] > looks[0]["seconds"] > 0
+    assert last["summary"]["delivered_bytes"] == found.delivered
     again = zctrace("report", tmp_path / "json")
     assert again.stdout == result.stdout.removeprefix("out\n")
 

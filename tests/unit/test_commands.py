@@ -124,6 +124,11 @@ INVOCATIONS = {
     "trace": (["trace", "cp", "a", "b"], PROGRAMS["cp"]["trace"]["status"], "zero-copy"),
     "check": (["check", "cp", "a", "b"], errors.LimitError.exit_code, "zero-copy"),
     "serve": (["serve", "true"], STATUS, ""),
+    "metrics": (
+        ["metrics", "--port", "0", "cp", "a", "b"],
+        PROGRAMS["cp"]["trace"]["status"],
+        "",
+    ),
     "strategies": (["strategies"], 0, "sendfile(socket, file)"),
     "plan": (["plan"], 0, "Events, by tracepoint: "),
     "doctor": (["doctor"], 0, "zctrace run works here, on this machine's kernel."),
@@ -287,7 +292,9 @@ FRACTIONS = [
 
 
 def test_options_that_are_fractions_are_found():
-    assert {option for _, option in FRACTIONS} == {"-d", "-i", "--boot-timeout", "--max-copies"}
+    assert {option for _, option in FRACTIONS} == {
+        "-d", "-i", "--boot-timeout", "--max-copies", "--period",
+    }  # fmt: skip
     assert len(FRACTIONS) >= 8
 
 

@@ -11,14 +11,14 @@ from typer.testing import CliRunner
 
 from tests.conftest import HERE, recorded_evidence
 from tests.unit.altering import at_site
-from zctrace import cli, errors
+from zctrace import cli, errors, output_files
 from zctrace.analysis import border, limits, program, runs, sentences
-from zctrace.evidence.account import Account, Booking, Flow, FlowWay, Thing, ThingKind
+from zctrace.evidence.account import Account, Booking, Flow, FlowWay, Look, Thing, ThingKind
 from zctrace.evidence.schema import UNWATCHED, Evidence
 from zctrace.probes.model import Direction
 from zctrace.reports import machine_readable, program_data
 from zctrace.reports import program as reports
-from zctrace.reports.text import paper
+from zctrace.reports.text import live, paper
 
 SIZE = 16 << 20
 
@@ -403,3 +403,18 @@ def test_an_answer_of_many_small_copies_ends_with_its_figure(answers):
     copied = {Direction.USER_TO_KERNEL: 2 * sum(found.delivered.values()) // 100}
     found = dataclasses.replace(found, calls=calls, copied=copied)
     assert sentences.sentence(found) == "not zero-copy: 0.02 copies per byte delivered"
+
+
+def test_a_line_for_each_look_and_one_for_the_end(answers, tmp_path):
+    path = tmp_path / "lines"
+    with output_files.lines(path) as put:
+        put(live.as_json(1.23456, Look({"read": 7}, {}, {"read": 7}, 0)))
+        # It is there at once.
+        (first,) = map(json.loads, path.read_text().splitlines())
+        put(program_data.summary_line(answers["cp"]))
+    assert first == {
+        "seconds": 1.235, "received": {"read": 7}, "delivered": {}, "copied": {"read": 7},
+        "overflow": 0,
+    }  # fmt: skip
+    _, last = map(json.loads, path.read_text().splitlines())
+    assert last["summary"]["copies"] == answers["cp"].copies

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from zctrace.analysis import csv_rows, reasons, saved
+from zctrace.analysis import csv_rows, reasons, saved, sentences
 from zctrace.analysis.border import delivering
 from zctrace.analysis.columns import COLUMNS, RATIOS, TEXTS
 from zctrace.analysis.lines import moves
@@ -78,6 +78,29 @@ _FLOW: _Types = {
     **dict.fromkeys(_WAYS, _NUMBER),
     "unexplained_bytes": _NUMBER,
 }
+
+_TRACE: _Types = {
+    "program": _TEXT,
+    "machine": _TEXT,
+    "ended": _TEXT,
+    "command": _TEXT,
+    "build": _TEXT,
+    "verdict": _TEXT,
+    "copies": _RATIO,
+    "basis": _TEXT,
+    **dict.fromkeys(
+        (
+            *("delivered_bytes", "received_bytes", "inside_bytes", "copied_bytes"),
+            *("kept_bytes", "unassigned_bytes", "unexplained_bytes"),
+        ),
+        _NUMBER,
+    ),
+    "self_tests": _TEXT,
+    "certain": _TRUTH,
+}
+"""Columns of :func:`traces`. ``copied_bytes`` is ``NA`` where a self-test failed; ``certain``
+is whether no copies may be missing.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +204,12 @@ def load(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Fr
     Raises :class:`zctrace.errors.UsageError` for a file that is no result.
     """
     several = [paths] if isinstance(paths, str | os.PathLike) else paths
-    results = [saved.read(Path(path)) for path in several]
+    return of(saved.read(Path(path)) for path in several)
+
+
+def of(saved_results: Iterable[Saved]) -> Frames:
+    """The same of results that are here."""
+    results = list(saved_results)
     counted = [part for result in results for part in _counted(result)]
     return Frames(
         _frame(
@@ -210,6 +238,34 @@ def tidy(evidences: Iterable[Evidence]) -> pd.DataFrame:
     """The rows of :func:`tidy_rows`: run, role, site, direction, system call and caller."""
     rows = (row for e in evidences for run in e.runs for row in tidy_rows(e, run))
     return _frame((row._asdict() for row in rows), _ROW)
+
+
+def traces(answers: Iterable[Answer]) -> pd.DataFrame:
+    """A row for each traced program, what is unknown ``NA``."""
+    return _frame(map(_trace, answers), _TRACE)
+
+
+def _trace(found: Answer) -> dict[str, Any]:
+    subject, origin = found.evidence.request.subject, found.evidence.origin
+    return {
+        **(origin.facts if origin else {}),
+        "program": subject.words if subject else None,
+        "machine": found.evidence.machine["kind"],
+        "verdict": sentences.sentence(found),
+        "copies": found.copies,
+        "basis": found.basis[0],
+        "delivered_bytes": sum(found.delivered.values()),
+        "received_bytes": sum(found.received.values()),
+        "inside_bytes": sum(found.border.inside.values()),
+        "copied_bytes": found.copied_bytes,
+        "kept_bytes": found.kept,
+        "unassigned_bytes": found.unassigned,
+        "unexplained_bytes": found.unexplained_bytes,
+        "self_tests": "failed" if found.failed else "passed",
+        "certain": not (
+            found.failed or found.doubts or found.unassigned or found.unexplained_bytes
+        ),
+    }
 
 
 def csv(frame: pd.DataFrame) -> str:

@@ -158,6 +158,46 @@ def wanted(
     )
 
 
+Pids = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--pid",
+        "-p",
+        parser=count,
+        metavar="PID",
+        help="PID of a running process to trace, with its threads and children. Can be "
+        "repeated.",
+    ),
+]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        parser=word,
+        metavar="NAME",
+        help="Trace the running processes of this name, and their children.",
+    ),
+]
+Unit = Annotated[
+    str | None,
+    typer.Option(parser=word, metavar="UNIT", help="Trace a systemd unit."),
+]
+Container = Annotated[
+    str | None,
+    typer.Option(
+        parser=word,
+        metavar="ID",
+        help="Trace a container, by its ID or the beginning of it; a Kubernetes pod, by "
+        "its UID.",
+    ),
+]
+Cgroup = Annotated[
+    str | None,
+    typer.Option(parser=word, metavar="PATH", help="Trace all processes in a cgroup."),
+]
+Threads = Annotated[
+    list[int] | None,
+    typer.Option(parser=count, metavar="TID", help="Trace one thread alone. Can be repeated."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")]
 Keep = Annotated[bool, typer.Option("--keep", help="Keep the logs of a failed run.")]
 BootTimeout = Annotated[

@@ -22,7 +22,8 @@ def writes(chosen: Iterable[Format]) -> Callable[[Callable[..., _T]], Callable[.
     """Give a command an option for each format in place of its parameter ``outputs``."""
     options = {
         one.name: Annotated[
-            Path | None, typer.Option(one.option, metavar="FILE", help=one.help)
+            Path | None,
+            typer.Option(one.option, metavar="FOLDER" if one.files else "FILE", help=one.help),
         ]
         for one in chosen
     }

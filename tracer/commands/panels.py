@@ -14,8 +14,19 @@ _OPTIONS = {
     "Kernel and virtual machine": ("kernel", "cpus", "module", "boot_timeout"),
     "How to count": ("mechanism", "stacks", "user_copies"),
     "Output": (
-        *("csv", "evidence", "json", "html", "markdown", "folded", "speedscope", "force"),
+        *(
+            "csv",
+            "evidence",
+            "json",
+            "jsonl",
+            "html",
+            "markdown",
+            "folded",
+            "speedscope",
+            "force",
+        ),
         *("interval", "quiet", "verbose", "dry_run", "keep", "copy_out"),
+        *("port", "period"),
     ),
 }
 PANEL_OF = {name: panel for panel, names in _OPTIONS.items() for name in names}
@@ -40,6 +51,7 @@ _EXAMPLES = {
         "sudo zctrace trace --kernel 6.1 --stacks --folded stacks.txt -- ./server",
     ),
     "check": ("sudo zctrace check --max-copies 0.01 -- ./server --self-test",),
+    "metrics": ("sudo zctrace metrics --unit nginx.service",),
     "serve": ("sudo zctrace serve -- .venv/bin/pytest",),
     "strategies": ("zctrace strategies",),
     "plan": ("sudo zctrace plan --kernel 6.1",),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from zctrace import output_files
 from zctrace.analysis import program as traced
 from zctrace.analysis.program import Answer
 from zctrace.commands.choices import choose_own_copies
@@ -21,7 +23,9 @@ from zctrace.commands.common import (
 )
 from zctrace.commands.options import (
     BootTimeout,
+    Cgroup,
     Command,
+    Container,
     CopyOut,
     Cpus,
     Duration,
@@ -29,12 +33,15 @@ from zctrace.commands.options import (
     Kernel,
     Mechanism,
     Modules,
+    Name,
     NoFollow,
+    Pids,
     Quiet,
     Sabotage,
+    Threads,
+    Unit,
     User,
     UserCopies,
-    count,
     seconds,
     wanted,
     word,
@@ -51,7 +58,7 @@ from zctrace.machine.progress import BOOT_SECONDS
 from zctrace.machine.subjects import Running
 from zctrace.notices import Say
 from zctrace.plan.attachments import Choice
-from zctrace.reports import formats
+from zctrace.reports import formats, program_data
 from zctrace.reports.formats import Of, Outputs
 from zctrace.reports.text import live
 from zctrace.reports.text.terminal import Terminal
@@ -60,48 +67,12 @@ from zctrace.reports.text.terminal import Terminal
 @writes(formats.of(Of.TRACE))
 def command(
     words: Command = None,
-    pid: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--pid",
-            "-p",
-            parser=count,
-            metavar="PID",
-            help="PID of a running process to trace, with its threads and children. Can be "
-            "repeated.",
-        ),
-    ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            parser=word,
-            metavar="NAME",
-            help="Trace the running processes of this name, and their children.",
-        ),
-    ] = None,
-    unit: Annotated[
-        str | None,
-        typer.Option(parser=word, metavar="UNIT", help="Trace a systemd unit."),
-    ] = None,
-    container: Annotated[
-        str | None,
-        typer.Option(
-            parser=word,
-            metavar="ID",
-            help="Trace a container, by its ID or the beginning of it; a Kubernetes pod, by "
-            "its UID.",
-        ),
-    ] = None,
-    cgroup: Annotated[
-        str | None,
-        typer.Option(parser=word, metavar="PATH", help="Trace all processes in a cgroup."),
-    ] = None,
-    thread: Annotated[
-        list[int] | None,
-        typer.Option(
-            parser=count, metavar="TID", help="Trace one thread alone. Can be repeated."
-        ),
-    ] = None,
+    pid: Pids = None,
+    name: Name = None,
+    unit: Unit = None,
+    container: Container = None,
+    cgroup: Cgroup = None,
+    thread: Threads = None,
     duration: Duration = None,
     no_follow: NoFollow = False,
     user: User = None,
@@ -126,6 +97,15 @@ def command(
             parser=seconds,
             metavar="SECONDS",
             help="Print a progress line every SECONDS.",
+        ),
+    ] = None,
+    jsonl: Annotated[
+        Path | None,
+        typer.Option(
+            "--jsonl",
+            metavar="FILE",
+            help="A JSON object for each progress line, and one for the end; - for stdout. "
+            "Every second, or as -i says.",
         ),
     ] = None,
     stacks: Annotated[
@@ -157,7 +137,7 @@ def command(
         duration,
         follow=not no_follow,
         stacks=stacks or outputs.stacks,
-        interval=interval,
+        interval=interval or (1.0 if jsonl else None),
         client=client or "",
         user_copies=user_copies,
         copy_out=copy_out or (),
@@ -169,7 +149,9 @@ def command(
         sabotage=sabotage,
         module=module,
     )
-    return trace(how, kernel, cpus, outputs, quiet=quiet)
+    return trace(
+        how, kernel, cpus, outputs, quiet=quiet, jsonl=jsonl, shows_lines=interval is not None
+    )
 
 
 def subject_of(
@@ -234,27 +216,41 @@ def trace(
     *,
     quiet: bool,
     require: Callable[[Answer], None] = lambda found: None,
+    jsonl: Path | None = None,
+    shows_lines: bool = False,
 ) -> int | None:
     """Everything; returns a command's status, or its client's. Raises ``ZctraceError``.
 
-    ``require`` is called last, and may raise one, too.
+    ``require`` is called last, and may raise one, too. ``jsonl`` gets an object for each look
+    and for the end.
     """
     outputs.check()
+    if jsonl:
+        output_files.check(jsonl, "--jsonl", force=outputs.force)
     require_collector()
     require_command(wanted.subject.command)
-    with shown(quiet=quiet) as say:
-        place = _place(name, cpus, wanted, say)
+    with ExitStack() as stack:
+        put = stack.enter_context(output_files.lines(jsonl)) if jsonl else None
+        say = stack.enter_context(shown(quiet=quiet))
+        place = place_of(name, cpus, wanted, say)
         modules.check(wanted.modules, [place])
         lines = live.Lines()
 
         def look_on(seconds: float, look: Look) -> None:
-            for line in lines.next(seconds, look):
+            if put:
+                put(live.as_json(seconds, look))
+            for line in lines.next(seconds, look) if shows_lines else ():
                 say.line(line)
 
         evidence = program_job.trace(place, wanted, say, look_on)
         say("adding up")
         found = traced.answer(evidence)
-    show([found], outputs, Terminal())
+        if put:
+            put(program_data.summary_line(found))
+    if not (jsonl and output_files.is_stdout(jsonl)):
+        show([found], outputs, Terminal())
+    else:
+        outputs.write(Of.TRACE, [found])
     require_controls([found])
     require(found)
     # The server was ended by a signal.
@@ -272,7 +268,7 @@ def show(answers: Sequence[Answer], outputs: Outputs, console: Console) -> None:
         paper.show(program.report(answers), console)
 
 
-def _place(name: str, cpus: int | None, wanted: Wanted, say: Say) -> Place:
+def place_of(name: str, cpus: int | None, wanted: Wanted, say: Say) -> Place:
     """Where to trace; what is there already is on this machine's own kernel."""
     if wanted.subject.command:
         return find(name, say, wanted.mechanism, cpus)

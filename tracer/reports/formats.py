@@ -7,6 +7,7 @@ writer imports late: pandas and what draws take longer than everything else.
 from __future__ import annotations
 
 import enum
+import importlib.util
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zctrace import output_files
-from zctrace.errors import OutputError
+from zctrace.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from zctrace.analysis.comparison.model import Result
@@ -34,18 +35,33 @@ class Of(enum.Enum):
 
 @dataclass(frozen=True)
 class Format:
-    """``again`` formats can be written of saved results; ``stacks`` ones need stacks."""
+    """``again`` formats can be written of saved results; ``stacks`` ones need stacks.
+
+    ``files`` makes those of a folder, by their paths in it, in place of ``text``. ``needs`` is
+    a Python package that is not everybody's.
+    """
 
     name: str
     of: Of
     help: str
-    text: Callable[[Any], str]
+    text: Callable[[Any], str] = lambda results: ""
     again: bool = False
     stacks: bool = False
+    files: Callable[[Any], Mapping[str, str | bytes]] | None = None
+    needs: str = ""
 
     @property
     def option(self) -> str:
         return f"--{self.name}"
+
+    def check(self) -> None:
+        """Raise :class:`UsageError` where what it needs is not there."""
+        if self.needs and importlib.util.find_spec(self.needs) is None:
+            raise UsageError(
+                f"{self.option} needs the Python package {self.needs}",
+                "it is not installed",
+                f"pip install {self.needs}",
+            )
 
 
 def _summary_csv(judged: Sequence[Judged]) -> str:
@@ -138,11 +154,43 @@ def _differences_json(result: Result) -> str:
     return comparison_data.differences_json(result)
 
 
+def _parquet_of_runs(judged: Sequence[Judged]) -> Mapping[str, bytes]:
+    from zctrace.reports import parquet
+
+    return parquet.of_runs(judged)
+
+
+def _parquet_of_programs(answers: Sequence[Answer]) -> Mapping[str, bytes]:
+    from zctrace.reports import parquet
+
+    return parquet.of_programs(answers)
+
+
+def _drawings_of_runs(judged: Sequence[Judged]) -> Mapping[str, str]:
+    from zctrace.reports.html import drawing, page
+
+    return drawing.files(page.drawings(judged))
+
+
+def _drawings_of_programs(answers: Sequence[Answer]) -> Mapping[str, str]:
+    from zctrace.reports.html import drawing, result_page
+
+    return drawing.files(result_page.drawings_of_programs(answers))
+
+
+def _drawings_of_differences(result: Result) -> Mapping[str, str]:
+    from zctrace.reports.html import drawing, result_page
+
+    return drawing.files(result_page.drawings_of_comparison(result))
+
+
 def _plan_json(evidence: Evidence) -> str:
     return json.dumps(evidence.to_json(), indent=1) + "\n"
 
 
 _PAGE = "A page with drawings that needs no network."
+_PARQUET = "Tables as Parquet, by host, kernel and date, for DuckDB, pandas and Spark."
+_SVG = "The page's drawings, each an SVG file."
 _MARKDOWN = "Tables and reasons, as GitHub shows them."
 _EVERYTHING = "Everything; zctrace report reads it."
 FORMATS = (
@@ -153,6 +201,10 @@ FORMATS = (
     Format("json", Of.RUN, _EVERYTHING, _result_json),
     Format("html", Of.RUN, _PAGE, _page, again=True),
     Format("markdown", Of.RUN, _MARKDOWN, _markdown, again=True),
+    Format("svg", Of.RUN, _SVG, files=_drawings_of_runs, again=True),
+    Format(
+        "parquet", Of.RUN, _PARQUET, files=_parquet_of_runs, again=True, needs="pyarrow"
+    ),
     Format(
         "csv",
         Of.TRACE,
@@ -162,6 +214,10 @@ FORMATS = (
     Format("json", Of.TRACE, _EVERYTHING, _program_json),
     Format("html", Of.TRACE, _PAGE, _program_page, again=True),
     Format("markdown", Of.TRACE, _MARKDOWN, _program_markdown, again=True),
+    Format("svg", Of.TRACE, _SVG, files=_drawings_of_programs, again=True),
+    Format(
+        "parquet", Of.TRACE, _PARQUET, files=_parquet_of_programs, again=True, needs="pyarrow"
+    ),
     Format(
         "folded",
         Of.TRACE,
@@ -184,6 +240,7 @@ FORMATS = (
            _differences_json),
     Format("html", Of.COMPARE, _PAGE, _differences_page),
     Format("markdown", Of.COMPARE, _MARKDOWN, _differences_markdown),
+    Format("svg", Of.COMPARE, _SVG, files=_drawings_of_differences),
     Format("json", Of.PLAN, "Plan and kernel facts, for programs; - for stdout.", _plan_json),
 )  # fmt: skip
 
@@ -219,7 +276,12 @@ class Outputs:
         """Raise :class:`OutputError` for what could not be written later."""
         output_files.check_distinct((f"--{n}", path) for n, path in self.paths.items())
         for name, path in self.paths.items():
-            output_files.check(path, f"--{name}", force=self.force)
+            one = next(form for form in FORMATS if form.name == name)
+            one.check()
+            if one.files:
+                output_files.check_folder(path, one.option)
+            else:
+                output_files.check(path, one.option, force=self.force)
 
     def write(self, command: Of, results: Any) -> None:
         """Write ``command``'s results in every chosen format.
@@ -229,8 +291,11 @@ class Outputs:
         failed = []
         for name, path in self.paths.items():
             try:
-                text = named(name, command).text(results)
-                output_files.write(path, text, force=self.force)
+                one = named(name, command)
+                if one.files:
+                    output_files.write_into(path, one.files(results), force=self.force)
+                else:
+                    output_files.write(path, one.text(results), force=self.force)
             except OutputError as error:
                 failed.append(error)
         if failed:

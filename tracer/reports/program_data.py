@@ -32,43 +32,49 @@ COLUMNS = [
 
 def result_json(answers: Sequence[Answer]) -> str:
     """Everything; ``zctrace report`` reads this form back."""
-    summary = [
-        {
-            "verdict": sentences.sentence(found),
-            "copies": found.copies,
-            "basis": found.basis[0],
-            "delivered_bytes": found.delivered,
-            "received_bytes": found.received,
-            "inside_bytes": found.border.inside,
-            "copied_bytes": found.copied and {str(way): n for way, n in found.copied.items()},
-            "kept_bytes": found.kept,
-            "own_memory_bytes": (
-                None if found.trace.run.user_copies_from is None else found.within_bytes
-            ),
-            "beside_bytes": found.beside,
-            "structures_bytes": dict(found.explanation.other),
-            "unassigned_bytes": found.unassigned,
-            "captured_bytes": captures.tapped(found.trace.run),
-            "unexplained_bytes": found.unexplained_bytes,
-            "unexplained": [
-                {**vars(part), "thing": found.name_of(part.thing)} for part in found.unexplained
-            ],
-            "transformed_bytes": found.transformed.bytes,
-            "transformed": [vars(part) for part in found.transformed.by],
-            "transformed_unassigned_bytes": found.transformed.unassigned,
-            "copy_seconds": _copy_seconds(found),
-            "cpu_seconds": found.trace.cpu_seconds,
-            "processes": [_process(process) for process in by_process.of(found)],
-            "advice": [vars(one) for one in advice.of(found)],
-            "doubts": list(found.doubts),
-            "notes": list(found.notes),
-            "status": found.trace.status,
-            "control_results": [vars(control) for control in found.checked],
-        }
-        for found in answers
-    ]
+    summary = [_summary(found) for found in answers]
     evidence = [found.evidence.to_json() for found in answers]
     return json.dumps({"summary": summary, "evidence": evidence}) + "\n"
+
+
+def summary_line(found: Answer) -> str:
+    """The last line of ``--jsonl``: the summary of :func:`result_json` alone."""
+    return json.dumps({"summary": _summary(found)})
+
+
+def _summary(found: Answer) -> dict[str, Any]:
+    return {
+        "verdict": sentences.sentence(found),
+        "copies": found.copies,
+        "basis": found.basis[0],
+        "delivered_bytes": found.delivered,
+        "received_bytes": found.received,
+        "inside_bytes": found.border.inside,
+        "copied_bytes": found.copied and {str(way): n for way, n in found.copied.items()},
+        "kept_bytes": found.kept,
+        "own_memory_bytes": (
+            None if found.trace.run.user_copies_from is None else found.within_bytes
+        ),
+        "beside_bytes": found.beside,
+        "structures_bytes": dict(found.explanation.other),
+        "unassigned_bytes": found.unassigned,
+        "captured_bytes": captures.tapped(found.trace.run),
+        "unexplained_bytes": found.unexplained_bytes,
+        "unexplained": [
+            {**vars(part), "thing": found.name_of(part.thing)} for part in found.unexplained
+        ],
+        "transformed_bytes": found.transformed.bytes,
+        "transformed": [vars(part) for part in found.transformed.by],
+        "transformed_unassigned_bytes": found.transformed.unassigned,
+        "copy_seconds": _copy_seconds(found),
+        "cpu_seconds": found.trace.cpu_seconds,
+        "processes": [_process(process) for process in by_process.of(found)],
+        "advice": [vars(one) for one in advice.of(found)],
+        "doubts": list(found.doubts),
+        "notes": list(found.notes),
+        "status": found.trace.status,
+        "control_results": [vars(control) for control in found.checked],
+    }
 
 
 def _process(process: by_process.Process) -> dict[str, Any]:

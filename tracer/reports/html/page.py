@@ -63,6 +63,15 @@ def page(judged: Sequence[Judged]) -> str:
     return render("run.html", **_content(judged))
 
 
+def drawings(judged: Sequence[Judged]) -> list[Drawing]:
+    """All that are on the page."""
+    prefixes = (f"d{number}" for number in count(1))
+    rows = wording.by_strategy(judged)
+    sections = _sections(judged, rows, prefixes)
+    own = [drawn for section in sections for part in section.parts for drawn in part.drawings]
+    return [_chart(rows, prefixes), *own]
+
+
 def _content(judged: Sequence[Judged]) -> dict[str, Any]:
     prefixes = (f"d{number}" for number in count(1))
     rows = wording.by_strategy(judged)

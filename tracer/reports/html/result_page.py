@@ -57,14 +57,26 @@ def of_programs(answers: Sequence[Answer]) -> str:
                   heading="Is it zero-copy, and if not, who copies?", parts=parts)  # fmt: skip
 
 
-def of_comparison(result: Result) -> str:
-    """The page of what changed."""
-    part = _part("Comparison", comparison.report(result))
-    part.drawings = [
+def drawings_of_programs(answers: Sequence[Answer]) -> list[Drawing]:
+    """All that are on that page."""
+    return [
+        drawn for number, found in enumerate(answers, 1) for drawn in _copied(found, number)
+    ]
+
+
+def drawings_of_comparison(result: Result) -> list[Drawing]:
+    """All that are on the page of what changed."""
+    return [
         drawn
         for number, one in enumerate(result.comparisons, 1)
         for drawn in _changed(one, number)
     ]
+
+
+def of_comparison(result: Result) -> str:
+    """The page of what changed."""
+    part = _part("Comparison", comparison.report(result))
+    part.drawings = drawings_of_comparison(result)
     return render("result.html", title=f"What changed? {result.headline}",
                   heading="What changed?", parts=[part])  # fmt: skip
 

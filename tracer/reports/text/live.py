@@ -6,6 +6,8 @@ delivered, and nothing has been checked yet.
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections import Counter
 
 from zctrace.evidence.account import Look
@@ -16,6 +18,11 @@ _HEADING = (
 )
 _REPEATED = 20
 """After so many lines the heading comes again."""
+
+
+def as_json(seconds: float, look: Look) -> str:
+    """What there is after ``seconds``, since the beginning: an object on one line."""
+    return json.dumps({"seconds": round(seconds, 3), **dataclasses.asdict(look)})
 
 
 class Lines:

@@ -31,6 +31,7 @@ from zctrace.commands import (
     serve,
     strategies,
     streams,
+    top,
     trace,
 )
 from zctrace.commands.options import TAKES_A_COMMAND, Commands, Once
@@ -55,6 +56,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., object]]] = {
         "run": run.command,
         "check": check.command,
         "serve": serve.command,
+        "top": top.command,
         "metrics": metrics.command,
     },
     panels.SAVED: {
@@ -68,7 +70,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., object]]] = {
         "strategies": strategies.command,
     },
 }
-_TAKING_A_COMMAND = ("trace", "check", "serve", "metrics")
+_TAKING_A_COMMAND = ("trace", "check", "serve", "top", "metrics")
 for _panel, _commands in _COMMANDS.items():
     for _name, _command in _commands.items():
         _settings = TAKES_A_COMMAND if _name in _TAKING_A_COMMAND else None

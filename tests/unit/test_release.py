@@ -12,8 +12,8 @@ from zctrace import cli
 from zctrace.workloads.catalogue import STRATEGIES
 
 COMMANDS = (
-    "", "run", "trace", "check", "serve", "metrics", "strategies", "plan", "doctor", "report",
-    "compare", "example", "kernels", "kernels fetch", "kernels rm",
+    "", "run", "trace", "check", "serve", "top", "metrics", "strategies", "plan", "doctor",
+    "report", "compare", "example", "kernels", "kernels fetch", "kernels rm",
 )  # fmt: skip
 TREE = tree.read()
 MANUAL, BASH, ZSH, FISH = (

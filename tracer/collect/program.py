@@ -25,6 +25,7 @@ from zctrace.collect import (
     threads,
 )
 from zctrace.collect.attached import Instrument, attached, survey
+from zctrace.collect.busiest import Busiest
 from zctrace.collect.calibration import Calibration
 from zctrace.collect.client import Client
 from zctrace.collect.describe import RUNNING, TRACING, Stopwatch
@@ -366,6 +367,7 @@ class Tracer:
         began = time.monotonic()
         deadline = began + (subject.seconds or float("inf"))
         looks = Every(began, subject.interval)
+        busiest = Busiest()
         notes = Every(began, _NOTES_SECONDS if subject.stacks else None)
         self._programs.note(there() if subject.stacks else ())
         self._say(TRACING)
@@ -381,6 +383,10 @@ class Tracer:
                 if notes.due(now):
                     self._programs.note(there())
                 if looks.due(now):
-                    self._show(now - began, running.look())
+                    look = running.look()
+                    if subject.busy:
+                        busy = busiest.rows(self._meter.account(self._programs))
+                        look = dataclasses.replace(look, busy=busy)
+                    self._show(now - began, look)
                 time.sleep(_POLL_SECONDS)
         return EXITED

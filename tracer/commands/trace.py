@@ -165,6 +165,7 @@ def subject_of(
     client: str = "",
     user_copies: str | None = None,
     copy_out: Sequence[str] = (),
+    busy: bool = False,
 ) -> Subject:
     """What was asked for: a command, or by one of the options of ``running`` what runs.
 
@@ -195,6 +196,7 @@ def subject_of(
         called=there.called,
         threads=there.threads,
         copy_out=tuple(copy_out),
+        busy=busy,
     )
 
 

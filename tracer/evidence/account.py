@@ -128,13 +128,32 @@ class Look:
     """What had moved, been copied and found no row of its own until now; bytes, by call.
 
     Unlike an account it does not know what is inside the program: what goes through a pipe
-    in there is received and delivered, too.
+    in there is received and delivered, too. ``busy`` are the processes, and the files, sockets
+    and pipes, that moved the most since the last look, if that is wanted.
     """
 
     received: dict[str, int]
     delivered: dict[str, int]
     copied: dict[str, int]
     overflow: int
+    busy: tuple[Busy, ...] = ()
+
+
+@dataclass(frozen=True)
+class Busy:
+    """What one process, or one file, socket or pipe, has moved until now; bytes.
+
+    ``is_process`` tells which of them it is; ``name`` has a process's number, too.
+    ``descriptors`` are those of a thing, as text.
+    """
+
+    is_process: bool
+    name: str
+    descriptors: str
+    calls: int
+    received: int
+    delivered: int
+    copied: int
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class Subject:
     the user may open one. ``client``: a shell's command, not traced, that begins when the
     command listens; with it the tracing ends. ``user_copies``: from how many bytes on copies
     in the program's own memory count. ``copy_out`` are files that are taken out of a virtual
-    machine afterwards.
+    machine afterwards. ``busy``: looks have the busiest processes and things, too.
     """
 
     command: tuple[str, ...] = ()
@@ -71,6 +71,7 @@ class Subject:
     called: str = ""
     threads: tuple[int, ...] = ()
     copy_out: tuple[str, ...] = ()
+    busy: bool = False
 
     @property
     def words(self) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from zctrace import output_files
 from zctrace.collect import cgroups
@@ -23,7 +24,7 @@ from zctrace.collect.describe import (
     TAKEN_OUT,
     TRACING,
 )
-from zctrace.evidence.account import Look
+from zctrace.evidence.account import Busy, Look
 from zctrace.evidence.schema import Evidence, Request, Subject
 from zctrace.machine import collector_process, job, progress, qemu, staging
 from zctrace.machine.collector_process import SHARE
@@ -75,7 +76,7 @@ def trace(
                 wanted,
                 streams,
                 theirs.forward if theirs else lambda: None,
-                lambda line: show(line["seconds"], Look(**line["look"])),
+                lambda line: show(line["seconds"], _look(line["look"])),
             )
         if theirs:
             theirs.forward()
@@ -127,6 +128,11 @@ def serve(
         prepared.take_back(say)
         status: int | None = answer["status"]
         return status
+
+
+def _look(values: dict[str, Any]) -> Look:
+    busy = tuple(Busy(**row) for row in values.pop("busy"))
+    return Look(**values, busy=busy)
 
 
 class _Steps:

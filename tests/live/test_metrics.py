@@ -22,7 +22,7 @@ scrape_configs:
 """
 PROGRAM = (
     f"head -c {SIZE} /dev/zero >/tmp/f; "
-    f"for i in $(seq {TIMES}); do cat /tmp/f >/tmp/g; done; "
+    f"for i in {' '.join(map(str, range(TIMES)))}; do cat /tmp/f >/tmp/g; done; "
     # All is written while it waits.
     "read line"
 )

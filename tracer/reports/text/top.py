@@ -120,9 +120,13 @@ class Screen:
                 _copies(row),
             )
         what = "since it began" if self.totals else f"in the last {self.interval:.1f} s"
-        heading = f"{self.subject}  {self.seconds:.0f} s  {self.status}"
+        state = f"  {self.seconds:.0f} s  {self.status}"
+        # Of a command the beginning says more, and what it does now must be there.
+        subject = printable(self.subject)
+        if len(subject) > (left := max(width - len(state), 8)):
+            subject = f"{subject[: left - 1]}…"
         return Group(
-            Text(printable(end_of(heading, width)), "bold", no_wrap=True),
+            Text(f"{subject}{state}", "bold", no_wrap=True, overflow="crop"),
             Text(self._sum(rows, what), no_wrap=True, overflow="ellipsis"),
             Text(""),
             table,

@@ -22,9 +22,9 @@ PACKAGES := python3-bpfcc python3-capstone python3-venv qemu-system-x86 \
 JDK := openjdk-$(shell grep -qs CODENAME=bookworm /etc/os-release && echo 17 || echo 25)-jdk-headless
 
 # For the tests alone: the browser that the HTML report is looked at with, what performs the
-# strategies of Java, which are not possible without, what fetches Netty for some of them, and a
-# program that needs no library.
-TEST_PACKAGES := chromium poppler-utils $(JDK) maven busybox-static
+# strategies of Java, which are not possible without, what fetches Netty for some of them, a
+# program that needs no library, and what compiles the example in C.
+TEST_PACKAGES := chromium poppler-utils $(JDK) maven busybox-static gcc libc6-dev
 
 # For the systems of others that are traced: what fetches them, and what runs them.
 SYSTEMS_PACKAGES := maven $(JDK)

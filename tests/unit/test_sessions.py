@@ -725,3 +725,43 @@ def test_no_listener_is_told_in_words(tmp_path, monkeypatch, name, why):
 def test_what_a_collector_says_is_shown_without_what_a_terminal_obeys():
     error = errors.from_json({"what": "\x1b[31m\n", "why": "\u202e\udcff", "hint": "\x07"})
     assert str(error) == "\\x1b[31m\\n\n    why: \\u202e\\xff\n    try: \\x07"
+
+
+def test_examples_in_other_languages_have_the_numbers_of_this_version():
+    """A change of one of them is another protocol."""
+    text = "".join(
+        (HERE.parent / "docs" / name).read_text()
+        for name in ("examples/zctrace.h", "examples/window.go", "reference/windows.md")
+    )
+    for number, *patterns in (
+        (
+            session_protocol.PROTOCOL,
+            r"ZCTRACE_PROTOCOL (\d+)",
+            r"protocol = (\d+)",
+            r'"protocol": (\d+), "scope"',
+        ),
+        (
+            marker.OPTION,
+            r"ZCTRACE_MARKER (0x\w+)",
+            r"marker   = (0x\w+)",
+            r"prctl\((0x\w+), N",
+        ),
+        (
+            marker.Role.PROGRAM,
+            r"ZCTRACE_PROGRAM (\d+)",
+            r"program  = (\d+)",
+            r"N, 1, (\d+), sc",
+        ),
+        (
+            marker.Scope.PROCESS,
+            r"ZCTRACE_PROCESS = (\d+)",
+            r"process  = (\d+)",
+            r"thread, (\d+): process",
+        ),
+        (marker.Scope.THREAD, r"ZCTRACE_THREAD = (\d+)"),
+        (marker.Operation.OPEN, r"nonce, (\d+), ZCTRACE_PROGRAM", r"window.mark\((\d+)\)"),
+        (session_protocol.REQUEST_BYTES, r"at\s+most (\d+) bytes"),
+    ):
+        for pattern in patterns:
+            (found,) = re.findall(pattern, text)[:1]
+            assert int(found, 0) == number, pattern

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from zctrace.commands import trace
 from zctrace.commands.common import require_controls
+from zctrace.commands.options import ratio
 from zctrace.commands.outputs import NOWHERE, writes
 from zctrace.errors import UsageError
 from zctrace.reports import formats
@@ -23,19 +24,34 @@ def command(
     results: Annotated[
         list[Path], typer.Argument(help="Files written by zctrace run, trace or check --json.")
     ],
+    max_copies: Annotated[
+        float | None,
+        typer.Option(
+            parser=ratio,
+            metavar="COPIES",
+            help="Fail, with status 12, if a trace has more copies per byte, as zctrace check "
+            "does.",
+        ),
+    ] = None,
     outputs: Outputs = NOWHERE,
 ) -> None:
     """Show saved results."""
-    show(results, Terminal(), outputs)
+    show(results, Terminal(), outputs, max_copies)
 
 
-def show(paths: Sequence[Path], console: Console, outputs: Outputs) -> None:
+def show(
+    paths: Sequence[Path],
+    console: Console,
+    outputs: Outputs,
+    max_copies: float | None = None,
+) -> None:
     """Print the reports, or write the forms that are asked for.
 
-    Raises ``OutputError``, and ``ControlError`` where controls had failed.
+    Raises ``OutputError``, ``ControlError`` where controls had failed, and
+    :class:`LimitError` for a trace that has more than ``max_copies``.
     """
     outputs.check()
-    from zctrace.analysis import saved
+    from zctrace.analysis import limits, saved
     from zctrace.reports.text import runs
 
     results = [saved.read(path) for path in paths]
@@ -57,9 +73,18 @@ def show(paths: Sequence[Path], console: Console, outputs: Outputs) -> None:
             "these results have no stacks",
             hint="zctrace trace --stacks --json F -- COMMAND",
         )
+    if max_copies is not None and judged:
+        raise UsageError(
+            "--max-copies for results of zctrace run",
+            "a limit is for traced programs",
+            "zctrace compare --fail-on-increase",
+        )
     if programs:
         trace.show(programs, outputs, console)
         require_controls(programs)
+        if max_copies is not None:
+            for found in programs:
+                limits.require(found, max_copies)
     if not judged:
         return
     outputs.write(Of.RUN, judged)

@@ -10,7 +10,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from zctrace.analysis import border, captures, controls, counted, doubts, lines, reasons
+from zctrace.analysis import (
+    border,
+    captures,
+    controls,
+    counted,
+    doubts,
+    lines,
+    only,
+    reasons,
+)
 from zctrace.analysis.border import Border
 from zctrace.analysis.controls import Control
 from zctrace.analysis.explained import Explanation, Unexplained, explain
@@ -153,7 +162,12 @@ class Answer:
 
 
 def answer(evidence: Evidence) -> Answer:
-    """Add up the evidence of one traced program."""
+    """Add up the evidence of one traced program, or of the part that was asked for."""
+    found, subject = _whole(evidence), evidence.request.subject
+    return only.narrowed(found, subject.only) if subject and subject.only else found
+
+
+def _whole(evidence: Evidence) -> Answer:
     trace = evidence.trace
     assert trace is not None
     checked = controls.check_program(evidence, trace.run)

@@ -10,17 +10,22 @@ from zctrace.analysis import limits
 from zctrace.analysis.program import Answer
 from zctrace.commands.options import (
     BootTimeout,
+    Calls,
     Command,
     Cpus,
+    Descriptors,
     Duration,
+    Files,
     Keep,
     Kernel,
     Mechanism,
     Modules,
     NoFollow,
+    Ports,
     Quiet,
     User,
     UserCopies,
+    only,
     ratio,
     wanted,
 )
@@ -45,6 +50,10 @@ def command(
             help="Copies allowed per byte delivered or received.",
         ),
     ] = 0.01,
+    port: Ports = None,
+    file: Files = None,
+    fd: Descriptors = None,
+    syscall: Calls = None,
     duration: Duration = None,
     no_follow: NoFollow = False,
     user: User = None,
@@ -63,7 +72,10 @@ def command(
     Traces as zctrace trace does. If the command fails, its exit status is returned.
     """
     subject = subject_of(
-        *(words or [], {}, duration), follow=not no_follow, user_copies=user_copies
+        *(words or [], {}, duration),
+        follow=not no_follow,
+        user_copies=user_copies,
+        part=only(port, file, fd, syscall),
     )
     return trace(
         wanted(

@@ -7,7 +7,7 @@ MEASURE, SAVED, MACHINE = "Measure", "Saved results", "Kernels and this machine"
 _OPTIONS = {
     "What to measure": (
         *("pid", "name", "unit", "container", "cgroup", "thread", "client"),
-        *("duration", "no_follow", "user", "max_copies"),
+        *("port", "file", "fd", "syscall", "duration", "no_follow", "user", "max_copies"),
         *("every", "skip", "size", "chunk", "pipe_size", "repeat", "nic", "cache", "file"),
         *("to", "fs"),
     ),
@@ -26,7 +26,7 @@ _OPTIONS = {
             "force",
         ),
         *("interval", "quiet", "verbose", "dry_run", "keep", "copy_out"),
-        *("port", "period"),
+        "period",
     ),
 }
 PANEL_OF = {name: panel for panel, names in _OPTIONS.items() for name in names}

@@ -23,12 +23,15 @@ from zctrace.commands.common import (
 )
 from zctrace.commands.options import (
     BootTimeout,
+    Calls,
     Cgroup,
     Command,
     Container,
     CopyOut,
     Cpus,
+    Descriptors,
     Duration,
+    Files,
     Keep,
     Kernel,
     Mechanism,
@@ -36,12 +39,14 @@ from zctrace.commands.options import (
     Name,
     NoFollow,
     Pids,
+    Ports,
     Quiet,
     Sabotage,
     Threads,
     Unit,
     User,
     UserCopies,
+    only,
     seconds,
     wanted,
     word,
@@ -49,7 +54,7 @@ from zctrace.commands.options import (
 from zctrace.commands.outputs import NOWHERE, writes
 from zctrace.commands.progress import shown
 from zctrace.errors import KernelError, UsageError
-from zctrace.evidence.account import Look
+from zctrace.evidence.account import Look, Only
 from zctrace.evidence.schema import Subject
 from zctrace.machine import modules, places, program_job, subjects
 from zctrace.machine.places import AUTO, HOST, Place
@@ -73,6 +78,10 @@ def command(
     container: Container = None,
     cgroup: Cgroup = None,
     thread: Threads = None,
+    port: Ports = None,
+    file: Files = None,
+    fd: Descriptors = None,
+    syscall: Calls = None,
     duration: Duration = None,
     no_follow: NoFollow = False,
     user: User = None,
@@ -141,6 +150,7 @@ def command(
         client=client or "",
         user_copies=user_copies,
         copy_out=copy_out or (),
+        part=only(port, file, fd, syscall),
     )
     how = wanted(
         *(subject, user, mechanism),
@@ -166,6 +176,7 @@ def subject_of(
     user_copies: str | None = None,
     copy_out: Sequence[str] = (),
     busy: bool = False,
+    part: Only | None = None,
 ) -> Subject:
     """What was asked for: a command, or by one of the options of ``running`` what runs.
 
@@ -197,6 +208,7 @@ def subject_of(
         threads=there.threads,
         copy_out=tuple(copy_out),
         busy=busy,
+        only=part,
     )
 
 

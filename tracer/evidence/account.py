@@ -175,6 +175,20 @@ class Stack:
     bytes: int
 
 
+@dataclass(frozen=True)
+class Only:
+    """A part of a program: of each kind that is named, one of these.
+
+    ``ports`` are a socket's own or its peer's, ``files`` patterns of paths or names,
+    ``descriptors`` numbers that any process has for a file, ``calls`` system calls.
+    """
+
+    ports: tuple[int, ...] = ()
+    files: tuple[str, ...] = ()
+    descriptors: tuple[int, ...] = ()
+    calls: tuple[str, ...] = ()
+
+
 STRATEGY = "trace"
 """What evidence has in the place of a strategy's name."""
 EXITED, TIME, INTERRUPTED, CLOSED = "exited", "time", "interrupted", "closed"

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from zctrace.errors import UsageError
-from zctrace.evidence.account import Account
+from zctrace.evidence.account import Account, Only
 from zctrace.evidence.devices import DiskFacts, NicFacts
 from zctrace.evidence.json_form import read, write
 from zctrace.evidence.origin import Origin
@@ -54,7 +54,8 @@ class Subject:
     the user may open one. ``client``: a shell's command, not traced, that begins when the
     command listens; with it the tracing ends. ``user_copies``: from how many bytes on copies
     in the program's own memory count. ``copy_out`` are files that are taken out of a virtual
-    machine afterwards. ``busy``: looks have the busiest processes and things, too.
+    machine afterwards. ``busy``: looks have the busiest processes and things, too. ``only``:
+    what part of it the answer is about.
     """
 
     command: tuple[str, ...] = ()
@@ -72,6 +73,7 @@ class Subject:
     threads: tuple[int, ...] = ()
     copy_out: tuple[str, ...] = ()
     busy: bool = False
+    only: Only | None = None
 
     @property
     def words(self) -> str:

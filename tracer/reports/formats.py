@@ -293,10 +293,23 @@ class Outputs:
             try:
                 one = named(name, command)
                 if one.files:
-                    output_files.write_into(path, one.files(results), force=self.force)
+                    output_files.write_into(path, _some(one, results), force=self.force)
                 else:
                     output_files.write(path, one.text(results), force=self.force)
             except OutputError as error:
                 failed.append(error)
         if failed:
             raise failed[0]
+
+
+def _some(one: Format, results: Any) -> Mapping[str, str | bytes]:
+    """The files of a folder; raises :class:`OutputError` where there are none."""
+    assert one.files is not None
+    files = one.files(results)
+    if not files:
+        raise OutputError(
+            f"{one.option}: there is nothing to write",
+            "this result has no drawings, or no rows",
+            f"without {one.option}",
+        )
+    return files

@@ -22,7 +22,9 @@ _REPEATED = 20
 
 def as_json(seconds: float, look: Look) -> str:
     """What there is after ``seconds``, since the beginning: an object on one line."""
-    return json.dumps({"seconds": round(seconds, 3), **dataclasses.asdict(look)})
+    values = dataclasses.asdict(look)
+    del values["busy"]
+    return json.dumps({"seconds": round(seconds, 3), **values})
 
 
 class Lines:

@@ -13,7 +13,7 @@ from tests.conftest import or_skip
 from zctrace import errors
 from zctrace.collect import cgroups, user_functions
 from zctrace.collect import subjects as collected
-from zctrace.commands.trace import subject_of
+from zctrace.commands.subjects import subject_of
 from zctrace.evidence.schema import Subject
 from zctrace.machine import subjects
 from zctrace.machine.subjects import Running
@@ -272,9 +272,9 @@ def test_what_a_report_calls_them(subject, words):
     ("command", "running", "what"),
     [
         ([], {}, "nothing to trace"),
-        (["cp"], {"-p": [1]}, "a command and -p together"),
-        ([], {"--name": "x", "--unit": "y"}, "--name and --unit together"),
-        ([], {"--thread": [1], "--cgroup": "/"}, "--cgroup together"),
+        (["cp"], {"pid": [1]}, "a command and -p together"),
+        ([], {"name": "x", "unit": "y"}, "--name and --unit together"),
+        ([], {"thread": [1], "cgroup": "/"}, "--thread and --cgroup together"),
     ],
 )
 def test_one_thing_at_a_time(command, running, what):

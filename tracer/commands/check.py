@@ -10,28 +10,25 @@ from zctrace.analysis import limits
 from zctrace.analysis.program import Answer
 from zctrace.commands.options import (
     BootTimeout,
-    Calls,
     Command,
     Cpus,
-    Descriptors,
     Duration,
-    Files,
     Keep,
     Kernel,
     Mechanism,
     Modules,
     NoFollow,
-    Ports,
     Quiet,
     User,
     UserCopies,
-    only,
     ratio,
     wanted,
 )
 from zctrace.commands.outputs import NOWHERE, writes
-from zctrace.commands.trace import subject_of, trace
+from zctrace.commands.subjects import NOTHING, narrows, subject_of
+from zctrace.commands.trace import trace
 from zctrace.errors import LimitError
+from zctrace.evidence.account import Only
 from zctrace.machine.places import AUTO
 from zctrace.machine.progress import BOOT_SECONDS
 from zctrace.plan.attachments import Choice
@@ -40,6 +37,7 @@ from zctrace.reports.formats import Of, Outputs
 
 
 @writes([one for one in formats.of(Of.TRACE) if not one.stacks])
+@narrows
 def command(
     words: Command = None,
     max_copies: Annotated[
@@ -50,10 +48,7 @@ def command(
             help="Copies allowed per byte delivered or received.",
         ),
     ] = 0.01,
-    port: Ports = None,
-    file: Files = None,
-    fd: Descriptors = None,
-    syscall: Calls = None,
+    part: Only | None = None,
     duration: Duration = None,
     no_follow: NoFollow = False,
     user: User = None,
@@ -72,10 +67,10 @@ def command(
     Traces as zctrace trace does. If the command fails, its exit status is returned.
     """
     subject = subject_of(
-        *(words or [], {}, duration),
+        *(words or [], NOTHING, duration),
         follow=not no_follow,
         user_copies=user_copies,
-        part=only(port, file, fd, syscall),
+        only=part,
     )
     return trace(
         wanted(

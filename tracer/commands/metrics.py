@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,24 +14,20 @@ from zctrace.analysis import program as traced
 from zctrace.commands.common import require_collector, require_command
 from zctrace.commands.options import (
     BootTimeout,
-    Cgroup,
     Command,
-    Container,
     Cpus,
     Keep,
     Kernel,
     Mechanism,
     Modules,
-    Name,
-    Pids,
     Quiet,
-    Unit,
     User,
     seconds,
     wanted,
 )
 from zctrace.commands.progress import notice, shown
-from zctrace.commands.trace import place_of, subject_of
+from zctrace.commands.subjects import NOTHING, finds, subject_of
+from zctrace.commands.trace import place_of
 from zctrace.errors import UsageError
 from zctrace.evidence.account import INTERRUPTED, Look
 from zctrace.evidence.schema import Subject
@@ -48,13 +44,10 @@ _AGAIN_SECONDS = 2.0
 """How long to wait before it is looked again whether the subject runs."""
 
 
+@finds(threads=False)
 def command(
     words: Command = None,
-    pid: Pids = None,
-    name: Name = None,
-    unit: Unit = None,
-    container: Container = None,
-    cgroup: Cgroup = None,
+    running: Mapping[str, Any] = NOTHING,
     port: Annotated[
         int,
         typer.Option(
@@ -93,13 +86,6 @@ def command(
     Goes on until Ctrl-C; with a command, until that ends. A unit, container or name may end
     and come back.
     """
-    running = {
-        "-p": pid,
-        "--name": name,
-        "--unit": unit,
-        "--container": container,
-        "--cgroup": cgroup,
-    }
 
     def subject() -> Subject:
         return subject_of(words or [], running, period, follow=True, interval=interval)

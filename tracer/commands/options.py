@@ -15,12 +15,10 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from zctrace.collect import cgroups
 from zctrace.commands import panels
 from zctrace.errors import UsageError
-from zctrace.evidence.account import Only
 from zctrace.evidence.schema import Subject
 from zctrace.machine import modules
 from zctrace.machine.program_job import Wanted
 from zctrace.plan.attachments import Choice
-from zctrace.probes import syscalls
 from zctrace.reports import step_summary
 
 _NUMBER = re.compile(
@@ -113,33 +111,6 @@ def count(text: str) -> int:
     return int(text)
 
 
-def descriptor(text: str) -> int:
-    """A number of a file, at least 0."""
-    if not (str(text).isascii() and str(text).isdigit()):
-        raise typer.BadParameter(f"{text}: a whole number, at least 0.")
-    return int(text)
-
-
-def call(text: str) -> str:
-    """A system call that moves bytes, or an operation of io_uring or io_submit."""
-    if text not in {transfer.syscall for transfer in syscalls.TRANSFERS}:
-        raise typer.BadParameter(f"{text}: no system call or operation that moves bytes.")
-    return text
-
-
-def only(
-    ports: Sequence[int] | None,
-    files: Sequence[str] | None,
-    descriptors: Sequence[int] | None,
-    calls: Sequence[str] | None,
-) -> Only | None:
-    """The part of a program that was asked for; ``None`` for all of it."""
-    found = Only(
-        tuple(ports or ()), tuple(files or ()), tuple(descriptors or ()), tuple(calls or ())
-    )
-    return None if found == Only() else found
-
-
 def word(text: str) -> str:
     """Anything but nothing, as where a variable of the shell's is not set."""
     if not text:
@@ -187,83 +158,6 @@ def wanted(
     )
 
 
-Pids = Annotated[
-    list[int] | None,
-    typer.Option(
-        "--pid",
-        "-p",
-        parser=count,
-        metavar="PID",
-        help="PID of a running process to trace, with its threads and children. Can be "
-        "repeated.",
-    ),
-]
-Name = Annotated[
-    str | None,
-    typer.Option(
-        parser=word,
-        metavar="NAME",
-        help="Trace the running processes of this name, and their children.",
-    ),
-]
-Unit = Annotated[
-    str | None,
-    typer.Option(parser=word, metavar="UNIT", help="Trace a systemd unit."),
-]
-Container = Annotated[
-    str | None,
-    typer.Option(
-        parser=word,
-        metavar="ID",
-        help="Trace a container, by its ID or the beginning of it; a Kubernetes pod, by "
-        "its UID.",
-    ),
-]
-Cgroup = Annotated[
-    str | None,
-    typer.Option(parser=word, metavar="PATH", help="Trace all processes in a cgroup."),
-]
-Threads = Annotated[
-    list[int] | None,
-    typer.Option(parser=count, metavar="TID", help="Trace one thread alone. Can be repeated."),
-]
-Ports = Annotated[
-    list[int] | None,
-    typer.Option(
-        "--port",
-        parser=count,
-        metavar="N",
-        help="Only sockets with this port, their own or their peer's. Can be repeated.",
-    ),
-]
-Files = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--file",
-        parser=word,
-        metavar="PATTERN",
-        help="Only files, pipes and devices of this path, or of this name where there is no "
-        "/ in it; * stands for anything. Can be repeated.",
-    ),
-]
-Descriptors = Annotated[
-    list[int] | None,
-    typer.Option(
-        "--fd",
-        parser=descriptor,
-        metavar="N",
-        help="Only what has this descriptor in any process. Can be repeated.",
-    ),
-]
-Calls = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--syscall",
-        parser=call,
-        metavar="NAME",
-        help="Only this system call, or operation of io_uring. Can be repeated.",
-    ),
-]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")]
 Keep = Annotated[bool, typer.Option("--keep", help="Keep the logs of a failed run.")]
 BootTimeout = Annotated[

@@ -8,9 +8,9 @@ import sys
 import termios
 import threading
 import tty
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console, ConsoleDimensions
@@ -20,23 +20,19 @@ from zctrace.analysis import program as traced
 from zctrace.commands.common import require_collector, require_command
 from zctrace.commands.options import (
     BootTimeout,
-    Cgroup,
     Command,
-    Container,
     Cpus,
     Duration,
     Keep,
     Kernel,
     Mechanism,
     Modules,
-    Name,
-    Pids,
-    Unit,
     User,
     seconds,
     wanted,
 )
-from zctrace.commands.trace import place_of, subject_of
+from zctrace.commands.subjects import NOTHING, finds, subject_of
+from zctrace.commands.trace import place_of
 from zctrace.errors import UsageError
 from zctrace.evidence.account import INTERRUPTED, Look
 from zctrace.machine import modules, program_job
@@ -51,13 +47,10 @@ from zctrace.reports.text.top import Screen
 _STREAMS = (0, 1, 2)
 
 
+@finds(threads=False)
 def command(
     words: Command = None,
-    pid: Pids = None,
-    name: Name = None,
-    unit: Unit = None,
-    container: Container = None,
-    cgroup: Cgroup = None,
+    running: Mapping[str, Any] = NOTHING,
     interval: Annotated[
         float,
         typer.Option(
@@ -81,13 +74,6 @@ def command(
 
     The report follows when it ends. A command has no terminal: it reads and prints nothing.
     """
-    running = {
-        "-p": pid,
-        "--name": name,
-        "--unit": unit,
-        "--container": container,
-        "--cgroup": cgroup,
-    }
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
             "zctrace top needs a terminal",

@@ -14,7 +14,6 @@ from rich.console import Console
 from zctrace import output_files
 from zctrace.analysis import program as traced
 from zctrace.analysis.program import Answer
-from zctrace.commands.choices import choose_own_copies
 from zctrace.commands.common import (
     find,
     require_collector,
@@ -23,44 +22,32 @@ from zctrace.commands.common import (
 )
 from zctrace.commands.options import (
     BootTimeout,
-    Calls,
-    Cgroup,
     Command,
-    Container,
     CopyOut,
     Cpus,
-    Descriptors,
     Duration,
-    Files,
     Keep,
     Kernel,
     Mechanism,
     Modules,
-    Name,
     NoFollow,
-    Pids,
-    Ports,
     Quiet,
     Sabotage,
-    Threads,
-    Unit,
     User,
     UserCopies,
-    only,
     seconds,
     wanted,
     word,
 )
 from zctrace.commands.outputs import NOWHERE, writes
 from zctrace.commands.progress import shown
+from zctrace.commands.subjects import NOTHING, finds, narrows, subject_of
 from zctrace.errors import KernelError, UsageError
 from zctrace.evidence.account import Look, Only
-from zctrace.evidence.schema import Subject
-from zctrace.machine import modules, places, program_job, subjects
+from zctrace.machine import modules, places, program_job
 from zctrace.machine.places import AUTO, HOST, Place
 from zctrace.machine.program_job import Wanted
 from zctrace.machine.progress import BOOT_SECONDS
-from zctrace.machine.subjects import Running
 from zctrace.notices import Say
 from zctrace.plan.attachments import Choice
 from zctrace.reports import formats, program_data
@@ -70,18 +57,12 @@ from zctrace.reports.text.terminal import Terminal
 
 
 @writes(formats.of(Of.TRACE))
+@finds(threads=True)
+@narrows
 def command(
     words: Command = None,
-    pid: Pids = None,
-    name: Name = None,
-    unit: Unit = None,
-    container: Container = None,
-    cgroup: Cgroup = None,
-    thread: Threads = None,
-    port: Ports = None,
-    file: Files = None,
-    fd: Descriptors = None,
-    syscall: Calls = None,
+    running: Mapping[str, Any] = NOTHING,
+    part: Only | None = None,
     duration: Duration = None,
     no_follow: NoFollow = False,
     user: User = None,
@@ -134,23 +115,14 @@ def command(
     keeps its input, output and exit status, and runs as the user who called.
     """
     subject = subject_of(
-        words or [],
-        {
-            "-p": pid,
-            "--name": name,
-            "--unit": unit,
-            "--container": container,
-            "--cgroup": cgroup,
-            "--thread": thread,
-        },
-        duration,
+        *(words or [], running, duration),
         follow=not no_follow,
+        user_copies=user_copies,
         stacks=stacks or outputs.stacks,
         interval=interval or (1.0 if jsonl else None),
         client=client or "",
-        user_copies=user_copies,
-        copy_out=copy_out or (),
-        part=only(port, file, fd, syscall),
+        copy_out=tuple(copy_out or ()),
+        only=part,
     )
     how = wanted(
         *(subject, user, mechanism),
@@ -162,64 +134,6 @@ def command(
     return trace(
         how, kernel, cpus, outputs, quiet=quiet, jsonl=jsonl, shows_lines=interval is not None
     )
-
-
-def subject_of(
-    command: Sequence[str],
-    running: Mapping[str, Any],
-    seconds: float | None,
-    *,
-    follow: bool,
-    stacks: bool = False,
-    interval: float | None = None,
-    client: str = "",
-    user_copies: str | None = None,
-    copy_out: Sequence[str] = (),
-    busy: bool = False,
-    part: Only | None = None,
-) -> Subject:
-    """What was asked for: a command, or by one of the options of ``running`` what runs.
-
-    Raises :class:`UsageError` unless it is one thing, and if it does not run.
-    """
-    given = [*(["a command"] if command else []), *(n for n, value in running.items() if value)]
-    if len(given) != 1:
-        raise UsageError(
-            f"{' and '.join(given)} together" if given else "nothing to trace",
-            "zctrace traces one thing at a time: a command, or what runs already",
-            "zctrace trace -- COMMAND, zctrace trace -p PID or zctrace trace --name NAME",
-        )
-    (one,) = given
-    there = Running() if command else _RUNNING[one](running[one])
-    if there.threads and not follow:
-        raise UsageError("--thread and --no-follow together", "a thread has no children")
-    return Subject(
-        command=tuple(command),
-        folder=str(Path.cwd()),
-        pids=there.pids,
-        cgroup=there.cgroup,
-        seconds=seconds,
-        follow=follow,
-        stacks=stacks,
-        interval=interval,
-        client=client,
-        user_copies=choose_own_copies(user_copies),
-        called=there.called,
-        threads=there.threads,
-        copy_out=tuple(copy_out),
-        busy=busy,
-        only=part,
-    )
-
-
-_RUNNING: dict[str, Callable[[Any], Running]] = {
-    "-p": subjects.by_number,
-    "--name": subjects.by_name,
-    "--unit": subjects.by_unit,
-    "--container": subjects.by_container,
-    "--cgroup": subjects.by_cgroup,
-    "--thread": subjects.by_thread,
-}
 
 
 def trace(

@@ -1,5 +1,6 @@
 """Pages of every kind, from what was recorded."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from tests.conftest import HERE, recorded_evidence
 from zctrace.analysis import program, runs, saved
 from zctrace.analysis.comparison import pairing
 from zctrace.commands.example import FOLDER
+from zctrace.evidence.account import Stack
 from zctrace.evidence.schema import Evidence
 from zctrace.reports.html import page, result_page
 
@@ -31,7 +33,36 @@ def _recorded(line):
     return [program.answer(Evidence.from_json(one)) for one in json.loads(text).values()]
 
 
+def with_stacks():
+    """A trace with stacks: deep ones, narrow ones, and names of all lengths."""
+    text = (HERE / "evidence" / "programs-6.1.json").read_text()
+    evidence = Evidence.from_json(json.loads(text)["nginx, sendfile off"])
+    deep = tuple(f"ngx_http_a_function_with_a_name_{n}" for n in range(25))
+    rows = (
+        ("nginx", "_copy_to_iter", "pread64", ("_copy_to_iter", "copy_page_to_iter"), deep, 16),
+        (
+            "nginx",
+            "_copy_from_iter",
+            "writev",
+            ("_copy_from_iter", "tcp_sendmsg"),
+            deep[5:],
+            12,
+        ),
+        ("nginx", "_copy_from_iter", "writev", ("_copy_from_iter", "tcp_send"), deep[9:], 4),
+        ("worker", "_copy_to_iter", "recvfrom", ("_copy_to_iter",), ("f", "main"), 1),
+        ("", "skb_copy_bits", None, ("skb_copy_bits", "net_rx_action"), (), 1),
+    )
+    stacks = tuple(
+        Stack(152 if name else 0, name, site, call, None, kernel, user, 9, size << 20)
+        for name, site, call, kernel, user, size in rows
+    )
+    account = dataclasses.replace(evidence.trace.account, stacks=stacks)
+    trace = dataclasses.replace(evidence.trace, account=account)
+    return program.answer(dataclasses.replace(evidence, trace=trace))
+
+
 PAGES = {
+    "flames": lambda: result_page.of_programs([with_stacks()]),
     # Several kernels and devices; copies in user memory and long names.
     "run": lambda: _runs(*LINES),
     "java": lambda: _runs(*JAVA),

@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import re
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from zctrace.analysis import runs, saved
 from zctrace.analysis.comparison import pairing
 from zctrace.commands.example import FOLDER, Example
 from zctrace.errors import UsageError
+from zctrace.evidence.account import Stack
 from zctrace.reports import blocks, comparison, program
+from zctrace.reports.html import flames as html_flames
 from zctrace.reports.html import result_page
 
 TRACES = [one for one in Example if one is not Example.TEXTBOOK]
@@ -127,3 +130,60 @@ def test_runs_and_traces_do_not_share_a_page(tmp_path):
     assert isinstance(done.exception, UsageError)
     assert "zctrace report twice" in done.exception.hint
     assert list(tmp_path.iterdir()) == []
+
+
+def flames(stacks, *, narrow=False):
+    drawn = ET.fromstring(html_flames.draw(stacks, "p", "a title", narrow=narrow))
+    boxes = [
+        (
+            box.find("title").text,
+            float(box.get("x")),
+            float(box.get("y")),
+            float(box.get("width")),
+        )
+        for box in drawn.iter("rect")
+    ]
+    return boxes, [text.text for text in drawn.iter("text")], drawn
+
+
+def stack(size, user, kernel=("_copy_to_iter", "f"), name="cat"):
+    return Stack(1, name, kernel[0], "read", None, kernel, user, 1, size)
+
+
+def test_a_box_is_as_wide_as_what_was_copied_below_it():
+    boxes, names, drawn = flames([stack(300, ("g", "main")), stack(100, ("h", "main"))])
+    about = {words.partition(":")[0]: width for words, _, _, width in boxes if "main" in words}
+    assert about["main"] == pytest.approx(999, abs=1)
+    by_row = {(words.partition(":")[0], y): width for words, _, y, width in boxes}
+    (wide,) = [w for (name, _), w in by_row.items() if name == "g"]
+    (narrow,) = [w for (name, _), w in by_row.items() if name == "h"]
+    assert wide + 1 == pytest.approx(3 * (narrow + 1), abs=0.1)
+    assert "g: 300 B, 75.0 %" in [words for words, *_ in boxes]
+    # From the outermost to the innermost, each below the one before.
+    order = ["cat", "main", "g", "read(2)", "f", "_copy_to_iter"]
+    tops = [next(y for words, _, y, _ in boxes if words.startswith(f"{n}:")) for n in order]
+    assert tops == sorted(tops)
+    assert names[: len(order)] == order
+    assert "400 B; most, 300 B, on: cat, main, g" in drawn.find("desc").text
+
+
+def test_what_is_too_narrow_has_no_name_or_no_box():
+    stacks = [stack(10_000, ("main",)), stack(100, ("thin", "x")), stack(1, ("tiny", "x"))]
+    boxes, names, _ = flames(stacks)
+    assert any(words.startswith("thin:") for words, *_ in boxes)
+    assert "thin" not in names
+    assert not any(words.startswith("tiny:") for words, *_ in boxes)
+
+
+@pytest.mark.parametrize("narrow", [True, False])
+def test_names_fit_their_boxes(narrow):
+    stacks = [stack(100 + n, (f"{n}_a_long_name" * 9, "main")) for n in range(3)]
+    _, names, drawn = flames(stacks, narrow=narrow)
+    _, _, width, _ = map(float, drawn.get("viewBox").split())
+    assert max(map(len, names)) * 14 * 0.7 <= width
+    assert any(name.endswith("…") for name in names)
+
+
+def test_a_stack_without_end_has_an_end():
+    boxes, *_ = flames([stack(100, tuple(f"f{n}" for n in range(500)))])
+    assert len(boxes) == 48

@@ -21,6 +21,8 @@ _OPTIONS = {
             "jsonl",
             "html",
             "markdown",
+            "svg",
+            "parquet",
             "folded",
             "speedscope",
             "force",

@@ -76,6 +76,11 @@ def frames(stack: Stack) -> list[str]:
     ]
 
 
+def bare(frame: str) -> tuple[str, bool]:
+    """The name of one of :func:`frames`, and whether it is a function of the kernel's."""
+    return frame.removesuffix(_KERNEL), frame.endswith(_KERNEL)
+
+
 def _escaped(frame: str) -> str:
     return printable(frame).replace(";", ":")
 

@@ -120,6 +120,13 @@ class Canvas:
                   height=height, rx=6, stroke_width=1.2,
                   stroke_dasharray="4 4" if dashed else "")  # fmt: skip
 
+    def block(self, corner: Point, size: Point, fill: str, edge: str, about: str) -> None:
+        """A box whose corner is given; a mouse that rests on it shows what it is about."""
+        (left, top), (width, height) = corner, size
+        drawn = self._add("rect", fill, edge, x=left + 0.5, y=top + 0.5, width=width - 1,
+                          height=height - 1, stroke_width=1)  # fmt: skip
+        ET.SubElement(drawn, "title").text = _printable(about)
+
     def bar(self, corner: Point, size: Point, colour: str) -> None:
         self._add("rect", colour, x=corner[0], y=corner[1], width=size[0], height=size[1])
 

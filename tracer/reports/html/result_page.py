@@ -11,7 +11,7 @@ from zctrace.analysis.lines import Line
 from zctrace.analysis.program import Answer
 from zctrace.reports import blocks, comparison, program
 from zctrace.reports.blocks import Block, Gap, Listing, Text, Tone
-from zctrace.reports.html import bars, canvas, tables
+from zctrace.reports.html import bars, canvas, flames, tables
 from zctrace.reports.html.bars import Bar, Group
 from zctrace.reports.html.drawing import Drawing
 from zctrace.reports.html.rendering import render
@@ -50,7 +50,7 @@ def of_programs(answers: Sequence[Answer]) -> str:
         subject = found.evidence.request.subject
         assert subject is not None
         part = _part(subject.words, program.of_answer(found))
-        part.drawings = _copied(found, number)
+        part.drawings = _drawings(found, number)
         parts.append(part)
     title = sentences.sentence(answers[0]) if len(answers) == 1 else f"{len(answers)} traces"
     return render("result.html", title=f"Is it zero-copy? {title}",
@@ -60,7 +60,7 @@ def of_programs(answers: Sequence[Answer]) -> str:
 def drawings_of_programs(answers: Sequence[Answer]) -> list[Drawing]:
     """All that are on that page."""
     return [
-        drawn for number, found in enumerate(answers, 1) for drawn in _copied(found, number)
+        drawn for number, found in enumerate(answers, 1) for drawn in _drawings(found, number)
     ]
 
 
@@ -126,6 +126,27 @@ def _cell(column: tables.Column, cell: blocks.Cell) -> tables.Cell:
     if not cell:
         return tables.Cell("", "empty")
     return tables.Cell(cell, "figure" if column.number else "text")
+
+
+def _drawings(found: Answer, number: int) -> list[Drawing]:
+    return [*_copied(found, number), *_flames(found, number)]
+
+
+def _flames(found: Answer, number: int) -> list[Drawing]:
+    """Who copied on behalf of whom, where stacks were kept."""
+    stacks = found.stacks
+    if not stacks:
+        return []
+    caption = (
+        "Copied bytes by stack: a box is as wide as what was copied below it. From the top: "
+        "the thread, its functions, the system call, the kernel's functions (grey)."
+    )
+
+    def draw(narrow: bool) -> str:
+        prefix = f"flames-{number}-{'narrow' if narrow else 'wide'}"
+        return flames.draw(stacks, prefix, caption, narrow=narrow)
+
+    return [Drawing.of(f"flames-{number}", caption, draw)]
 
 
 def _copied(found: Answer, number: int) -> list[Drawing]:

@@ -146,6 +146,7 @@ def everything(programs):
             lambda: get(CONTAINER_PORT),
             **found(subjects.by_container(CONTAINER[:12])),
         )
+        programs.attached("this machine", lambda: get(UNIT_PORT), **found(subjects.everybody()))
         programs.attached(
             "by name",
             lambda: (get(UNIT_PORT), get(CONTAINER_PORT)),

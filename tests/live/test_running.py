@@ -59,6 +59,14 @@ def test_all_of_a_name_and_an_answer_for_each(running):
     assert sentences.sentence(answer).startswith("by process: nginx ")
 
 
+def test_the_whole_machine(running):
+    answer = running["this machine"]
+    assert moved(answer, "sendfile") == {"in": SIZE, "out": SIZE}
+    assert subject(answer).words.startswith("this machine (cgroup /")
+    # The one that measures is not measured.
+    assert "python3" not in {p.name for p in by_process.of(answer)}
+
+
 def test_one_thread_of_two(running):
     answer = running["a thread"]
     first, _ = THREAD_BYTES

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -35,6 +36,9 @@ def sleeping(tmp_path):
         if not program.exists():
             shutil.copy(shutil.which("sleep"), program)
         running.append(subprocess.Popen([program, "60"], **options))
+        # In the middle of its exec it has no command line yet.
+        while not Path(f"/proc/{running[-1].pid}/cmdline").read_bytes():
+            time.sleep(0.01)
         return running[-1].pid
 
     yield start
@@ -66,10 +70,12 @@ def test_a_name_that_the_kernel_has_cut(sleeping, not_ours):
 def test_a_script_by_its_name(tmp_path, not_ours):
     """Its program is an interpreter; the kernel's name is the script's, and is cut."""
     script = tmp_path / "a-script-with-a-long-name"
-    script.write_text(f"#!{sys.executable}\ninput()\n")
+    script.write_text(f"#!{sys.executable}\nprint(flush=True)\ninput()\n")
     script.chmod(0o755)
-    with subprocess.Popen([script], stdin=subprocess.PIPE) as process:
+    with subprocess.Popen([script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
+            # In the middle of its exec it has no command line yet.
+            process.stdout.readline()
             assert subjects.by_name("a-script-with-a-long-name").pids == (process.pid,)
         finally:
             process.kill()
@@ -124,12 +130,15 @@ def test_a_program_without_our_c_library_is_told_apart():
     if not busybox:
         or_skip("busybox-static is not installed")
     (ours,) = user_functions.places_in(OURS, "", None, [])[:1]
-    pipes = {"stdin": subprocess.PIPE}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    body = "print(flush=True); input()"
     with (
-        subprocess.Popen([busybox, "sh", "-c", "read x"], **pipes) as other,
-        subprocess.Popen([sys.executable, "-c", "input()"], **pipes) as same,
+        subprocess.Popen([busybox, "sh", "-c", "echo; read x"], **pipes) as other,
+        subprocess.Popen([sys.executable, "-c", body], **pipes) as same,
     ):
         try:
+            for process in (other, same):
+                process.stdout.readline()  # its libraries are there
             pids = [other.pid, same.pid]
             assert user_functions.strangers(pids, [ours.path]) == [other.pid]
             file = f"/proc/{other.pid}/root{busybox}"

@@ -53,7 +53,11 @@ _EXAMPLES = {
         "sudo zctrace trace --kernel 6.1 --stacks --folded stacks.txt -- ./server",
     ),
     "check": ("sudo zctrace check --max-copies 0.01 -- ./server --self-test",),
-    "top": ("sudo zctrace top --name nginx", "sudo zctrace top -- cp big.iso /srv"),
+    "top": (
+        "sudo zctrace top",
+        "sudo zctrace top --name nginx",
+        "sudo zctrace top -- cp big.iso /srv",
+    ),
     "metrics": ("sudo zctrace metrics --unit nginx.service",),
     "serve": ("sudo zctrace serve -- .venv/bin/pytest",),
     "strategies": ("zctrace strategies",),

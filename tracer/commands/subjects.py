@@ -173,21 +173,22 @@ def subject_of(
     *,
     follow: bool,
     user_copies: str | None = None,
+    or_everybody: bool = False,
     **others: Any,
 ) -> Subject:
     """What was asked for: a command, or what runs, by one option of :func:`finds`.
 
     ``others`` are members of the subject. Raises :class:`UsageError` unless it is one thing,
-    and if it does not run.
+    and if it does not run. Nothing is everybody, where that may be.
     """
     given = [*(["a command"] if command else []), *(_RUNNING[name][0] for name in running)]
-    if len(given) != 1:
+    if len(given) != 1 and not (or_everybody and not given):
         raise UsageError(
             f"{' and '.join(given)} together" if given else "nothing to trace",
             "zctrace traces one thing at a time: a command, or what runs already",
             "zctrace trace -- COMMAND, zctrace trace -p PID or zctrace trace --name NAME",
         )
-    there = Running()
+    there = Running() if given else subjects.everybody()
     for name, value in running.items():
         _, _, find = _RUNNING[name]
         there = find(value)

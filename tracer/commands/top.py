@@ -72,7 +72,8 @@ def command(
 ) -> int | None:
     """Show the busiest processes, files, sockets and system calls while a program runs.
 
-    The report follows when it ends. A command has no terminal: it reads and prints nothing.
+    Of all programs on this machine, unless some are named. The report follows when it ends. A
+    command has no terminal: it reads and prints nothing.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
@@ -81,7 +82,13 @@ def command(
             "zctrace trace -i 1, or zctrace trace --jsonl -",
         )
     subject = subject_of(
-        words or [], running, duration, follow=True, interval=interval, busy=True
+        words or [],
+        running,
+        duration,
+        follow=True,
+        interval=interval,
+        busy=True,
+        or_everybody=True,
     )
     how = wanted(
         *(subject, user, mechanism), keep=keep, boot_timeout=boot_timeout, module=module

@@ -107,6 +107,11 @@ def by_cgroup(path: str) -> Running:
     )
 
 
+def everybody() -> Running:
+    """All processes of this machine, but for zctrace itself."""
+    return Running(cgroup=str(cgroups.hierarchy()), called="this machine")
+
+
 def by_unit(name: str) -> Running:
     """A unit of systemd's; without a suffix it is a service.
 

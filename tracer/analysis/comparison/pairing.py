@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from zctrace.analysis import frames
+from zctrace.analysis import frames, only
 from zctrace.analysis.comparison import increases, programs
 from zctrace.analysis.comparison import runs as compared_runs
 from zctrace.analysis.comparison.model import NOTHING, Change, Comparison, Result, Value
@@ -208,6 +208,7 @@ def _facts(evidence: Evidence) -> dict[str, Value]:
             "folder": subject.folder,
             "seconds at most": subject.seconds,
             "children followed": "yes" if subject.follow else "no",
+            "part": only.words(subject.only) if subject.only else "all of it",
         }
     else:
         facts |= {"pipe size": request.pipe_size, "file": request.file, "to": request.to}

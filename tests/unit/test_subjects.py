@@ -99,14 +99,11 @@ def test_nothing_of_that_name():
         subjects.by_name("no-such")
 
 
-def test_zctrace_does_not_find_itself():
+def test_zctrace_does_not_find_itself(sleeping):
     """Nor what it has started."""
-    with subprocess.Popen(["sleep", "60"]) as process:
-        try:
-            with pytest.raises(errors.UsageError):
-                subjects.by_name("sleep")
-        finally:
-            process.kill()
+    sleeping("zc-our-own")
+    with pytest.raises(errors.UsageError):
+        subjects.by_name("zc-our-own")
 
 
 def test_a_thread_by_number():

@@ -5,7 +5,7 @@ import ssl
 import threading
 
 from programs import fetch, nginx, serving
-from suites import PACKAGES, ROOT
+from suites import MANY_VECTORS, PACKAGES, ROOT, VECTOR_BYTES, VECTOR_CALLS
 
 PYTHON = "/usr/bin/python3"
 HAPROXY_OPTIONS = ("", "option splice-auto", "option splice-response")
@@ -69,6 +69,13 @@ def everything(programs):
         f"socket.create_connection(('127.0.0.1', {drain()})).sendall(mapped)"
     )
     programs.command("a mapped file", PYTHON, "-I", "-c", text)
+    for name, vectors in (("many vectors", MANY_VECTORS), ("one vector", 1)):
+        text = (
+            f"import os; file = os.open('{copy}', os.O_WRONLY | os.O_CREAT); "
+            f"vectors = [bytes({VECTOR_BYTES * MANY_VECTORS // vectors})] * {vectors}; "
+            f"[os.writev(file, vectors) for _ in range({VECTOR_CALLS})]"
+        )
+        programs.command(name, PYTHON, "-I", "-c", text)
     java = "java", "-Xint", "-cp", PACKAGES / "classes", "Relay"
     for how in ("stream", "channel"):
         programs.command(f"Java by {how}", *java, how, payload, drain())

@@ -21,6 +21,8 @@ THREADS = (16, 10)
 """Threads, and pairs of sockets for each."""
 READERS, PIECE, ATTACHED = 2, 1 << 17, 4
 """Threads of a process that do nothing but read so many bytes, and how often it is traced."""
+VECTOR_CALLS, MANY_VECTORS, VECTOR_BYTES = 300, 40, 100
+"""Of writev(2), and of its vectors."""
 THREAD_BYTES = (1 << 20, 3 << 20)
 """That each of two threads of a process reads."""
 ROOT = Path("/run/programs")

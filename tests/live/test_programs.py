@@ -555,3 +555,16 @@ def test_what_java_would_save_by_transfer_to(more):
     assert copied(stream, "socket") == {"u2k": SIZE}
     assert copied(channel, "socket") == {}
     assert [a for a in advice.of(channel) if a.rule == "sendfile"] == []
+
+
+def test_what_fewer_vectors_would_save_is_what_they_save(more):
+    if "dd" not in more.answers:
+        pytest.skip("only where more programs are traced")
+    many, one = more.answers["many vectors"], more.answers["one vector"]
+    (given,) = [a for a in advice.of(many) if a.rule == "fewer-vectors"]
+    structures = [dict(found.explanation.other).get("writev", 0) for found in (many, one)]
+    calls, vectors = suites.VECTOR_CALLS, suites.MANY_VECTORS
+    assert structures == [16 * calls * vectors, 16 * calls]
+    assert given.saves_structures == structures[0] - structures[1]
+    assert line(many, "writev").delivered == line(one, "writev").delivered
+    assert [a for a in advice.of(one) if a.rule == "fewer-vectors"] == []

@@ -10,7 +10,7 @@ from rich.console import Console
 from tests.conftest import HERE
 from zctrace import errors
 from zctrace.analysis import advice, limits, program
-from zctrace.analysis.advice import WAYS
+from zctrace.analysis.passing import WAYS
 from zctrace.evidence.account import Account, Booking, Flow, FlowWay, Thing, ThingKind, Worker
 from zctrace.evidence.schema import Evidence
 from zctrace.probes.model import Direction, Mechanism, Quantity
@@ -148,6 +148,30 @@ def test_faults_while_reading_say_nothing(recorded):
     run = dataclasses.replace(found.trace.run, counts=counts)
     trace = dataclasses.replace(found.trace, run=run)
     assert advice.of(program.answer(dataclasses.replace(recorded, trace=trace))) == []
+
+
+@pytest.mark.parametrize(
+    ("vectors", "calls", "size", "call", "many"),
+    [
+        (40_000, 1000, 4_000_000, "writev", 1),
+        (40_000, 1000, 40_000_000, "writev", 0),  # they are large
+        (4000, 1000, 400_000, "writev", 0),  # four a call
+        (200, 10, 2000, "writev", 0),  # a few
+        (40_000, 1000, 4_000_000, "sendmsg", 0),  # other structures, too
+    ],
+)
+def test_many_small_vectors(recorded, vectors, calls, size, call, many):
+    found = moving(recorded, (TCP, call, OUT, calls, size, True))
+    explanation = dataclasses.replace(found.explanation, other=((call, 16 * vectors),))
+    given = [
+        one
+        for one in advice.of(dataclasses.replace(found, explanation=explanation))
+        if one.rule == "fewer-vectors"
+    ]
+    assert len(given) == many
+    for one in given:
+        assert one.saves_structures == 16 * (vectors - calls)
+        assert f"{calls} calls had {vectors} vectors of 100 B" in one.words
 
 
 def test_few_bytes_are_no_reason(recorded):

@@ -19,9 +19,9 @@ def of_traces(before: Answer, after: Answer, basis: Basis) -> str:
     if basis.after == 0 < basis.before:
         return basis.why_not
     if basis.why_not:
-        more = after.copied_bytes - (before.copied_bytes or 0)
+        more = _most_bytes(after) - _most_bytes(before)
         if more > border.LITTLE:
-            return f"{more} B more were copied ({by})"
+            return f"{more} B more were, or may have been, copied{by and f' ({by})'}"
     else:
         first, second = before.most_copies or 0, after.most_copies or 0
         if second - first > border.ZERO_COPY:
@@ -30,3 +30,8 @@ def of_traces(before: Answer, after: Answer, basis: Basis) -> str:
     if after.doubts and not before.doubts:
         return f"after, some copies may be missing: {after.doubts[0]}"
     return ""
+
+
+def _most_bytes(found: Answer) -> int:
+    """Copied, or not known to be not copied."""
+    return (found.copied_bytes or 0) + found.unassigned + found.unexplained_bytes

@@ -42,7 +42,9 @@ class Measured(NamedTuple):
 
 
 _SESSION: pytest.StashKey[Session] = pytest.StashKey()
+_NO_SESSION: pytest.StashKey[str] = pytest.StashKey()
 _MEASURED: pytest.StashKey[list[Measured]] = pytest.StashKey()
+_UNMEASURED: pytest.StashKey[list[str]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -71,6 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "receives",
     )
     config.stash[_MEASURED] = []
+    config.stash[_UNMEASURED] = []
 
 
 def _session(config: pytest.Config) -> Session:
@@ -78,7 +81,7 @@ def _session(config: pytest.Config) -> Session:
     wanted = config.getoption("--zctrace")
     if wanted == OFF:
         pytest.skip("--zctrace=off")
-    if _SESSION not in config.stash:
+    if _SESSION not in config.stash and _NO_SESSION not in config.stash:
         from zctrace.errors import ZctraceError
         from zctrace.session.api import Session
 
@@ -88,9 +91,11 @@ def _session(config: pytest.Config) -> Session:
             # What to do first: where lines are cut, the end is missing.
             hint = f" (try: {error.hint})" if error.hint else ""
             reason = f"zctrace: {error.what}{hint}{error.why and f': {error.why}'}"
-            if wanted == REQUIRE:
-                pytest.fail(reason, pytrace=False)
-            pytest.skip(reason)
+            config.stash[_NO_SESSION] = reason
+    if _NO_SESSION in config.stash:
+        if wanted == REQUIRE:
+            pytest.fail(config.stash[_NO_SESSION], pytrace=False)
+        pytest.skip(config.stash[_NO_SESSION])
     return config.stash[_SESSION]
 
 
@@ -117,14 +122,17 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         return (yield)
     try:
         window = _session(item.config).window()
-    except pytest.skip.Exception:
+    except pytest.skip.Exception as skipped:
         # A default limit must not skip the tests of a machine that cannot count.
         if is_marked:
             raise
+        item.config.stash[_UNMEASURED].append(str(skipped.msg))
         return (yield)
-    with window:
-        result = yield
-    item.config.stash[_SESSION].take_measured()  # this one
+    try:
+        with window:
+            result = yield
+    finally:
+        item.config.stash[_SESSION].take_measured()  # this one
     if failure := _judged(item, window, limit, is_marked=is_marked):
         pytest.fail(failure, pytrace=False)
     return result
@@ -169,14 +177,17 @@ def _judged(item: pytest.Item, window: Window, limit: float, *, is_marked: bool)
 
     found = window.answer
     little = found.basis[1] < LITTLE
-    if little and not is_marked:
+    copied = (found.copied_bytes or 0) + found.unassigned + found.within_bytes
+    certain = not (found.failed or found.doubts)
+    if little and copied < LITTLE and certain and not is_marked:
         return ""
     failure = ""
     if found.failed:
         failure = f"self-test failed: {found.failed[0].name}: {found.failed[0].detail}"
     elif little:
         failure = (
-            f"it moved only {found.basis[1]} B: below {LITTLE} B there is no copies per byte"
+            f"it moved only {found.basis[1]} B, and {copied} B were copied: below {LITTLE} B "
+            f"there is no copies per byte{(found.doubts and f'; {found.doubts[0]}') or ''}"
         )
     else:
         try:
@@ -207,6 +218,16 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
     if _SESSION in item.config.stash:
         for window in item.config.stash[_SESSION].take_measured():
             _note(item, window)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Tests with a limit for all that were not measured: they have shown nothing."""
+    if unmeasured := config.stash[_UNMEASURED]:
+        terminalreporter.write_line(
+            f"zctrace: --max-copies has not limited {len(unmeasured)} tests: {unmeasured[0]}"
+        )
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

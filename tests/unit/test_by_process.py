@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from tests.conftest import HERE
+from tests.unit.altering import at_site
 from zctrace.analysis import by_process, program, sentences
 from zctrace.evidence.account import Account, Booking, Flow, FlowWay, Thing, ThingKind, Worker
 from zctrace.evidence.schema import Evidence
@@ -39,9 +40,13 @@ def recorded():
     return Evidence.from_json(json.loads(text)["cat"])
 
 
-def answer(recorded, *bookings, flows=(*SENT, READ), lost=None, workers=NAMES):
-    account = Account(THINGS, tuple(flows), bookings, workers)
+def answer(recorded, *bookings, flows=(*SENT, READ), lost=None, packets=0, things=THINGS):
+    """With so many bytes copied as packets."""
+    account = Account(things, tuple(flows), bookings, NAMES)
     run = dataclasses.replace(recorded.trace.run, **({"lost": lost} if lost else {}))
+    if packets:
+        count = at_site(recorded, "program", "skb_copy_bits", packets, syscall="x", caller=None)
+        run = dataclasses.replace(run, counts=(*run.counts, count))
     trace = dataclasses.replace(recorded.trace, account=account, run=run)
     return program.answer(dataclasses.replace(recorded, trace=trace))
 
@@ -70,23 +75,58 @@ def test_processes_that_do_the_same_have_one_answer(recorded):
     assert "by process" not in sentences.sentence(found)
 
 
+UNKNOWN = "unknown whether it is zero-copy"
+
+
 @pytest.mark.parametrize(
-    ("booking", "words"),
+    ("booking", "packets", "words"),
     [
         # In a softirq, on top of anybody.
-        (Booking(None, None, K2K, 9, 8 * MIB), "unknown whether it is zero-copy"),
-        # On top of the client, in its call: it may be the server's packets.
-        (Booking(2, "recvfrom", K2K, 9, 8 * MIB, CLIENT), "unknown whether it is zero-copy"),
-        # To a file, by another process: not the server's.
-        (Booking(0, "write", K2K, 9, 8 * MIB, CLIENT), "zero-copy"),
-        (Booking(2, "recvfrom", K2U, 9, 8 * MIB, CLIENT), "zero-copy"),
-        (Booking(1, "sendfile", K2K, 9, 8 * MIB, SERVER), "0.50 copies per byte delivered"),
+        (Booking(None, None, K2K, 9, 8 * MIB), 0, UNKNOWN),
+        # On top of the client, in whatever call: it may be the server's packets,
+        (Booking(2, "recvfrom", K2K, 9, 8 * MIB, CLIENT), 8 * MIB, UNKNOWN),
+        (Booking(0, "write", K2K, 9, 8 * MIB, CLIENT), 8 * MIB, UNKNOWN),
+        # but where hardly any packets were copied, it is the client's.
+        (Booking(0, "write", K2K, 9, 8 * MIB, CLIENT), 0, "zero-copy"),
+        (Booking(0, "write", K2K, 9, 8 * MIB, CLIENT), 1000, "zero-copy"),
+        (Booking(2, "recvfrom", K2U, 9, 8 * MIB, CLIENT), 0, "zero-copy"),
+        (Booking(1, "sendfile", K2K, 9, 8 * MIB, SERVER), 0, "0.50 copies per byte delivered"),
         # Too little to matter.
-        (Booking(None, None, K2K, 1, 919), "zero-copy"),
+        (Booking(None, None, K2K, 1, 919), 0, "zero-copy"),
     ],
 )
-def test_what_another_thread_may_have_copied_for_it_leaves_it_open(recorded, booking, words):
-    assert rows(answer(recorded, booking))["nginx"][3] == words
+def test_what_another_thread_may_have_copied_for_it_leaves_it_open(
+    recorded, booking, packets, words
+):
+    assert rows(answer(recorded, booking, packets=packets))["nginx"][3] == words
+
+
+def test_what_another_process_copied_explains_nothing_of_its_own(recorded):
+    """One copies from file to file, the other moves what nothing explains, by the same call."""
+    fuse = dataclasses.replace(THINGS[0], type="fuse")
+    things = (THINGS[0], fuse, *THINGS[1:])
+    flows = (
+        Flow(1, SERVER, 4, "sendfile", FlowWay.IN, 16, 17 * MIB),
+        Flow(2, SERVER, 5, "sendfile", FlowWay.OUT, 16, 17 * MIB),
+        Flow(0, CLIENT, 4, "sendfile", FlowWay.IN, 16, 16 * MIB),
+        Flow(0, CLIENT, 5, "sendfile", FlowWay.OUT, 16, 16 * MIB),
+    )
+    copied = Booking(0, "sendfile", K2K, 16, 16 * MIB, CLIENT)
+    found = answer(recorded, copied, flows=flows, things=things)
+    assert rows(found)["nginx"][3] == UNKNOWN
+
+
+def test_its_own_pipe_is_not_delivered(recorded):
+    """Bytes that go round inside it do not make its copies few."""
+    pipe = Thing(ThingKind.PIPE, "pipe:[7]", type="")
+    flows = (
+        Flow(3, SERVER, 7, "splice", FlowWay.OUT, 99, 1000 * MIB),
+        Flow(3, SERVER, 6, "splice", FlowWay.IN, 99, 1000 * MIB),
+        Flow(1, SERVER, 5, "write", FlowWay.OUT, 15, 16 * MIB),
+    )
+    copied = Booking(1, "write", U2K, 15, 16 * MIB, SERVER)
+    found = answer(recorded, copied, flows=flows, things=(*THINGS, pipe))
+    assert rows(found)["nginx"] == (16 * MIB, 0, 16 * MIB, "1.00 copies per byte delivered")
 
 
 def test_where_copies_may_be_missing_no_process_is_zero_copy(recorded):

@@ -17,11 +17,13 @@ from zctrace import cli, errors
 from zctrace.analysis import program as traced
 from zctrace.analysis import runs as summary
 from zctrace.analysis import saved
-from zctrace.analysis.comparison import model, pairing, programs
+from zctrace.analysis.comparison import increases, model, pairing, programs
 from zctrace.analysis.comparison import runs as compared_runs
 from zctrace.analysis.comparison.model import COPIED, Change, Part
-from zctrace.evidence.account import Thing
+from zctrace.analysis.lines import Line
+from zctrace.evidence.account import Only, Thing
 from zctrace.evidence.schema import Evidence
+from zctrace.probes.model import Direction
 from zctrace.reports import comparison as reports
 from zctrace.reports import comparison_data, machine_readable, program_data
 from zctrace.reports.text import paper
@@ -748,3 +750,48 @@ def test_what_is_not_there_any_more_is_an_increase():
     result = result_of([recorded(ON), recorded("cp")], recorded(ON))
     assert [text.partition(":")[0] for text in result.increases] == ["only in before"]
     assert result_of(recorded(ON), [recorded(ON), recorded("cp")]).increases == []
+
+
+def with_subject(evidence, **values):
+    subject = dataclasses.replace(evidence.request.subject, **values)
+    return dataclasses.replace(
+        evidence, request=dataclasses.replace(evidence.request, subject=subject)
+    )
+
+
+def test_what_was_asked_differently_says_nothing():
+    on = recorded(ON)
+    part = with_subject(on, only=Only(calls=("sendfile",)))
+    assert "not asked for the same: a part" in result_of(on, part).increases[0]
+    assert "own memory" in result_of(on, with_subject(on, user_copies=4096)).increases[0]
+    assert "started" in result_of(on, with_subject(on, follow=False)).increases[0]
+
+
+def test_a_new_doubt_is_an_increase_and_an_old_one_is_none():
+    on = recorded(ON)
+    lost, more, other = (
+        with_trace(on, lost={**on.trace.run.lost, **values})
+        for values in ({"call": 3}, {"call": 5}, {"call": 3, "cpus-unwatched": 1})
+    )
+    assert result_of(lost, more).increases == []
+    assert "some copies may be missing" in result_of(lost, other).increases[0]
+
+
+def test_copies_in_own_memory_are_an_increase():
+    before, after = traced.answer(recorded(ON)), traced.answer(recorded(ON))
+    line = Line("memmove", 1)
+    line.copied[Direction.USER_TO_USER] = SIZE
+    after = dataclasses.replace(after, within=[line])
+    basis = programs.compare("it", before, after, []).basis
+    assert "copies per byte" in increases.of_traces(before, after, basis)
+
+
+def test_a_run_that_is_certain_no_more_is_an_increase():
+    before = recorded_evidence("6.1")
+    lost = {**before.runs[0].lost, "call": 3}
+    after = dataclasses.replace(
+        before, runs=(dataclasses.replace(before.runs[0], lost=lost), *before.runs[1:])
+    )
+    assert result_of(before, before).increases == []
+    assert len(result_of(before, after).increases) == 1
+    assert result_of(after, before).increases == []

@@ -211,6 +211,10 @@ def test_a_limit_for_all_tests_skips_none_of_them(run, tmp_path):
     (tmp_path / "test_it.py").write_text(DEFAULT)
     result = run("--max-copies", "0.5")
     assert "1 passed, 2 skipped" in result.stdout
+    # And it is said that it has shown nothing.
+    assert "zctrace: --max-copies has not limited 1 tests: zctrace: counting needs" in (
+        result.stdout
+    )
     result = run("--max-copies", "0.5", "--zctrace=require")
     assert "2 failed, 1 error" in result.stdout
 
@@ -230,7 +234,7 @@ def test_with_one():
 def test_a_test_that_moves_hardly_anything(run, tmp_path):
     """Its mark says that it moves bytes: it has not shown that it keeps a limit."""
     (tmp_path / "test_it.py").write_text(LITTLE)
-    evidence = recorded(ON)
+    evidence = recorded(ON)  # that copied a few bytes
     trace = dataclasses.replace(evidence.trace, account=Account())
     with collecting(tmp_path / "s", dataclasses.replace(evidence, trace=trace)):
         result = run("--max-copies", "0.01", path=tmp_path / "s")
@@ -273,6 +277,17 @@ def test_a_mark_that_says_nothing(run, tmp_path, mark, said):
     assert said in result.stdout
 
 
+def test_a_test_whose_flows_were_not_seen_is_red(run, tmp_path):
+    """It seems to have moved little: what was copied for it says otherwise."""
+    (tmp_path / "test_it.py").write_text("def test_without_a_mark():\n    pass\n")
+    evidence = recorded(OFF)
+    trace = dataclasses.replace(evidence.trace, account=Account())
+    with collecting(tmp_path / "s", dataclasses.replace(evidence, trace=trace)):
+        result = run("--max-copies", "0.01", path=tmp_path / "s")
+    assert "1 failed" in result.stdout
+    assert "B were copied: below 65536 B" in result.stdout
+
+
 def test_a_mark_and_the_fixture(run, tmp_path):
     (tmp_path / "test_it.py").write_text(
         "import pytest\n@pytest.mark.max_copies(1)\ndef test_it(zctrace):\n    pass\n"
@@ -286,6 +301,8 @@ def test_a_test_that_fails_by_itself_says_its_own_reason(run, tmp_path):
     (tmp_path / "test_it.py").write_text(
         "import pytest\n@pytest.mark.max_copies(1)\ndef test_it():\n    assert 1 == 2\n"
     )
+    summary = tmp_path / "summary"
     with collecting(tmp_path / "s", recorded(OFF)):
-        result = run(path=tmp_path / "s")
+        result = run(path=tmp_path / "s", GITHUB_STEP_SUMMARY=str(summary))
     assert "assert 1 == 2" in result.stdout
+    assert not summary.exists()  # it has not been judged

@@ -6,6 +6,7 @@ another. So does a connection between two of its own sockets. These bytes do not
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -104,14 +105,8 @@ def of(account: Account) -> Border:
 
 def of_process(account: Account, process: int) -> Border:
     """The border of one process: what another one of the program gives it, it receives."""
-    flows = [flow for flow in account.flows if flow.process == process]
-    total: dict[FlowWay, Counter[ThingKind]] = {way: Counter() for way in FlowWay}
-    for flow in flows:
-        kind = thing(account, flow.thing).kind
-        if kind in _DELIVERING:
-            total[flow.way][kind] += flow.bytes
-    delivered, received = dict(total[FlowWay.OUT]), dict(total[FlowWay.IN])
-    return Border(delivered, received, {}, _from_memory(flows))
+    flows = tuple(flow for flow in account.flows if flow.process == process)
+    return of(dataclasses.replace(account, flows=flows))
 
 
 def _from_memory(flows: Iterable[Flow]) -> int:

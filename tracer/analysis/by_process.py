@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from zctrace.analysis import border
+from zctrace.analysis import border, explained
 from zctrace.analysis.border import LITTLE, ZERO_COPY, Border
 from zctrace.analysis.lines import moves
 from zctrace.analysis.program import Answer
@@ -125,17 +125,16 @@ def _is_one(found: Answer, thing: int | None) -> bool:
 
 def _process(found: Answer, number: int, bookings: Iterable[Booking]) -> Process:
     account = found.trace.account
-    flows = [flow for flow in account.flows if flow.process == number]
-    kinds = {border.thing(account, flow.thing).kind for flow in flows}
+    flows = tuple(flow for flow in account.flows if flow.process == number)
+    own = [booking for booking in bookings if booking.process == number]
     copied: Counter[Direction | None] = Counter()
-    unknown = found.unassigned
-    for booking in bookings:
-        if booking.process == number:
-            copied[booking.direction] += booking.bytes
-        elif booking.process is None or _may_be_on_top(found, booking, kinds):
-            unknown += booking.bytes
-    own = {(flow.thing, flow.syscall, flow.way) for flow in flows}
-    unknown += sum(p.bytes for p in found.unexplained if (p.thing, p.syscall, p.way) in own)
+    for booking in own:
+        copied[booking.direction] += booking.bytes
+    trace = dataclasses.replace(found.trace, account=dataclasses.replace(account, flows=flows))
+    unknown = found.unassigned + explained.unexplained_of(trace, own)
+    unknown += sum(booking.bytes for booking in bookings if booking.process is None)
+    if any(border.thing(account, flow.thing).kind == ThingKind.SOCKET for flow in flows):
+        unknown += _on_top_of_others(found, number, bookings)
     return Process(
         number,
         found.name_of_process(number),
@@ -147,12 +146,18 @@ def _process(found: Answer, number: int, bookings: Iterable[Booking]) -> Process
     )
 
 
-def _may_be_on_top(found: Answer, booking: Booking, kinds: Container[ThingKind]) -> bool:
-    """Whether a copy between kernel buffers may be another process's than the thread's.
+def _on_top_of_others(found: Answer, number: int, bookings: Iterable[Booking]) -> int:
+    """Bytes copied between kernel buffers that were counted for another process's thread.
 
-    A softirq delivers what any process has sent, on top of the thread that happens to run.
+    A softirq delivers what any process has sent, on top of the thread that happens to run,
+    whatever that one does. No more of them can be packets than were copied as packets.
     """
-    if booking.direction is not Direction.KERNEL_TO_KERNEL or ThingKind.SOCKET not in kinds:
-        return False
-    kind = border.thing(found.trace.account, booking.thing).kind
-    return kind in (ThingKind.SOCKET, ThingKind.UNKNOWN)
+    others = sum(
+        booking.bytes
+        for booking in bookings
+        if booking.process not in (None, number)
+        and booking.direction is Direction.KERNEL_TO_KERNEL
+    )
+    whole = found.evidence.trace
+    assert whole is not None
+    return min(others, explained.of_socket_buffers(whole))

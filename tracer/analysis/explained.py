@@ -107,6 +107,34 @@ def explain(evidence: Evidence, trace: Trace) -> Explanation:
     )
 
 
+def unexplained_of(trace: Trace, bookings: Iterable[Booking]) -> int:
+    """Bytes of a part of a program that nothing of its own explains.
+
+    ``trace`` has its flows alone, and ``bookings`` are its copies. What one part copied
+    explains nothing that another one moved.
+    """
+    if any(thing.type is None for thing in trace.account.things):
+        return 0  # recorded before anybody noted what things are
+    open_ = _not_by_reference(trace)
+    inside: Counter[str | None] = Counter()
+    for booking in bookings:
+        _cover_with_copies(open_, booking)
+        if booking.direction is _INSIDE:
+            inside[booking.syscall] += booking.bytes
+    for syscall in {key[1] for key in open_ if not _at_user_end(key[1])}:
+        _cover(open_, [k for k in open_ if k[1] == syscall], inside[syscall])
+    return sum(open_.values())
+
+
+def of_socket_buffers(trace: Trace) -> int:
+    """Bytes copied between socket buffers: in softirqs, too, on top of any thread."""
+    return sum(
+        count.bytes
+        for count in trace.run.counts
+        if count.role is RoleName.PROGRAM and count.quantity in _OF_SOCKET_BUFFERS
+    )
+
+
 def _not_by_reference(trace: Trace) -> dict[_Key, int]:
     """Bytes that no row of the allow-list explains, whether or not they were copied."""
     found: dict[_Key, int] = defaultdict(int)

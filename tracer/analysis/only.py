@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from zctrace.analysis import border, lines
+from zctrace.analysis import border, explained, lines
 from zctrace.analysis.explained import Explanation
-from zctrace.evidence.account import SOCKET, Account, Only, Thing
+from zctrace.evidence.account import FILE, SOCKET, Account, Booking, FlowWay, Only, Thing
 from zctrace.probes.model import Direction
 from zctrace.workloads.marker import RoleName
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _PORTS = re.compile(r":(\d+)(?= |$)")
 """In the name of a socket: its own, and its peer's."""
+_CUT = "…"
+"""In the name of a file that is in too many folders."""
 
 
 def narrowed(found: Answer, only: Only) -> Answer:
@@ -46,16 +48,23 @@ def narrowed(found: Answer, only: Only) -> Answer:
     part = dataclasses.replace(account, flows=flows, bookings=bookings, stacks=())
     trace = dataclasses.replace(found.trace, account=part, run=run)
     payload = [b for b in (*bookings, *plain) if lines.moves(b.syscall)]
+    others = [
+        b
+        for b in (*account.bookings, *found.explanation.plain)
+        if not is_part(b.thing, b.syscall) and lines.moves(b.syscall)
+    ]
     copied: Counter[Direction | None] = Counter()
     for booking in payload:
         copied[booking.direction] += booking.bytes
+    beyond = explained.unexplained_of(trace, payload) - sum(u.bytes for u in unexplained)
     return dataclasses.replace(
         found,
         trace=trace,
-        border=border.of(part),
+        # What of it stayed in the program, only all of the program tells.
+        border=dataclasses.replace(border.of(part), from_memory=copied.total()),
         copied=None if found.copied is None else dict(copied),
         beside={},
-        unassigned=found.unassigned + _of_no_thing(found, only, calls),
+        unassigned=found.unassigned + _of_others(found, part, others, calls, beyond),
         calls=lines.of_calls(trace, payload),
         things=lines.of_things(trace, payload),
         sites=[line for line in found.sites if things is None and _call_of(line.name) in calls],
@@ -63,8 +72,7 @@ def narrowed(found: Answer, only: Only) -> Answer:
         reasons=[],
         transformed=dataclasses.replace(found.transformed, by=()),
         explanation=Explanation(unexplained, plain, ()),
-        within=[],
-        doubts=(*found.doubts, *_doubts(account, only)),
+        doubts=(*found.doubts, *_doubts(account, only, things)),
         notes=(*found.notes, *_notes(found, only)),
     )
 
@@ -102,8 +110,12 @@ def _things(account: Account, only: Only) -> set[int | None] | None:
 
 
 def _has_port(thing: Thing, ports: Iterable[int]) -> bool:
-    found = {int(port) for port in _PORTS.findall(thing.name)}
-    return thing.kind == SOCKET and bool(found & set(ports))
+    return thing.kind == SOCKET and bool(_ports(thing) & set(ports))
+
+
+def _ports(thing: Thing) -> set[int]:
+    """Its own and its peer's; 0: when it was first seen, it had none."""
+    return {int(port) for port in _PORTS.findall(thing.name)}
 
 
 def _is_named(thing: Thing, patterns: Iterable[str]) -> bool:
@@ -114,27 +126,56 @@ def _is_named(thing: Thing, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(thing.name if "/" in p else name, p) for p in patterns)
 
 
-def _of_no_thing(found: Answer, only: Only, calls: set[str]) -> int:
-    """Bytes that were copied for what is not known: they may be the part's."""
-    if not (only.ports or only.files or only.descriptors):
-        return sum(b.bytes for b in found.trace.account.bookings if b.syscall is None and calls)
-    return sum(
-        booking.bytes
-        for booking in (*found.trace.account.bookings, *found.explanation.plain)
-        if booking.thing is None and lines.moves(booking.syscall)
-        if not calls or booking.syscall in (None, *calls)
-    )
+def _of_others(
+    found: Answer, part: Account, others: Iterable[Booking], calls: set[str], beyond: int
+) -> int:
+    """Bytes copied for something else, or for nothing that is known, that may be the part's.
+
+    ``beyond`` are those of its own that nothing of its own explains.
+    """
+    two_ended = {flow.syscall for flow in part.flows if flow.way is FlowWay.IN}
+    unknown = handed_on = inside = 0
+    for booking in others:
+        thing = border.thing(part, booking.thing)
+        if booking.syscall not in (None, *calls) and calls:
+            where_known = True  # another call's
+        else:
+            where_known = booking.thing is not None and not thing.many
+        if not where_known or booking.syscall is None:
+            unknown += booking.bytes
+        elif booking.direction is not Direction.KERNEL_TO_KERNEL:
+            continue
+        elif booking.syscall in two_ended:
+            # Between two kernel buffers: counted for where it goes, and read from this part.
+            handed_on += booking.bytes
+        else:
+            inside += booking.bytes
+    if any(border.thing(part, flow.thing).kind == SOCKET for flow in part.flows):
+        # Packets are copied in softirqs, on top of any call.
+        whole = found.evidence.trace
+        assert whole is not None
+        unknown += min(inside, explained.of_socket_buffers(whole))
+    return unknown + max(handed_on, beyond, 0)
 
 
-def _doubts(account: Account, only: Only) -> Iterable[str]:
-    if not (only.ports or only.files or only.descriptors):
+def _doubts(account: Account, only: Only, things: set[int | None] | None) -> Iterable[str]:
+    if things is None:
         return
-    many = {number for number, thing in enumerate(account.things) if thing.many}
-    size = sum(flow.bytes for flow in account.flows if flow.thing in {None, *many})
+    unsure = {
+        number
+        for number, thing in enumerate(account.things)
+        if number not in things
+        and (
+            thing.many
+            or (bool(only.ports) and thing.kind == SOCKET and 0 in _ports(thing))
+            or (bool(only.files) and thing.kind == FILE and _CUT in thing.name)
+        )
+    }
+    size = sum(flow.bytes for flow in account.flows if flow.thing in {None, *unsure})
     if size:
         yield (
-            f"{size} B went through files or sockets that are not known one by one: which of "
-            f"them belong to {words(only)} is not known"
+            f"{size} B went through files or sockets whose names or ports are not known, or "
+            f"not one by one: which of them belong to {words(only)} is not known"
         )
 
 

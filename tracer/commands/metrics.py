@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from zctrace.analysis import program as traced
-from zctrace.commands.common import require_collector, require_command
+from zctrace.commands.common import require_collector, require_command, require_controls
 from zctrace.commands.options import (
     BootTimeout,
     Command,
@@ -126,6 +126,7 @@ def export(
         found = traced.answer(program_job.trace(place, wanted, say, look_on))
         exported.end(found)
         if wanted.subject.command:
+            require_controls([found])
             return found.trace.status
         if found.trace.ended == INTERRUPTED:
             return None

@@ -17,7 +17,7 @@ from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 
 from zctrace.analysis import program as traced
-from zctrace.commands.common import require_collector, require_command
+from zctrace.commands.common import require_collector, require_command, require_controls
 from zctrace.commands.options import (
     BootTimeout,
     Command,
@@ -111,6 +111,7 @@ def command(
         evidence = program_job.trace(place, how, say, look_on)
     found = traced.answer(evidence)
     paper.show(program.report([found]), Terminal())
+    require_controls([found])
     # By the key that ends it, a command ends as it should.
     return None if found.trace.ended == INTERRUPTED else found.trace.status
 

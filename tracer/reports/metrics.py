@@ -48,6 +48,7 @@ class Exported:
         self._lock = threading.Lock()
         self._before, self._now = _Sums(), _Sums()
         self._tracing = False
+        self._unknown = 0
         self._ended: Counter[str] = Counter(dict.fromkeys(("passed", "open", "failed"), 0))
 
     def look(self, look: Look) -> None:
@@ -67,7 +68,10 @@ class Exported:
                 getattr(self._before, name).update(own)
             self._now = _Sums()
             self._tracing = False
-            self._ended["failed" if found.failed else "open" if found.doubts else "passed"] += 1
+            unknown = found.unassigned + found.unexplained_bytes
+            self._unknown += unknown
+            is_open = found.doubts or unknown
+            self._ended["failed" if found.failed else "open" if is_open else "passed"] += 1
 
     def collect(self) -> Iterator[Any]:
         """Families of prometheus_client's."""
@@ -84,6 +88,11 @@ class Exported:
                 for call, size in sorted(total.items()):
                     family.add_metric([self._subject, call], size)
                 yield family
+            yield CounterMetricFamily(
+                "zctrace_unknown_bytes",
+                "Bytes that may have been copied as well, of traces that ended.",
+                value=self._unknown,
+            )
             traces = CounterMetricFamily(
                 "zctrace_traces",
                 "Traces that ended. open: some copies may be missing; failed: a self-test did, "

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from zctrace.analysis import runs
+from zctrace.analysis.border import LITTLE
 from zctrace.analysis.comparison.model import (
     COPIED,
     NOT_MEASURED,
@@ -54,8 +55,8 @@ COUNTING = (
     "controls",
 )
 """Figures whose change is a change of the result."""
-_GROWING = ("cpu_copies", "cpu_copied_bytes", "mode_switches")
-"""Figures that a change should not make larger."""
+_GROWING = {"cpu_copies": 0, "cpu_copied_bytes": 0, "mode_switches": 0, "outside_bytes": LITTLE}
+"""Figures that a change should not make larger, by more than so much."""
 _BESIDE = ("metadata_bytes", "other_user_bytes", "outside_bytes", "file_system")
 WORDS = {
     "cpu_copies": "CPU copies",
@@ -141,18 +142,24 @@ def compare(subject: str, pairs: Sequence[Pair], circumstances: Sequence[Change]
             [*(items[id(pair)] for pair in by_weight if items[id(pair)].figures), *reasons]
         ),
         [item for item in varying if item.figures],
-        increase=_increase([(pair, items[id(pair)]) for pair in changed]),
+        increase=_increase([(pair, items[id(pair)]) for pair in by_weight]),
     )
 
 
-def _increase(changed: Sequence[tuple[Pair, Item]]) -> str:
+def _increase(pairs: Sequence[tuple[Pair, Item]]) -> str:
     """Copies and mode switches that have increased, or were measured before only."""
     found = [
         f"{WORDS[change.figure]} of {item.name}: {_arrow(change)}"
-        for pair, item in changed
+        for pair, item in pairs
         for change in item.figures
         if change.figure in _GROWING and not _explained(pair, change)
-        if (change.by or 0) > 0 or (change.unknown and change.after is None)
+        if (change.by or 0) > _GROWING[change.figure]
+        or (change.unknown and change.after is None)
+    ]
+    found += [
+        f"{name(after)}: {after.figures['coverage']}"
+        for (before, after), _ in pairs
+        if before.figures["coverage"] == "complete" != after.figures["coverage"]
     ]
     more = f"; and {len(found) - 1} more" if len(found) > 1 else ""
     return f"{found[0]}{more}" if found else ""

@@ -161,7 +161,7 @@ def in_guest():
 PROGRAMS = ("nginx", "haproxy", "pv", "socat", "openssl", "fio", "systemd")
 """Debian packages, for tracing_guest's suites."""
 SUITES = {
-    "6.1": ("programs", "i386", "more_programs", "calls", "running", "little_room"),
+    "6.1": ("programs", "i386", "more_programs", "calls", "little_room"),
     "7.3": ("programs", "i386"),
 }
 """By kernel: what is one kernel's own is tried on each, the rest on one."""

@@ -476,7 +476,7 @@ def test_the_command_line(live, tmp_path):
     running_view_is_no_more_than_the_answer(found, result.stderr)
     *looks, last = map(json.loads, (tmp_path / "jsonl").read_text().splitlines())
     assert len(looks) >= 2
-    assert looks[-1]["delivered"]["write"] == 300_007 + len("out\nerr\n")
+    assert looks[-1]["delivered"]["write"] == 300_007 + len("out\nerr\n\n")
     assert looks[-1]["seconds"] > looks[0]["seconds"] > 0
     assert last["summary"]["delivered_bytes"] == found.delivered
     again = zctrace("report", tmp_path / "json")

@@ -8,10 +8,11 @@ import pytest
 
 from tests.conftest import HERE
 from tests.unit.altering import count
+from zctrace.analysis.lines import Line
 from zctrace.collect import calibration
 from zctrace.collect.calibration import Calibration
 from zctrace.evidence.schema import Evidence, Price
-from zctrace.reports import wording
+from zctrace.reports import costs
 from zctrace.workloads.marker import Role, Scope
 
 
@@ -79,13 +80,13 @@ def test_the_price_is_said_of_the_program_s_calls_and_copies(recorded_trace):
     )
     run = dataclasses.replace(recorded_trace.run, counts=counts)
     trace = dataclasses.replace(recorded_trace, run=run, seconds=10.0)
-    said = wording.cost(trace, Price(250.0, 500.0, 90.0), "host")
+    said = costs.of_tracing(trace, Price(250.0, 500.0, 90.0), "host")
     assert said == (
         "Overhead, estimated from timings before the trace: 1 s, 10.0 % of one CPU. Each "
         "system call of the program takes 0.25 µs longer, each copy 0.50 µs. Each system call "
         "of another program takes 0.09 µs longer."
     )
-    emulated = wording.cost(trace, Price(250.0, 500.0, 90.0), "qemu-tcg")
+    emulated = costs.of_tracing(trace, Price(250.0, 500.0, 90.0), "qemu-tcg")
     assert emulated == f"{said} Times of an emulated machine do not apply to real hardware."
 
 
@@ -100,17 +101,23 @@ def test_what_copies_took_is_said(recorded_trace, cpu, share):
     """Of CPU time that is not known, or is less than that, no share is said."""
     trace = dataclasses.replace(recorded_trace, cpu_seconds=cpu)
     price = Price(250.0, 500.0, 90.0, 0.5)
-    said = wording.cost_of_copies(trace, price, 4_000_000_000, "host")
+    said = costs.of_copies(trace, price, 4_000_000_000, "host")
     assert said == (
         "Copies, estimated from a timing before the trace: 2 s of CPU time (0.5 ns per byte)"
         f"{share}."
     )
-    emulated = wording.cost_of_copies(trace, price, 4_000_000_000, "qemu-tcg")
+    lines = [Line("write"), Line("read"), Line("close")]
+    for one, size in zip(lines, (3_000_000_000, 1_000_000_000, 7), strict=True):
+        one.copied[None] = size
+    by_call = costs.of_copies(trace, price, 4_000_000_000, "host", lines)
+    assert " s by write(2), " in by_call
+    assert "close" not in by_call
+    emulated = costs.of_copies(trace, price, 4_000_000_000, "qemu-tcg")
     assert emulated.startswith(said)
     assert emulated.endswith("do not apply to real hardware.")
 
 
 def test_what_was_not_timed_is_not_said(recorded_trace):
     """Results that were saved before have no time of a byte."""
-    assert wording.cost_of_copies(recorded_trace, Price(1.0, 1.0, 1.0), 1000, "host") == ""
-    assert wording.cost_of_copies(recorded_trace, Price(1.0, 1.0, 1.0, 1.0), 0, "host") == ""
+    assert costs.of_copies(recorded_trace, Price(1.0, 1.0, 1.0), 1000, "host") == ""
+    assert costs.of_copies(recorded_trace, Price(1.0, 1.0, 1.0, 1.0), 0, "host") == ""

@@ -26,7 +26,7 @@ from zctrace.evidence.account import (
 )
 from zctrace.probes import operations
 from zctrace.probes.model import Direction, Quantity
-from zctrace.reports import flamegraph, wording
+from zctrace.reports import costs, flamegraph, wording
 from zctrace.reports.blocks import GAP, Block, Column, Listing, Row, Table, Text, Tone, end_of
 
 _ROWS, _MOVED, _STACKS, _UNEXPLAINED = 8, 3, 3, 3
@@ -370,11 +370,11 @@ def _beside(found: Answer) -> Iterator[Block]:
     )
     if price := found.trace.price:
         machine = found.evidence.request.machine
-        if copies := wording.cost_of_copies(
-            found.trace, price, found.copied_bytes or 0, machine
+        if copies := costs.of_copies(
+            *(found.trace, price, found.copied_bytes or 0, machine), found.calls
         ):
             yield Text(copies)
-        yield Text(wording.cost(found.trace, price, machine))
+        yield Text(costs.of_tracing(found.trace, price, machine))
     passed = sum(control.passed for control in found.checked)
     rights = found.evidence.rights
     yield Text(

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from zctrace.analysis import advice, border, by_process, captures, csv_rows, sentences
+from zctrace.analysis.lines import Line
 from zctrace.analysis.program import Answer
 from zctrace.evidence.account import Thing
 from zctrace.evidence.origin import FACTS
+from zctrace.reports import costs
 
 COLUMNS = [
     "kernel",
@@ -66,7 +68,9 @@ def _summary(found: Answer) -> dict[str, Any]:
         "transformed_bytes": found.transformed.bytes,
         "transformed": [vars(part) for part in found.transformed.by],
         "transformed_unassigned_bytes": found.transformed.unassigned,
-        "copy_seconds": _copy_seconds(found),
+        "copy_seconds": _copy_seconds(found, found.copied_bytes),
+        "copy_seconds_by_call": _seconds_by_name(found, found.calls),
+        "copy_seconds_by_thing": _seconds_by_name(found, found.things),
         "cpu_seconds": found.trace.cpu_seconds,
         "processes": [_process(process) for process in by_process.of(found)],
         "advice": [vars(one) for one in advice.of(found)],
@@ -91,12 +95,18 @@ def _process(process: by_process.Process) -> dict[str, Any]:
     }
 
 
-def _copy_seconds(found: Answer) -> float | None:
-    """Estimated from what a byte took before the trace; ``None`` where it was not timed."""
-    price = found.trace.price
-    if price is None or not price.byte or found.copied_bytes is None:
-        return None
-    return found.copied_bytes * price.byte / 1e9
+def _copy_seconds(found: Answer, copied: int | None) -> float | None:
+    """Estimated; ``None`` where it was not timed, or nothing is known of copies."""
+    return None if copied is None else costs.seconds_of(copied, found.trace.price)
+
+
+def _seconds_by_name(found: Answer, named: Sequence[Line]) -> dict[str, float | None]:
+    known = found.copied is not None
+    return {
+        line.name: _copy_seconds(found, line.copied_bytes)
+        for line in named
+        if known and line.copied_bytes
+    }
 
 
 def flows_csv(answers: Sequence[Answer]) -> str:

@@ -10,11 +10,10 @@ from zctrace.analysis.runs import Judged
 from zctrace.analysis.verdicts import Source, Word
 from zctrace.evidence.devices import LOOPBACK, VIRTUAL
 from zctrace.evidence.origin import FACTS
-from zctrace.evidence.schema import COLD, WARM, Evidence, Price, Trace
-from zctrace.probes.model import Direction, Quantity
+from zctrace.evidence.schema import COLD, WARM, Evidence
+from zctrace.probes.model import Direction
 from zctrace.reports.blocks import Text, Tone
 from zctrace.sizes import human_size
-from zctrace.workloads.marker import RoleName
 
 UNMEASURED = "–"
 NOT_RECORDED = "not recorded"
@@ -38,43 +37,8 @@ _MACHINES = {
     "qemu-tcg": "in a virtual machine (QEMU, emulated)",
     "qemu-kvm": "in a virtual machine (QEMU, KVM)",
 }
-_EMULATED = " Times of an emulated machine do not apply to real hardware."
-_LEAST_SHARE = 0.001
 _ALARMS = 6
 """How many controls an alarm names."""
-
-
-def cost(trace: Trace, price: Price, machine: str) -> str:
-    """What the meter cost the program, from what was timed beforehand on this ``machine``."""
-    own = [count for count in trace.run.counts if count.role is RoleName.PROGRAM]
-    calls, copies = (
-        sum(count.calls for count in own if count.quantity == quantity)
-        for quantity in (Quantity.SYSCALL_ENTER, Quantity.USER_COPY_ROUTINE)
-    )
-    spent = (calls * price.call + copies * price.copy) / 1e9
-    share = spent / trace.seconds if trace.seconds else 0
-    percent = f"{share * 100:.1f}" if share >= _LEAST_SHARE or not share else "< 0.1"
-    return (
-        f"Overhead, estimated from timings before the trace: {spent:.2g} s, {percent} % of one "
-        f"CPU. Each system call of the program takes {price.call / 1000:.2f} µs longer, each "
-        f"copy {price.copy / 1000:.2f} µs. Each system call of another program takes "
-        f"{price.bystander / 1000:.2f} µs longer."
-        + (_EMULATED if machine == "qemu-tcg" else "")
-    )
-
-
-def cost_of_copies(trace: Trace, price: Price, copied: int, machine: str) -> str:
-    """What copies took, from what one byte took beforehand; empty where it was not timed."""
-    if not price.byte or not copied:
-        return ""
-    spent = copied * price.byte / 1e9
-    said = (
-        f"Copies, estimated from a timing before the trace: {spent:.2g} s of CPU time "
-        f"({price.byte:.2g} ns per byte)"
-    )
-    if trace.cpu_seconds and spent <= trace.cpu_seconds:
-        said += f", {spent / trace.cpu_seconds:.0%} of the program's {trace.cpu_seconds:.2g} s"
-    return f"{said}." + (_EMULATED if machine == "qemu-tcg" else "")
 
 
 def ways_watched(judged: Iterable[Judged]) -> list[Direction]:

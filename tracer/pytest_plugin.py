@@ -16,6 +16,7 @@ Everything else is imported when the first test is measured.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -234,6 +235,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """The summary of a workflow's step, where GitHub reads one."""
     measured = session.config.stash[_MEASURED]
     if measured:
+        from zctrace.errors import OutputError
         from zctrace.reports import markdown, step_summary
 
-        step_summary.append(markdown.of_tests(measured))
+        try:
+            step_summary.append(markdown.of_tests(measured))
+        except OutputError as error:
+            # The tests' own outcome is worth more.
+            warnings.warn(f"zctrace: {error.what}", stacklevel=1)

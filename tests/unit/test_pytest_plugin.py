@@ -306,3 +306,10 @@ def test_a_test_that_fails_by_itself_says_its_own_reason(run, tmp_path):
         result = run(path=tmp_path / "s", GITHUB_STEP_SUMMARY=str(summary))
     assert "assert 1 == 2" in result.stdout
     assert not summary.exists()  # it has not been judged
+
+
+def test_a_summary_that_cannot_be_written_ends_nothing(ten, tmp_path):
+    _, result = ten(GITHUB_STEP_SUMMARY=str(tmp_path / "no" / "summary"))
+    assert "1 failed, 9 passed" in result.stdout
+    assert "could not be written" in result.stdout + result.stderr
+    assert "INTERNALERROR" not in result.stdout + result.stderr

@@ -137,11 +137,9 @@ def _of_others(
     unknown = handed_on = inside = 0
     for booking in others:
         thing = border.thing(part, booking.thing)
-        if booking.syscall not in (None, *calls) and calls:
-            where_known = True  # another call's
-        else:
-            where_known = booking.thing is not None and not thing.many
-        if not where_known or booking.syscall is None:
+        of_another_call = bool(calls) and booking.syscall not in (None, *calls)
+        is_known = of_another_call or (booking.thing is not None and not thing.many)
+        if not is_known or booking.syscall is None:
             unknown += booking.bytes
         elif booking.direction is not Direction.KERNEL_TO_KERNEL:
             continue

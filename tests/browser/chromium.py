@@ -123,16 +123,32 @@ class Chromium:
                 return answer["result"]
             self.events.append(answer)
 
-    def wait_for(self, method):
-        """The next event of that name, or one that has already come."""
-        for event in self.events:
-            if event["method"] == method:
-                return event
+    def wait_for(self, method, **parameters):
+        """The next event of that name with those parameters, or one that has already come."""
+        position = 0
         while True:
-            event = self._next()
-            self.events.append(event)
-            if event["method"] == method:
-                return event
+            for event in self.events[position:]:
+                if event["method"] == method and parameters.items() <= event["params"].items():
+                    return event
+            position = len(self.events)
+            self.events.append(self._next())
+
+    def download(self, click, folder):
+        """The path of the file that a click saves, once it is whole.
+
+        The browser makes a file of that name before it has written any of it.
+        """
+        self.call(
+            "Browser.setDownloadBehavior",
+            behavior="allow",
+            downloadPath=str(folder),
+            eventsEnabled=True,
+        )
+        self.events.clear()
+        self.evaluate(click)
+        begun = self.wait_for("Browser.downloadWillBegin")["params"]
+        self.wait_for("Browser.downloadProgress", guid=begun["guid"], state="completed")
+        return folder / begun["suggestedFilename"]
 
     def _next(self):
         deadline = time.monotonic() + _ANSWER_SECONDS

@@ -159,6 +159,7 @@ def hierarchy(tmp_path, monkeypatch):
     """A cgroup hierarchy of folders; each cgroup that is made in it has a process."""
     monkeypatch.setattr(cgroups, "hierarchy", lambda: tmp_path)
     monkeypatch.setattr(subjects, "mounts", list)
+    monkeypatch.setattr(subjects, "_ENGINES", ())
 
     def make(*paths, empty=False):
         for path in paths:
@@ -237,6 +238,70 @@ def test_a_pod_by_its_uid(hierarchy, path):
 def test_a_machine_by_its_name(hierarchy, path):
     root = hierarchy(path)
     assert subjects.by_container("web").cgroup == f"{root}/{path}"
+
+
+@pytest.fixture
+def engines(hierarchy, tmp_path, monkeypatch):
+    """Commands that answer so, the only ones there are."""
+    monkeypatch.setattr(subjects, "_ENGINES", ("docker", "podman", "nerdctl"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "bin").mkdir()
+
+    def make(**answers):
+        for name, script in answers.items():
+            command = tmp_path / "bin" / name
+            command.write_text(f"#!/bin/sh\n{script}\n")
+            command.chmod(0o755)
+
+    return make
+
+
+NAMED = f'test "$*" = "container inspect --format {{{{.Id}}}} web" && echo {HEX}'
+
+
+@pytest.mark.parametrize("engine", ["docker", "podman", "nerdctl"])
+def test_a_container_by_its_name(hierarchy, engines, engine):
+    root = hierarchy(f"docker-{HEX}.scope", f"docker-{OTHER}.scope")
+    engines(**{engine: NAMED})
+    found = subjects.by_container("web")
+    assert found == Running(cgroup=f"{root}/docker-{HEX}.scope", called="container web")
+
+
+def test_a_name_that_is_also_the_beginning_of_an_id(hierarchy, engines):
+    hierarchy(f"docker-{HEX}.scope", f"docker-{OTHER}.scope")
+    engines(docker=f"echo {OTHER}")
+    with pytest.raises(errors.UsageError, match="--container 0123: there are 2"):
+        subjects.by_container("0123")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "exit 1",
+        f"echo {HEX}; exit 1",
+        "echo /",
+        "echo ''",
+        "printf '\\377'",
+        "exec sleep 9",
+        f"echo {'e' * 64}",
+    ],
+    ids=["none of that name", "fails", "no ID", "nothing", "no text", "stuck", "stopped"],
+)
+def test_an_engine_that_does_not_help(hierarchy, engines, monkeypatch, answer):
+    monkeypatch.setattr(subjects, "_ENGINE_SECONDS", 0.5)
+    hierarchy(f"docker-{HEX}.scope")
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:/usr/bin:/bin")
+    engines(docker=answer, podman="exit 1", nerdctl="exit 1")
+    with pytest.raises(errors.UsageError, match="--container web: no cgroup"):
+        subjects.by_container("web")
+
+
+def test_a_name_is_no_option_of_an_engine(hierarchy, engines, tmp_path):
+    hierarchy(f"docker-{HEX}.scope")
+    engines(docker=f"echo asked > {tmp_path}/asked; echo {HEX}")
+    with pytest.raises(errors.UsageError):
+        subjects.by_container("--web")
+    assert not (tmp_path / "asked").exists()
 
 
 @pytest.mark.parametrize("name", [HEX[:12], "0", "012", "nosuch", "docker"])

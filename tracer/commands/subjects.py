@@ -70,8 +70,8 @@ _CONTAINER = Option(
         typer.Option(
             parser=word,
             metavar="ID",
-            help="Trace a container, by its ID or the beginning of it; a Kubernetes pod, by "
-            "its UID.",
+            help="Trace a container, by its name, its ID or the beginning of that; a "
+            "Kubernetes pod, by its UID.",
         ),
     ]
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ _LEAST_ID = 4
 _UNITS = ("service", "scope", "slice", "socket", "mount", "swap")
 _MONITOR = "conmon"
 """In the name of a cgroup: not a container, but what watches over it."""
+_ENGINES = ("docker", "podman", "nerdctl")
+"""Commands that tell a container's ID by its name."""
+_ENGINE_SECONDS = 10
+"""Longer, and it does not answer: its daemon is stuck."""
 
 
 @dataclass(frozen=True)
@@ -127,17 +132,40 @@ def by_unit(name: str) -> Running:
 def by_container(name: str) -> Running:
     """A container of docker, podman, containerd or CRI-O by its ID, or the first digits of it.
 
-    Also a Kubernetes pod by its UID, and a machine of systemd-nspawn's or LXC's by its name.
+    By its name, too, where the command of its engine is installed. Also a Kubernetes pod by its
+    UID, and a machine of systemd-nspawn's or LXC's by its name.
     Raises :class:`UsageError` if it does not run, or if several do.
     """
-    found = _folders(lambda folder: _is_container(folder, name))
+    numbers = {name, *_numbers(name)}
+    found = _folders(lambda folder: any(_is_container(folder, number) for number in numbers))
     return _the_one(
         found,
         f"--container {name}",
         f"container {name}",
-        "docker ps, podman ps or crictl ps show the IDs; for a name: docker inspect "
-        "--format '{{.Id}}' NAME",
+        "docker ps, podman ps or crictl ps show those that run",
     )
+
+
+def _numbers(name: str) -> Iterable[str]:
+    """The IDs of the containers that the engines here know by this name."""
+    if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", name):
+        return
+    for engine in _ENGINES:
+        command = (engine, "container", "inspect", "--format", "{{.Id}}", name)
+        # Not installed, not running, or without such a container.
+        with suppress(OSError, subprocess.SubprocessError):
+            asked = subprocess.run(
+                command,
+                timeout=_ENGINE_SECONDS,
+                check=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                errors="replace",
+            )
+            if re.fullmatch("[0-9a-f]{64}", number := asked.stdout.strip()):
+                yield number
 
 
 def _is_container(folder: str, name: str) -> bool:

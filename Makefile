@@ -10,11 +10,12 @@ PIP_FLAGS := --quiet --disable-pip-version-check --root-user-action=ignore
 SUDO    := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # From the distribution: BCC compiles and loads the probes; capstone finds the return
-# instructions to watch; venv holds the Python packages of pyproject.toml; QEMU boots a kernel
-# where the host's cannot be measured, kmod and zstd load and unpack its modules; e2fsprogs,
-# xfsprogs and btrfs-progs make the payload's file systems; iproute2 and ethtool lay the cable
-# for --nic; distro-info-data names the releases to look for kernels in.
-PACKAGES := python3-bpfcc python3-capstone python3-venv qemu-system-x86 \
+# instructions to watch; pyelftools reads how programs are linked, and their lines of code; venv
+# holds the Python packages of pyproject.toml; QEMU boots a kernel where the host's cannot be
+# measured, kmod and zstd load and unpack its modules; e2fsprogs, xfsprogs and btrfs-progs make
+# the payload's file systems; iproute2 and ethtool lay the cable for --nic; distro-info-data
+# names the releases to look for kernels in.
+PACKAGES := python3-bpfcc python3-capstone python3-pyelftools python3-venv qemu-system-x86 \
 	kmod zstd e2fsprogs xfsprogs btrfs-progs iproute2 ethtool \
 	distro-info-data
 

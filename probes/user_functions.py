@@ -103,12 +103,12 @@ OWN_COPIES: tuple[UserCopy, ...] = (
         register="cx",
     ),
     UserCopy(
-        "memmove, linked in",
+        "memmove (linked in)",
         "",
         (),
         1,
-        "the C library's in a program that is linked statically, all of its variants",
-        pattern=r"__(memmove|memcpy|mempcpy)_(?!chk)\w+",
+        "glibc's in a program that is linked statically, all of its variants",
+        pattern=r"__(memmove|memcpy|mempcpy)_(?!chk|ifunc)\w+",
     ),
 )
 """In a program's own file, where that has symbols. Sources: Go 1.26, runtime/memmove_amd64.s

@@ -52,6 +52,11 @@ NEEDS = {
         *("Capstone's Python module", "https://www.capstone-engine.org"),
         *("python3-capstone", "python3-capstone", "python-capstone", "python3-capstone"),
     ),
+    "elftools": Need(
+        *("pyelftools", "https://github.com/eliben/pyelftools"),
+        *("python3-pyelftools", "python3-pyelftools", "python-pyelftools"),
+        "python3-pyelftools",
+    ),
     "python": Need(
         *("Python", "https://www.python.org"),
         *("python3", "python3", "python", "python3"),

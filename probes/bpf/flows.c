@@ -638,17 +638,17 @@ static inline void note_stacks(void *ctx, u32 site, u32 direction, u32 syscall, 
 		add_u64(&cell->bytes, bytes);
 	}
 }
+#endif
 
-/* Note the file of the program that the current process has become. */
-static inline void noted_program(void)
+/* Note the file of the program that the current process has become, and return it. */
+static inline u64 noted_program(struct object_key *key)
 {
-	struct object_key unused = {};
 	u64 file = u64_at(memory_here(), MEMORY_PROGRAM);
 
 	if (file)
-		identify(file, &unused);
+		identify(file, key);
+	return file;
 }
-#endif
 
 static inline bool is_payload(u32 site)
 {

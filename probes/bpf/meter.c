@@ -334,8 +334,12 @@ int on_process_exec(void *ctx)
 		key = former;
 		windows.delete(&key);
 	}
-#ifdef STACKS
-	noted_program();
+#if defined(OWN_MEMORY)
+	has_become();
+#elif defined(STACKS)
+	struct object_key unused = {};
+
+	noted_program(&unused);
 #endif
 	return 0;
 }

@@ -10,6 +10,22 @@
  *	USER_COPIES_FROM          smaller copies are not counted
  */
 
+#ifdef FLOWS
+#define OWN_MEMORY
+/* What programs the traced processes have become, and the sizes of their files. */
+BPF_HASH(executed, struct object_key, u64, MAX_OBJECTS);
+
+/* The current process has become another program: it may have functions that no probe is on. */
+static inline void has_become(void)
+{
+	struct object_key key = {};
+	u64 file = noted_program(&key), size = u64_at(u64_at(file, FILE_INODE), INODE_SIZE);
+
+	if (executed.update(&key, &size))
+		count_lost(LOST_FLOW);
+}
+#endif
+
 /*
  * A word in user memory, read as strings; every zero byte ends one. Strings are not read by the
  * routine of user copies. A read by that routine would hit its breakpoint, and count as the

@@ -1,8 +1,11 @@
 """A server with its client, and copies in a program's own memory, by the command line."""
 
 import json
+import shutil
+import subprocess
 import sys
 
+from tests.conftest import or_skip
 from tests.live.conftest import zctrace
 from zctrace import errors
 from zctrace.analysis import advice, program
@@ -15,6 +18,22 @@ import ctypes
 one, other = (ctypes.create_string_buffer({PIECE}) for _ in range(2))
 for _ in range({PIECES}):
     ctypes.memmove(one, other, {PIECE})
+"""
+STATIC = f"""
+#include <string.h>
+#include <unistd.h>
+static char one[{PIECE}], other[{PIECE}];
+static void put(void)
+{{
+	write(1, one, 1);
+}}
+int main(void)
+{{
+	for (int i = 0; i < {PIECES}; i++)
+		memcpy(one, other, sizeof one - (i > 99));
+	put();
+	return 0;
+}}
 """
 SERVER = f"""
 import http.server, os
@@ -34,7 +53,8 @@ sys.exit(3 if got == {SIZE} else 1)
 
 
 def traced(tmp_path, *words, status):
-    result = zctrace("trace", "--kernel", "6.1", "--json", tmp_path / "json", *words)
+    saved = ("--json", tmp_path / "json", "--force")
+    result = zctrace("trace", "--kernel", "6.1", *saved, *words)
     assert result.returncode == status, result.stderr
     (evidence,) = json.loads((tmp_path / "json").read_text())["evidence"]
     return result, program.answer(Evidence.from_json(evidence))
@@ -72,6 +92,33 @@ def test_copies_in_a_program_s_own_memory(live, tmp_path):
     # Python copies little of that size by itself, and this is all of the program's.
     assert PIECES <= line.calls <= PIECES + 8
     assert PIECES * PIECE <= line.copied_bytes < PIECES * PIECE + MIB
+
+
+def test_a_program_that_is_linked_statically(live, tmp_path):
+    """Exact where its own functions are watched; where a shell starts it, no zero is said."""
+    compiler = shutil.which("gcc")
+    if not compiler:
+        or_skip("gcc is not installed")
+    source, program = tmp_path / "own.c", str(tmp_path / "own")
+    source.write_text(STATIC)
+    subprocess.run([compiler, "-g", "-O0", "-static", "-o", program, source], check=True)
+    words = (tmp_path, "--user-copies", "64K", "--stacks")
+    _, found = traced(*words, "--", program, status=0)
+    assert found.failed == []
+    assert [(line.calls, line.copied_bytes) for line in found.within] == [
+        (PIECES, PIECES * PIECE)
+    ]
+    assert found.trace.watched == ("memmove in libc.so.6", "memmove (linked in) in own")
+    assert (found.trace.unwatched, found.doubts) == ((), ())
+    frames = {frame for stack in found.stacks for frame in stack.user}
+    # The C library's function has no frame of its own, so put() is not on the stack.
+    assert "main (own.c:13) [own]" in frames
+    _, found = traced(*words, "--", "/bin/sh", "-c", f"{program}; true", status=0)
+    assert found.within == []
+    assert found.trace.unwatched == (
+        "own: it is linked statically, and no function of its own is watched",
+    )
+    assert found.doubts == (f"not watched: the own memory of {found.trace.unwatched[0]}",)
 
 
 def test_a_function_that_is_not_watched_after_all_fails_the_self_tests(live, tmp_path):

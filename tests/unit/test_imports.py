@@ -69,7 +69,7 @@ def test_the_walls_between_the_rooms_hold():
 @pytest.mark.parametrize("name", [n for n in MODULES if n.split(".")[1] in COLLECTING])
 def test_next_to_the_kernel_the_standard_library_is_enough(name):
     """Beside BCC and a disassembler, which come with the distribution, in one module each."""
-    allowed = set(sys.stdlib_module_names) | {"zctrace", "bcc", "capstone"}
+    allowed = set(sys.stdlib_module_names) | {"zctrace", "bcc", "capstone", "elftools"}
     assert roots(MODULES[name]) <= allowed
 
 
@@ -78,6 +78,7 @@ def test_next_to_the_kernel_the_standard_library_is_enough(name):
     [
         ("bcc", {"zctrace.collect.compiler", "zctrace.collect.names"}),
         ("capstone", {"zctrace.kernel.text"}),
+        ("elftools", {"zctrace.collect.elf_files"}),
         ("jinja2", {"zctrace.reports.html.rendering"}),
         ("pytest", {"zctrace.pytest_plugin"}),
         ("pandas", {"zctrace.analysis.frames", "zctrace.analysis.comparison.pairing"}),

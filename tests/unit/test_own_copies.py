@@ -33,7 +33,7 @@ def recorded():
     return Evidence.from_json(json.loads(text)["cat"])
 
 
-def within(recorded, size, watched=("memmove in libc.so.6",), least=4096):
+def within(recorded, size, watched=("memmove in libc.so.6",), least=4096, unwatched=()):
     """The same with so many bytes copied in the program's own memory."""
     (some, *_) = [c for c in recorded.trace.run.counts if c.role == "program"]
     count = dataclasses.replace(
@@ -45,7 +45,9 @@ def within(recorded, size, watched=("memmove in libc.so.6",), least=4096):
     run = dataclasses.replace(run, counts=counts, user_copies_from=least)
     stack = Stack(1, "it", "memmove", None, WITHIN, (), ("memmove [libc.so.6]",), 9, size)
     account = dataclasses.replace(recorded.trace.account, stacks=(stack,) if size else ())
-    trace = dataclasses.replace(recorded.trace, run=run, watched=watched, account=account)
+    trace = dataclasses.replace(
+        recorded.trace, run=run, watched=watched, unwatched=unwatched, account=account
+    )
     return program.answer(
         dataclasses.replace(recorded, sites=(*recorded.sites, SITE), trace=trace)
     )
@@ -98,6 +100,16 @@ def test_where_nothing_was_watched_nothing_is_said(recorded):
 
 def test_where_no_function_was_found_the_answer_is_open(recorded):
     assert any("no function was found" in doubt for doubt in within(recorded, 0, ()).doubts)
+
+
+def test_where_a_program_was_started_that_is_not_watched_it_is_open(recorded):
+    """As one that is linked statically, which a shell starts: no zero is said of it."""
+    found = within(recorded, 0, unwatched=("busybox: it is linked statically",))
+    doubt = "not watched: the own memory of busybox: it is linked statically"
+    assert doubt in found.doubts
+    text = rendered(found)
+    assert doubt in text
+    assert "at a time: unknown" in text
 
 
 def test_a_limit_is_for_both(recorded):

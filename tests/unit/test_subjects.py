@@ -136,10 +136,11 @@ def test_a_program_without_our_c_library_is_told_apart():
         try:
             for process in (other, same):
                 process.stdout.readline()  # its libraries are there
-            pids = [other.pid, same.pid]
-            assert user_functions.strangers(pids, [ours.path]) == [other.pid]
             file = f"/proc/{other.pid}/root{busybox}"
-            assert user_functions.strangers(pids, [ours.path, file]) == []
+            library = "it has another C library than zctrace's own"
+            assert user_functions.unseen_in(other.pid, [ours.path]) == library
+            assert user_functions.unseen_in(other.pid, [ours.path, file]) is None
+            assert user_functions.unseen_in(same.pid, [ours.path]) is None
         finally:
             other.kill()
             same.kill()

@@ -273,11 +273,7 @@ def _doubts(evidence: Evidence, trace: Trace) -> Iterable[str]:
     yield from (f"not watched: {what}" for what in doubts.unreached(evidence))
     if trace.run.user_copies_from is not None and not trace.watched:
         yield "copies in the program's own memory: no function was found that can be watched"
-    if trace.unwatched:
-        yield (
-            f"copies in the own memory of {', '.join(trace.unwatched)} are not seen: another C "
-            "library than zctrace's own"
-        )
+    yield from (f"not watched: the own memory of {one}" for one in trace.unwatched)
 
 
 def _notes(trace: Trace) -> Iterable[str]:

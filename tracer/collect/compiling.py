@@ -64,6 +64,11 @@ class MeterOptions:
     keep_stacks: bool = False
     user_copies_from: int | None = None
 
+    @property
+    def own_memory(self) -> bool:
+        """Whether the own memory of a traced program is watched."""
+        return self.follow_flows and self.user_copies_from is not None
+
 
 def source(probes: Path, options: MeterOptions) -> str:
     """The text that BCC compiles, of the files in ``probes``."""
@@ -76,6 +81,16 @@ def source(probes: Path, options: MeterOptions) -> str:
         _METER,
     )
     return "".join(f'#line 1 "{name}"\n{(probes / "bpf" / name).read_text()}' for name in names)
+
+
+def tables(options: MeterOptions) -> tuple[str, ...]:
+    """Those that are cleared between one stretch of work and the next."""
+    return (
+        *("tallies", "windows", "syscall_of", "calls", "transforming", "owners"),
+        *(flows.TABLES if options.follow_flows else ("requests", "mappings")),
+        *(stacks.TABLES if options.keep_stacks else ()),
+        *(("executed",) if options.own_memory else ()),
+    )
 
 
 def parameters(plan: AttachPlan, options: MeterOptions) -> dict[str, str]:

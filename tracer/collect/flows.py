@@ -253,6 +253,19 @@ def read(
     return Account(tuple(things.all), flows, bookings, tuple(workers), overflow)
 
 
+def executed(tables: Any) -> list[tuple[str, int]]:
+    """The files of programs that traced processes have become, and their sizes.
+
+    Only of a meter that watches programs' own memory.
+    """
+    things = _Things(tables["objects"], mounts())
+    found = []
+    for key, size in tables["executed"].items():
+        number = things.number(key)
+        found.append(("" if number is None else things.all[number].name, int(size.value)))
+    return sorted(found)
+
+
 def _workers(tables: Any, kept: threads.Kept) -> list[Worker]:
     """By thread; what is kept of one that has not ended is newer than what the table has."""
     found: dict[int, Worker] = {}

@@ -268,16 +268,7 @@ class Meter:
     def reset(self) -> None:
         """Forget tallies and windows; hits and losses go on."""
         self._processors.unwatched.clear()
-        for name in (
-            "tallies",
-            "windows",
-            "syscall_of",
-            "calls",
-            "transforming",
-            "owners",
-            *(flows.TABLES if self._options.follow_flows else ("requests", "mappings")),
-            *(stacks.TABLES if self._options.keep_stacks else ()),
-        ):
+        for name in compiling.tables(self._options):
             self._bpf[name].clear()
         if self._options.follow_flows:
             threads.forget(self._bpf)
@@ -366,6 +357,10 @@ class Meter:
             DIRECTIONS_BY_NUMBER.get,
         )
         return dataclasses.replace(account, stacks=kept)
+
+    def executed(self) -> list[tuple[str, int]]:
+        """As :func:`flows.executed`; none where programs' own memory is not watched."""
+        return flows.executed(self._bpf) if self._options.own_memory else []
 
     def running(self) -> flows.Running:
         """What moves and is copied, to be looked at while it does; a context manager."""

@@ -92,9 +92,7 @@ def trace(
         tracer.price = price
         within = subject.user_copies is not None
         if within:
-            tracer.watched, tracer.unwatched = subjects.watch_within(
-                meter.user_functions, subject, environment
-            )
+            tracer.within = subjects.watch_within(meter.user_functions, subject, environment)
         with watch.phase("trace", f"{RUNNING} the self-tests"):
             traced = tracer.run(subject)
         return instrument.evidence(
@@ -164,9 +162,8 @@ class Tracer:
         """What the program may do; known once it was started."""
         self.price: Price | None = None
         """What the meter costs, if it was timed."""
-        self.watched: tuple[str, ...] = ()
-        self.unwatched: tuple[str, ...] = ()
-        """As in :class:`Trace`."""
+        self.within = subjects.Within()
+        """Where copies in its own memory are seen."""
 
     def run(self, subject: Subject) -> Trace:
         """Trace one; raises ``ZctraceError``."""
@@ -223,8 +220,8 @@ class Tracer:
             price=self.price,
             client_status=watched.client_status,
             cpu_seconds=watched.cpu_seconds,
-            watched=self.watched,
-            unwatched=self.unwatched,
+            watched=self.within.functions,
+            unwatched=self.within.unseen_of(meter.executed()),
         )
 
     def _command(self, subject: Subject, stretch: Stretch) -> _Watched:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zctrace import packages
+from zctrace.collect import elf_files
 from zctrace.collect.process_maps import as_seen_by, mappings
 from zctrace.errors import TraceError
 from zctrace.plan.places import REGISTER_NUMBERS
@@ -21,6 +23,7 @@ from zctrace.probes.user_functions import UserCopy
 
 _TUNABLES = b"GLIBC_TUNABLES="
 _PUSH = b"\x55"
+_ANOTHER_LIBRARY = "it has another C library than zctrace's own"
 _MOST_INTERPRETERS, _FIRST_LINE_BYTES = 4, 256
 """As the kernel has it (BINPRM_BUF_SIZE, and the depth that it allows in fs/exec.c)."""
 _IN_REGISTER = 3
@@ -150,16 +153,51 @@ def programs_of(pids: Iterable[int]) -> list[str]:
     return list(found.values())
 
 
-def strangers(pids: Iterable[int], watched: Iterable[str]) -> list[int]:
-    """Processes in which nothing is watched: neither our C library nor one of those files."""
+def unseen_in(pid: int, watched: Iterable[str]) -> str | None:
+    """Why copies in a running process's own memory are not seen; ``None`` if they are.
+
+    As :func:`unseen_of`. Also ``None`` if it is gone.
+    """
+    known = set(watched)
+    with suppress(OSError):
+        files = {as_seen_by(pid, mapping.path) for mapping in mappings(pid)}
+        if not files:
+            return None  # of the kernel
+        if not set(map(_identity, files)) & set(map(_identity, known)):
+            return _ANOTHER_LIBRARY
+        program = as_seen_by(pid, str(Path(f"/proc/{pid}/exe").readlink()))
+        return unseen_of(program, known, lambda loader: as_seen_by(pid, loader))
+    return None
+
+
+def unseen_of(
+    program: str, watched: Iterable[str], seen: Callable[[str], str] = str
+) -> str | None:
+    """Why copies in the own memory of a ``program``, a file, are not seen, if they are not.
+
+    ``watched`` are files that have probes: our C library, programs with functions of their own,
+    and a JVM's library. ``seen`` is how we see a file that the program names.
+    Raises ``OSError`` where the file cannot be read.
+    """
     known = set(map(_identity, watched))
-    found = []
-    for pid in sorted(pids):
-        with suppress(OSError):
-            files = {as_seen_by(pid, mapping.path) for mapping in mappings(pid)}
-            if files and not known & set(map(_identity, files)):
-                found.append(pid)
-    return found
+    try:
+        linked = elf_files.linked(program)
+        if _identity(program) in known:
+            return None
+        if linked.go:
+            return "it is Go's, and no runtime.memmove of its own is watched"
+        if not linked.interpreter:
+            return "it is linked statically, and no function of its own is watched"
+        ours = elf_files.linked("/proc/self/exe").interpreter
+        if _identity(seen(linked.interpreter)) != _identity(ours):
+            return _ANOTHER_LIBRARY
+    except ImportError:
+        return f"how it is linked is not known: {packages.remedy('elftools')}"
+    except ValueError:
+        return "its file cannot be understood"
+    if not set(map(_identity, libraries_beside(program))) <= known:
+        return "it is a JVM, and its library is not watched"
+    return None
 
 
 def _identity(path: str) -> tuple[int, int]:

@@ -313,9 +313,9 @@ class Trace:
     client's; ``None`` where there was none, or it was ended with the tracing. ``cpu_seconds``
     is the program's CPU time, where that is known. ``watched`` are the functions that copy in
     the program's own memory, with their files, where these were watched; ``unwatched`` the
-    processes that ran already and use another C library. ``price`` is what the meter cost; of
-    saved traces older than that it is ``None``, and ``costs`` how often each of the meter's
-    programs ran, for everybody, and for how many ns.
+    processes and programs in which they are not, with the reason. ``price`` is what the meter
+    cost; of saved traces older than that it is ``None``, and ``costs`` how often each of the
+    meter's programs ran, for everybody, and for how many ns.
     """
 
     run: Run

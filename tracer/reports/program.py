@@ -315,7 +315,8 @@ def _within(found: Answer) -> Iterator[Block]:
     if found.within:
         yield from _copied(heading, found.within)
     else:
-        yield Text(f"{heading[0].upper()}{heading[1:]}: 0 B")
+        none = "unknown" if found.trace.unwatched else "0 B"
+        yield Text(f"{heading[0].upper()}{heading[1:]}: {none}")
     yield Text(
         f"Watched: {', '.join(found.trace.watched) or 'nothing'}. Not seen: copies that a "
         "compiler has put into other code, and functions of other libraries."

@@ -69,9 +69,12 @@ def test_a_program_at_fixed_addresses(tmp_path):
     library.write_bytes(struct.pack("=16xH", 3))
     names = SimpleNamespace(functions=lambda path: [(0x400100, "b"), (0x400000, "main.main"),
                                                     (0x400200, "c")])  # fmt: skip
-    fixed = stacks._Fixed(map(str, (server, library)), names)
+    lines = SimpleNamespace(of={0x40004F: "srv.go:3", 0x400100: "srv.go:9"}.get)
+    fixed = stacks._Fixed(map(str, (server, library)), names, lambda path: lines)
+    long = "main.main (srv.go:3) [server-of-a-long-name]"
+    assert fixed.name(0x400050, "server-of-a-lon", 1) == long
     assert fixed.name(0x400050, "server-of-a-lon") == "main.main [server-of-a-long-name]"
-    assert fixed.name(0x400100, "server-of-a-lon") == "b [server-of-a-long-name]"
+    assert fixed.name(0x400100, "server-of-a-lon") == "b (srv.go:9) [server-of-a-long-name]"
     # Where the last one ends is not known.
     assert fixed.name(0x400200, "server-of-a-lon") is None
     assert fixed.name(0x3FFFFF, "server-of-a-lon") is None

@@ -201,6 +201,68 @@ def test_reading(tmp_path):
     assert (three.user, three.name, three.process) == ((), "", 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "line", "shown"),
+    [
+        ("main [srv]", "srv.go:17", "main (srv.go:17) [srv]"),
+        ("operator [] [srv]", "a.cc:1", "operator [] (a.cc:1) [srv]"),
+        ("main [srv]", None, "main [srv]"),
+        ("[unknown]", "srv.go:17", "[unknown]"),
+    ],
+)
+def test_a_name_with_its_line(name, line, shown):
+    assert stacks._with_line(name, line) == shown
+
+
+class Compiled:
+    """Lines of a program that begins at 4096 and whose calls are on odd lines."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def address(self, offset):
+        return offset + 4096 if offset else None
+
+    def of(self, address):
+        return f"it.c:{address}"
+
+
+@pytest.mark.parametrize(("syscall", "innermost"), [("write", 4099), (None, 4100)])
+def test_lines_are_of_the_calls(tmp_path, monkeypatch, syscall, innermost):
+    """The address that is kept is behind a call; of a page fault it is the instruction's."""
+    monkeypatch.setattr(stacks, "Lines", Compiled)
+    program = tmp_path / "program"
+    program.write_bytes(b"\x7fELF")
+    key = SimpleNamespace(
+        kernel=-1, user=4, process=7, site=1, syscall=1, direction=2, name=b"cat\0"
+    )
+    names = SimpleNamespace(
+        add_file=lambda path: None,
+        build_id=lambda path: "12" * 20,
+        name=lambda place: f"f{place.offset} [program]",
+    )
+    trace = [entry(1, 4), entry(1, 4), entry(1, 8), entry(1, 0)]
+    (stack,) = stacks.read(
+        {
+            "stacks": SimpleNamespace(items=lambda: [(key, SimpleNamespace(calls=1, bytes=1))]),
+            "kernel_stacks": Table({}),
+            "user_stacks": Table({4: SimpleNamespace(trace=trace)}),
+        },
+        [str(program)],
+        names,
+        str,
+        str,
+        lambda number: syscall,
+        {}.get,
+    )
+    assert stack.user == (
+        f"f4 (it.c:{innermost}) [program]",
+        "f4 (it.c:4099) [program]",
+        "f8 (it.c:4103) [program]",
+        "f0 [program]",
+    )
+
+
 def test_what_a_process_has_mapped():
     programs = stacks.Programs()
     programs.note([os.getpid(), 2**30])

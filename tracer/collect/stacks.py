@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from zctrace.collect.elf_files import Lines
 from zctrace.collect.perf_maps import PerfMap
 from zctrace.collect.process_maps import as_seen_by, mappings
 from zctrace.evidence.account import Stack
@@ -79,26 +80,34 @@ def read(
     files, paths = {}, tuple(programs)
     for path in paths:
         names.add_file(path)
-        files[names.build_id(path)] = Path(path).name
-    known: dict[tuple[bytes, int], str] = {}
+        files[names.build_id(path)] = path
+    known: dict[tuple[bytes, int, int], str] = {}
     places: dict[int, str] = {}
 
     of_process = functools.cache(PerfMap)
-    fixed = _Fixed(paths, names)
+    lines = functools.cache(Lines)
+    fixed = _Fixed(paths, names, lines)
 
-    def named(entry: Any, process: int, thread: str) -> str:
+    def named(entry: Any, process: int, thread: str, back: int) -> str:
         if entry.status != _IN_FILE:
             address = int(entry.ip)
             made = of_process(process).name(address)
-            return made or fixed.name(address, thread) or UNKNOWN
-        key = bytes(entry.build_id), int(entry.offset)
+            return made or fixed.name(address, thread, back) or UNKNOWN
+        key = bytes(entry.build_id), int(entry.offset), back
         if key[1] >= _MOST_OFFSET:
             return UNKNOWN
         if key not in known:
-            name = names.name(entry)
-            file = files.get(key[0].hex())
-            known[key] = f"{file}+{key[1]:#x}" if name == UNKNOWN and file else name
+            known[key] = in_file(names.name(entry), files.get(key[0].hex()), *key[1:])
         return known[key]
+
+    def in_file(name: str, path: str | None, offset: int, back: int) -> str:
+        if not path:
+            return name
+        address = lines(path).address(offset)
+        if name == UNKNOWN:
+            found = None if address is None else fixed.function(path, address)
+            name = found or f"{Path(path).name}+{offset:#x}"
+        return _with_line(name, None if address is None else lines(path).of(address - back))
 
     def place(address: int) -> str:
         if address not in places:
@@ -113,11 +122,16 @@ def read(
         # Where a function calls the program, that comes first, and how it was called.
         return frames[frames.index(copier) :] if copier in frames else frames
 
-    def user_frames(number: int, process: int, thread: str) -> tuple[str, ...]:
+    def user_frames(number: int, process: int, thread: str, called: bool) -> tuple[str, ...]:
         if number < 0:
             return (_missing(number),)
         trace = bpf["user_stacks"][ctypes.c_int(number)].trace
-        return tuple(named(entry, process, thread) for entry in trace if entry.status != _EMPTY)
+        entries = [entry for entry in trace if entry.status != _EMPTY]
+        # Of a call, system calls included, there is the address behind it.
+        return tuple(
+            named(entry, process, thread, 1 if at or called else 0)
+            for at, entry in enumerate(entries)
+        )
 
     return tuple(
         Stack(
@@ -127,7 +141,11 @@ def read(
             syscall=syscall_name(key.syscall),
             direction=direction(key.direction),
             kernel=kernel_frames(key.kernel, function(key.site)),
-            user=user_frames(key.user, key.process, _text(key.name)) if key.process else (),
+            user=user_frames(
+                key.user, key.process, _text(key.name), syscall_name(key.syscall) is not None
+            )
+            if key.process
+            else (),
             calls=cell.calls,
             bytes=cell.bytes,
         )
@@ -136,28 +154,43 @@ def read(
 
 
 class _Fixed:
-    """Programs at fixed addresses, that have no build ID where the kernel looks for it.
+    """Programs at fixed addresses, whose functions BCC does not find by build ID and offset.
 
-    Those of Go are: their note is in no segment of notes.
+    Those of Go have no build ID where the kernel looks for it: their note is in no segment of
+    notes.
     """
 
-    def __init__(self, paths: Iterable[str], names: Any) -> None:
+    def __init__(self, paths: Iterable[str], names: Any, lines: Callable[[str], Lines]) -> None:
+        self._lines = lines
         self._paths = {Path(path).name[:_NAME_LENGTH]: path for path in paths}
         self._functions = functools.cache(
             lambda path: sorted(names.functions(path)) if _is_fixed(path) else []
         )
 
-    def name(self, address: int, thread: str) -> str | None:
+    def name(self, address: int, thread: str, back: int = 0) -> str | None:
         """The function at an address, and its file, of the program that gave a thread its name.
 
-        ``None`` if there is none.
+        The line is that so many bytes ``back``. ``None`` if there is no function.
         """
         path = self._paths.get(thread)
-        functions = self._functions(path) if path else []
+        name = self.function(path, address) if path else None
+        if path is None or name is None:
+            return None
+        return _with_line(name, self._lines(path).of(address - back))
+
+    def function(self, path: str, address: int) -> str | None:
+        """The function at an address of a program, and its file; ``None`` if there is none."""
+        functions = self._functions(path)
         at = bisect.bisect(functions, (address, _LAST)) - 1
-        if path is None or at < 0 or at == len(functions) - 1:
+        if at < 0 or at == len(functions) - 1:
             return None
         return f"{functions[at][1]} [{Path(path).name}]"
+
+
+def _with_line(name: str, line: str | None) -> str:
+    """``main [srv]`` as ``main (srv.go:17) [srv]``."""
+    function, bracket, file = name.rpartition(" [")
+    return f"{function} ({line}){bracket}{file}" if line and function else name
 
 
 def _is_fixed(path: str) -> bool:

@@ -459,7 +459,7 @@ static inline void flowed(struct thread *thread, struct object_key *object, u32 
 	if (!is_same(&moved->object, object) || moved->descriptor != descriptor ||
 	    moved->syscall != syscall || moved->way != way) {
 		if (moved->calls)
-			add_flow(moved, bpf_get_current_pid_tgid() >> 32);
+			add_flow(moved, row_of_current());
 		bpf_get_current_comm(thread->name, sizeof(thread->name));
 		moved->object = *object;
 		moved->descriptor = descriptor;
@@ -712,7 +712,7 @@ static inline void add_work(u32 thread, u64 calls, u64 bytes)
 		return;
 	}
 	if (thread) {
-		worker->process = bpf_get_current_pid_tgid() >> 32;
+		worker->process = row_of_current();
 		bpf_get_current_comm(worker->name, sizeof(worker->name));
 	}
 	add_u64(&worker->calls, calls);
@@ -735,8 +735,8 @@ static inline void book(void *ctx, u32 role, u32 site, u32 direction, u32 syscal
 #ifdef STACKS
 	note_stacks(ctx, site, direction, syscall, bytes, here);
 #endif
-	add_booking(booked_to(thread, direction), here ? bpf_get_current_pid_tgid() >> 32 : 0,
-		    syscall, direction, 1, bytes);
+	add_booking(booked_to(thread, direction), here ? row_of_current() : 0, syscall, direction,
+		    1, bytes);
 	add_work(here ? id : 0, 1, bytes);
 }
 
@@ -748,7 +748,7 @@ static inline void give_copied(struct copied *copied)
 	tally_some(copied->role, copied->site, copied->direction, copied->syscall, copied->calls,
 		   copied->bytes, copied->caller);
 	if (copied->role == ROLE_PROGRAM && is_payload(copied->site))
-		add_booking(copied->object, bpf_get_current_pid_tgid() >> 32, copied->syscall,
+		add_booking(copied->object, row_of_current(), copied->syscall,
 			    copied->direction, copied->calls, copied->bytes);
 	copied->calls = copied->bytes = 0;
 }
@@ -811,7 +811,7 @@ static inline void copied_by(void *ctx, struct thread *thread, u32 role, u32 sit
 /* All that a thread's slots have: into the tables. */
 static inline void give_all(struct thread *thread)
 {
-	u32 process = bpf_get_current_pid_tgid() >> 32;
+	u32 row = row_of_current();
 	bool moved = false;
 
 #pragma nounroll
@@ -821,7 +821,7 @@ static inline void give_all(struct thread *thread)
 	for (int i = 0; i < SLOTS; i++) {
 		give_copied(&thread->copied[i]);
 		if (thread->moved[i].calls) {
-			add_flow(&thread->moved[i], process);
+			add_flow(&thread->moved[i], row);
 			moved = true;
 		}
 		thread->moved[i].calls = 0;

@@ -3,6 +3,7 @@
 A systemd of its own runs the unit, in namespaces and a cgroup of its own, as in a container.
 """
 
+import dataclasses
 import json
 import secrets
 import shutil
@@ -147,6 +148,15 @@ def everything(programs):
             **found(subjects.by_container(CONTAINER[:12])),
         )
         programs.attached("this machine", lambda: get(UNIT_PORT), **found(subjects.everybody()))
+        programs.attached(
+            "by unit",
+            lambda: (get(UNIT_PORT), get(CONTAINER_PORT)),
+            by_unit=True,
+            **found(subjects.everybody()),
+        )
+        programs.answer["found"]["units"] = [
+            dataclasses.asdict(row) for row in programs.look.units
+        ]
         programs.attached(
             "by name",
             lambda: (get(UNIT_PORT), get(CONTAINER_PORT)),

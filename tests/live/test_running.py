@@ -7,9 +7,14 @@ from zctrace.analysis import by_process, sentences
 
 
 @pytest.fixture(scope="module")
-def running(traced_on):
+def guest(traced_on):
     # Alone: the other suites are another worker's.
-    return traced_on("6.1", ("running",)).answers
+    return traced_on("6.1", ("running",))
+
+
+@pytest.fixture(scope="module")
+def running(guest):
+    return guest.answers
 
 
 def subject(answer):
@@ -66,6 +71,19 @@ def test_the_whole_machine(running):
     assert subject(answer).words.startswith("this machine (cgroup /")
     # The one that measures is not measured.
     assert "python3" not in {p.name for p in by_process.of(answer)}
+
+
+def test_the_whole_machine_by_unit(guest):
+    """Each row is a unit's, or another cgroup's: a server's, whichever process of it served."""
+    rows = {(row["unit"], row["call"]): row for row in guest.found["units"]}
+    sent = rows["nginx.service", "sendfile"]
+    assert (sent["received"], sent["delivered"], sent["copied"]) == (SIZE, SIZE, 0)
+    (container,) = {unit for unit, _ in rows if unit.startswith("docker-")}
+    read, written = rows[container, "pread64"], rows[container, "writev"]
+    assert (read["received"], read["copied"]) == (SIZE, SIZE)
+    assert SIZE <= written["delivered"] == written["copied"] < SIZE + 4096
+    assert ("nginx.service", "pread64") not in rows
+    assert "gone" not in {unit for unit, _ in rows}
 
 
 def test_one_thread_of_two(running):

@@ -90,7 +90,7 @@ class Programs:
             mount="", nonce=314159,
         )  # fmt: skip
         self._tracing, self._done = threading.Event(), threading.Event()
-        self.meter = self._tracer = None
+        self.meter = self._tracer = self.look = None
         self.answer = {"evidence": {}, "found": {}, "failures": {}, "seconds": {}}
 
     def everything(self, suites, room, choice, *, last):
@@ -109,7 +109,7 @@ class Programs:
             null = os.open(os.devnull, os.O_RDWR)
             self._tracer = Tracer(
                 self._request, self.meter, cgroup, [null] * 3, ENVIRONMENT,
-                self._done.is_set, self._heard,
+                self._done.is_set, self._heard, self._shown,
             )  # fmt: skip
             for suite in suites:
                 try:
@@ -159,6 +159,9 @@ class Programs:
             self.answer["failures"][name] = traceback.format_exc()
         finally:
             self._done.set()
+
+    def _shown(self, _, look):
+        self.look = look
 
     def _heard(self, step):
         """Whatever the tracer says."""

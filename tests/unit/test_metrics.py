@@ -16,11 +16,12 @@ from tests.unit.collectors import altered
 from zctrace import cli, errors
 from zctrace.analysis import program
 from zctrace.commands import metrics as command
-from zctrace.evidence.account import EXITED, INTERRUPTED, TIME, Look
+from zctrace.evidence.account import EXITED, INTERRUPTED, TIME, Look, UnitBytes
 from zctrace.evidence.schema import Evidence, Subject
-from zctrace.machine import program_job
+from zctrace.machine import program_job, subjects
 from zctrace.machine.places import Place
 from zctrace.machine.program_job import Wanted
+from zctrace.machine.subjects import Running
 from zctrace.reports.metrics import Exported, serving
 
 ON, OFF = "nginx, sendfile on", "nginx, sendfile off"
@@ -111,10 +112,10 @@ def test_a_unit_that_ends_and_comes_back(monkeypatch, recorded):
     monkeypatch.setattr(command, "_AGAIN_SECONDS", 0)
     ends, said = iter([EXITED, TIME, INTERRUPTED]), []
     looks = iter([None, errors.UsageError("x"), None])
-    subjects = []
+    traced = []
 
     def trace(place, wanted, say, look_on):
-        subjects.append(wanted.subject)
+        traced.append(wanted.subject)
         evidence = recorded[OFF]
         trace = dataclasses.replace(evidence.trace, ended=next(ends))
         return dataclasses.replace(evidence, trace=trace)
@@ -122,21 +123,69 @@ def test_a_unit_that_ends_and_comes_back(monkeypatch, recorded):
     def again():
         if found := next(looks):
             raise found
-        return Subject(pids=(len(subjects),), called="it")
+        return Subject(pids=(len(traced),), called="it")
 
     monkeypatch.setattr(program_job, "trace", trace)
     exported = Exported("it")
     wanted = Wanted(Subject(pids=(7,)))
     assert command.export(wanted, "host", None, exported, again, said.append) is None
-    assert [subject.pids for subject in subjects] == [(7,), (1,), (2,)]
+    assert [subject.pids for subject in traced] == [(7,), (1,), (2,)]
     assert [line for line in said if "waiting" in line] == ["waiting: x"]
-    assert exported._before.copied["pread64"] == 3 * SIZE
+    assert exported._before.copied["it", "pread64"] == 3 * SIZE
 
 
 def test_what_it_is_asked_for(monkeypatch):
-    for arguments in (["metrics"], ["metrics", "--name", "x", "--", "cp"]):
-        result = CliRunner().invoke(cli.app, arguments)
-        assert isinstance(result.exception, errors.UsageError)
+    result = CliRunner().invoke(cli.app, ["metrics", "--name", "x", "--", "cp"])
+    assert isinstance(result.exception, errors.UsageError)
+
+
+@pytest.mark.parametrize(
+    ("words", "by_unit"), [([], True), (["-p", "1"], False), (["--", "cp"], False)]
+)
+def test_all_of_the_machine_is_by_unit(monkeypatch, words, by_unit):
+    asked = []
+    monkeypatch.setattr(command, "export", lambda *given: asked.append(given))
+    monkeypatch.setattr(subjects, "everybody", lambda: Running(cgroup="/", called="all"))
+    CliRunner().invoke(cli.app, ["metrics", "--port", "0", *words], catch_exceptions=False)
+    ((wanted, _, _, exported, again, _),) = asked
+    assert wanted.subject.by_unit is again().by_unit is exported._by_unit is by_unit
+
+
+def rows(*found):
+    return Look({"read": 9}, {"write": 9}, {"write": 9}, 0, units=found)
+
+
+def test_each_unit_has_rows_of_its_own(recorded):
+    """A unit that is in no later look keeps its counters; the last look counts."""
+    exported = Exported("this machine", by_unit=True)
+    web, cron = (UnitBytes(name, "write", 0, 50, 60) for name in ("web.service", "cron"))
+    exported.look(rows(web, cron))
+    exported.look(rows(dataclasses.replace(web, delivered=70, copied=10)))
+    with serving(exported, 0) as where:
+        assert units(where) == {"web.service": (70, 60), "cron": (50, 60)}
+        exported.end(program.answer(recorded[OFF]))
+        assert units(where) == {"web.service": (70, 60), "cron": (50, 60)}
+        exported.look(rows(web))
+        assert units(where) == {"web.service": (120, 120), "cron": (50, 60)}
+
+
+def units(where):
+    """What each has delivered, and what the CPU copied for it."""
+    with urllib.request.urlopen(urllib.request.Request(where, headers=OPENMETRICS)) as answer:
+        text = answer.read().decode()
+    found = {
+        (sample.labels["subject"], sample.name): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.labels.get("call") == "write"
+    }
+    return {
+        subject: (
+            found[subject, "zctrace_delivered_bytes_total"],
+            found[subject, "zctrace_copied_bytes_total"],
+        )
+        for subject, _ in found
+    }
 
 
 def test_the_unit_file(tmp_path):
@@ -147,7 +196,7 @@ def test_the_unit_file(tmp_path):
     assert [o for o in options if o.startswith("--") and o not in shown] == []
     if not shutil.which("systemd-analyze"):
         or_skip("systemd is not installed")
-    unit = tmp_path / "zctrace-metrics@nginx.service"
+    unit = tmp_path / "zctrace-metrics.service"
     # One that is there, whether or not zctrace is installed.
     unit.write_text(text.replace("ExecStart=zctrace", "ExecStart=true"))
     checked = subprocess.run(

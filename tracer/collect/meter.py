@@ -358,6 +358,10 @@ class Meter:
         )
         return dataclasses.replace(account, stacks=kept)
 
+    def rows_of_cgroups(self, wanted: bool) -> None:
+        """Whether :meth:`account` has cgroups' numbers in place of processes'."""
+        self._bpf["rows_of_cgroups"][ctypes.c_int(0)] = ctypes.c_uint32(wanted)
+
     def executed(self) -> list[tuple[str, int]]:
         """As :func:`flows.executed`; none where programs' own memory is not watched."""
         return flows.executed(self._bpf) if self._options.own_memory else []

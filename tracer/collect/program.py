@@ -33,16 +33,9 @@ from zctrace.collect.launcher import ProgramGroup
 from zctrace.collect.meter import EMULATED_SETTLING_SECONDS, SETTLING_SECONDS
 from zctrace.collect.stacks import Programs
 from zctrace.collect.stretch import Every, Stretch
+from zctrace.collect.units import Units
 from zctrace.errors import SessionError
-from zctrace.evidence.account import (
-    CLOSED,
-    EXITED,
-    INTERRUPTED,
-    SERVED,
-    STRATEGY,
-    TIME,
-    Look,
-)
+from zctrace.evidence.account import CLOSED, EXITED, INTERRUPTED, SERVED, STRATEGY, TIME, Look
 from zctrace.evidence.schema import (
     LEFT,
     UNWATCHED,
@@ -157,7 +150,7 @@ class Tracer:
         self.group = ProgramGroup(request, cgroup, streams, environment)
         self._client = functools.partial(Client, request, streams, environment)
         self._stop, self._say, self._show = stop, say, show
-        self._programs = Programs()
+        self._programs, self._units, self._busiest = Programs(), Units(), Busiest()
         self.rights: dict[str, Any] = {}
         """What the program may do; known once it was started."""
         self.price: Price | None = None
@@ -168,7 +161,16 @@ class Tracer:
     def run(self, subject: Subject) -> Trace:
         """Trace one; raises ``ZctraceError``."""
         watch = self._command if subject.command else self._processes
-        return self._traced(lambda stretch: watch(subject, stretch))
+        self._meter.rows_of_cgroups(subject.by_unit)
+
+        def watched(stretch: Stretch) -> _Watched:
+            found = watch(subject, stretch)
+            if subject.by_unit:
+                # What came behind the last look.
+                self._show(found.seconds, self._complete(Look({}, {}, {}, 0), subject))
+            return found
+
+        return self._traced(watched)
 
     def marked(self, subject: Subject, meanwhile: Callable[[], None]) -> Trace:
         """Trace what a process marks as its window by itself, during ``meanwhile``.
@@ -353,6 +355,15 @@ class Tracer:
         with self.group.launch(when) as launcher, stretch:
             return launcher.control()
 
+    def _complete(self, look: Look, subject: Subject) -> Look:
+        """With what the account has, if that is wanted."""
+        if not (subject.busy or subject.by_unit):
+            return look
+        account = self._meter.account(self._programs)
+        busy = self._busiest.rows(account) if subject.busy else ()
+        units = self._units.rows(account) if subject.by_unit else ()
+        return dataclasses.replace(look, busy=busy, units=units)
+
     def _wait(
         self,
         subject: Subject,
@@ -364,7 +375,6 @@ class Tracer:
         began = time.monotonic()
         deadline = began + (subject.seconds or float("inf"))
         looks = Every(began, subject.interval)
-        busiest = Busiest()
         notes = Every(began, _NOTES_SECONDS if subject.stacks else None)
         self._programs.note(there() if subject.stacks else ())
         self._say(TRACING)
@@ -380,10 +390,6 @@ class Tracer:
                 if notes.due(now):
                     self._programs.note(there())
                 if looks.due(now):
-                    look = running.look()
-                    if subject.busy:
-                        busy = busiest.rows(self._meter.account(self._programs))
-                        look = dataclasses.replace(look, busy=busy)
-                    self._show(now - began, look)
+                    self._show(now - began, self._complete(running.look(), subject))
                 time.sleep(_POLL_SECONDS)
         return EXITED

@@ -83,18 +83,25 @@ def command(
 ) -> int | None:
     """Serve counters of moved and copied bytes, by system call, for Prometheus.
 
-    Goes on until Ctrl-C; with a command, until that ends. A unit, container or name may end
-    and come back.
+    Of all programs on this machine, by systemd unit, unless some are named. Goes on until
+    Ctrl-C; with a command, until that ends. A unit, container or name may end and come back.
     """
+    by_unit = not words and not running
 
     def subject() -> Subject:
-        return subject_of(words or [], running, period, follow=True, interval=interval)
+        return subject_of(
+            *(words or [], running, period),
+            follow=True,
+            interval=interval,
+            or_everybody=True,
+            by_unit=by_unit,
+        )
 
     first = subject()
     if words:
         first = replace(first, seconds=None)
     how = wanted(first, user, mechanism, keep=keep, boot_timeout=boot_timeout, module=module)
-    exported = Exported(first.called or first.words)
+    exported = Exported(first.called or first.words, by_unit=by_unit)
     with serving(exported, port) as where, shown(quiet=quiet) as say:
         notice(f"metrics at {where}")
         return export(how, kernel, cpus, exported, subject, say)

@@ -128,8 +128,9 @@ class Look:
     """What had moved, been copied and found no row of its own until now; bytes, by call.
 
     Unlike an account it does not know what is inside the program: what goes through a pipe
-    in there is received and delivered, too. ``busy`` are the processes, and the files, sockets
-    and pipes, that moved the most since the last look, if that is wanted.
+    in there is received and delivered, too. If that is wanted, ``busy`` are the processes, and
+    the files, sockets and pipes, that moved the most since the last look, and ``units`` what
+    each unit or other cgroup has moved.
     """
 
     received: dict[str, int]
@@ -137,6 +138,18 @@ class Look:
     copied: dict[str, int]
     overflow: int
     busy: tuple[Busy, ...] = ()
+    units: tuple[UnitBytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class UnitBytes:
+    """What a unit, or another cgroup, has moved in one call until now, and the CPU copied."""
+
+    unit: str
+    call: str
+    received: int
+    delivered: int
+    copied: int
 
 
 @dataclass(frozen=True)

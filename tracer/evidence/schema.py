@@ -54,8 +54,9 @@ class Subject:
     the user may open one. ``client``: a shell's command, not traced, that begins when the
     command listens; with it the tracing ends. ``user_copies``: from how many bytes on copies
     in the program's own memory count. ``copy_out`` are files that are taken out of a virtual
-    machine afterwards. ``busy``: looks have the busiest processes and things, too. ``only``:
-    what part of it the answer is about.
+    machine afterwards. ``busy``: looks have the busiest processes and things, too. ``by_unit``:
+    they have units, too, and the account's processes are the numbers of cgroups. ``only``: what
+    part of it the answer is about.
     """
 
     command: tuple[str, ...] = ()
@@ -73,6 +74,7 @@ class Subject:
     threads: tuple[int, ...] = ()
     copy_out: tuple[str, ...] = ()
     busy: bool = False
+    by_unit: bool = False
     only: Only | None = None
 
     @property

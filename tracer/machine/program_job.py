@@ -24,7 +24,7 @@ from zctrace.collect.describe import (
     TAKEN_OUT,
     TRACING,
 )
-from zctrace.evidence.account import Busy, Look
+from zctrace.evidence.account import Busy, Look, UnitBytes
 from zctrace.evidence.schema import Evidence, Request, Subject
 from zctrace.machine import collector_process, job, progress, qemu, staging
 from zctrace.machine.collector_process import SHARE
@@ -132,7 +132,8 @@ def serve(
 
 def _look(values: dict[str, Any]) -> Look:
     busy = tuple(Busy(**row) for row in values.pop("busy"))
-    return Look(**values, busy=busy)
+    units = tuple(UnitBytes(**row) for row in values.pop("units"))
+    return Look(**values, busy=busy, units=units)
 
 
 class _Steps:

@@ -25,25 +25,31 @@ _FIGURES = {
 _LABELS = ("subject", "call")
 
 
+_Key = tuple[str, str]
+"""A subject, and a call."""
+
+
 @dataclass
 class _Sums:
-    """Bytes, by call."""
+    """Bytes, by subject and call."""
 
-    received: Counter[str] = field(default_factory=Counter)
-    delivered: Counter[str] = field(default_factory=Counter)
-    copied: Counter[str] = field(default_factory=Counter)
+    received: Counter[_Key] = field(default_factory=Counter)
+    delivered: Counter[_Key] = field(default_factory=Counter)
+    copied: Counter[_Key] = field(default_factory=Counter)
 
 
 class Exported:
     """What one subject has moved since the beginning, over several traces.
+
+    Or, ``by_unit``, what each unit of it has.
 
     Counters never go back. A trace's figures are shown while it goes on; its self-tests have
     the last word when it ends, and are counted by their outcome. A collector of
     prometheus_client's.
     """
 
-    def __init__(self, subject: str) -> None:
-        self._subject = subject
+    def __init__(self, subject: str, *, by_unit: bool = False) -> None:
+        self._subject, self._by_unit = subject, by_unit
         self.kernel = ""
         self._lock = threading.Lock()
         self._before, self._now = _Sums(), _Sums()
@@ -56,11 +62,16 @@ class Exported:
         with self._lock:
             self._tracing = True
             for name in _FIGURES:
-                _raise(getattr(self._now, name), getattr(look, name))
+                if self._by_unit:
+                    now = {(row.unit, row.call): getattr(row, name) for row in look.units}
+                else:
+                    now = {(self._subject, c): n for c, n in getattr(look, name).items()}
+                _raise(getattr(self._now, name), now)
 
     def end(self, found: Answer) -> None:
         """A trace is over, and this is what it has found."""
-        last = _sums(found)
+        # By unit, there was a last look.
+        last = _Sums() if self._by_unit else _sums(self._subject, found)
         with self._lock:
             for name in _FIGURES:
                 own = getattr(self._now, name)
@@ -85,8 +96,8 @@ class Exported:
             for name, text in _FIGURES.items():
                 family = CounterMetricFamily(f"zctrace_{name}_bytes", text, labels=_LABELS)
                 total = getattr(self._before, name) + getattr(self._now, name)
-                for call, size in sorted(total.items()):
-                    family.add_metric([self._subject, call], size)
+                for labels, size in sorted(total.items()):
+                    family.add_metric(labels, size)
                 yield family
             yield CounterMetricFamily(
                 "zctrace_unknown_bytes",
@@ -109,21 +120,21 @@ class Exported:
             yield InfoMetricFamily("zctrace", "Version, and the kernel measured.", value=facts)
 
 
-def _sums(found: Answer) -> _Sums:
+def _sums(subject: str, found: Answer) -> _Sums:
     sums = _Sums()
     for flow in found.trace.account.flows:
         into = sums.delivered if flow.way is FlowWay.OUT else sums.received
-        into[flow.syscall or NO_CALL] += flow.bytes
+        into[subject, flow.syscall or NO_CALL] += flow.bytes
     if found.copied is not None:
         for line in found.calls:
-            sums.copied[line.name] += line.copied_bytes
+            sums.copied[subject, line.name] += line.copied_bytes
     return sums
 
 
-def _raise(sums: Counter[str], now: Mapping[str, int]) -> None:
+def _raise(sums: Counter[_Key], now: Mapping[_Key, int]) -> None:
     """To what there is now: a look is not of one moment, and may have less than the last."""
-    for call, size in now.items():
-        sums[call] = max(sums[call], size)
+    for key, size in now.items():
+        sums[key] = max(sums[key], size)
 
 
 class _Quiet(WSGIRequestHandler):

@@ -23,7 +23,7 @@ _REPEATED = 20
 def as_json(seconds: float, look: Look) -> str:
     """What there is after ``seconds``, since the beginning: an object on one line."""
     values = dataclasses.asdict(look)
-    del values["busy"]
+    del values["busy"], values["units"]
     return json.dumps({"seconds": round(seconds, 3), **values})
 
 

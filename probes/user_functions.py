@@ -93,24 +93,23 @@ src/hotspot/os_cpu/linux_x86/linux_x86_64.S, copy_linux_x86.inline.hpp and
 src/hotspot/share/prims/unsafe.cpp, whose function jumps to code that is made when the JVM
 starts. Every copy passes one of them once."""
 
-OWN_COPIES: tuple[UserCopy, ...] = (
-    UserCopy(
-        "runtime.memmove",
-        "",
-        ("runtime.memmove",),
-        1,
-        "Go's, which its compiler calls for what is not of a small constant size",
-        register="cx",
-    ),
-    UserCopy(
-        "memmove (linked in)",
-        "",
-        (),
-        1,
-        "glibc's in a program that is linked statically, all of its variants",
-        pattern=r"__(memmove|memcpy|mempcpy)_(?!chk|ifunc)\w+",
-    ),
+GO = UserCopy(
+    "runtime.memmove",
+    "",
+    ("runtime.memmove",),
+    1,
+    "Go's, which its compiler calls for what is not of a small constant size",
+    register="cx",
 )
+LINKED_IN = UserCopy(
+    "memmove (linked in)",
+    "",
+    (),
+    1,
+    "glibc's in a program that is linked statically, all of its variants",
+    pattern=r"__(memmove|memcpy|mempcpy)_(?!chk|ifunc)\w+",
+)
+OWN_COPIES: tuple[UserCopy, ...] = (GO, LINKED_IN)
 """In a program's own file, where that has symbols. Sources: Go 1.26, runtime/memmove_amd64.s
 (ABIInternal: the length is in the third register of cmd/compile/abi-internal.md); glibc 2.36,
 sysdeps/x86_64/multiarch/."""

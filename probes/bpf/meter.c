@@ -326,6 +326,15 @@ int on_process_exec(void *ctx)
 		syscall_of.delete(&former);
 		renumbered(former, thread);
 	}
+#if defined(OWN_MEMORY)
+	if (window_here())
+		has_become();
+#elif defined(STACKS)
+	struct object_key unused = {};
+
+	if (window)
+		noted_program(&unused);
+#endif
 	if (!window)
 		return 0;
 	note_stray();
@@ -334,13 +343,6 @@ int on_process_exec(void *ctx)
 		key = former;
 		windows.delete(&key);
 	}
-#if defined(OWN_MEMORY)
-	has_become();
-#elif defined(STACKS)
-	struct object_key unused = {};
-
-	noted_program(&unused);
-#endif
 	return 0;
 }
 
@@ -364,8 +366,12 @@ int on_process_exit(void *ctx)
 		thread_ends(thread);
 	if (key != process)
 		windows.delete(&key);
-	if (!u32_at(u64_at(task, TASK_SIGNAL), SIGNAL_LIVE))
+	if (!u32_at(u64_at(task, TASK_SIGNAL), SIGNAL_LIVE)) {
 		windows.delete(&process);
+#ifdef OWN_MEMORY
+		program_ends();
+#endif
+	}
 	return 0;
 }
 

@@ -2,7 +2,7 @@
  * Copies within a program's own memory, at the entry of the functions that make them. Only
  * in a meter that watches a program's functions. Settings, of one function:
  *
- *	PLACE_SITE
+ *	PLACE_SITE, PLACE_SLOT    the number of the site, and of the function among these
  *	PLACE_PUSHED              bytes on the stack above the address to return to
  *	PLACE_ON_STACK            where on the stack the number of units is; 0: in a register
  *	PLACE_UNIT                how many bytes each has
@@ -12,17 +12,56 @@
 
 #ifdef FLOWS
 #define OWN_MEMORY
-/* What programs the traced processes have become, and the sizes of their files. */
-BPF_HASH(executed, struct object_key, u64, MAX_OBJECTS);
+/*
+ * A program that a traced process has become. It may have functions that no probe is on: another
+ * C library, or another of its functions for the same purpose. Then it passes none.
+ */
+struct program {
+	struct object_key file;
+	u64 size;   /* of the file */
+	u64 passed; /* bits of the functions that it has called, by PLACE_SLOT */
+};
 
-/* The current process has become another program: it may have functions that no probe is on. */
+/* Of processes that are there, by number; and, of those that have ended, how many. */
+BPF_HASH(programs, u32, struct program, MAX_WINDOWS);
+BPF_HASH(executed, struct program, u64, MAX_OBJECTS);
+
+/* The current process's program ends, if it was noted. */
+static inline void program_ends(void)
+{
+	u32 process = bpf_get_current_pid_tgid() >> 32;
+	struct program *program = programs.lookup(&process), ended;
+	u64 nothing = 0, *count;
+
+	if (!program)
+		return;
+	ended = *program;
+	count = executed.lookup_or_try_init(&ended, &nothing);
+	if (!count)
+		count_lost(LOST_FLOW);
+	add_u64(count, 1);
+	programs.delete(&process);
+}
+
 static inline void has_become(void)
 {
-	struct object_key key = {};
-	u64 file = noted_program(&key), size = u64_at(u64_at(file, FILE_INODE), INODE_SIZE);
+	struct program program = {};
+	u32 process = bpf_get_current_pid_tgid() >> 32;
+	u64 file = noted_program(&program.file);
 
-	if (executed.update(&key, &size))
+	program_ends();
+	program.size = u64_at(u64_at(file, FILE_INODE), INODE_SIZE);
+	if (programs.update(&process, &program))
 		count_lost(LOST_FLOW);
+}
+
+static inline void passes(void)
+{
+	u32 process = bpf_get_current_pid_tgid() >> 32;
+	struct program *program = programs.lookup(&process);
+
+	if (program)
+		program->passed |= 1ULL << PLACE_SLOT;
 }
 #endif
 
@@ -73,6 +112,9 @@ int on_user_copy(struct pt_regs *ctx)
 	if (PLACE_ON_STACK)
 		units = user_word_at(ctx->sp + PLACE_ON_STACK);
 	count_hit(PLACE_SITE);
+#ifdef FLOWS
+	passes();
+#endif
 	if (units * PLACE_UNIT < USER_COPIES_FROM)
 		return 0;
 #ifdef FLOWS

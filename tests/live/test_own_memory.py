@@ -113,12 +113,20 @@ def test_a_program_that_is_linked_statically(live, tmp_path):
     frames = {frame for stack in found.stacks for frame in stack.user}
     # The C library's function has no frame of its own, so put() is not on the stack.
     assert "main (own.c:13) [own]" in frames
-    _, found = traced(*words, "--", "/bin/sh", "-c", f"{program}; true", status=0)
-    assert found.within == []
-    assert found.trace.unwatched == (
-        "own: it is linked statically, and no function of its own is watched",
-    )
-    assert found.doubts == (f"not watched: the own memory of {found.trace.unwatched[0]}",)
+    # Its library's function is another one, by the user's wish.
+    alone = str(tmp_path / "alone")
+    subprocess.run([compiler, "-g", "-O0", "-o", alone, source], check=True)
+    shell = f"{program}; {alone}; GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2,-ERMS {alone}; true"
+    _, found = traced(*words, "--", "/bin/sh", "-c", shell, status=0)
+    assert [(line.calls, line.copied_bytes) for line in found.within] == [
+        (PIECES, PIECES * PIECE)
+    ]
+    static, other = found.trace.unwatched
+    assert static == "own: it is linked statically, and no function of its own is watched"
+    assert other.startswith("alone: it called no function that is watched")
+    assert set(found.doubts) == {
+        f"not watched: the own memory of {one}" for one in (static, other)
+    }
 
 
 def test_a_function_that_is_not_watched_after_all_fails_the_self_tests(live, tmp_path):

@@ -52,7 +52,7 @@ def programs(meter):
         "on_fentry": at_entries,
         "on_kprobe": at_entries,
         "on_user_copy": [
-            (copy.function, user_functions.settings(copy, 0, 256)) for copy in USER_COPIES
+            (copy.function, user_functions.settings(copy, 0, 0, 256)) for copy in USER_COPIES
         ],
     }
     there = {event.site.handler for event in attach_plan.events}

@@ -1,17 +1,14 @@
-"""How programs are linked, lines of their code, and whether copies in their memory are seen."""
+"""How programs are linked, and the lines of their code."""
 
 import shutil
+import struct
 import subprocess
-import sys
-from types import SimpleNamespace
 
 import pytest
 
 from tests.conftest import or_skip
-from zctrace.collect import elf_files, user_functions
+from zctrace.collect import elf_files
 from zctrace.collect.elf_files import Lines, Linked, linked
-from zctrace.collect.subjects import Within
-from zctrace.probes.user_functions import PROGRAM_COPIES
 
 PROGRAM = """
 int twice(int number)
@@ -25,9 +22,6 @@ int main(int count, char **words)
 }
 """
 LOADER = "/lib64/ld-linux-x86-64.so.2"
-LIBRARY = "it has another C library than zctrace's own"
-STATIC = "it is linked statically, and no function of its own is watched"
-GO = "it is Go's, and no runtime.memmove of its own is watched"
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +40,6 @@ def compiled(tmp_path_factory):
         return str(path)
 
     return make
-
-
-@pytest.fixture
-def ours():
-    """The file of our C library, which has probes."""
-    return user_functions.places_in(PROGRAM_COPIES[0], "", None, [])[0].path
 
 
 @pytest.mark.parametrize("version", ["-gdwarf-4", "-gdwarf-5"])
@@ -117,13 +105,6 @@ def test_a_damaged_file_is_no_fault(compiled, tmp_path, how):
         assert how is not shuffled
 
 
-def test_a_large_file_is_not_read(compiled, monkeypatch):
-    path = compiled("-O0", "-gdwarf-5")
-    monkeypatch.setattr(elf_files, "_MOST_BYTES", 1000)
-    assert Lines(path)._units == Lines(path)._segments == []
-    assert Lines("/nonexistent").of(0) is None
-
-
 def test_how_programs_are_linked(compiled):
     assert linked(compiled("-O0")) == Linked(LOADER, go=False)
     assert linked(compiled("-static")) == Linked("", go=False)
@@ -131,98 +112,59 @@ def test_how_programs_are_linked(compiled):
         linked("/nonexistent")
 
 
-def test_whose_copies_are_seen(compiled, ours):
-    dynamic, static = compiled("-O0"), compiled("-static")
-    assert user_functions.unseen_of(dynamic, [ours]) is None
-    assert user_functions.unseen_of(sys.executable, [ours]) is None
-    assert user_functions.unseen_of(static, [ours]) == STATIC
-    # One of whose own functions there are probes.
-    assert user_functions.unseen_of(static, [ours, static]) is None
-
-
-def test_another_loader_is_another_library(compiled, ours, tmp_path):
-    """As in a container with another C library, or with another copy of the same one."""
-    other = tmp_path / "loader"
-    shutil.copy(LOADER, other)
-    found = user_functions.unseen_of(compiled("-O0"), [ours], lambda loader: str(other))
-    assert found == LIBRARY
-    dynamic = compiled(f"-Wl,--dynamic-linker={other}")
-    assert user_functions.unseen_of(dynamic, [ours]) == LIBRARY
-
-
-@pytest.mark.parametrize("interpreter", ["", LOADER])
-def test_go_has_functions_of_its_own(compiled, ours, monkeypatch, interpreter):
-    monkeypatch.setattr(elf_files, "linked", lambda path: Linked(interpreter, go=True))
-    program = compiled("-O0")
-    assert user_functions.unseen_of(program, [ours]) == GO
-    assert user_functions.unseen_of(program, [ours, program]) is None
-
-
-def test_a_jvm_has_a_library_of_its_own(compiled, ours, tmp_path):
-    program, library = tmp_path / "bin/java", tmp_path / "lib/server/libjvm.so"
-    for path in (program, library):
-        path.parent.mkdir(parents=True)
-        shutil.copy(compiled("-O0"), path)
-    found = user_functions.unseen_of(str(program), [ours])
-    assert found == "it is a JVM, and its library is not watched"
-    assert user_functions.unseen_of(str(program), [ours, str(library)]) is None
-
-
-def test_what_is_no_program_is_not_understood(tmp_path, ours):
-    (tmp_path / "it").write_text("#!/bin/sh\n")
-    found = user_functions.unseen_of(str(tmp_path / "it"), [ours])
-    assert found == "its file cannot be understood"
-
-
-def test_without_pyelftools_nothing_is_known(compiled, ours, monkeypatch):
-    for name in [name for name in sys.modules if name.startswith("elftools")]:
-        monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setitem(sys.modules, "elftools.elf.elffile", None)
-    found = user_functions.unseen_of(compiled("-O0"), [ours])
-    assert found.startswith("how it is linked is not known: apt-get install")
-    assert Lines(compiled("-O0", "-gdwarf-5")).of(0x1139) is None
-
-
-def test_programs_that_were_started(compiled, ours, tmp_path):
-    """By the path and the size that the kernel has: in a container it is another file."""
-    dynamic, static = compiled("-O0"), compiled("-static")
-
-    def size(path):
-        with open(path, "rb") as file:
-            return len(file.read())
-
-    within = Within(files=(ours,), unseen=("it 7: reason",))
-    found = within.unseen_of(
-        [
-            (dynamic, size(dynamic)),
-            (static, size(static)),
-            (static, size(static)),
-            (dynamic, size(dynamic) + 1),
-            (f"{tmp_path}/gone", 1),
-            ("", 1),
-        ]
+def header(size, entries=0, number=0, sections=b""):
+    """An ELF file's, with section headers behind it."""
+    ident = b"\x7fELF\2\1\1".ljust(16, b"\0")
+    fields = struct.pack(
+        "<HHIQQQIHHHHHH", 2, 62, 1, 0, 0, 64, 0, 64, 56, 0, size, number, entries
     )
-    assert found == (
-        "it 7: reason",
-        f"program-static: {STATIC}",
-        "program-O0: its file is not found",
-        "gone: its file is not found",
-        "a program: its file is not found",
-    )
+    return ident + fields + sections
 
 
-def test_resolvers_are_no_copies():
-    """glibc chooses a function by the processor once, in a function with a name of its own."""
-    (own,) = [copy for copy in PROGRAM_COPIES if copy.pattern]
-    names = [
-        "__memcpy_avx_unaligned_erms",
-        "__mempcpy_ifunc",
-        "__memmove_chk_erms",
-        "__memmove_ssse3",
-    ]
-    find = SimpleNamespace(
-        functions=lambda path: [(number, name) for number, name in enumerate(names)],
-        offset_of=lambda path, name: names.index(name),
+def section(size, kind=1):
+    return struct.pack("<IIQQQQIIQQ", 0, kind, 0, 0, 64, size, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        header(0, sections=section(1 << 40)),
+        header(64, sections=section(1 << 40)),
+        header(64, number=2, sections=section(0) + section(1 << 40, kind=2)),
+        header(40, number=1, sections=section(0)),
+    ],
+    ids=["no size", "as many as can be", "a large table", "of 32 bits"],
+)
+def test_a_file_that_would_keep_us_for_hours(tmp_path, data):
+    """The kernel executes it: it does not look at section headers."""
+    path = tmp_path / "hostile"
+    path.write_bytes(data.ljust(4096, b"\0"))
+    with pytest.raises(ValueError, match="section"):
+        linked(str(path))
+    assert Lines(str(path)).of(0x1000) is None
+
+
+def test_more_debugging_information_than_is_read(compiled, monkeypatch):
+    path = compiled("-O0", "-gdwarf-5", "-gz")
+    assert Lines(path)._units
+    monkeypatch.setattr(elf_files, "_MOST_BYTES", 100)
+    assert Lines(path)._units == []
+
+
+@pytest.mark.parametrize("name", [".gopclntab", ".data.rel.ro.gopclntab", ".go.buildinfo"])
+def test_go_is_known_by_its_sections(compiled, tmp_path, name):
+    """Position-independent programs of older ones have no table of functions by that name."""
+    path = str(tmp_path / "go")
+    (tmp_path / "of_go").write_text("go")
+    subprocess.run(
+        ["objcopy", "--add-section", f"{name}={tmp_path}/of_go", compiled("-O0"), path],
+        check=True,
     )
-    found = user_functions.places_in(own, "it", find, [])
-    assert [place.offset for place in found] == [0, 3]
+    assert linked(path) == Linked(LOADER, go=True)
+    subprocess.run(
+        ["objcopy", "--add-section", f"{name}={tmp_path}/of_go", compiled("-static"), path],
+        check=True,
+    )
+    assert linked(path) == Linked("", go=True, c=True)
+    subprocess.run(["strip", path], check=True)
+    assert linked(path) == Linked("", go=True, c=False)

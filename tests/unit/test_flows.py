@@ -44,20 +44,33 @@ def names(*parts):
 
 
 def test_the_whole_of_a_file_system_comes_before_a_part():
-    assert flows._mount_points(mounts.parse(MOUNTS)) == {8 << 20 | 1: "/", 25: "/tmp"}
+    found = flows._mounts(mounts.parse(MOUNTS))
+    assert {device: str(several[0].point) for device, several in found.items()} == {
+        8 << 20 | 1: "/",
+        25: "/tmp",
+    }
 
 
 @pytest.mark.parametrize(
-    ("parts", "mount", "path"),
+    ("parts", "points", "path"),
     [
-        (("file", "folder"), "/", "/folder/file"),
-        (("file",), "/tmp", "/tmp/file"),
-        ((), "/tmp", "/tmp"),
-        (tuple("jihgfedcba"), "/", "/…/a/b/c/d/e/f/g/h/i/j"),
+        (("file", "folder"), {"/": "/"}, "/folder/file"),
+        (("file",), {"/": "/tmp"}, "/tmp/file"),
+        ((), {"/": "/tmp"}, "/tmp"),
+        (tuple("jihgfedcba"), {"/": "/"}, "/…/a/b/c/d/e/f/g/h/i/j"),
+        # Parts of btrfs, of which the whole is mounted nowhere, or somewhere.
+        (("cp", "bin", "@"), {"/@": "/", "/@home": "/home"}, "/bin/cp"),
+        (("file", "me", "@home"), {"/@": "/", "/@home": "/home"}, "/home/me/file"),
+        (("file", "@other"), {"/@": "/", "/@home": "/home"}, "/@other/file"),
+        (("file", "@"), {"/": "/all", "/@": "/"}, "/all/@/file"),
+        (("file", "folder"), {}, "/folder/file"),
     ],
 )
-def test_paths(parts, mount, path):
-    assert flows._path(names(*parts), mount) == path
+def test_paths(parts, points, path):
+    mounted = [
+        mounts.Mount(1, root, Path(point), "x", "x", ()) for root, point in points.items()
+    ]
+    assert flows._path(names(*parts), mounted) == path
 
 
 def test_sockets():
@@ -126,7 +139,7 @@ def test_a_thing_has_the_index_of_its_peer():
     keys = [key(stat.S_IFSOCK, 7), key(stat.S_IFIFO, 8), key(stat.S_IFSOCK, 9)]
     entries = [local(0xA0, 0xB0), entry(), local(0xB0, 0xA0)]
     objects = Table(*((vars(k), vars(e)) for k, e in zip(keys, entries, strict=True)))
-    assert [thing.peer for thing in flows._Things(objects, {}).all] == [2, None, 0]
+    assert [thing.peer for thing in flows.Things(objects, {}).all] == [2, None, 0]
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_reading(tmp_path):
     names = SimpleNamespace(
         add_file=added.append,
         build_id=lambda path: "12" * 20,
-        name=lambda place: "main [program]" if place.offset == 1 else "[unknown]",
+        name=lambda place: "main [program]" if place.offset == 0 else "[unknown]",
     )
     tables = {
         "stacks": SimpleNamespace(
@@ -256,9 +256,9 @@ def test_lines_are_of_the_calls(tmp_path, monkeypatch, syscall, innermost):
         {}.get,
     )
     assert stack.user == (
-        f"f4 (it.c:{innermost}) [program]",
-        "f4 (it.c:4099) [program]",
-        "f8 (it.c:4103) [program]",
+        f"f{innermost - 4096} (it.c:{innermost}) [program]",
+        "f3 (it.c:4099) [program]",
+        "f7 (it.c:4103) [program]",
         "f0 [program]",
     )
 

@@ -10,8 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.conftest import or_skip
-from zctrace import errors
+from zctrace import errors, trust
 from zctrace.collect import cgroups, user_functions
 from zctrace.collect import subjects as collected
 from zctrace.commands.subjects import subject_of
@@ -121,29 +120,7 @@ def test_a_thread_by_number():
             process.kill()
 
 
-def test_a_program_without_our_c_library_is_told_apart():
-    """Copies in its memory would not be seen."""
-    busybox = shutil.which("busybox")
-    if not busybox:
-        or_skip("busybox-static is not installed")
-    (ours,) = user_functions.places_in(OURS, "", None, [])[:1]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    body = "print(flush=True); input()"
-    with (
-        subprocess.Popen([busybox, "sh", "-c", "echo; read x"], **pipes) as other,
-        subprocess.Popen([sys.executable, "-c", body], **pipes) as same,
-    ):
-        try:
-            for process in (other, same):
-                process.stdout.readline()  # its libraries are there
-            file = f"/proc/{other.pid}/root{busybox}"
-            library = "it has another C library than zctrace's own"
-            assert user_functions.unseen_in(other.pid, [ours.path]) == library
-            assert user_functions.unseen_in(other.pid, [ours.path, file]) is None
-            assert user_functions.unseen_in(same.pid, [ours.path]) is None
-        finally:
-            other.kill()
-            same.kill()
+def test_the_files_of_processes():
     assert user_functions.programs_of([os.getpid(), 4194999]) == [
         f"/proc/{os.getpid()}/root{Path('/proc/self/exe').readlink()}"
     ]
@@ -245,7 +222,7 @@ def test_a_machine_by_its_name(hierarchy, path):
 def engines(hierarchy, tmp_path, monkeypatch):
     """Commands that answer so, the only ones there are."""
     monkeypatch.setattr(subjects, "_ENGINES", ("docker", "podman", "nerdctl"))
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(trust, "SYSTEM_PATH", f"{tmp_path}/bin:/usr/bin:/bin")
     (tmp_path / "bin").mkdir()
 
     def make(**answers):
@@ -291,10 +268,18 @@ def test_a_name_that_is_also_the_beginning_of_an_id(hierarchy, engines):
 def test_an_engine_that_does_not_help(hierarchy, engines, monkeypatch, answer):
     monkeypatch.setattr(subjects, "_ENGINE_SECONDS", 0.5)
     hierarchy(f"docker-{HEX}.scope")
-    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:/usr/bin:/bin")
     engines(docker=answer, podman="exit 1", nerdctl="exit 1")
     with pytest.raises(errors.UsageError, match="--container web: no cgroup"):
         subjects.by_container("web")
+
+
+@pytest.mark.parametrize("name", ["e" * 12, "e" * 64, POD])
+def test_no_engine_is_asked_of_what_is_no_name(hierarchy, engines, tmp_path, name):
+    hierarchy(f"docker-{OTHER}.scope")
+    engines(docker=f"echo asked > {tmp_path}/asked; echo {OTHER}")
+    with pytest.raises(errors.UsageError):
+        subjects.by_container(name)
+    assert not (tmp_path / "asked").exists()
 
 
 def test_a_name_is_no_option_of_an_engine(hierarchy, engines, tmp_path):

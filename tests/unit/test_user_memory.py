@@ -261,10 +261,11 @@ def test_who_copies_in_a_jvm():
 )
 def test_where_a_function_s_number_of_bytes_is(function, pushed, on_stack, unit):
     (copy,) = (copy for copy in USER_COPIES if copy.function == function)
-    assert user_functions.settings(copy, 33, 256) == {
+    assert user_functions.settings(copy, 33, 2, 256) == {
         "PLACE_SITE": 33,
         "PLACE_PUSHED": pushed,
         "PLACE_ON_STACK": on_stack,
+        "PLACE_SLOT": 2,
         "PLACE_UNIT": unit,
         "PLACE_FIRST": REGISTER_NUMBERS["dx"],
         "USER_COPIES_FROM": 256,
@@ -295,7 +296,7 @@ def offsets(copy, names, path="/srv/program", libraries=()):
 def test_go_has_its_length_in_another_register():
     names = Names(**{"runtime.memmove": 0x77, "main.main": 0x99})
     assert offsets(OF_GO, names) == [("/srv/program", 0x77)]
-    assert user_functions.settings(OF_GO, 1, 1)["PLACE_FIRST"] == REGISTER_NUMBERS["cx"]
+    assert user_functions.settings(OF_GO, 1, 0, 1)["PLACE_FIRST"] == REGISTER_NUMBERS["cx"]
     assert offsets(OF_GO, Names()) == []
     assert offsets(OF_GO, names, path="") == []
 

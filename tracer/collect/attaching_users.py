@@ -65,7 +65,7 @@ class UserFunctions:
         return watched
 
     def _attach(self, copy: UserCopy, slot: int, places: Iterable[Place], process: int) -> None:
-        values = user_functions.settings(copy, self._first + slot, self._least)
+        values = user_functions.settings(copy, self._first + slot, slot, self._least)
         for place in places:
             program = self._programs.load(ON_USER_COPY, bpf_syscall.PROBE, slot, values)
             event = attempt(

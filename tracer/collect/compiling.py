@@ -89,7 +89,7 @@ def tables(options: MeterOptions) -> tuple[str, ...]:
         *("tallies", "windows", "syscall_of", "calls", "transforming", "owners"),
         *(flows.TABLES if options.follow_flows else ("requests", "mappings")),
         *(stacks.TABLES if options.keep_stacks else ()),
-        *(("executed",) if options.own_memory else ()),
+        *(("programs", "executed") if options.own_memory else ()),
     )
 
 

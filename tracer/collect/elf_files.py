@@ -15,20 +15,28 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-_GO_FUNCTIONS = "gopclntab"
-"""How the name of the section ends that Go's programs have, stripped or not."""
+_OF_GO = ("gopclntab", ".go.buildinfo", ".note.go.buildid")
+"""How names of sections end that Go's programs have, stripped or not."""
+_C_FUNCTIONS = ("memcpy", "memmove")
+_SECTION_BYTES = 64
+"""Of a header of a section (Elf64_Shdr)."""
 _ADDRESS = "address"
 _MOST_BYTES = 256 << 20
-"""Of a file: a browser has gigabytes of them, which take minutes to read."""
+"""Of debugging information, unpacked: a browser has gigabytes, which take minutes to read."""
 
 
 @dataclass(frozen=True)
 class Linked:
-    """How a program is linked: ``interpreter`` is what loads its libraries, empty if it is
-    linked statically; ``go`` is whether there is code of Go's in it."""
+    """How a program is linked.
+
+    ``interpreter`` is what loads its libraries, empty if it is linked statically. ``go`` is
+    whether there is code of Go's in it. ``c`` is whether there are a C library's functions in
+    one that has Go's and is linked statically.
+    """
 
     interpreter: str
     go: bool
+    c: bool = False
 
 
 def linked(path: str) -> Linked:
@@ -39,13 +47,28 @@ def linked(path: str) -> Linked:
     with open(path, "rb") as file:
         try:
             elf = ELFFile(file)
+            _require_sane(elf, path)
             loaders = [s.get_interp_name() for s in elf.iter_segments("PT_INTERP")]
-            sections = [section.name for section in elf.iter_sections()]
+            go = any(section.name.endswith(_OF_GO) for section in elf.iter_sections())
+            symbols = elf.get_section_by_name(".symtab") if go and not loaders else None
+            c = symbols and any(map(symbols.get_symbol_by_name, _C_FUNCTIONS))
         except Exception as error:  # what a file has in it is anything at all
             raise ValueError(f"{path}: {error}") from error
-    return Linked(
-        loaders[0] if loaders else "", any(name.endswith(_GO_FUNCTIONS) for name in sections)
-    )
+    return Linked(loaders[0] if loaders else "", go=go, c=bool(c))
+
+
+def _require_sane(elf: Any, path: str) -> None:
+    """Raises ``ValueError`` for a file that would keep us for hours, or take all memory.
+
+    The kernel executes one with any section headers: it does not look at them.
+    """
+    size = Path(path).stat().st_size
+    if elf["e_shnum"] and elf["e_shentsize"] != _SECTION_BYTES:
+        raise ValueError("its section headers are not of this architecture")
+    if elf.num_sections() * _SECTION_BYTES > size:
+        raise ValueError("it has more section headers than bytes")
+    if any(s["sh_size"] > size for s in elf.iter_sections() if s["sh_type"] != "SHT_NOBITS"):
+        raise ValueError("it has sections that are larger than itself")
 
 
 class Lines:
@@ -61,11 +84,13 @@ class Lines:
         self._rows = cache(self._table)
         # As above.
         with suppress(Exception):
-            if Path(path).stat().st_size > _MOST_BYTES:
-                return
             from elftools.elf.elffile import ELFFile
 
             elf = ELFFile(io.BufferedReader(io.FileIO(path)))
+            _require_sane(elf, path)
+            sizes = [s.data_size for s in elf.iter_sections() if "debug_" in s.name]
+            if sum(sizes) > _MOST_BYTES:
+                return
             self._segments = [
                 (s["p_offset"], s["p_filesz"], s["p_vaddr"])
                 for s in elf.iter_segments("PT_LOAD")

@@ -198,7 +198,7 @@ def read(
     syscall_name: Callable[[int], str | None],
 ) -> Account:
     """Everything since the tables were cleared; ``payload`` are the sites that copy some."""
-    things = _Things(tables["objects"], mounts())
+    things = Things(tables["objects"], mounts())
     moved: dict[Flow, Counter[str]] = defaultdict(Counter)
     booked: dict[Booking, Counter[str]] = defaultdict(Counter)
 
@@ -253,19 +253,6 @@ def read(
     return Account(tuple(things.all), flows, bookings, tuple(workers), overflow)
 
 
-def executed(tables: Any) -> list[tuple[str, int]]:
-    """The files of programs that traced processes have become, and their sizes.
-
-    Only of a meter that watches programs' own memory.
-    """
-    things = _Things(tables["objects"], mounts())
-    found = []
-    for key, size in tables["executed"].items():
-        number = things.number(key)
-        found.append(("" if number is None else things.all[number].name, int(size.value)))
-    return sorted(found)
-
-
 def _workers(tables: Any, kept: threads.Kept) -> list[Worker]:
     """By thread; what is kept of one that has not ended is newer than what the table has."""
     found: dict[int, Worker] = {}
@@ -282,14 +269,14 @@ def _workers(tables: Any, kept: threads.Kept) -> list[Worker]:
     return list(found.values())
 
 
-class _Things:
+class Things:
     """All of them, by number; those that there was no room for are one for each kind."""
 
     def __init__(self, objects: Any, mounted: Sequence[Mount]) -> None:
         self.all: list[Thing] = []
         self._numbers: dict[tuple[int, int, int], int] = {}
         self._more: dict[tuple[int, int], int] = {}
-        points = _mount_points(mounted)
+        points = _mounts(mounted)
         beneath = functools.cache(lambda device: of_file_system(device, mounted))
         connected: list[tuple[int, Any]] = []
         for key, entry in objects.items():
@@ -312,14 +299,12 @@ class _Things:
         return self._more[sort]
 
 
-def _mount_points(mounted: Iterable[Mount]) -> dict[int, str]:
-    """Where file systems are mounted, by device number; the whole of one before a part."""
-    found: dict[int, Mount] = {}
-    for mount in mounted:
-        known = found.setdefault(mount.device, mount)
-        if len(mount.root) < len(known.root):
-            found[mount.device] = mount
-    return {device: str(mount.point) for device, mount in found.items()}
+def _mounts(mounted: Iterable[Mount]) -> dict[int, list[Mount]]:
+    """Where file systems are mounted, by device number; the whole of one before its parts."""
+    found: dict[int, list[Mount]] = defaultdict(list)
+    for mount in sorted(mounted, key=lambda mount: len(mount.root)):
+        found[mount.device].append(mount)
+    return found
 
 
 def _kind(mode: int) -> ThingKind:
@@ -333,7 +318,10 @@ def _kind(mode: int) -> ThingKind:
 
 
 def _thing(
-    key: Any, entry: Any, points: dict[int, str], beneath: Callable[[int], tuple[str, ...]]
+    key: Any,
+    entry: Any,
+    points: dict[int, list[Mount]],
+    beneath: Callable[[int], tuple[str, ...]],
 ) -> Thing:
     kind = _kind(key.kind)
     if kind == SOCKET:
@@ -341,7 +329,7 @@ def _thing(
         return Thing(SOCKET, sockets.name(key.inode, entry), type=protocol)
     if kind == PIPE:
         return Thing(PIPE, f"pipe:[{key.inode}]", type="")
-    path = _path(bytes(entry.names), points.get(key.device, ""))
+    path = _path(bytes(entry.names), points.get(key.device, []))
     # What is in no folder, like event counters, which share one inode, and memfd_create(2).
     name = path or f"{_NAMELESS.get(kind, kind)}:[{key.inode}]"
     if kind == DEVICE:
@@ -362,12 +350,19 @@ def _more(key: Any) -> Thing:
     return Thing(SOCKET, f"more {protocol} sockets", many=True, type=protocol)
 
 
-def _path(names: bytes, mount: str) -> str:
+def _path(names: bytes, mounted: Sequence[Mount]) -> str:
     """From the last name to the first, as many as the meter has room for."""
     parts = [
         names[at : at + _NAME_BYTES].split(b"\0")[0].decode(errors="replace")
         for at in range(0, len(names), _NAME_BYTES)
     ]
     known = [part for part in parts if part]
-    beyond = ["…"] if len(known) == len(parts) else []
-    return "/".join([mount.rstrip("/"), *beyond, *reversed(known)])
+    if len(known) == len(parts):
+        known.append("…")
+    path = "/".join(["", *reversed(known)]) if known else ""
+    # Names begin at the file system's root; of btrfs a part may be mounted, and no more.
+    whole = [mount for mount in mounted if mount.root == "/"]
+    inside = [mount for mount in mounted if path.startswith(f"{mount.root}/")]
+    for mount in (*whole, *reversed(inside)):
+        return f"{str(mount.point).rstrip('/')}{path.removeprefix(mount.root.rstrip('/'))}"
+    return path

@@ -14,6 +14,7 @@ from zctrace.collect import (
     compiled,
     compiling,
     flows,
+    own_memory,
     processes,
     readings,
     stacks,
@@ -362,9 +363,9 @@ class Meter:
         """Whether :meth:`account` has cgroups' numbers in place of processes'."""
         self._bpf["rows_of_cgroups"][ctypes.c_int(0)] = ctypes.c_uint32(wanted)
 
-    def executed(self) -> list[tuple[str, int]]:
-        """As :func:`flows.executed`; none where programs' own memory is not watched."""
-        return flows.executed(self._bpf) if self._options.own_memory else []
+    def executed(self) -> list[own_memory.Executed]:
+        """As :func:`own_memory.executed`; none where that is not watched."""
+        return own_memory.executed(self._bpf) if self._options.own_memory else []
 
     def running(self) -> flows.Running:
         """What moves and is copied, to be looked at while it does; a context manager."""

@@ -20,6 +20,7 @@ from zctrace.collect import (
     cgroups,
     cpu_time,
     obstacles,
+    own_memory,
     processes,
     subjects,
     threads,
@@ -85,7 +86,7 @@ def trace(
         tracer.price = price
         within = subject.user_copies is not None
         if within:
-            tracer.within = subjects.watch_within(meter.user_functions, subject, environment)
+            tracer.memory = own_memory.watch(meter.user_functions, subject, environment)
         with watch.phase("trace", f"{RUNNING} the self-tests"):
             traced = tracer.run(subject)
         return instrument.evidence(
@@ -155,7 +156,7 @@ class Tracer:
         """What the program may do; known once it was started."""
         self.price: Price | None = None
         """What the meter costs, if it was timed."""
-        self.within = subjects.Within()
+        self.memory = own_memory.OwnMemory()
         """Where copies in its own memory are seen."""
 
     def run(self, subject: Subject) -> Trace:
@@ -222,8 +223,8 @@ class Tracer:
             price=self.price,
             client_status=watched.client_status,
             cpu_seconds=watched.cpu_seconds,
-            watched=self.within.functions,
-            unwatched=self.within.unseen_of(meter.executed()),
+            watched=self.memory.functions,
+            unwatched=self.memory.unseen(meter.executed()),
         )
 
     def _command(self, subject: Subject, stretch: Stretch) -> _Watched:
@@ -281,6 +282,8 @@ class Tracer:
                 self._meter.open_window(key, Role.PROGRAM, scope)
             opened |= now
         opened = {threads.number_of(key) for key in opened | now}
+        if subject.user_copies is not None:
+            self.memory.look_at(opened)
         self.rights = subjects.rights(there)
         began, used = time.monotonic(), cpu_time.of_processes(opened)
         with self._client(subject) as client:
@@ -375,7 +378,8 @@ class Tracer:
         began = time.monotonic()
         deadline = began + (subject.seconds or float("inf"))
         looks = Every(began, subject.interval)
-        notes = Every(began, _NOTES_SECONDS if subject.stacks else None)
+        within = subject.user_copies is not None
+        notes = Every(began, _NOTES_SECONDS if subject.stacks or within else None)
         self._programs.note(there() if subject.stacks else ())
         self._say(TRACING)
         with self._meter.running() as running:
@@ -388,7 +392,8 @@ class Tracer:
                 if client.has_ended(there() if client.wanted else ()):
                     return SERVED
                 if notes.due(now):
-                    self._programs.note(there())
+                    self._programs.note(there() if subject.stacks else ())
+                    self.memory.look_for_jvms(there() if within else ())
                 if looks.due(now):
                     self._show(now - began, self._complete(running.look(), subject))
                 time.sleep(_POLL_SECONDS)

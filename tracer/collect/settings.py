@@ -20,7 +20,7 @@ OF_PLACE = (
     *("PLACE_SITE", "PLACE_AMOUNT", "PLACE_FIRST", "PLACE_SECOND", "PLACE_MEMBER"),
     *("PLACE_FROM", "PLACE_TO", "PLACE_DIRECTION", "PLACE_SKB", "PLACE_START", "PLACE_SIZE"),
     *("PLACE_LARGE", "PLACE_NESTS", "PLACE_AFTER_ROUTINE"),
-    *("PLACE_PUSHED", "PLACE_ON_STACK", "PLACE_UNIT"),
+    *("PLACE_PUSHED", "PLACE_ON_STACK", "PLACE_UNIT", "PLACE_SLOT"),
 )
 """What there is to know of one place, for the program that is loaded for it."""
 OF_EVENTS = tuple(

@@ -7,6 +7,7 @@ the programs' files are.
 from __future__ import annotations
 
 import bisect
+import copy
 import ctypes
 import functools
 import struct
@@ -97,7 +98,10 @@ def read(
         if key[1] >= _MOST_OFFSET:
             return UNKNOWN
         if key not in known:
-            known[key] = in_file(names.name(entry), files.get(key[0].hex()), *key[1:])
+            # Behind a call that does not return begins another function.
+            at = copy.copy(entry)
+            at.offset = max(key[1] - back, 0)
+            known[key] = in_file(names.name(at), files.get(key[0].hex()), *key[1:])
         return known[key]
 
     def in_file(name: str, path: str | None, offset: int, back: int) -> str:
@@ -105,7 +109,7 @@ def read(
             return name
         address = lines(path).address(offset)
         if name == UNKNOWN:
-            found = None if address is None else fixed.function(path, address)
+            found = None if address is None else fixed.function(path, address - back)
             name = found or f"{Path(path).name}+{offset:#x}"
         return _with_line(name, None if address is None else lines(path).of(address - back))
 
@@ -173,7 +177,7 @@ class _Fixed:
         The line is that so many bytes ``back``. ``None`` if there is no function.
         """
         path = self._paths.get(thread)
-        name = self.function(path, address) if path else None
+        name = self.function(path, address - back) if path else None
         if path is None or name is None:
             return None
         return _with_line(name, self._lines(path).of(address - back))

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zctrace import packages
-from zctrace.collect import elf_files
 from zctrace.collect.process_maps import as_seen_by, mappings
 from zctrace.errors import TraceError
 from zctrace.plan.places import REGISTER_NUMBERS
@@ -23,21 +21,31 @@ from zctrace.probes.user_functions import UserCopy
 
 _TUNABLES = b"GLIBC_TUNABLES="
 _PUSH = b"\x55"
-_ANOTHER_LIBRARY = "it has another C library than zctrace's own"
+Identity = tuple[int, int]
+"""Of a file: the device's number, and the inode's."""
+_JVMS = (
+    *("lib/server", "lib/client", "lib/minimal", "lib/runtime/lib/server"),
+    *("lib/*/server", "lib/*/client", "jre/lib/*/server", "jre/lib/*/client"),
+)
+"""Where a JVM has its library, from its own folder: of Java 9 and later, of an application with
+a JVM of its own, and of Java 8."""
 _MOST_INTERPRETERS, _FIRST_LINE_BYTES = 4, 256
 """As the kernel has it (BINPRM_BUF_SIZE, and the depth that it allows in fs/exec.c)."""
 _IN_REGISTER = 3
 """The argument that is a number of units, where it is not on the stack."""
 
 
-def settings(copy: UserCopy, number: int, least: int) -> dict[str, int]:
-    """What the meter has to know of a function (probes/bpf/user_memory.c): its number, and from
-    how many bytes on its copies count."""
+def settings(copy: UserCopy, number: int, slot: int, least: int) -> dict[str, int]:
+    """What the meter has to know of a function (probes/bpf/user_memory.c).
+
+    Its number, its ``slot`` among such functions, and from how many bytes on its copies count.
+    """
     pushed = 8 if copy.pushes else 0
     # Behind the address to return to come the arguments that there are no registers for.
     on_stack = 0 if copy.argument == _IN_REGISTER else pushed + 8 + 8 * (copy.argument - 7)
     return {
         "PLACE_SITE": number,
+        "PLACE_SLOT": slot,
         "PLACE_PUSHED": pushed,
         "PLACE_ON_STACK": on_stack,
         "PLACE_UNIT": copy.unit,
@@ -145,62 +153,25 @@ def program_of(command: str, folder: str, environment: Mapping[str, str]) -> str
 
 def programs_of(pids: Iterable[int]) -> list[str]:
     """The files of processes, as we see them; none of one that is gone."""
-    found: dict[tuple[int, int], str] = {}
+    found: dict[Identity, str] = {}
     for pid in sorted(pids):
+        # Also one that was deleted, or replaced, since it began.
+        program = f"/proc/{pid}/exe"
         with suppress(OSError):
-            file = as_seen_by(pid, str(Path(f"/proc/{pid}/exe").readlink()))
-            found.setdefault(_identity(file), file)
+            found.setdefault(identity(program), _name_of(pid, program))
     return list(found.values())
 
 
-def unseen_in(pid: int, watched: Iterable[str]) -> str | None:
-    """Why copies in a running process's own memory are not seen; ``None`` if they are.
-
-    As :func:`unseen_of`. Also ``None`` if it is gone.
-    """
-    known = set(watched)
+def _name_of(pid: int, program: str) -> str:
+    """A name that the file still has, if it has one."""
     with suppress(OSError):
-        files = {as_seen_by(pid, mapping.path) for mapping in mappings(pid)}
-        if not files:
-            return None  # of the kernel
-        if not set(map(_identity, files)) & set(map(_identity, known)):
-            return _ANOTHER_LIBRARY
-        program = as_seen_by(pid, str(Path(f"/proc/{pid}/exe").readlink()))
-        return unseen_of(program, known, lambda loader: as_seen_by(pid, loader))
-    return None
+        named = as_seen_by(pid, str(Path(program).readlink()))
+        if identity(named) == identity(program):
+            return named
+    return program
 
 
-def unseen_of(
-    program: str, watched: Iterable[str], seen: Callable[[str], str] = str
-) -> str | None:
-    """Why copies in the own memory of a ``program``, a file, are not seen, if they are not.
-
-    ``watched`` are files that have probes: our C library, programs with functions of their own,
-    and a JVM's library. ``seen`` is how we see a file that the program names.
-    Raises ``OSError`` where the file cannot be read.
-    """
-    known = set(map(_identity, watched))
-    try:
-        linked = elf_files.linked(program)
-        if _identity(program) in known:
-            return None
-        if linked.go:
-            return "it is Go's, and no runtime.memmove of its own is watched"
-        if not linked.interpreter:
-            return "it is linked statically, and no function of its own is watched"
-        ours = elf_files.linked("/proc/self/exe").interpreter
-        if _identity(seen(linked.interpreter)) != _identity(ours):
-            return _ANOTHER_LIBRARY
-    except ImportError:
-        return f"how it is linked is not known: {packages.remedy('elftools')}"
-    except ValueError:
-        return "its file cannot be understood"
-    if not set(map(_identity, libraries_beside(program))) <= known:
-        return "it is a JVM, and its library is not watched"
-    return None
-
-
-def _identity(path: str) -> tuple[int, int]:
+def identity(path: str) -> Identity:
     """The same for every name of a file; raises ``OSError``."""
     status = Path(path).stat()
     return status.st_dev, status.st_ino
@@ -208,8 +179,8 @@ def _identity(path: str) -> tuple[int, int]:
 
 def libraries_beside(program: str) -> list[str]:
     """Those of a JVM that ``program`` starts; it loads them when it runs."""
-    jvm = Path(program).parent.parent / "lib/server/libjvm.so"
-    return [str(jvm)] if jvm.is_file() else []
+    home = Path(program).parent.parent
+    return [str(path) for place in _JVMS for path in home.glob(f"{place}/libjvm.so")]
 
 
 def _behind_push(copy: UserCopy, path: str, offset: int) -> int:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from zctrace import trust
 from zctrace.collect import cgroups, processes
 from zctrace.collect.mounts import mounts
 from zctrace.errors import UsageError
@@ -23,6 +24,8 @@ _MONITOR = "conmon"
 """In the name of a cgroup: not a container, but what watches over it."""
 _ENGINES = ("docker", "podman", "nerdctl")
 """Commands that tell a container's ID by its name."""
+_IDS = "[0-9a-f]{12,64}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+"""What is the beginning of an ID, or a pod's UID, and no name."""
 _ENGINE_SECONDS = 10
 """Longer, and it does not answer: its daemon is stuck."""
 
@@ -132,11 +135,11 @@ def by_unit(name: str) -> Running:
 def by_container(name: str) -> Running:
     """A container of docker, podman, containerd or CRI-O by its ID, or the first digits of it.
 
-    By its name, too, where the command of its engine is installed. Also a Kubernetes pod by its
-    UID, and a machine of systemd-nspawn's or LXC's by its name.
+    Of docker, podman and nerdctl also by its name, where their command is installed. Also a
+    Kubernetes pod by its UID, and a machine of systemd-nspawn's or LXC's by its name.
     Raises :class:`UsageError` if it does not run, or if several do.
     """
-    numbers = {name, *_numbers(name)}
+    numbers = {name, *([] if re.fullmatch(_IDS, name) else _numbers(name))}
     found = _folders(lambda folder: any(_is_container(folder, number) for number in numbers))
     return _the_one(
         found,
@@ -156,6 +159,7 @@ def _numbers(name: str) -> Iterable[str]:
         with suppress(OSError, subprocess.SubprocessError):
             asked = subprocess.run(
                 command,
+                env=trust.system_environment(),
                 timeout=_ENGINE_SECONDS,
                 check=True,
                 stdin=subprocess.DEVNULL,

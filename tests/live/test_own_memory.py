@@ -121,11 +121,11 @@ def test_a_program_that_is_linked_statically(live, tmp_path):
     assert [(line.calls, line.copied_bytes) for line in found.within] == [
         (PIECES, PIECES * PIECE)
     ]
-    static, other = found.trace.unwatched
+    other, static = found.trace.unwatched
     assert static == "own: it is linked statically, and no function of its own is watched"
     assert other.startswith("alone: it called no function that is watched")
     assert set(found.doubts) == {
-        f"not watched: the own memory of {one}" for one in (static, other)
+        f"not watched: the own memory of {one}" for one in (other, static)
     }
 
 

@@ -1,12 +1,11 @@
 """How programs are linked, and the lines of their code."""
 
-import shutil
 import struct
 import subprocess
 
 import pytest
 
-from tests.conftest import or_skip
+from tests.unit.programs_in_c import maker
 from zctrace.collect import elf_files
 from zctrace.collect.elf_files import Lines, Linked, linked
 
@@ -27,19 +26,7 @@ LOADER = "/lib64/ld-linux-x86-64.so.2"
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     """A program, made with these options."""
-    compiler = shutil.which("gcc")
-    if not compiler:
-        or_skip("gcc is not installed")
-    folder = tmp_path_factory.mktemp("programs")
-    (folder / "it.c").write_text(PROGRAM)
-
-    def make(*options):
-        path = folder / "".join(("program", *options)).replace("/", "_")
-        if not path.exists():
-            subprocess.run([compiler, *options, "-o", path, folder / "it.c"], check=True)
-        return str(path)
-
-    return make
+    return maker(tmp_path_factory.mktemp("programs"), PROGRAM)
 
 
 @pytest.mark.parametrize("version", ["-gdwarf-4", "-gdwarf-5"])

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.conftest import or_skip
+from tests.unit.programs_in_c import maker
 from zctrace.collect import elf_files, own_memory, user_functions
 from zctrace.collect.elf_files import Linked
 from zctrace.collect.own_memory import Executed, OwnMemory
@@ -28,19 +28,7 @@ int main(void) { char line; write(1, "x", 1); return read(0, &line, 1); }
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     """A program, made with these options, that waits for a line."""
-    compiler = shutil.which("gcc")
-    if not compiler:
-        or_skip("gcc is not installed")
-    folder = tmp_path_factory.mktemp("programs")
-    (folder / "it.c").write_text(PROGRAM)
-
-    def make(*options):
-        path = folder / "".join(("program", *options)).replace("/", "_")
-        if not path.exists():
-            subprocess.run([compiler, *options, "-o", path, folder / "it.c"], check=True)
-        return str(path)
-
-    return make
+    return maker(tmp_path_factory.mktemp("programs"), PROGRAM)
 
 
 @pytest.fixture

@@ -432,7 +432,7 @@ def test_importing_is_cheap():
         assert own == {"zctrace", "zctrace.pytest_plugin"}, own
         from zctrace import Session, Window
         import zctrace.analysis.program, zctrace.workloads.marker
-        heavy = {"pandas", "numpy", "rich", "typer", "jinja2", "bcc", "capstone"}
+        heavy = {"pandas", "numpy", "rich", "typer", "jinja2", "bcc", "capstone", "elftools"}
         assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()
         """
     )

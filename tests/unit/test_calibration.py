@@ -86,8 +86,17 @@ def test_the_price_is_said_of_the_program_s_calls_and_copies(recorded_trace):
         "system call of the program takes 0.25 µs longer, each copy 0.50 µs. Each system call "
         "of another program takes 0.09 µs longer."
     )
+    own = costs.of_tracing(trace, Price(250.0, 500.0, 90.0, own_copy=1500.0), "host")
+    assert own == (
+        f"{said} Each call of a function that is watched in programs' own memory takes 1.50 µs "
+        "longer, in every program."
+    )
     emulated = costs.of_tracing(trace, Price(250.0, 500.0, 90.0), "qemu-tcg")
     assert emulated == f"{said} Times of an emulated machine do not apply to real hardware."
+
+
+def test_a_call_in_our_own_memory_is_timed():
+    assert 0 < calibration.of_own_copy() < 1e6
 
 
 def test_a_byte_is_timed():

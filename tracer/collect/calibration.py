@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import struct
 import time
@@ -49,6 +50,12 @@ def _timed() -> tuple[float, float]:
         return _fastest(os.getppid), _fastest(lambda: os.pread(number, 1, 0))
     finally:
         os.close(number)
+
+
+def of_own_copy() -> float:
+    """Nanoseconds of a call of the C library's function that copies, in this process."""
+    one, other = (ctypes.create_string_buffer(1) for _ in range(2))
+    return _fastest(lambda: ctypes.memmove(one, other, 1))
 
 
 def _nanoseconds_of_a_byte() -> float:

@@ -83,10 +83,10 @@ def trace(
     with following(request, watch) as (instrument, price):
         meter, cgroup = instrument.meter, instrument.cgroup
         tracer = Tracer(request, meter, cgroup, streams, environment, stop, say, show)
-        tracer.price = price
         within = subject.user_copies is not None
         if within:
             tracer.memory = own_memory.watch(meter.user_functions, subject, environment)
+        tracer.price = dataclasses.replace(price, own_copy=tracer.memory.longer)
         with watch.phase("trace", f"{RUNNING} the self-tests"):
             traced = tracer.run(subject)
         return instrument.evidence(

@@ -294,14 +294,16 @@ class Price:
     """Nanoseconds, timed on the machine before anything was counted.
 
     That the meter adds: ``call`` to a system call of the traced program; ``copy`` also to each
-    copy of user memory in it; ``bystander`` to a system call of another program. ``byte``: what
-    the kernel takes to copy one, without the meter; 0: not timed.
+    copy of user memory in it; ``bystander`` to a system call of another program; ``own_copy``
+    to a call of a watched function that copies in a program's own memory, of any program.
+    ``byte``: what the kernel takes to copy one, without the meter. 0: not timed.
     """
 
     call: float
     copy: float
     bystander: float
     byte: float = 0.0
+    own_copy: float = 0.0
 
 
 @dataclass(frozen=True)

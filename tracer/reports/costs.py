@@ -11,6 +11,10 @@ from zctrace.probes.model import Quantity
 from zctrace.workloads.marker import RoleName
 
 _EMULATED = " Times of an emulated machine do not apply to real hardware."
+_OWN_COPY = (
+    " Each call of a function that is watched in programs' own memory takes {:.2f} µs "
+    "longer, in every program."
+)
 _LEAST_SHARE = 0.001
 _SHARE, _NAMED_CALLS = 0.05, 3
 """From which share of the time of copies on a call is named, and how many are."""
@@ -31,6 +35,7 @@ def of_tracing(trace: Trace, price: Price, machine: str) -> str:
         f"CPU. Each system call of the program takes {price.call / 1000:.2f} µs longer, each "
         f"copy {price.copy / 1000:.2f} µs. Each system call of another program takes "
         f"{price.bystander / 1000:.2f} µs longer."
+        + (_OWN_COPY.format(price.own_copy / 1000) if price.own_copy else "")
         + (_EMULATED if machine == "qemu-tcg" else "")
     )
 

@@ -1,5 +1,7 @@
 """What units have moved: rows of cgroups, with their names."""
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,8 @@ import pytest
 from zctrace.collect import units
 from zctrace.collect.mounts import Mount
 from zctrace.collect.units import Units
-from zctrace.evidence.account import Account, Booking, Flow, FlowWay, UnitBytes
+from zctrace.evidence.account import Account, Booking, Busy, Flow, FlowWay, Look, UnitBytes
+from zctrace.machine import program_job
 from zctrace.probes.model import Direction
 
 PATHS = [
@@ -83,3 +86,15 @@ def test_a_name_is_kept_when_its_cgroup_is_gone(hierarchy, tmp_path):
         pytest.skip("the file system has given the number again")
     account = Account(flows=(flow(later, "read", FlowWay.IN, 1),))
     assert [row.unit for row in found.rows(account)] == ["b.service"]
+
+
+def test_a_look_comes_through_the_collector_s_answer():
+    look = Look(
+        {"read": 1},
+        {"write": 2},
+        {"no call": 3},
+        4,
+        (Busy(True, "cat 7", "3", 1, 2, 3, 4),),
+        (UnitBytes("nginx.service", "write", 0, 7, 8),),
+    )
+    assert program_job._look(json.loads(json.dumps(dataclasses.asdict(look)))) == look

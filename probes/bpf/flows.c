@@ -93,11 +93,45 @@ BPF_F_TABLE("array", int, u64, overflow, 1, BPF_F_MMAPABLE);
  */
 BPF_F_TABLE("array", int, u64, running, MAX_SYSCALL *RUNNING_FIGURES, BPF_F_MMAPABLE);
 
-static inline void add_running(u32 syscall, u32 figure, u64 bytes)
+/* The same of each cgroup, where that is wanted: 1. */
+struct unit_key {
+	u64 cgroup; /* its number; 0: outside of any process */
+	u32 syscall, pad;
+};
+
+struct unit_bytes {
+	u64 received, delivered, copied;
+};
+
+BPF_ARRAY(by_unit, u32, 1);
+BPF_HASH(units, struct unit_key, struct unit_bytes, MAX_FLOWS);
+
+static inline void add_of_unit(u32 syscall, u32 figure, u64 bytes, bool here)
+{
+	struct unit_key key = {.syscall = syscall};
+	struct unit_bytes nothing = {}, *row;
+
+	if (here)
+		key.cgroup = bpf_get_current_cgroup_id();
+	row = units.lookup_or_try_init(&key, &nothing);
+	if (!row)
+		count_lost(LOST_FLOW);
+	else if (figure == RUNNING_COPIED)
+		add_u64(&row->copied, bytes);
+	else
+		add_u64(figure == RUNNING_IN ? &row->received : &row->delivered, bytes);
+}
+
+/* `here` is whether the current process did that. */
+static inline void add_running(u32 syscall, u32 figure, u64 bytes, bool here)
 {
 	int slot = (syscall < MAX_SYSCALL ? syscall : MAX_SYSCALL - 1) * RUNNING_FIGURES + figure;
+	int first = 0;
+	u32 *wanted = by_unit.lookup(&first);
 
 	add_u64(running.lookup(&slot), bytes);
+	if (wanted && *wanted)
+		add_of_unit(syscall, figure, bytes, here);
 }
 
 static inline void in_a_row_of_many(u64 bytes)
@@ -455,11 +489,11 @@ static inline void flowed(struct thread *thread, struct object_key *object, u32 
 {
 	struct moved *moved = &thread->moved[(descriptor + syscall + way) & (SLOTS - 1)];
 
-	add_running(syscall, way & WAY_IN ? RUNNING_IN : RUNNING_OUT, bytes);
+	add_running(syscall, way & WAY_IN ? RUNNING_IN : RUNNING_OUT, bytes, true);
 	if (!is_same(&moved->object, object) || moved->descriptor != descriptor ||
 	    moved->syscall != syscall || moved->way != way) {
 		if (moved->calls)
-			add_flow(moved, row_of_current());
+			add_flow(moved, bpf_get_current_pid_tgid() >> 32);
 		bpf_get_current_comm(thread->name, sizeof(thread->name));
 		moved->object = *object;
 		moved->descriptor = descriptor;
@@ -712,7 +746,7 @@ static inline void add_work(u32 thread, u64 calls, u64 bytes)
 		return;
 	}
 	if (thread) {
-		worker->process = row_of_current();
+		worker->process = bpf_get_current_pid_tgid() >> 32;
 		bpf_get_current_comm(worker->name, sizeof(worker->name));
 	}
 	add_u64(&worker->calls, calls);
@@ -731,12 +765,12 @@ static inline void book(void *ctx, u32 role, u32 site, u32 direction, u32 syscal
 
 	if (role != ROLE_PROGRAM || !is_payload(site))
 		return;
-	add_running(syscall, RUNNING_COPIED, bytes);
+	add_running(syscall, RUNNING_COPIED, bytes, here);
 #ifdef STACKS
 	note_stacks(ctx, site, direction, syscall, bytes, here);
 #endif
-	add_booking(booked_to(thread, direction), here ? row_of_current() : 0, syscall, direction,
-		    1, bytes);
+	add_booking(booked_to(thread, direction), here ? bpf_get_current_pid_tgid() >> 32 : 0,
+		    syscall, direction, 1, bytes);
 	add_work(here ? id : 0, 1, bytes);
 }
 
@@ -748,7 +782,7 @@ static inline void give_copied(struct copied *copied)
 	tally_some(copied->role, copied->site, copied->direction, copied->syscall, copied->calls,
 		   copied->bytes, copied->caller);
 	if (copied->role == ROLE_PROGRAM && is_payload(copied->site))
-		add_booking(copied->object, row_of_current(), copied->syscall,
+		add_booking(copied->object, bpf_get_current_pid_tgid() >> 32, copied->syscall,
 			    copied->direction, copied->calls, copied->bytes);
 	copied->calls = copied->bytes = 0;
 }
@@ -802,7 +836,7 @@ static inline void copied_by(void *ctx, struct thread *thread, u32 role, u32 sit
 		return;
 	thread->payload_calls++;
 	thread->payload_bytes += bytes;
-	add_running(thread->syscall, RUNNING_COPIED, bytes);
+	add_running(thread->syscall, RUNNING_COPIED, bytes, true);
 #ifdef STACKS
 	note_stacks(ctx, site, direction, thread->syscall, bytes, true);
 #endif
@@ -811,7 +845,7 @@ static inline void copied_by(void *ctx, struct thread *thread, u32 role, u32 sit
 /* All that a thread's slots have: into the tables. */
 static inline void give_all(struct thread *thread)
 {
-	u32 row = row_of_current();
+	u32 process = bpf_get_current_pid_tgid() >> 32;
 	bool moved = false;
 
 #pragma nounroll
@@ -821,7 +855,7 @@ static inline void give_all(struct thread *thread)
 	for (int i = 0; i < SLOTS; i++) {
 		give_copied(&thread->copied[i]);
 		if (thread->moved[i].calls) {
-			add_flow(&thread->moved[i], row);
+			add_flow(&thread->moved[i], process);
 			moved = true;
 		}
 		thread->moved[i].calls = 0;

@@ -146,6 +146,7 @@ static inline void completed(struct operation *operation, struct operation_key *
 {
 	struct moved moved = {.syscall = operation->number, .calls = 1};
 	struct transfer *transfer = &operation->transfer;
+	bool here = operation->process == bpf_get_current_pid_tgid() >> 32;
 
 	result = without_header(operation, result);
 	moved.bytes = result;
@@ -156,14 +157,14 @@ static inline void completed(struct operation *operation, struct operation_key *
 			moved.object = transfer->source;
 			moved.descriptor = transfer->source_fd;
 			moved.way = WAY_IN | transfer->direct;
-			add_running(moved.syscall, RUNNING_IN, result);
+			add_running(moved.syscall, RUNNING_IN, result, here);
 			add_flow(&moved, operation->process);
 		}
 		if (transfer->destination_fd != NO_DESCRIPTOR || transfer->destination.kind) {
 			moved.object = transfer->destination;
 			moved.descriptor = transfer->destination_fd;
 			moved.way = WAY_OUT | transfer->direct;
-			add_running(moved.syscall, RUNNING_OUT, result);
+			add_running(moved.syscall, RUNNING_OUT, result, here);
 			add_flow(&moved, operation->process);
 		}
 	}

@@ -146,20 +146,6 @@ static inline void note_stray(void)
 		add_u64(strays.lookup(&first), 1);
 }
 
-/* 1: rows are of cgroups, by the lower half of their numbers, and not of processes. */
-BPF_ARRAY(rows_of_cgroups, u32, 1);
-
-/* Whose row has what the current thread does. */
-static inline u32 row_of_current(void)
-{
-	int first = 0;
-	u32 *of_cgroups = rows_of_cgroups.lookup(&first);
-
-	if (of_cgroups && *of_cgroups)
-		return bpf_get_current_cgroup_id();
-	return bpf_get_current_pid_tgid() >> 32;
-}
-
 /* What is kept of the current thread; NULL if nothing is. */
 static inline struct thread *thread_known(u32 id)
 {
@@ -193,7 +179,7 @@ static inline struct thread *thread_begun(u32 id)
 			return NULL;
 	}
 	thread->id = id;
-	thread->process = row_of_current();
+	thread->process = bpf_get_current_pid_tgid() >> 32;
 	thread->syscall = NO_SYSCALL;
 	return thread;
 }

@@ -152,6 +152,7 @@ def everything(programs):
             "by unit",
             lambda: (get(UNIT_PORT), get(CONTAINER_PORT)),
             by_unit=True,
+            interval=0.2,
             **found(subjects.everybody()),
         )
         programs.answer["found"]["units"] = [

@@ -79,6 +79,7 @@ def test_the_whole_machine_by_unit(guest):
     sent = rows["nginx.service", "sendfile"]
     assert (sent["received"], sent["delivered"], sent["copied"]) == (SIZE, SIZE, 0)
     (container,) = {unit for unit, _ in rows if unit.startswith("docker-")}
+    assert container.endswith(".scope")
     read, written = rows[container, "pread64"], rows[container, "writev"]
     assert (read["received"], read["copied"]) == (SIZE, SIZE)
     assert SIZE <= written["delivered"] == written["copied"] < SIZE + 4096

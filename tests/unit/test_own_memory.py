@@ -14,6 +14,7 @@ from tests.unit.programs_in_c import maker
 from zctrace.collect import elf_files, own_memory, user_functions
 from zctrace.collect.elf_files import Linked
 from zctrace.collect.own_memory import Executed, OwnMemory
+from zctrace.evidence.account import FILE, Thing
 from zctrace.probes.user_functions import GO, LINKED_IN, PROGRAM_COPIES
 
 LOADER = "/lib64/ld-linux-x86-64.so.2"
@@ -138,7 +139,8 @@ def test_programs_that_were_started(compiled, library, tmp_path):
             ran(dynamic, _LIBRARY, more=1),
             Executed(f"{tmp_path}/gone", 1, frozenset({_LIBRARY})),
             Executed("", 1, frozenset()),
-        ]
+        ],
+        [],
     )
     assert found == (
         f"program-static: {own_memory._STATIC}",
@@ -151,7 +153,7 @@ def test_programs_that_were_started(compiled, library, tmp_path):
 def seen(memory, pid):
     """Why copies in that process are not seen, as its report has it."""
     memory.look_at([pid])
-    (found,) = memory.unseen([]) or ("",)
+    (found,) = memory.unseen([], []) or ("",)
     return found.partition(": ")[2]
 
 
@@ -167,7 +169,7 @@ def test_processes_that_run_already(compiled, library):
     memory = OwnMemory([library])
     memory.look_at([pid, 2, 4194999])
     memory.look_for_jvms([pid, 2, 4194999])
-    assert memory.unseen([]) == ()
+    assert memory.unseen([], []) == ()
 
 
 @pytest.mark.parametrize("option", ["-O0", "-static"])
@@ -207,7 +209,36 @@ def test_a_jvm_by_any_launcher(compiled, library, monkeypatch):
         assert seen(OwnMemory([library]), pid) == own_memory._OF_JVM
         memory = OwnMemory([library])
         memory.look_for_jvms([pid])
-        assert memory.unseen([])[0].endswith(own_memory._OF_JVM)
+        assert memory.unseen([], [])[0].endswith(own_memory._OF_JVM)
+
+
+def test_a_jvm_whose_library_was_read(compiled, library, tmp_path):
+    """By a launcher of its own, in less time than it takes to look."""
+    jvm = tmp_path / "libjvm.so"
+    shutil.copy(compiled("-O0"), jvm)
+    read = [Thing(FILE, str(jvm)), Thing(FILE, "/lib/libc.so.6")]
+    expected = ("libjvm.so: it is a JVM's, and is not watched",)
+    assert OwnMemory([library]).unseen([], read) == expected
+    assert OwnMemory([library, ("_Copy_x", str(jvm))]).unseen([], read) == ()
+    assert OwnMemory([library]).unseen([], [Thing(FILE, "/gone/libjvm.so")]) == expected
+
+
+def test_go_does_not_prove_what_tunables_choose(compiled, library, monkeypatch):
+    program, real = compiled("-O0"), elf_files.linked
+    linked = Linked(LOADER, go=True)
+    monkeypatch.setattr(
+        elf_files, "linked", lambda path: linked if path == program else real(path)
+    )
+    watched = [library, (GO.function, program)]
+    assert OwnMemory(watched).why_not(ran(program, _GO_SLOT)) is None
+    memory = OwnMemory(watched, chosen=True)
+    assert memory.why_not(ran(program, _GO_SLOT)) == own_memory._NOT_CALLED
+    assert memory.why_not(ran(program, _GO_SLOT, _LIBRARY)) is None
+
+
+def test_a_process_that_ends_while_probes_are_set(library):
+    memory = OwnMemory([library, (GO.function, "/proc/4194999/root/usr/bin/runc")])
+    assert "runtime.memmove in runc" in memory.functions
 
 
 def test_resolvers_are_no_copies():

@@ -44,7 +44,7 @@ from zctrace.workloads.marker import Role
 TABLES = (
     *("objects", "flows", "bookings", "workers", "running"),
     *("more_flows", "more_bookings", "more_workers", "overflow"),
-    *("loaded_modules", "operations"),
+    *("loaded_modules", "operations", "units"),
 )
 """Those that are cleared between one program and the next."""
 _PAYLOAD = 1

@@ -32,6 +32,7 @@ from zctrace.collect.attaching import (
 from zctrace.collect.attaching_users import UserFunctions
 from zctrace.collect.compiling import MeterOptions
 from zctrace.collect.processors import Processors
+from zctrace.collect.units import Units
 from zctrace.evidence import account as evidence_account
 from zctrace.evidence.schema import CALLED, SKIPPED, Count, Hits
 from zctrace.kernel import bpf_syscall, perf_events
@@ -348,9 +349,7 @@ class Meter:
         names = compiling.names(self._plan)
         kept = stacks.read(
             self._bpf,
-            programs.paths(
-                thing.name for thing in account.things if thing.kind == evidence_account.FILE
-            ),
+            programs.paths(t.name for t in account.things if t.kind == evidence_account.FILE),
             compiled.names(),
             lambda site: names[site][0],
             self._locate,
@@ -359,9 +358,9 @@ class Meter:
         )
         return dataclasses.replace(account, stacks=kept)
 
-    def rows_of_cgroups(self, wanted: bool) -> None:
-        """Whether :meth:`account` has cgroups' numbers in place of processes'."""
-        self._bpf["rows_of_cgroups"][ctypes.c_int(0)] = ctypes.c_uint32(wanted)
+    def units(self) -> Units:
+        """What units move, from now on."""
+        return Units(self._bpf, readings.syscall_name)
 
     def executed(self) -> list[own_memory.Executed]:
         """As :func:`own_memory.executed`; none where that is not watched."""

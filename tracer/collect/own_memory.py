@@ -7,6 +7,7 @@ collecting.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
@@ -22,6 +23,7 @@ from zctrace.collect.mounts import mounts
 from zctrace.collect.process_maps import mappings
 from zctrace.collect.subjects import there
 from zctrace.collect.user_functions import Identity, identity
+from zctrace.evidence.account import Thing
 from zctrace.evidence.schema import Subject
 from zctrace.probes.user_functions import GO, LINKED_IN, PROGRAM_COPIES
 
@@ -72,30 +74,46 @@ class OwnMemory:
     """Where copies in programs' own memory are seen, and where not.
 
     ``watched`` are functions with probes, and their files. A call of one takes so many
-    nanoseconds ``longer``.
+    nanoseconds ``longer``. ``chosen`` is whether the environment may choose others.
     """
 
-    def __init__(self, watched: Iterable[tuple[str, str]] = (), longer: float = 0.0) -> None:
-        several, self.longer = tuple(watched), longer
+    def __init__(
+        self,
+        watched: Iterable[tuple[str, str]] = (),
+        longer: float = 0.0,
+        *,
+        chosen: bool = False,
+    ) -> None:
+        several, self.longer, self._chosen = tuple(watched), longer, chosen
         names = (f"{function} in {Path(path).name}" for function, path in several)
         self.functions = tuple(dict.fromkeys(names))
         """For people."""
         self._probed: dict[Identity, set[str]] = {}
         for function, path in several:
-            self._probed.setdefault(identity(path), set()).add(function)
+            with suppress(OSError):  # of a process that has ended since
+                self._probed.setdefault(identity(path), set()).add(function)
         self._unseen: dict[str, None] = {}
         self._linked = cache(elf_files.linked)
 
-    def unseen(self, started: Iterable[Executed]) -> tuple[str, ...]:
+    def unseen(self, started: Iterable[Executed], read: Iterable[Thing]) -> tuple[str, ...]:
         """Processes and programs whose copies are not seen, each with the reason.
 
-        Of what ran already, as far as it was looked at; of what was ``started``, all.
+        Of what ran already, as far as it was looked at; of what was ``started``, all. What was
+        ``read`` has libraries, too: the loader reads where they begin.
         """
         found = dict(self._unseen)
+        for thing in read:
+            if Path(thing.name).name.startswith(_JVM) and not self._is_probed(thing.name):
+                found[f"{Path(thing.name).name}: it is a JVM's, and is not watched"] = None
         for one in started:
             if why := self.why_not(one):
                 found[f"{Path(one.path).name or 'a program'}: {why}"] = None
         return tuple(found)
+
+    def _is_probed(self, path: str) -> bool:
+        with suppress(OSError):
+            return identity(path) in self._probed
+        return False
 
     def why_not(self, program: Executed) -> str | None:
         """Why copies in the memory of a program are not seen, if they are not."""
@@ -111,7 +129,8 @@ class OwnMemory:
         except OSError:
             return _NOT_FOUND
         # Go's may call nothing of the C library.
-        if loader and not program.passed & {_OURS, _OF_GO}:
+        proof = {_OURS} if self._chosen else {_OURS, _OF_GO}
+        if loader and not program.passed & proof:
             return _NOT_CALLED
         jvms = set(map(identity, user_functions.libraries_beside(program.path)))
         return None if jvms <= self._probed.keys() else _OF_JVM
@@ -178,7 +197,9 @@ def watch(
         programs = user_functions.programs_of(there(subject))
     without = of_own_copy()
     watched = functions.watch_files(programs)
-    return OwnMemory(watched, longer=max(of_own_copy() - without, 0.0))
+    longer = max(of_own_copy() - without, 0.0)
+    chosen = bool(subject.command) and os.fsdecode(_TUNABLES[:-1]) in environment
+    return OwnMemory(watched, longer, chosen=chosen)
 
 
 def _our_loader() -> str:

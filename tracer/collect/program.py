@@ -151,7 +151,8 @@ class Tracer:
         self.group = ProgramGroup(request, cgroup, streams, environment)
         self._client = functools.partial(Client, request, streams, environment)
         self._stop, self._say, self._show = stop, say, show
-        self._programs, self._units, self._busiest = Programs(), Units(), Busiest()
+        self._programs, self._busiest = Programs(), Busiest()
+        self._units: Units | None = None
         self.rights: dict[str, Any] = {}
         """What the program may do; known once it was started."""
         self.price: Price | None = None
@@ -162,7 +163,7 @@ class Tracer:
     def run(self, subject: Subject) -> Trace:
         """Trace one; raises ``ZctraceError``."""
         watch = self._command if subject.command else self._processes
-        self._meter.rows_of_cgroups(subject.by_unit)
+        self._units = self._meter.units() if subject.by_unit else None
 
         def watched(stretch: Stretch) -> _Watched:
             found = watch(subject, stretch)
@@ -214,17 +215,14 @@ class Tracer:
             captures=captures.behind(counts),
             user_copies_from=self._user_copies,
         )
+        account = meter.account(self._programs)
         return Trace(
-            run,
-            meter.account(self._programs),
-            watched.seconds,
-            watched.ended,
-            watched.status,
+            *(run, account, watched.seconds, watched.ended, watched.status),
             price=self.price,
             client_status=watched.client_status,
             cpu_seconds=watched.cpu_seconds,
             watched=self.memory.functions,
-            unwatched=self.memory.unseen(meter.executed()),
+            unwatched=self.memory.unseen(meter.executed(), account.things),
         )
 
     def _command(self, subject: Subject, stretch: Stretch) -> _Watched:
@@ -360,11 +358,8 @@ class Tracer:
 
     def _complete(self, look: Look, subject: Subject) -> Look:
         """With what the account has, if that is wanted."""
-        if not (subject.busy or subject.by_unit):
-            return look
-        account = self._meter.account(self._programs)
-        busy = self._busiest.rows(account) if subject.busy else ()
-        units = self._units.rows(account) if subject.by_unit else ()
+        units = self._units.rows() if self._units else ()
+        busy = self._busiest.rows(self._meter.account(self._programs)) if subject.busy else ()
         return dataclasses.replace(look, busy=busy, units=units)
 
     def _wait(

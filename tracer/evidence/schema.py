@@ -55,8 +55,7 @@ class Subject:
     command listens; with it the tracing ends. ``user_copies``: from how many bytes on copies
     in the program's own memory count. ``copy_out`` are files that are taken out of a virtual
     machine afterwards. ``busy``: looks have the busiest processes and things, too. ``by_unit``:
-    they have units, too, and the account's processes are the numbers of cgroups. ``only``: what
-    part of it the answer is about.
+    they have units, too. ``only``: what part of it the answer is about.
     """
 
     command: tuple[str, ...] = ()

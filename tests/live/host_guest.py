@@ -137,6 +137,8 @@ for phase, number in (("compiling the probes", signal.SIGINT), ("running", signa
     say(f"{number.name} while {phase}")
     process = start("--repeat", "500", "--csv", str(OUT / "killed.csv"))
     for line in process.stderr:
+        # A guest that says nothing for three minutes is taken for hung.
+        say(line.strip())
         if phase in line:
             break
     if phase == "running":

@@ -29,6 +29,7 @@ from zctrace.probes.user_functions import GO, LINKED_IN, PROGRAM_COPIES
 
 _OURS, _OF_GO = 0, PROGRAM_COPIES.index(GO)
 """Slots: of what our C library has, and of Go's."""
+_OURSELVES = "/proc/self/exe"
 _TUNABLES = b"GLIBC_TUNABLES="
 _JVM = "libjvm.so"
 _ANOTHER_LIBRARY = "it has another C library than zctrace's own"
@@ -124,7 +125,8 @@ class OwnMemory:
             if why := self._of_file(program.path):
                 return why
             loader = self._linked(program.path).interpreter
-            if loader and identity(loader) != identity(_our_loader()):
+            ours = self._linked(_OURSELVES).interpreter
+            if loader and identity(loader) != identity(ours):
                 return _ANOTHER_LIBRARY
         except OSError:
             return _NOT_FOUND
@@ -200,10 +202,6 @@ def watch(
     longer = max(of_own_copy() - without, 0.0)
     chosen = bool(subject.command) and os.fsdecode(_TUNABLES[:-1]) in environment
     return OwnMemory(watched, longer, chosen=chosen)
-
-
-def _our_loader() -> str:
-    return elf_files.linked("/proc/self/exe").interpreter
 
 
 def _mapped(pid: int) -> dict[Identity, str]:

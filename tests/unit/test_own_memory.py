@@ -223,6 +223,12 @@ def test_a_jvm_whose_library_was_read(compiled, library, tmp_path):
     assert OwnMemory([library]).unseen([], [Thing(FILE, "/gone/libjvm.so")]) == expected
 
 
+def test_where_nothing_is_watched_nothing_is_unseen(compiled):
+    """As in every trace without --user-copies."""
+    read = [Thing(FILE, "/usr/lib/jvm/lib/server/libjvm.so")]
+    assert OwnMemory().unseen([ran(compiled("-static"))], read) == ()
+
+
 def test_go_does_not_prove_what_tunables_choose(compiled, library, monkeypatch):
     program, real = compiled("-O0"), elf_files.linked
     linked = Linked(LOADER, go=True)

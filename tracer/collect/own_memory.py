@@ -100,8 +100,11 @@ class OwnMemory:
         """Processes and programs whose copies are not seen, each with the reason.
 
         Of what ran already, as far as it was looked at; of what was ``started``, all. What was
-        ``read`` has libraries, too: the loader reads where they begin.
+        ``read`` has libraries, too: the loader reads where they begin. Nothing where nothing is
+        watched.
         """
+        if not self.functions:
+            return ()
         found = dict(self._unseen)
         for thing in read:
             if Path(thing.name).name.startswith(_JVM) and not self._is_probed(thing.name):

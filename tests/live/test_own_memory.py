@@ -82,13 +82,11 @@ def test_a_server_and_its_client(live, tmp_path):
 
 
 def test_copies_in_a_program_s_own_memory(live, tmp_path):
-    result, found = traced(
+    _, found = traced(
         *(tmp_path, "--user-copies", "64K", "--", sys.executable, "-I", "-c", OWN), status=0
     )
     assert found.failed == []
     assert {c.name for c in found.checked if "user-memory" in c.name}
-    assert found.trace.price.own_copy > 0
-    assert "own memory takes" in " ".join(result.stdout.split())
     (line,) = found.within
     assert line.name == "memmove"
     # Python copies little of that size by itself, and this is all of the program's.

@@ -146,6 +146,8 @@ RINGS = {
 }
 """By the call that hands in operations."""
 MOVING = NAMES | RINGS.keys() | compat.UNTOLD
+ALWAYS_COPY = frozenset(transfer.syscall for transfer in TRANSFERS if transfer.copies)
+"""Calls that have no other way than to copy what they move."""
 OTHER_ENDS = frozenset(
     {
         *("execve", "execveat", "init_module", "finit_module", "kexec_load", "kexec_file_load"),

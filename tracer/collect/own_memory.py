@@ -22,7 +22,7 @@ from zctrace.collect.flows import Things
 from zctrace.collect.mounts import mounts
 from zctrace.collect.process_maps import mappings
 from zctrace.collect.subjects import there
-from zctrace.collect.user_functions import Identity, identity
+from zctrace.collect.user_functions import TUNABLES, Identity, identity
 from zctrace.evidence.account import Thing
 from zctrace.evidence.schema import Subject
 from zctrace.probes.user_functions import GO, LINKED_IN, PROGRAM_COPIES
@@ -30,7 +30,6 @@ from zctrace.probes.user_functions import GO, LINKED_IN, PROGRAM_COPIES
 _OURS, _OF_GO = 0, PROGRAM_COPIES.index(GO)
 """Slots: of what our C library has, and of Go's."""
 _OURSELVES = "/proc/self/exe"
-_TUNABLES = b"GLIBC_TUNABLES="
 _JVM = "libjvm.so"
 _ANOTHER_LIBRARY = "it has another C library than zctrace's own"
 _NOT_CALLED = (
@@ -167,7 +166,7 @@ class OwnMemory:
             ours = PROGRAM_COPIES[_OURS].function
             if not any(ours in self._probed.get(file, ()) for file in mapped):
                 return _ANOTHER_LIBRARY
-            if _TUNABLES in Path(f"/proc/{pid}/environ").read_bytes():
+            if TUNABLES in Path(f"/proc/{pid}/environ").read_bytes():
                 return _OTHER_FUNCTIONS
         return None if self._jvms(mapped) <= self._probed.keys() else _OF_JVM
 
@@ -203,7 +202,7 @@ def watch(
     without = of_own_copy()
     watched = functions.watch_files(programs)
     longer = max(of_own_copy() - without, 0.0)
-    chosen = bool(subject.command) and os.fsdecode(_TUNABLES[:-1]) in environment
+    chosen = bool(subject.command) and os.fsdecode(TUNABLES[:-1]) in environment
     return OwnMemory(watched, longer, chosen=chosen)
 
 

@@ -15,12 +15,11 @@ from typing import Any
 
 from zctrace.collect.mounts import mounts
 from zctrace.evidence.account import NO_CALL, UnitBytes
-from zctrace.probes.syscalls import OTHER_ENDS, TRANSFERS
+from zctrace.probes.syscalls import ALWAYS_COPY, OTHER_ENDS
 
 KERNEL, GONE = "kernel", "gone"
 """What is copied outside of any process, and cgroups that were not there when it was looked."""
 _UNITS = (".service", ".scope", ".socket", ".mount", ".swap")
-_ALWAYS_COPY = frozenset(transfer.syscall for transfer in TRANSFERS if transfer.copies)
 
 
 class Units:
@@ -45,7 +44,7 @@ class Units:
         sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
         for number, call, row in rows:
             copied = row.copied
-            if call in _ALWAYS_COPY:
+            if call in ALWAYS_COPY:
                 # Some of it, or all, where no copy site counts it.
                 copied = max(copied, row.received + row.delivered)
             own = sums[self._names.get(number, GONE), call]

@@ -19,7 +19,7 @@ from zctrace.errors import TraceError
 from zctrace.plan.places import REGISTER_NUMBERS
 from zctrace.probes.user_functions import UserCopy
 
-_TUNABLES = b"GLIBC_TUNABLES="
+TUNABLES = b"GLIBC_TUNABLES="
 _PUSH = b"\x55"
 Identity = tuple[int, int]
 """Of a file: the device's number, and the inode's."""
@@ -212,7 +212,7 @@ def _chosen(
             "it is another C library than zctrace's own",
             "the distribution's own C library",
         )
-    if _TUNABLES in Path(f"/proc/{process}/environ").read_bytes():
+    if TUNABLES in Path(f"/proc/{process}/environ").read_bytes():
         raise TraceError(
             f"which {copy.function} is used in process {process} is not known",
             "GLIBC_TUNABLES in its environment may choose another",

@@ -318,7 +318,7 @@ class Trace:
     the program's own memory, with their files, where these were watched; ``unwatched`` the
     processes and programs in which they are not, with the reason. ``price`` is what the meter
     cost; of saved traces older than that it is ``None``, and ``costs`` how often each of the
-    meter's programs ran, for everybody, and for how many ns.
+    meter's programs ran, for all programs, and for how many ns.
     """
 
     run: Run

@@ -15,7 +15,7 @@ from zctrace._version import version
 from zctrace.analysis.program import Answer
 from zctrace.errors import OutputError, UsageError
 from zctrace.evidence.account import NO_CALL, FlowWay, Look
-from zctrace.probes.syscalls import TRANSFERS
+from zctrace.probes.syscalls import ALWAYS_COPY
 
 ADDRESS = "127.0.0.1"
 _FIGURES = {
@@ -24,8 +24,6 @@ _FIGURES = {
     "copied": "Bytes of these that the CPU copied.",
 }
 _LABELS = ("subject", "call")
-_ALWAYS_COPY = frozenset(transfer.syscall for transfer in TRANSFERS if transfer.copies)
-"""Of these each unit's copies are known."""
 
 
 _Key = tuple[str, str]
@@ -86,7 +84,7 @@ class Exported:
             if self._by_unit:
                 # Whose they are is not known.
                 plain = found.explanation.plain
-                unknown += sum(one.bytes for one in plain if one.syscall not in _ALWAYS_COPY)
+                unknown += sum(one.bytes for one in plain if one.syscall not in ALWAYS_COPY)
             self._unknown += unknown
             is_open = found.doubts or unknown
             self._ended["failed" if found.failed else "open" if is_open else "passed"] += 1

@@ -65,11 +65,12 @@ def test_a_file_and_an_address_of_one_s_own(on_host):
 
 
 def test_a_program_of_one_s_own(on_host):
-    """It keeps its output and its status, and its file is read by copying, once."""
+    """It keeps its input, output and status, and its file is read by copying, once."""
     assert on_host["traced_status"] == 7, on_host["traced_stderr"]
-    assert on_host["traced_stdout"].startswith("printed\nNot zero-copy")
+    assert on_host["traced_stdout"].startswith("70001\nNot zero-copy")
     (found,) = on_host["traced"]["summary"]
     assert found["delivered_bytes"]["device"] == 300_007
+    assert found["received_bytes"]["pipe"] == 70_001
     (evidence,) = on_host["traced"]["evidence"]
     things = evidence["trace"]["account"]["things"]
     copied = [
@@ -79,13 +80,6 @@ def test_a_program_of_one_s_own(on_host):
     ]
     assert copied == [("k2u", 300_007)]
     assert on_host["traced_left"] == {}
-
-
-def test_a_program_s_standard_input_is_ours(on_host):
-    assert on_host["fed_status"] == 0, on_host["fed_stderr"]
-    assert on_host["fed_stdout"].startswith("300007\n")
-    (found,) = on_host["fed"]["summary"]
-    assert found["received_bytes"]["pipe"] == 300_007
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ class Programs:
                 self._plan, self._request.nonce, (), Locator(), follow_flows=True, room=room
             )
             say("loading")
-            self.meter.load(CODE / "zctrace" / "probes")
+            self.meter.load(CODE / "zctrace" / "probes", SHARED.parent / MEMORY)
             stack.enter_context(self.meter)
             say("attaching")
             self.meter.attach(cgroup)

@@ -13,6 +13,7 @@ sys.path.insert(0, str(CODE))
 import verifier
 
 from zctrace.collect import meter as attach
+from zctrace.collect.describe import MEMORY
 from zctrace.kernel import facts
 from zctrace.plan.plan import plan
 
@@ -27,11 +28,11 @@ def say(step):
 def walked(mode):
     catalogue, options = verifier.MODES[mode]
     say(f"observing for {mode}")
-    attach_plan = plan(catalogue, facts.observe(catalogue))
+    attach_plan = plan(catalogue, facts.observe(catalogue, CODE.parent / MEMORY))
     found = {}
     with attach.Meter(attach_plan, nonce=1, **options) as meter:
         say(f"compiling for {mode}")
-        meter.load(CODE / "zctrace" / "probes")
+        meter.load(CODE / "zctrace" / "probes", CODE.parent / MEMORY)
         for name, (kind, instructions) in verifier.programs(meter).items():
             try:
                 found[name] = verifier.walked(kind, instructions, SOME_FUNCTION)

@@ -58,12 +58,12 @@ def no_bcc(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     # With -S it finds no packages.
     monkeypatch.setattr(sys, "executable", "/nowhere/python3")
-    run = subprocess.run
+    begin = subprocess.Popen
 
     def without(command, **options):
-        return run(["/usr/bin/python3", "-S", *command[1:]], **options)
+        return begin(["/usr/bin/python3", "-S", *command[1:]], **options)
 
-    monkeypatch.setattr(compiled.subprocess, "run", without)
+    monkeypatch.setattr(compiled.subprocess, "Popen", without)
 
 
 def entry(folder):
@@ -213,8 +213,8 @@ def test_what_does_not_compile_is_an_error(make, tmp_path, capfd):
 
 
 def test_a_compiler_that_ends_early_is_an_error(make, monkeypatch):
-    ended = SimpleNamespace(returncode=-9)
-    monkeypatch.setattr(compiled.subprocess, "run", lambda *_, **options: ended)
+    ended = SimpleNamespace(wait=lambda: -9)
+    monkeypatch.setattr(compiled.subprocess, "Popen", lambda *_, **options: ended)
     with pytest.raises(errors.TraceError) as caught:
         make()
     assert "status -9" in caught.value.why

@@ -27,13 +27,15 @@ from typing import Any
 
 from zctrace import packages
 from zctrace._version import RELEASE
+from zctrace.collect import compile_request
 from zctrace.errors import MissingError, TraceError
 from zctrace.kernel import remembered
 from zctrace.kernel.bpf_maps import Description, Table
 
 _COMPILER = Path(__file__).with_name("compiler.py")
 _VERSION = re.compile(r"__version__ = '([^']+)'")
-_INSTRUCTION = struct.Struct("=BBhi")
+INSTRUCTION = struct.Struct("=BBhi")
+"""Of BPF: the operation, two registers of four bits, an offset, a number."""
 _LOAD_CONSTANT, _OF_A_MAP = 0x18, 1
 """As in compiler.py."""
 _NAMES = "it looks up functions in programs"
@@ -108,12 +110,19 @@ def programs(
 ) -> Programs:
     """Those of a text, from ``memory`` or compiled against the ``headers`` and kept there.
 
-    Raises :class:`MissingError` where it has to be compiled and there is no BCC, and
+    In a guest they are compiled outside of it, where that can be. Raises
+    :class:`MissingError` where it has to be compiled and there is no BCC, and
     :class:`TraceError` where BCC does not compile it or the kernel makes no maps of it.
     """
     key = _key(text, parameters, headers)
-    place = memory / f"programs-{key[:32]}.json" if memory else None
+    place = compile_request.place(memory, key) if memory else None
     if place and (found := _recalled(place, key, entries)):
+        return found
+    if (
+        place
+        and compile_request.answered(place, key, text, parameters)
+        and (found := _recalled(place, key, entries))
+    ):
         return found
     content = _compile(text, parameters, headers)
     try:
@@ -162,34 +171,71 @@ def _installed() -> str:
     return version[1] if version else ""
 
 
+class Compiling:
+    """BCC at work on a text, in a process of its own, by this or another ``python``; ended by
+    ``kill``."""
+
+    def __init__(
+        self,
+        text: str,
+        parameters: Mapping[str, str],
+        headers: Path,
+        python: str = "",
+        environment: Mapping[str, str] | None = None,
+        stderr: int | None = None,
+    ) -> None:
+        wanted = {"text": text, "flags": [f"-D{n}={v}" for n, v in parameters.items()]}
+        with ExitStack() as stack:
+            self._answer = stack.enter_context(tempfile.TemporaryFile())
+            with tempfile.TemporaryFile() as asked:
+                asked.write(json.dumps(wanted).encode())
+                asked.seek(0)
+                self.process = subprocess.Popen(
+                    [
+                        python or sys.executable,
+                        "-I",
+                        str(_COMPILER),
+                        str(self._answer.fileno()),
+                    ],
+                    stdin=asked,
+                    stdout=subprocess.DEVNULL,
+                    stderr=stderr,
+                    pass_fds=[self._answer.fileno()],
+                    # BCC takes "kernel headers" from <here>/include; see the comments in there.
+                    env={**(environment or os.environ), "BCC_KERNEL_SOURCE": str(headers)},
+                )
+            self._cleanup = stack.pop_all()
+
+    def content(self) -> dict[str, Any]:
+        """What the compiler answers, once it has ended; raises as :func:`programs` does."""
+        status = self.process.wait()
+        with self._cleanup:
+            self._answer.seek(0)
+            answer = self._answer.read()
+        if status:
+            raise TraceError(
+                "BCC could not compile the meter",
+                f"the compiler ended with status {status}",
+                "zctrace doctor",
+            )
+        content: dict[str, Any] = json.loads(answer)
+        if "missing" in content:
+            raise _no_bcc(content["missing"], "it compiles the meter, once for each kernel")
+        if "refused" in content:
+            raise TraceError(
+                "BCC could not compile the meter", content["refused"], "zctrace doctor"
+            )
+        return content
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._cleanup.close()
+
+
 def _compile(text: str, parameters: Mapping[str, str], headers: Path) -> dict[str, Any]:
-    """What the compiler answers, if it compiles; raises as :func:`programs` does."""
-    wanted = {"text": text, "flags": [f"-D{n}={v}" for n, v in parameters.items()]}
-    with tempfile.TemporaryFile() as file:
-        done = subprocess.run(
-            [sys.executable, "-I", str(_COMPILER), str(file.fileno())],
-            input=json.dumps(wanted).encode(),
-            stdout=subprocess.DEVNULL,
-            pass_fds=[file.fileno()],
-            # BCC takes "kernel headers" from <here>/include; see the comments in there.
-            env={**os.environ, "BCC_KERNEL_SOURCE": str(headers)},
-        )
-        file.seek(0)
-        answer = file.read()
-    if done.returncode:
-        raise TraceError(
-            "BCC could not compile the meter",
-            f"the compiler ended with status {done.returncode}",
-            "zctrace doctor",
-        )
-    content: dict[str, Any] = json.loads(answer)
-    if "missing" in content:
-        raise _no_bcc(content["missing"], "it compiles the meter, once for each kernel")
-    if "refused" in content:
-        raise TraceError(
-            "BCC could not compile the meter", content["refused"], "zctrace doctor"
-        )
-    return content
+    """Here and now."""
+    return Compiling(text, parameters, headers).content()
 
 
 def _with_maps(instructions: bytes, maps: Sequence[int]) -> bytes:
@@ -197,21 +243,21 @@ def _with_maps(instructions: bytes, maps: Sequence[int]) -> bytes:
     program = bytearray(instructions)
     at = 0
     while at < len(program):
-        code, registers, offset, number = _INSTRUCTION.unpack_from(program, at)
+        code, registers, offset, number = INSTRUCTION.unpack_from(program, at)
         if code == _LOAD_CONSTANT:
             if registers >> 4 == _OF_A_MAP:
                 if number < 0:
                     raise IndexError(number)
-                _INSTRUCTION.pack_into(program, at, code, registers, offset, maps[number])
-            at += _INSTRUCTION.size  # two halves
-        at += _INSTRUCTION.size
+                INSTRUCTION.pack_into(program, at, code, registers, offset, maps[number])
+            at += INSTRUCTION.size  # two halves
+        at += INSTRUCTION.size
     return bytes(program)
 
 
 def _unpacked(text: str) -> bytes:
     stream = zlib.decompressobj()
     program = stream.decompress(base64.b64decode(text, validate=True), _MOST_BYTES)
-    if not stream.eof or len(program) % _INSTRUCTION.size:
+    if not stream.eof or len(program) % INSTRUCTION.size:
         raise ValueError("not a program")
     return program
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,8 @@ _SOURCES = (
 _FLOWS = ("compat.c", "flows.c", "rings.c")
 _TRANSFORMS, _COPIES = "transforms.c", "copies.c"
 _USER_MEMORY, _METER = "user_memory.c", "meter.c"
+_ALL = {*_SOURCES, *_FLOWS, _TRANSFORMS, _COPIES, _USER_MEMORY, _METER}
+_BEGINNING = re.compile(r'^#line 1 "(.+)"$', re.MULTILINE)
 _MAX_TALLIES, _MAX_WINDOWS, _MAX_THREADS, _MAX_OWNERS = 8192, 10240, 10240, 65536
 _MAX_REQUESTS, _MAX_MAPPINGS, _MAX_CPUS = 65536, 256, 8192
 _SOME_SITES, _SOME_CALL_SITES = 1009, 1013
@@ -80,6 +84,16 @@ def source(probes: Path, options: MeterOptions) -> str:
         *([] if options.user_copies_from is None else [_USER_MEMORY]),
         _METER,
     )
+    return _together(probes, names)
+
+
+def is_ours(probes: Path, text: str) -> bool:
+    """Whether :func:`source` can have given that text."""
+    names = _BEGINNING.findall(text)
+    return bool(names) and set(names) <= _ALL and text == _together(probes, names)
+
+
+def _together(probes: Path, names: Iterable[str]) -> str:
     return "".join(f'#line 1 "{name}"\n{(probes / "bpf" / name).read_text()}' for name in names)
 
 

@@ -14,14 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from zctrace import trust
+from zctrace.collect.compile_request import COMPILED
 from zctrace.kernel import remembered
 from zctrace.machine.kernels import Kernel, cache_folder
 
 _ANEW = ("ZCTRACE_OBSERVE", "anew")
 """Environment variable, and its value with which nothing is remembered."""
 _FOLDER, _HOST = "observed", "host"
-_COMPILED = re.compile(r"programs-[0-9a-f]{32}\.json")
-_KINDS = (re.compile(r"[0-9a-f]{32}\.json"), _COMPILED)
+_KINDS = (re.compile(r"[0-9a-f]{32}\.json"), COMPILED)
 """Names of what was found, and of what was compiled."""
 _MOST_FILES = 16
 """Of each kind."""
@@ -49,7 +49,7 @@ def has_compiled() -> bool:
     """Whether anything is kept that was compiled, for whatever kernel."""
     name, value = _ANEW
     kept = (cache_folder() / _FOLDER).glob("*/*.json")
-    return os.environ.get(name) != value and any(_COMPILED.fullmatch(p.name) for p in kept)
+    return os.environ.get(name) != value and any(COMPILED.fullmatch(p.name) for p in kept)
 
 
 def lend(kernel: Kernel | None, folder: Path) -> None:

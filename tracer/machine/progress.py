@@ -58,8 +58,17 @@ class Progress:
     sleep: Callable[[float], None] = time.sleep
     _read: int = 0
 
-    def wait(self, process: subprocess.Popen[bytes], console: Path, log: Path) -> None:
-        """Until there is an answer; raises :class:`MachineError` when there will be none."""
+    def wait(
+        self,
+        process: subprocess.Popen[bytes],
+        console: Path,
+        log: Path,
+        beside: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Until there is an answer; raises :class:`MachineError` when there will be none.
+
+        ``beside`` is called all the time, as ``meanwhile`` is.
+        """
         seen = False
         limit = self.boot_seconds
         step = "boot" if self.boots else "start"
@@ -67,6 +76,7 @@ class Progress:
         deadline = began + limit
         while not self.answer.exists():
             self.meanwhile()
+            beside()
             for line in self._lines():
                 if "step" in line:
                     step = line["step"]

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from zctrace import packages
+from zctrace.collect.describe import MEMORY
 from zctrace.errors import MissingError
 from zctrace.machine import emulator, guest_init, initramfs, kernels, saved
 from zctrace.machine.emulator import CONSOLE
@@ -33,6 +34,7 @@ from zctrace.machine.emulator import disk_name as disk_name
 from zctrace.machine.emulator import memory_for as memory_for
 from zctrace.machine.guardian import RunFolder, write_private
 from zctrace.machine.initramfs import PYTHON as PYTHON
+from zctrace.machine.outside_compiler import OutsideCompiler
 from zctrace.machine.progress import POLL_SECONDS, Progress
 
 _SYSTEM_FOLDERS = "/usr/sbin:/sbin"
@@ -87,7 +89,8 @@ def run(guest: Guest, collector: list[str], run_folder: RunFolder, progress: Pro
     process = start(guest, collector, log, run_folder, progress)
     started = time.monotonic()
     try:
-        progress.wait(process, guest.folder / CONSOLE, log)
+        with OutsideCompiler(run_folder.path / MEMORY, run_folder.environment) as compiler:
+            progress.wait(process, guest.folder / CONSOLE, log, compiler.look)
         progress.booted_after += started - began
     finally:
         end(process)

@@ -51,7 +51,7 @@ def place(memory: Path, key: str) -> Path:
 
 
 def answered(kept: Path, key: str, text: str, parameters: Mapping[str, str]) -> bool:
-    """Ask, and wait; whether there is an answer in ``kept``. False where nobody reads it."""
+    """Ask, and wait; whether there is an answer in ``kept``. False where nothing can answer."""
     memory, name = kept.parent, f"{key[:_DIGITS]}.json"
     if not (memory / _OPEN).exists():
         return False

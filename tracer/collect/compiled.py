@@ -118,12 +118,12 @@ def programs(
     place = compile_request.place(memory, key) if memory else None
     if place and (found := _recalled(place, key, entries)):
         return found
-    if (
-        place
-        and compile_request.answered(place, key, text, parameters)
-        and (found := _recalled(place, key, entries))
-    ):
-        return found
+    if memory and place:
+        wanted = compile_request.Wanted(key, sources(headers), text, parameters)
+        if compile_request.answered(memory, wanted) and (
+            found := _recalled(place, key, entries)
+        ):
+            return found
     content = _compile(text, parameters, headers)
     try:
         made = Programs(Compiled.from_json(content), entries)
@@ -153,10 +153,14 @@ def _key(text: str, parameters: Mapping[str, str], headers: Path) -> str:
     BCC asks the running kernel for its version and which helpers it has.
     """
     build = os.uname()[2:]
-    sources = [_COMPILER, *sorted(path for path in headers.rglob("*.h"))]
-    code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
-    about = [RELEASE, code, *build, text, sorted(parameters.items())]
+    about = [RELEASE, sources(headers), *build, text, sorted(parameters.items())]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()
+
+
+def sources(headers: Path) -> str:
+    """A digest of the header files and of the compiler."""
+    files = [_COMPILER, *sorted(path for path in headers.rglob("*.h"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def _installed() -> str:
@@ -208,7 +212,11 @@ class Compiling:
 
     def content(self) -> dict[str, Any]:
         """What the compiler answers, once it has ended; raises as :func:`programs` does."""
-        status = self.process.wait()
+        try:
+            status = self.process.wait()
+        except BaseException:
+            self.kill()
+            raise
         with self._cleanup:
             self._answer.seek(0)
             answer = self._answer.read()

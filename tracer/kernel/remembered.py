@@ -285,7 +285,7 @@ def _name(key: dict[str, Any]) -> str:
 
 def read(path: Path) -> dict[str, Any] | None:
     """What :func:`write` wrote; ``None`` if it is damaged, or others may have written it."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         # Not to wait for a pipe, nor to follow a link, that a guest has put there.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with open(os.open(path, flags), "rb") as file:
@@ -303,18 +303,20 @@ def read(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def write(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all. Where it cannot be written, the next time takes longer."""
+def write(path: Path, content: dict[str, Any]) -> bool:
+    """Whole or not at all; whether it was. Without it, the next time takes longer."""
     body = json.dumps(content).encode()
     digest = hashlib.sha256(body).hexdigest().encode()
     if len(digest) + 1 + len(body) > _MOST_BYTES:
-        return
+        return False
     with suppress(OSError):
         number, partial = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
         try:
             with open(number, "wb") as file:
                 file.write(digest + b"\n" + body)
             Path(partial).replace(path)
+            return True
         except OSError:
             Path(partial).unlink()
             raise
+    return False

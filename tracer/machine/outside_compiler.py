@@ -1,27 +1,33 @@
 """Have BCC compile on this machine what a guest asks for: it takes seconds, there a minute.
 
-A guest may run anything. Only our own text is compiled, with macros of the guest's; and what
-comes of it goes to that guest, and later to guests of the same kernel.
+A guest may run anything. Only our own text is compiled, with macros of the guest's that are
+numbers; and what comes of it goes to that guest, and later to guests of the same kernel.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import resource
 import subprocess
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import zctrace.probes
 from zctrace import trust
 from zctrace.collect import compile_request, compiled, compiling
+from zctrace.collect.compile_request import LONGEST_SECONDS, Wanted
 from zctrace.errors import ZctraceError
 from zctrace.kernel import remembered
 from zctrace.machine.initramfs import PYTHON
 
 _PROBES = Path(zctrace.probes.__file__).parent
 _MACRO = re.compile(r"[A-Z][A-Z0-9_]*(\([a-z]+\))?")
+_VALUE = re.compile(r"(SETTING|role|kind|(0x[0-9a-f]+|[0-9]+)(ULL|U)?|[()=|?: ])+")
+_LONGEST_VALUE = 1000
 _CALL = 0x85
 """BPF_JMP | BPF_CALL."""
 _OF_OLD_KERNELS = {4, 45}
@@ -29,81 +35,130 @@ _OF_OLD_KERNELS = {4, 45}
 where this machine's own kernel does not have these, or does not show its symbols."""
 _MOST = 64
 """Requests of a guest; a run has one or two."""
+_LIMITS = {
+    resource.RLIMIT_AS: 4 << 30,
+    resource.RLIMIT_CPU: int(LONGEST_SECONDS),
+    resource.RLIMIT_FSIZE: 16 << 20,
+}
+"""Of the compiler: many times of what it takes."""
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
 
 
-class OutsideCompiler:
-    """Answers what a guest asks for in ``memory``; a context manager, and no thread.
+class _Work(NamedTuple):
+    """A request that is being compiled, until ``deadline``."""
 
-    ``environment`` marks the compiler as the run's, so that it ends with it.
+    request: Path
+    key: str
+    compiling: compiled.Compiling
+    deadline: float
+
+
+class OutsideCompiler:
+    """Answers what a guest asks for in the folder ``memory``; a context manager, and no thread.
+
+    To be entered before the guest runs: it stays with this folder, whatever a guest puts in
+    its place. ``environment`` marks the compiler as the run's, so that it ends with it.
     """
 
     def __init__(self, memory: Path, environment: Mapping[str, str]) -> None:
-        self._memory = memory
+        self._folder = memory
         self._environment = {"PATH": trust.SYSTEM_PATH, "LANG": "C.UTF-8", **environment}
+        self._descriptor: int | None = None
         self._seen: set[str] = set()
-        self._at_work: tuple[Path, compile_request.Wanted, compiled.Compiling] | None = None
+        self._many = 0
+        self._at_work: _Work | None = None
 
     def __enter__(self) -> OutsideCompiler:
-        if self._memory.is_dir():
-            with suppress(OSError):
-                compile_request.invite(self._memory)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        with suppress(OSError):
+            self._descriptor = os.open(self._folder, flags)
+            self._folder = Path(f"/proc/self/fd/{self._descriptor}")
+            compile_request.invite(self._folder)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._at_work:
-            self._at_work[2].kill()
+            self._at_work.compiling.kill()
+        self._end()
 
     def look(self) -> None:
         """To be called all the time: begins what was asked for, and answers it."""
+        if self._descriptor is None:
+            return
         if self._at_work:
-            request, wanted, work = self._at_work
-            if work.process.poll() is None:
-                return
-            self._at_work = None
-            self._answer(request, wanted, work)
-        for request in compile_request.requests(self._memory):
-            if request.name not in self._seen and len(self._seen) < _MOST:
-                self._seen.add(request.name)
-                self._begin(request)
-                return
+            self._go_on(self._at_work)
+            return
+        with suppress(OSError):
+            there = compile_request.requests(self._folder)
+            self._seen &= {path.name for path in there}
+            for request in there:
+                if request.name not in self._seen:
+                    self._seen.add(request.name)
+                    self._begin(request)
+                    return
 
     def _begin(self, request: Path) -> None:
+        self._many += 1
         try:
-            wanted = compile_request.Wanted.from_json(remembered.read(request) or {})
+            wanted = Wanted.from_json(remembered.read(request) or {})
             _check(wanted)
+            if self._many > _MOST:
+                raise ValueError(self._many)
             work = compiled.Compiling(
                 *(wanted.text, wanted.parameters, _PROBES, PYTHON),
                 environment=self._environment,
                 stderr=subprocess.DEVNULL,
             )
         except (OSError, *_MALFORMED):
-            compile_request.refuse(request)
+            self._refuse(request)
             return
-        self._at_work = request, wanted, work
+        for limit, most in _LIMITS.items():
+            with suppress(ProcessLookupError):
+                resource.prlimit(work.process.pid, limit, (most, most))
+        self._at_work = _Work(request, wanted.key, work, time.monotonic() + LONGEST_SECONDS)
 
-    def _answer(
-        self, request: Path, wanted: compile_request.Wanted, work: compiled.Compiling
-    ) -> None:
+    def _go_on(self, work: _Work) -> None:
         """The guest compiles it itself where this machine cannot, and says why it cannot."""
-        try:
-            content = work.content()
-            _check_result(content)
-        except (ZctraceError, *_MALFORMED):
-            compile_request.refuse(request)
+        ended = work.compiling.process.poll() is not None
+        if not ended and time.monotonic() < work.deadline:
             return
-        remembered.write(
-            compile_request.place(self._memory, wanted.key), {"key": wanted.key, **content}
-        )
+        self._at_work = None
+        if not ended:
+            work.compiling.kill()
+            self._refuse(work.request)
+            return
+        kept = compile_request.place(self._folder, work.key)
+        try:
+            content = work.compiling.content()
+            _check_result(content)
+            if not remembered.write(kept, {"key": work.key, **content}):
+                raise ValueError(kept)
+        except (ZctraceError, *_MALFORMED):
+            self._refuse(work.request)
+
+    def _refuse(self, request: Path) -> None:
+        if not compile_request.refuse(request):
+            self._end()
+
+    def _end(self) -> None:
+        if self._descriptor is not None:
+            with suppress(OSError):
+                compile_request.end(self._folder)
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
-def _check(wanted: compile_request.Wanted) -> None:
-    """Raises ``ValueError`` for another text than ours."""
+def _check(wanted: Wanted) -> None:
+    """Raises ``ValueError`` for what is not compiled of our own files."""
+    if wanted.sources != compiled.sources(_PROBES):
+        raise ValueError("other header files")
     if not compiling.is_ours(_PROBES, wanted.text):
-        raise ValueError("not of these sources")
-    for name in wanted.parameters:
-        if not _MACRO.fullmatch(name):
+        raise ValueError("another text")
+    for name, value in wanted.parameters.items():
+        if not _MACRO.fullmatch(name) or len(value) > _LONGEST_VALUE:
             raise ValueError(name)
+        if not _VALUE.fullmatch(value):
+            raise ValueError(value)
 
 
 def _check_result(content: dict[str, Any]) -> None:

@@ -85,15 +85,15 @@ def run(guest: Guest, collector: list[str], run_folder: RunFolder, progress: Pro
     Raises :class:`MachineError` for a guest that does not boot, stalls or dies.
     """
     log = guest.folder / "guest.log"
-    began = time.monotonic()
-    process = start(guest, collector, log, run_folder, progress)
-    started = time.monotonic()
-    try:
-        with OutsideCompiler(run_folder.path / MEMORY, run_folder.environment) as compiler:
+    with OutsideCompiler(run_folder.path / MEMORY, run_folder.environment) as compiler:
+        began = time.monotonic()
+        process = start(guest, collector, log, run_folder, progress)
+        started = time.monotonic()
+        try:
             progress.wait(process, guest.folder / CONSOLE, log, compiler.look)
-        progress.booted_after += started - began
-    finally:
-        end(process)
+            progress.booted_after += started - began
+        finally:
+            end(process)
 
 
 def start(

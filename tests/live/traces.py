@@ -5,8 +5,10 @@ other people's programs come and go, ``of_run`` looks for what carries a run's o
 """
 
 import ctypes
+import glob
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 _SYS_BPF, _PROG_GET_NEXT_ID = 321, 11
@@ -24,13 +26,18 @@ def bpf_programs():
         found.append(last)
 
 
+def there(pattern, **options):
+    """Paths, sorted. Folders that go while they are searched are no error, as with pathlib."""
+    return [Path(name) for name in sorted(glob.glob(pattern, **options))]  # noqa: PTH207
+
+
 def processes(names=(), marks=()):
     """By number, the command lines of processes that name one of ``names``, or carry a mark.
 
     They carry a mark that stands in their command line or environment.
     """
     found = {}
-    for process in Path("/proc").glob("[0-9]*"):
+    for process in there("/proc/[0-9]*"):
         try:
             words = (process / "cmdline").read_bytes().replace(b"\0", b" ")
             environment = (process / "environ").read_bytes() + b"\0" if marks else b""
@@ -47,7 +54,7 @@ def processes(names=(), marks=()):
 def perf_events():
     """How many descriptors of perf events are open, in all processes."""
     count = 0
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
+    for link in there("/proc/[0-9]*/fd/*"):
         try:
             count += "perf_event" in str(link.readlink())
         except OSError:
@@ -64,10 +71,18 @@ def mounts():
     )
 
 
+def namespaces():
+    """Of networks."""
+    found = set()
+    for link in there("/proc/[0-9]*/ns/net"):
+        with suppress(OSError):
+            found.add(str(link.readlink()))
+    return sorted(found)
+
+
 def cgroups():
-    return sorted(
-        str(path) for path in Path("/sys/fs/cgroup").glob("**/zctrace-*") if path.is_dir()
-    )
+    pattern = "/sys/fs/cgroup/**/zctrace-*"
+    return [str(path) for path in there(pattern, recursive=True) if path.is_dir()]
 
 
 def snapshot():
@@ -78,13 +93,7 @@ def snapshot():
         "bpf programs": bpf_programs(),
         "perf events": perf_events(),
         "mounts": mounts(),
-        "network namespaces": sorted(
-            {
-                str(link.readlink())
-                for link in Path("/proc").glob("[0-9]*/ns/net")
-                if link.exists()
-            }
-        ),
+        "network namespaces": namespaces(),
         "processes": sorted(words[:100] for words in processes(names).values()),
         "temporary files": sorted(
             path.name for path in temporary.iterdir() if "zctrace" in path.name

@@ -20,7 +20,7 @@ import struct
 from contextlib import suppress
 from typing import ClassVar, Protocol
 
-from zctrace.probes.model import Direction, Quantity
+from zctrace.probes.quantities import Direction, Quantity
 from zctrace.workloads import cache, libc, loopback
 from zctrace.workloads.known import Moved
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from zctrace.probes.model import Direction, Quantity
+from zctrace.probes.quantities import Direction, Quantity
 
 _CALL = "syscall"
 

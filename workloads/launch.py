@@ -1,15 +1,17 @@
 """Run the controls, then become the program that is to be traced.
 
-``python -m zctrace.workloads.launch --channel FD --folder DIR [-- COMMAND…]``: waits
-for a line on the channel, a socket, before each of two steps: the controls, after which it
-answers with what they moved, in JSON; and the exec, after which the channel is closed, or
-has the reason why not. Without a command there is only the first step; with ``--control
-none`` only the second, and the program is not traced.
+``python -m zctrace.workloads.launch OPTIONS [COMMAND…]``, where the options are JSON, as
+:class:`Options` has them: waits for a line on the channel, a socket, before each of two steps:
+the controls, after which it answers with what they moved, in JSON; and the exec, after which
+the channel is closed, or has the reason why not. Without a command there is only the first
+step; with ``control`` ``none`` only the second, and the program is not traced.
+
+It imports little: there are two launchers for each program, and where the processor is
+emulated each import takes long.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -17,26 +19,31 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from zctrace.workloads import libc
 from zctrace.workloads.known import Controls, Known
 from zctrace.workloads.marker import Role, Scope, given_nonce, open_at_exec, window
 from zctrace.workloads.peers import Neighbour, exercise
 
+
+@dataclass(frozen=True)
+class Options:
+    """What a launcher is asked for: which descriptor the ``channel`` is, in which ``folder``
+    the self-tests put their files, and which of them, ``before``, ``after`` or ``none``;
+    whether also within ``user_memory``; and whether the program is traced ``alone``.
+    """
+
+    channel: int
+    folder: str
+    control: str = "before"
+    user_memory: bool = False
+    alone: bool = False
+
+
 _ROLES = {"before": Role.CONTROL_BEFORE, "after": Role.CONTROL_AFTER, "none": None}
 _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT)
 """Signals that Python or this module ignores. The program would ignore them, too."""
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="zctrace.workloads.launch", description=__doc__)
-    parser.add_argument("--channel", type=int, required=True, help="a socket's descriptor")
-    parser.add_argument("--folder", required=True, help="where the self-tests put their files")
-    parser.add_argument("--control", choices=_ROLES, default="before", help="their role")
-    parser.add_argument("--user-memory", action="store_true", help="also within user memory")
-    parser.add_argument("--alone", action="store_true", help="do not follow children")
-    parser.add_argument("command", nargs=argparse.REMAINDER)
-    return parser
 
 
 def _controls(nonce: int, role: Role, folder: str, *, user_memory: bool) -> Controls:
@@ -58,8 +65,8 @@ def _controls(nonce: int, role: Role, folder: str, *, user_memory: bool) -> Cont
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0 if there was nothing to become, 1 after an error."""
-    options = _parser().parse_args(arguments)
-    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    about, *command = sys.argv[1:] if arguments is None else arguments
+    options = Options(**json.loads(about))
     nonce = given_nonce()
     channel = socket.socket(fileno=options.channel)
     channel.set_inheritable(False)

@@ -340,9 +340,9 @@ def launch(*command, tmp_path):
     """What the process answers to both steps, and its status."""
     near, far = socket.socketpair()
     with near, far:
+        options = {"channel": far.fileno(), "folder": str(tmp_path)}
         process = subprocess.Popen(
-            [sys.executable, "-m", "zctrace.workloads.launch", "--folder", tmp_path,
-             "--channel", str(far.fileno()), "--", *command],
+            [sys.executable, "-m", "zctrace.workloads.launch", json.dumps(options), *command],
             cwd=ROOT, pass_fds=[far.fileno()], stdout=subprocess.PIPE,
         )  # fmt: skip
         far.close()

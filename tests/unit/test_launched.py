@@ -1,5 +1,6 @@
 """What a traced command inherits of root: nothing but what it is given."""
 
+import json
 import os
 import re
 import signal
@@ -99,9 +100,9 @@ def test_a_tracer_that_has_died_is_no_traceback_of_what_it_started(tmp_path):
     with ours, theirs:
         ours.sendall(b"\n")
         ours.close()
-        words = ("--channel", str(theirs.fileno()), "--folder", tmp_path, "--control", "after")
+        options = {"channel": theirs.fileno(), "folder": str(tmp_path), "control": "after"}
         done = subprocess.run(
-            [sys.executable, "-m", "zctrace.workloads.launch", *words],
+            [sys.executable, "-m", "zctrace.workloads.launch", json.dumps(options)],
             pass_fds=(theirs.fileno(),),
             capture_output=True,
             text=True,

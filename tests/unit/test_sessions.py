@@ -567,9 +567,9 @@ def test_a_command_is_run_as_it_is(tmp_path):
     """The step that every traced command has, without controls and without a window."""
     near, far = socket.socketpair()
     with near, far:
+        options = {"channel": far.fileno(), "folder": str(tmp_path), "control": "none"}
         process = subprocess.Popen(
-            [sys.executable, "-m", "zctrace.workloads.launch", "--folder", tmp_path,
-             "--channel", str(far.fileno()), "--control", "none", "--",
+            [sys.executable, "-m", "zctrace.workloads.launch", json.dumps(options),
              "sh", "-c", "echo $$; exit 3"],
             cwd=ROOT, pass_fds=[far.fileno()], stdout=subprocess.PIPE,
         )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -45,12 +46,21 @@ INPUT, PIECES = "input.json", "input"
 """Likewise, in a guest: what its standard input is, and the folder for pieces of a stream."""
 PROBES = Path(probes.__path__[0])
 """Where the programs for the kernel are, and the headers they are compiled against."""
-ISOLATED = str(Path(__file__).with_name("isolated.py"))
-"""What runs a module of this package with nothing else having a say."""
+_ISOLATED = Path(__file__).with_name("isolated.py")
+_IS_COPY = _ISOLATED.parents[1].name == "zctrace"
+"""And no checkout, which Python finds by its list of installed packages."""
 MEMORY = "observed"
 """The folder of facts about kernels, next to the staged packages; may be missing."""
 OBSERVED = Path(__file__).resolve().parents[3] / MEMORY
 """That of the copy that this is."""
+
+
+def isolated(module: str) -> list[str]:
+    """The command that runs a module of this package with nothing else having a say.
+
+    It sees the standard library, and from a checkout what else is installed.
+    """
+    return [sys.executable, "-I", *(["-S"] if _IS_COPY else []), str(_ISOLATED), module]
 
 
 class Stopwatch:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from zctrace.collect import cgroups, open_files, processes
-from zctrace.collect.describe import ISOLATED
+from zctrace.collect.describe import isolated
 from zctrace.errors import UsageError, WorkloadError
 from zctrace.evidence.schema import Request, Subject
+from zctrace.workloads import launch
 from zctrace.workloads.known import Controls
 from zctrace.workloads.marker import NONCE
 
@@ -88,15 +89,14 @@ class ProgramGroup:
     ) -> subprocess.Popen[bytes]:
         """The launcher, as the user whose program it is, waiting."""
         request = self._request
-        own = [sys.executable, "-I", ISOLATED, "zctrace.workloads.launch"]
-        own += ["--channel", str(channel)]
-        own += ["--folder", _writable(request.uid), "--control", when]
-        if request.subject and request.subject.user_copies is not None:
-            own += ["--user-memory"]
+        own_memory = bool(request.subject and request.subject.user_copies is not None)
+        alone = bool(subject and not subject.follow)
+        options = launch.Options(channel, _writable(request.uid), when, own_memory, alone)
+        own = [*isolated("zctrace.workloads.launch"), json.dumps(dataclasses.asdict(options))]
         streams = [subprocess.DEVNULL] * 3
         folder, environment = "/", {"PATH": os.defpath}
         if subject:
-            own += [*([] if subject.follow else ["--alone"]), "--", *subject.command]
+            own += subject.command
             streams, folder, environment = self._streams, subject.folder, self._environment
         try:
             process = subprocess.Popen(

@@ -12,7 +12,6 @@ import itertools
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from typing import IO, Any
 
 from zctrace.collect import captures, cgroups, disk, network, open_files, payload
 from zctrace.collect.attached import attached, survey
-from zctrace.collect.describe import ISOLATED, RUNNING, Stopwatch, evidence_of, hits_since
+from zctrace.collect.describe import RUNNING, Stopwatch, evidence_of, hits_since, isolated
 from zctrace.collect.disk import Disk
 from zctrace.errors import WorkloadError
 from zctrace.evidence import devices
@@ -269,7 +268,7 @@ class _Workload:
         wire: network.Wire,
     ) -> None:
         self._cgroup = cgroup
-        command = [sys.executable, "-I", ISOLATED, "zctrace.workloads"]
+        command = isolated("zctrace.workloads")
         command += setting.strategies
         for kind, file in files.items():
             command += ["--file", f"{kind}={file}"]

@@ -16,8 +16,9 @@ LIVE_KERNELS = ("6.1", "7.3")
 """Those that everything is tested on; what counts copies also on the others."""
 KERNELS = ("5.10", "6.1", "6.12", "7.3")
 LONGEST_FIRST = (
-    *("test_host", "test_strategies", "test_programs", "test_beside", "test_processors"),
-    *("test_modules", "test_operations", "test_kills", "test_sessions", "test_sabotage"),
+    *("test_strategies", "test_programs", "test_host", "test_processors", "test_rings"),
+    *("test_operations", "test_paths", "test_beside", "test_modules", "test_kills"),
+    *("test_sessions", "test_sabotage"),
 )
 """Files of tests that boot guests, in the order in which workers are to take them."""
 

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import json
 import os
+import re
 import threading
 import time
 import zlib
@@ -89,7 +90,7 @@ def outside(memory):
 
 def wanted(text=OURS, parameters=None, key=KEY, sources=None):
     return compile_request.Wanted(
-        key, sources or compiled.sources(PROBES), text, parameters or {"MAX": "1"}
+        key, sources or compiled.sources(PROBES), text, parameters or {"NUMBER": "1"}
     )
 
 
@@ -117,7 +118,7 @@ def test_the_answer_is_what_the_guest_would_have_kept(memory, work, outside):
     kept = compile_request.place(memory, KEY)
     assert remembered.read(kept) == {"key": KEY, **COMPILED}
     (((text, parameters, headers, python), options),) = work.begun
-    assert (text, parameters, headers) == (OURS, {"MAX": "1"}, PROBES)
+    assert (text, parameters, headers) == (OURS, {"NUMBER": "1"}, PROBES)
     assert python == "/usr/bin/python3"
     # The guardian finds it by this, should zctrace be killed.
     assert options["environment"]["ZCTRACE_RUN"] == "1"
@@ -142,14 +143,21 @@ def test_the_same_is_asked_again(memory, work, outside):
         {"text": OURS + "int other;"},
         {"text": f'#line 1 "../../etc/passwd"\n{OURS}'},
         {"sources": "0" * 64},
-        {"parameters": {"MAX -fplugin": "1"}},
+        {"parameters": {"NUMBER -fplugin": "1"}},
         {"parameters": {"max": "1"}},
-        {"parameters": {"MAX": '1,""); BPF_TABLE_PINNED("hash",u32,u64,a,8,"/tmp/a'}},
-        {"parameters": {"MAX": "MAX MAX"}},
-        {"parameters": {"MAX": "1;"}},
-        {"parameters": {"MAX": "1\n2"}},
-        {"parameters": {"MAX": "1" * 1001}},
-        {"parameters": {"MAX": ""}},
+        {"parameters": {"NUMBER": '1,""); BPF_TABLE_PINNED("hash",u32,u64,a,8,"/tmp/a'}},
+        {"parameters": {"NUMBER": "NUMBER NUMBER"}},
+        {"parameters": {"NUMBER": "1;"}},
+        {"parameters": {"NUMBER": "1\n2"}},
+        {"parameters": {"NUMBER": "1" * 199 + ";"}},
+        {"parameters": {"NUMBER": "1" * 201}},
+        {"parameters": {"IS_TRACKED(role)": "1" * 199 + ";"}},
+        {"parameters": {"SETTING(role)": "(role|role)"}},
+        {"parameters": {"NUMBER": "SETTING(SETTING(1))"}},
+        {"parameters": {"MAX_OWNERS": "0x7fffffff"}},
+        {"parameters": {"MAX_OWNERS": str((1 << 16) + 1)}},
+        {"text": OURS + OURS},
+        {"parameters": {"NUMBER": ""}},
     ],
     ids=str,
 )
@@ -157,6 +165,20 @@ def test_only_our_own_text_with_numbers_is_compiled(memory, work, asked):
     asks(memory, **asked)
     looked(memory)
     assert (refused(memory), work.begun) == (True, ())
+
+
+def test_no_table_is_larger_than_ours():
+    """Each of the macros that tables of ours have as their size is bounded."""
+    tables = re.compile(r"^BPF_\w+\((.*?)\);", re.MULTILINE | re.DOTALL)
+    sizes = {
+        word
+        for path in (PROBES / "bpf").iterdir()
+        for arguments in tables.findall(path.read_text())
+        for word in re.findall(r"\b[A-Z_]+\b", arguments)
+        if not word.startswith("BPF_F_")
+    }
+    assert {"MAX_OWNERS", "MAX_FLOWS", "THREAD_SLOTS"} <= sizes
+    assert {size for size in sizes if not outside_compiler.SIZES.fullmatch(size)} == set()
 
 
 @pytest.mark.parametrize("line", KERNELS)
@@ -196,6 +218,37 @@ def test_links_are_not_followed(memory, work, tmp_path):
     assert work.begun == ()
     assert [path.name for path in elsewhere.iterdir()] == [f"wanted-{KEY[:32]}.json"]
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_limits_that_cannot_be_set_do_not_leave_it_alone(memory, work, monkeypatch):
+    def refused(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(outside_compiler, "_LIMITS", {1: 1})
+    monkeypatch.setattr(outside_compiler.resource, "prlimit", refused)
+    asks(memory)
+    looked(memory)
+    assert compile_request.place(memory, KEY).exists()
+
+
+def test_a_second_compiler_leaves_the_first_alone(memory, work):
+    with OutsideCompiler(memory, {}) as first:
+        looked(memory)
+        asks(memory)
+        first.look()
+        first.look()
+    assert len(work.begun) == 1
+
+
+def test_what_is_not_waited_for_any_more_is_ended(memory, work):
+    work.status = None
+    request = asks(memory)
+    with OutsideCompiler(memory, {}) as compiler:
+        compiler.look()
+        request.unlink()
+        compiler.look()
+        assert work.killed == 1
+    assert work.killed == 1
 
 
 def test_where_it_does_not_compile_the_guest_tries_itself(memory, work, outside):
@@ -277,7 +330,7 @@ def test_programs_come_from_outside(memory, work, outside, monkeypatch):
     """As a guest has them: nothing is compiled by itself."""
     monkeypatch.setattr(compiled, "_compile", lambda *_: pytest.fail("it compiled by itself"))
     monkeypatch.setattr(compiled, "_installed", lambda: "0.1")
-    programs = compiled.programs(OURS, {"MAX": "1"}, PROBES, {}, memory)
+    programs = compiled.programs(OURS, {"NUMBER": "1"}, PROBES, {}, memory)
     assert programs.bcc_version == "0.1"
     programs.close()
     (found,) = memory.glob("programs-*.json")
@@ -298,10 +351,13 @@ def test_the_real_compiler(memory):
     mark = {"ZCTRACE_RUN": "a-mark"}
     with OutsideCompiler(memory, mark) as compiler:
         compiler.look()
-        marked = Path(f"/proc/{compiler._at_work.compiling.process.pid}/environ").read_bytes()
+        process = Path(f"/proc/{compiler._at_work.compiling.process.pid}")
+        marked = (process / "environ").read_bytes()
+        limits = (process / "limits").read_text()
         while not kept.exists():
             assert not refused(memory)
             compiler.look()
             time.sleep(0.05)
     assert b"ZCTRACE_RUN=a-mark\0" in marked
+    assert re.search(rf"Max address space +{1 << 30} ", limits)
     assert "on_breakpoint" in remembered.read(kept)["functions"]

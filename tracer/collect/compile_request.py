@@ -66,7 +66,8 @@ def answered(memory: Path, wanted: Wanted) -> bool:
     invited, refused = memory / _OPEN, _refusal(request)
     if not invited.exists():
         return False
-    kept.unlink(missing_ok=True)  # it was of no use
+    for file in (kept, refused):  # they were of no use, or came too late
+        file.unlink(missing_ok=True)
     remembered.write(request, dataclasses.asdict(wanted))
     deadline = time.monotonic() + LONGEST_SECONDS
     try:

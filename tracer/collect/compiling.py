@@ -90,7 +90,8 @@ def source(probes: Path, options: MeterOptions) -> str:
 def is_ours(probes: Path, text: str) -> bool:
     """Whether :func:`source` can have given that text."""
     names = _BEGINNING.findall(text)
-    return bool(names) and set(names) <= _ALL and text == _together(probes, names)
+    each_once = len(names) == len(set(names))
+    return bool(names) and each_once and set(names) <= _ALL and text == _together(probes, names)
 
 
 def _together(probes: Path, names: Iterable[str]) -> str:

@@ -1,7 +1,8 @@
 """Have BCC compile on this machine what a guest asks for: it takes seconds, there a minute.
 
 A guest may run anything. Only our own text is compiled, with macros of the guest's that are
-numbers; and what comes of it goes to that guest, and later to guests of the same kernel.
+numbers or compare some. What comes of it goes to that guest, and later to guests of the same
+kernel.
 """
 
 from __future__ import annotations
@@ -25,9 +26,21 @@ from zctrace.kernel import remembered
 from zctrace.machine.initramfs import PYTHON
 
 _PROBES = Path(zctrace.probes.__file__).parent
-_MACRO = re.compile(r"[A-Z][A-Z0-9_]*(\([a-z]+\))?")
-_VALUE = re.compile(r"(SETTING|role|kind|(0x[0-9a-f]+|[0-9]+)(ULL|U)?|[()=|?: ])+")
-_LONGEST_VALUE = 1000
+_NUMBER = r"(?:0x[0-9a-f]++|[0-9]++)(?:ULL|U)?+"
+_CONSTANT = re.compile(rf"{_NUMBER}|SETTING\({_NUMBER}\)")
+_CONDITION = re.compile(rf"(?:role|kind|{_NUMBER}|[()=|?: ])++")
+_NAME = re.compile(r"[A-Z][A-Z0-9_]*+")
+_CONDITIONS = {
+    *("IS_TRACKED(role)", "PEER_OF(role)"),
+    *("IS_USER_ITER(kind)", "IS_DISCARD_ITER(kind)", "IS_PIPE_ITER(kind)"),
+}
+"""Macros with an argument."""
+SIZES = re.compile(
+    r"MAX_\w++|RUNNING_FIGURES|MORE_THREADS|THREAD_SLOTS|COMPAT_CALLS|LOST_CAUSES"
+)
+"""How many entries tables have: BCC has this machine's kernel make them, for a moment."""
+MOST_ENTRIES = 1 << 16
+_LONGEST_VALUE = 200
 _CALL = 0x85
 """BPF_JMP | BPF_CALL."""
 _OF_OLD_KERNELS = {4, 45}
@@ -36,7 +49,7 @@ where this machine's own kernel does not have these, or does not show its symbol
 _MOST = 64
 """Requests of a guest; a run has one or two."""
 _LIMITS = {
-    resource.RLIMIT_AS: 4 << 30,
+    resource.RLIMIT_AS: 1 << 30,
     resource.RLIMIT_CPU: int(LONGEST_SECONDS),
     resource.RLIMIT_FSIZE: 16 << 20,
 }
@@ -64,16 +77,21 @@ class OutsideCompiler:
         self._folder = memory
         self._environment = {"PATH": trust.SYSTEM_PATH, "LANG": "C.UTF-8", **environment}
         self._descriptor: int | None = None
-        self._seen: set[str] = set()
+        self._seen: set[tuple[str, int, int]] = set()
         self._many = 0
         self._at_work: _Work | None = None
 
     def __enter__(self) -> OutsideCompiler:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         with suppress(OSError):
-            self._descriptor = os.open(self._folder, flags)
-            self._folder = Path(f"/proc/self/fd/{self._descriptor}")
-            compile_request.invite(self._folder)
+            descriptor = os.open(self._folder, flags)
+            try:
+                self._folder = Path(f"/proc/self/fd/{descriptor}")
+                compile_request.invite(self._folder)
+            except OSError:
+                os.close(descriptor)
+            else:
+                self._descriptor = descriptor
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,14 +106,21 @@ class OutsideCompiler:
         if self._at_work:
             self._go_on(self._at_work)
             return
+        there: list[Path] = []
         with suppress(OSError):
             there = compile_request.requests(self._folder)
-            self._seen &= {path.name for path in there}
-            for request in there:
-                if request.name not in self._seen:
-                    self._seen.add(request.name)
-                    self._begin(request)
-                    return
+        asked = {}
+        for request in there:
+            with suppress(OSError):
+                about = request.lstat()
+                # The same may be asked again, as soon as it was answered.
+                asked[request.name, about.st_ino, about.st_mtime_ns] = request
+        self._seen &= asked.keys()
+        for key, request in asked.items():
+            if key not in self._seen:
+                self._seen.add(key)
+                self._begin(request)
+                return
 
     def _begin(self, request: Path) -> None:
         self._many += 1
@@ -112,15 +137,17 @@ class OutsideCompiler:
         except (OSError, *_MALFORMED):
             self._refuse(request)
             return
-        for limit, most in _LIMITS.items():
-            with suppress(ProcessLookupError):
-                resource.prlimit(work.process.pid, limit, (most, most))
         self._at_work = _Work(request, wanted.key, work, time.monotonic() + LONGEST_SECONDS)
+        for limit, most in _LIMITS.items():
+            with suppress(OSError):
+                _, hard = resource.prlimit(work.process.pid, limit)
+                least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+                resource.prlimit(work.process.pid, limit, (least, least))
 
     def _go_on(self, work: _Work) -> None:
         """The guest compiles it itself where this machine cannot, and says why it cannot."""
         ended = work.compiling.process.poll() is not None
-        if not ended and time.monotonic() < work.deadline:
+        if not ended and work.request.exists() and time.monotonic() < work.deadline:
             return
         self._at_work = None
         if not ended:
@@ -155,10 +182,18 @@ def _check(wanted: Wanted) -> None:
     if not compiling.is_ours(_PROBES, wanted.text):
         raise ValueError("another text")
     for name, value in wanted.parameters.items():
-        if not _MACRO.fullmatch(name) or len(value) > _LONGEST_VALUE:
-            raise ValueError(name)
-        if not _VALUE.fullmatch(value):
-            raise ValueError(value)
+        if not _is_allowed(name, value):
+            raise ValueError(name, value)
+
+
+def _is_allowed(name: str, value: str) -> bool:
+    if len(value) > _LONGEST_VALUE:
+        return False
+    if SIZES.fullmatch(name):
+        return value.isascii() and value.isdecimal() and int(value) <= MOST_ENTRIES
+    if name in _CONDITIONS:
+        return bool(_CONDITION.fullmatch(value))
+    return bool(_NAME.fullmatch(name) and _CONSTANT.fullmatch(value))
 
 
 def _check_result(content: dict[str, Any]) -> None:

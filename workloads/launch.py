@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
             scope = Scope.ALONE if options.alone else Scope.PROCESS
             open_at_exec(nonce, Role.PROGRAM, scope)
         os.execvp(command[0], command)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         with suppress(ConnectionError):  # the tracer may have died
             channel.sendall(json.dumps({"error": str(error)}).encode() + b"\n")
         return 1

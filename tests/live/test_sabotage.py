@@ -7,7 +7,7 @@ its own. On two kernels, because which probes there are depends on the kernel.
 import pytest
 
 from tests.conftest import LIVE_KERNELS
-from tests.live.conftest import zctrace
+from tests.live.conftest import on_one_processor, zctrace
 from zctrace.errors import ControlError
 
 FAULTS = ("skb_copy_ubufs", "copy_page_from_iter", "breakpoint@return:_copy_from_iter")
@@ -18,9 +18,10 @@ FAULTS = ("skb_copy_ubufs", "copy_page_from_iter", "breakpoint@return:_copy_from
 def sabotaged(live, measure):
     first, second = LIVE_KERNELS
     faults = [text for fault in FAULTS for text in ("--sabotage", fault)]
-    return measure(
-        first, "--kernel", second, "sendfile", *faults, status=ControlError.exit_code
-    )
+    with on_one_processor():
+        return measure(
+            first, "--kernel", second, "sendfile", *faults, status=ControlError.exit_code
+        )
 
 
 @pytest.fixture(params=LIVE_KERNELS)

@@ -1,10 +1,9 @@
 """Strategies on real kernels, to the byte."""
 
-import os
-
 import pytest
 
 from tests.conftest import KERNELS
+from tests.live.conftest import on_one_processor
 from tests.live.suites import MORE_PROCESSORS
 from zctrace.evidence.schema import CALLED, SKIPPED
 from zctrace.workloads.catalogue import TEXTBOOK
@@ -97,17 +96,10 @@ NETTY_KERNEL = "6.1"
 
 @pytest.fixture(scope="module")
 def everything(live, measure):
-    """All strategies but those of Netty, on all kernels, in one command.
-
-    On one processor of this machine, so one kernel at a time: another worker has a guest, too.
-    """
+    """All strategies but those of Netty, on all kernels, in one command."""
     others = [text for line in KERNELS[1:] for text in ("--kernel", line)]
-    everywhere = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(everywhere)})
-    try:
+    with on_one_processor():
         return measure(KERNELS[0], *others, "--all", "--skip", "netty-*", seconds=2400)
-    finally:
-        os.sched_setaffinity(0, everywhere)
 
 
 @pytest.fixture(scope="module")

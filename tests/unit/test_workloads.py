@@ -16,6 +16,7 @@ import pytest
 from tests.links import link
 from tests.unit import forked
 from zctrace.analysis.controls import DISK_READ_CONTROL
+from zctrace.machine import staging
 from zctrace.workloads import cache, libc, ring
 from zctrace.workloads.catalogue import STRATEGIES, TEXTBOOK, strategy_named
 from zctrace.workloads.control_stimuli import stimuli
@@ -527,21 +528,33 @@ def test_the_window_holds_the_transfer_and_nothing_else(payload, tmp_path, name,
     assert lines[first + 1 : last] == calls
 
 
-def test_the_environment_is_not_needed(payload):
-    isolated = [
-        sys.executable,
-        "-I",
-        str(ROOT / "tracer" / "collect" / "isolated.py"),
-        "zctrace.workloads",
-    ]
+@pytest.mark.parametrize("staged", [False, True], ids=["checkout", "staged"])
+def test_the_environment_is_not_needed(payload, tmp_path, staged):
+    """Nor, in a copy as the tracer makes it, any package that is installed."""
+    package = staging.stage(tmp_path) / "zctrace" if staged else ROOT / "tracer"
     result = subprocess.run(
-        [*isolated, "sendfile", "--file", payload],
+        [
+            *(sys.executable, "-I", *(["-S"] if staged else [])),
+            *(package / "collect" / "isolated.py", "zctrace.workloads"),
+            *("sendfile", "--file", payload),
+        ],
         cwd="/",
         env={"PATH": os.defpath},
         capture_output=True,
         text=True,
     )
-    assert json.loads(result.stdout)["strategy"] == "sendfile"
+    assert json.loads(result.stdout)["strategy"] == "sendfile", result.stderr
+
+
+def test_a_staged_copy_starts_its_modules_without_packages(tmp_path):
+    code = staging.stage(tmp_path)
+    text = "from zctrace.collect import describe; print(*describe.isolated('a.module'))"
+    result = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(code)!r}); {text}"],
+        cwd="/", capture_output=True, text=True,
+    )  # fmt: skip
+    _, *words = result.stdout.split()
+    assert words == ["-I", "-S", f"{code}/zctrace/collect/isolated.py", "a.module"]
 
 
 def test_a_mapping_begins_behind_a_multiple_of_64_kib(payload):

@@ -89,6 +89,8 @@ test: $(VENV)/.docs
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python -m tests.links
 	$(VENV)/bin/mypy
+	@# Once, and by whom the folder is: each run copies what is compiled, or compiles it.
+	$(VENV)/bin/python -m compileall -q tracer probes workloads
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 ZCTRACE_REQUIRE_LIVE=$(ZCTRACE_REQUIRE_LIVE) \
 		$(VENV)/bin/python -m pytest -p no:cacheprovider -n 2 $(BY_FILE) \
 		--durations=10 --durations-min=10 $(ARGS)

@@ -7,6 +7,7 @@ import dataclasses
 import runpy
 import sys
 
+from zctrace.collect import compile_request
 from zctrace.machine import observations, qemu
 
 _HIDDEN = "mount -t tmpfs tmpfs /mnt; : >/mnt/empty; mount --bind /mnt/empty {}"
@@ -70,6 +71,6 @@ if __name__ == "__main__":
     if altered.before:
         # What was found before something was hidden would be found without looking. What was
         # compiled may stay.
-        observations._KINDS = (observations._COMPILED,)
+        observations._KINDS = (compile_request.COMPILED,)
     qemu.run = runs(altered)
     runpy.run_module("zctrace", run_name="__main__")

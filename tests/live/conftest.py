@@ -8,6 +8,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tarfile
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -134,8 +135,9 @@ def run_in_guest(
 ):
     """Run one of the scripts beside this file as root in a guest; returns its answer.
 
-    The script gets a copy of the project that everybody can read, the files to write its
-    answer and its progress to, and further arguments; ``file_systems``, with room for files
+    The script gets a copy of the project that everybody can read, and a tar of it, since a
+    guest takes long for each file that it reads from here; the files to write its answer and
+    its progress to, and further arguments; ``file_systems``, with room for files
     of ``room_bytes``, are on its disks, and copies of ``folders`` and of ``modules``, which
     are files, beside the script. ``show`` gets lines of its progress that are no steps.
     """
@@ -145,6 +147,8 @@ def run_in_guest(
             (code / path.name).write_text(path.read_text())
         for folder in folders:
             shutil.copytree(folder, code / folder.name, symlinks=True)
+        with tarfile.open(run_folder.path / f"{code.name}.tar", "w") as whole:
+            whole.add(code, code.name)
         run_folder.path.chmod(0o755)
         found = kernels.resolve(line, print)
         kvm = machine_kvm.kvm_works(found, run_folder, print)

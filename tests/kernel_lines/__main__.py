@@ -8,6 +8,7 @@ them, are measured alone: the others' rows stay as they are.
 
 import datetime
 import json
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -55,7 +56,7 @@ def measured(name):
 
 def ran(release, altered=None):
     """What ``zctrace run`` makes of its strategies."""
-    result, said = _said(altered, "run", "--kernel", release)
+    result, said, _ = _said(altered, "run", "--kernel", release)
     return judge.of_run(json.loads(result)["summary"]) if result else judge.of_message(said)
 
 
@@ -63,19 +64,20 @@ def traced(release, altered=None):
     """What ``zctrace trace`` makes of the workload."""
     program = Path(workload.__file__).read_text()
     command = (qemu.PYTHON, "-I", "-S", "-c", program, "/dev/shm")
-    result, said = _said(altered, "trace", "--kernel", release, then=("--", *command))
+    result, said, output = _said(altered, "trace", "--kernel", release, then=("--", *command))
     if not result:
         return judge.of_message(said)
     (evidence,) = json.loads(result)["evidence"]
-    return judge.of_trace(answer(Evidence.from_json(evidence)))
+    again = int(re.search(workload.AGAIN.format(r"(\d+)"), output)[1])
+    return judge.of_trace(answer(Evidence.from_json(evidence)), again)
 
 
 def _said(altered, *words, then=()):
-    """The result, if there is one, and what was said beside."""
+    """The result, if there is one, what was said, and the program's output."""
     with tempfile.TemporaryDirectory(prefix="zctrace-lines-") as folder:
         result = Path(folder) / "result.json"
         ended = zctrace(*words, "--json", result, "--quiet", *then, altered=altered)
-        return result.read_text() if result.exists() else "", ended.stderr
+        return result.read_text() if result.exists() else "", ended.stderr, ended.stdout
 
 
 def _row(release, ran, traced):

@@ -72,7 +72,7 @@ def memory(tmp_path):
 
 @pytest.fixture
 def outside(memory):
-    """Looks all the time, as whoever waits for a guest does."""
+    """Looks again and again, as ``qemu.run`` does while a guest works."""
     done = threading.Event()
     with OutsideCompiler(memory, {"ZCTRACE_RUN": "1"}) as compiler:
 
@@ -103,7 +103,7 @@ def asks(memory, **asked):
 
 
 def looked(memory, times=2):
-    """By whoever waits for a guest."""
+    """Look so often, as ``qemu.run`` does."""
     with OutsideCompiler(memory, {}) as compiler:
         for _ in range(times):
             compiler.look()
@@ -221,11 +221,11 @@ def test_links_are_not_followed(memory, work, tmp_path):
 
 
 def test_limits_that_cannot_be_set_do_not_leave_it_alone(memory, work, monkeypatch):
-    def refused(*_):
+    def denied(*_):
         raise PermissionError
 
     monkeypatch.setattr(outside_compiler, "_LIMITS", {1: 1})
-    monkeypatch.setattr(outside_compiler.resource, "prlimit", refused)
+    monkeypatch.setattr(outside_compiler.resource, "prlimit", denied)
     asks(memory)
     looked(memory)
     assert compile_request.place(memory, KEY).exists()

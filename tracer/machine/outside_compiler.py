@@ -100,7 +100,7 @@ class OutsideCompiler:
         self._end()
 
     def look(self) -> None:
-        """To be called all the time: begins what was asked for, and answers it."""
+        """Begins what was asked for, or answers it; to be called again and again."""
         if self._descriptor is None:
             return
         if self._at_work:
@@ -124,11 +124,12 @@ class OutsideCompiler:
 
     def _begin(self, request: Path) -> None:
         self._many += 1
+        if self._many > _MOST:
+            self._refuse(request)
+            return
         try:
             wanted = Wanted.from_json(remembered.read(request) or {})
             _check(wanted)
-            if self._many > _MOST:
-                raise ValueError(self._many)
             work = compiled.Compiling(
                 *(wanted.text, wanted.parameters, _PROBES, PYTHON),
                 environment=self._environment,

@@ -67,7 +67,7 @@ class Progress:
     ) -> None:
         """Until there is an answer; raises :class:`MachineError` when there will be none.
 
-        ``beside`` is called all the time, as ``meanwhile`` is.
+        Calls ``beside`` each time it looks, as it does ``meanwhile``.
         """
         seen = False
         limit = self.boot_seconds
